@@ -1,0 +1,1 @@
+"""The wire: records in and out of a log, decoded and validated. No tensors here."""

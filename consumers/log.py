@@ -1,0 +1,77 @@
+"""The `Log` contract. Two homes keep it: `consumers.embedded` and `consumers.kafka`; tests/contracts holds them to it."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+
+Positions = Mapping[TopicPartition, int]
+"""Position: the next offset to read of each partition (one past the last one taken)."""
+
+StateDelta = Mapping[bytes, bytes | None]
+"""Keys of a checkpoint that changed; None deletes the key."""
+
+
+class Reader(Protocol):
+    """Reads an assignment of partitions, each from its position on, committed records only."""
+
+    def read(self, max_records: int, timeout_s: float) -> list[Record]:
+        """Up to `max_records` records; returns at once with what is there, else waits up to `timeout_s` for the first.
+
+        Within a partition records come in offset order; between partitions in any order.
+        Raises PositionGone when a position is outside the log.
+        """
+
+    def at_end(self) -> frozenset[TopicPartition]:
+        """The partitions whose every record, as far as the log showed when last asked, has been read."""
+
+    def close(self) -> None: ...
+
+
+class Committer(Protocol):
+    """The atomic step of one application. Opening one fences whoever held the same seat before."""
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """What was committed last: where a restart goes on. Empty before the first commit."""
+
+    def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
+        """Makes `outputs`, `positions` and `state` durable. Raises Fenced when another process took the seat.
+
+        Embedded: one RocksDB write of all three. Kafka: (1) one transaction of outputs and positions,
+        (2) then, where `state` is given, one RocksDB write of it: state may lag the log, never lead it.
+        """
+
+    def load_state(self) -> Iterable[tuple[bytes, bytes]]:
+        """The checkpoint: every key written by `commit(state=…)`, in key order."""
+
+    def close(self) -> None: ...
+
+
+class Log(Protocol):
+    """An event log of topics, partitions, keys, headers, offsets, compaction and tombstones."""
+
+    def create(self, specs: Iterable[TopicSpec]) -> list[str]:
+        """Creates what is missing and returns the names created. Idempotent.
+
+        Raises TopicConflict where a topic exists with another number of partitions or cleanup policy.
+        """
+
+    def topics(self) -> dict[str, TopicSpec]:
+        """Every topic that exists, by name, without the broker's internal ones."""
+
+    def starts(self, topic: str) -> dict[int, int]:
+        """The first offset still held, by partition. Raises UnknownTopic."""
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """The offset that the next record will get, by partition. Raises UnknownTopic."""
+
+    def append(self, records: Sequence[NewRecord]) -> None:
+        """Appends outside any transaction; durable when it returns. Raises UnknownTopic, LogUnavailable."""
+
+    def reader(self, positions: Positions) -> Reader:
+        """A reader of these partitions, each from this offset on."""
+
+    def committer(self, application: str) -> Committer:
+        """The seat of `application`, with the positions and the state that it committed."""
+
+    def close(self) -> None: ...

@@ -1,0 +1,95 @@
+"""What the values of the topics look like. Ids are strings from the door on; times are int64 epoch milliseconds.
+
+Evolution: a new field has a default; nothing is renamed, retyped or reused; old records decode for ever.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Interaction(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one user did with one item. Record key: `user_id`."""
+
+    user_id: str
+    item_id: str
+    event_type: str
+    timestamp: int
+    event_id: str | None = None
+    value: float | None = None
+    session_id: str | None = None
+    context: dict[str, Any] | None = None
+    retract: bool = False
+
+
+class Item(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Attributes of an item. Record key: `item_id`; a tombstone deletes the item."""
+
+    item_id: str
+    title: str | None = None
+    categories: tuple[str, ...] = ()
+    timestamp: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
+class User(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Attributes of a user. Record key: `user_id`; a tombstone erases the user."""
+
+    user_id: str
+    timestamp: int | None = None
+    attributes: dict[str, Any] | None = None
+
+
+class ListedItem(msgspec.Struct, frozen=True):
+    """One place of a list. `source`: repeat, transition, co-interaction, popular or new; `propensity` is the
+    probability with which exploration put the item here (1 without exploration)."""
+
+    item_id: str
+    score: float
+    source: str
+    reason: str
+    propensity: float = 1.0
+
+
+class AsOf(msgspec.Struct, frozen=True):
+    """What a list knew: the event time it was made at and, by partition, the next offset of `interactions`."""
+
+    timestamp: int
+    positions: dict[str, int]
+
+
+class RecommendationList(msgspec.Struct, frozen=True):
+    """The newest list of a user, best item first. Record key: `user_id`; a tombstone withdraws the list.
+
+    `list_id` is `<partition>-<offset>` of the interaction that caused it. `fallback` names what the list was made
+    from where the user's own history gave nothing: similar-items, cohort, popular or new; None: it was enough.
+    """
+
+    list_id: str
+    user_id: str
+    surface: str
+    items: tuple[ListedItem, ...]
+    as_of: AsOf
+    model_version: str
+    fallback: str | None = None
+
+
+class EpochManifest(msgspec.Struct, frozen=True):
+    """One committed epoch: which records were taken together. `ends`: partition → next offset, per input topic."""
+
+    epoch: int
+    ends: dict[str, dict[str, int]]
+    events: int
+
+
+class Quality(msgspec.Struct, frozen=True):
+    """One figure of test-then-learn quality so far. Record key: `metric`.
+
+    `value` is ours, `popularity` the same figure for decayed popularity over the same `events`.
+    """
+
+    metric: str
+    value: float
+    popularity: float
+    events: int
+    timestamp: int

@@ -1,0 +1,91 @@
+"""The command line: one parser, one module of `streamer.commands` a command, one place where errors become exit codes."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from types import UnionType
+from typing import Any, Literal, Protocol, Union, get_args, get_origin
+
+from consumers.errors import DataRefused, WireError
+from streamer.errors import FreshetError
+from streamer.settings import Settings
+
+COMMANDS = {
+    "demo": "live lists from MovieLens-100k on the embedded log, with a page to watch",
+    "run": "take interactions from the log, publish lists to it",
+    "serve": "HTTP in, server-sent events and lists out",
+    "replay": "the same engine over a file or a topic, for evaluation",
+    "produce": "send a file of interactions, items or users to the log",
+    "tail": "print a topic as it grows",
+    "topics": "create or list the topics",
+}
+EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 3, 130
+
+
+class Command(Protocol):
+    """A module of `streamer.commands`."""
+
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+def add_setting_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Adds `--name` for settings by name; type, choices and help come from the setting itself."""
+    for name in names:
+        field = Settings.model_fields[name]
+        flag = "--map" if name == "field_map" else "--" + name.replace("_", "-")
+        kind: Any = field.annotation
+        if get_origin(kind) in (Union, UnionType):
+            kind = next(part for part in get_args(kind) if part is not type(None))
+        help_ = (field.description or "").replace("%", "%%")
+        if kind is bool:
+            parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=help_)
+        elif get_origin(kind) is dict:
+            parser.add_argument(flag, dest=name, action="append", metavar="KEY=VALUE", default=None, help=help_)
+        else:
+            choices = get_args(kind) if get_origin(kind) is Literal else None
+            parser.add_argument(flag, dest=name, default=None, choices=choices, help=help_,
+                                metavar=None if choices else name.upper())
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings of a parsed command line. Raises UsageError."""
+    flags = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
+    for name, value in flags.items():
+        if isinstance(value, list):
+            flags[name] = dict(pair.partition("=")[::2] for pair in value)
+    return Settings.load(**flags)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 ok, 1 failed, 2 usage, 3 data refused, 130 interrupted."""
+    parser = argparse.ArgumentParser(prog="freshet", description="Live recommendations from an event stream.")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    wanted = next((word for word in (argv if argv is not None else sys.argv[1:]) if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
+                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+        if name == wanted:  # only the command that runs is imported: `freshet --help` is instant
+            module: Any = importlib.import_module(f"streamer.commands.{name}")
+            sub.epilog = f"example:\n  {module.EXAMPLE}"
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except DataRefused as error:
+        return _fail(error, EXIT_REFUSED)
+    except WireError as error:
+        return _fail(error, EXIT_FAILED)
+    except FreshetError as error:
+        return _fail(error, error.exit_code)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _fail(error: Exception, code: int) -> int:
+    print(f"freshet: {error}", file=sys.stderr)
+    return code

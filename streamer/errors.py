@@ -1,0 +1,27 @@
+"""What ends a command, and with which exit code. The wire's own errors are in `consumers.errors`.
+
+FreshetError            exit 1: it failed
+├── StateBusy           another process uses the state folder
+├── StateUnreadable     no checkpoint of the state folder can be read
+└── UsageError          exit 2: a setting or flag is wrong
+"""
+
+
+class FreshetError(Exception):
+    """Base. The message is one line that says what to do."""
+
+    exit_code = 1
+
+
+class StateBusy(FreshetError):
+    """Operator: end the other process, or give this one its own `--state` folder."""
+
+
+class StateUnreadable(FreshetError):
+    """Operator: remove the state folder; the state is then rebuilt from the log."""
+
+
+class UsageError(FreshetError):
+    """Operator: mend the flag, environment variable or line of freshet.toml that the message names."""
+
+    exit_code = 2
