@@ -1,0 +1,176 @@
+"""The candidate pool: which items are worth scoring for a user now, with the evidence that brought each one in."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tgn.config import ModelConfig
+from tgn.features import (
+    AGE,
+    AGES,
+    CO,
+    CO_COSINE,
+    CO_LAST,
+    CO_LAST_SHORT,
+    FEATURES,
+    LAST,
+    RECENCY,
+    REPEAT,
+    RING_COUNT,
+    RING_DECAYED,
+    RING_SHARE,
+    TRANSITION,
+    TRANSITION_SHORT,
+    squash_decay,
+)
+from tgn.graph import F32, I32, I64
+from tgn.kernel import decay, kernel
+from tgn.pairs import has_pair
+
+
+class Pool(NamedTuple):
+    """Scratch space of one query; never part of the state. C: room for candidates, I: items."""
+
+    item: I32  # [C] the candidates
+    x: F32  # [F, C] their features
+    stamp: I64  # [I] the last query that considered the item
+    place: I32  # [I] its place in `item`, −1: considered and left out
+    query: I64  # [1]
+    rest_item: I32  # [I] what a list is filled with past the pool
+    rest_key: F32  # [I]
+    rest_score: F32  # [I]
+
+
+def new_pool(config: ModelConfig, items: int) -> Pool:
+    """Room for every source at its largest, and for a whole small catalogue."""
+    bound = config.ring + (config.transition_sources + config.co_sources) * config.row
+    bound += len(config.popularity_scales_ms) * config.head + config.newest
+    room = (max(bound, config.every_item_below) + 15) // 16 * 16
+    return Pool(
+        np.zeros(room, np.int32),
+        np.zeros((FEATURES, room), np.float32),
+        np.zeros(items, np.int64),
+        np.zeros(items, np.int32),
+        np.zeros(1, np.int64),
+        np.zeros(items, np.int32),
+        np.zeros(items, np.float32),
+        np.zeros(items, np.float32),
+    )
+
+
+@kernel
+def _enter(graph, pool, n, user, item, exclude_seen):  # type: ignore[no-untyped-def]
+    """The place of `item` in the pool and the pool's new size; place −1 if it may not be listed."""
+    if pool.stamp[item] == pool.query[0]:
+        return pool.place[item], n
+    pool.stamp[item] = pool.query[0]
+    pool.place[item] = -1
+    if graph.items.alive[item] == 0 or n >= len(pool.item):
+        return -1, n
+    if exclude_seen and has_pair(graph.pairs, user, item):
+        return -1, n
+    pool.place[item] = n
+    pool.item[n] = item
+    return n, n + 1
+
+
+@kernel
+def gather(graph, pool, user, now, exclude_seen, config, popularity_scales, row_scales):  # type: ignore[no-untyped-def]
+    """Fills the pool for `user` at `now` and returns its size. Pure but for the scratch space."""
+    pool.query[0] += 1
+    pool.x[:] = 0
+    n = 0
+    n = _from_ring(graph, pool, n, user, now, exclude_seen, popularity_scales)
+    n = _from_rows(graph, pool, n, user, now, exclude_seen, config, row_scales)
+    for s in range(graph.heads.item.shape[0]):
+        for h in range(graph.heads.size[s]):
+            _, n = _enter(graph, pool, n, user, graph.heads.item[s, h], exclude_seen)
+    for place in range(min(graph.newest.count[0], len(graph.newest.item))):
+        _, n = _enter(graph, pool, n, user, graph.newest.item[place], exclude_seen)
+    return n
+
+
+@kernel
+def add_catalogue(graph, pool, n, user, exclude_seen, items):  # type: ignore[no-untyped-def]
+    """Adds every item that has been seen in the stream: for small catalogues."""
+    for item in range(items):
+        if graph.items.first_time[item] >= 0:
+            _, n = _enter(graph, pool, n, user, item, exclude_seen)
+    return n
+
+
+@kernel
+def _from_ring(graph, pool, n, user, now, exclude_seen, scales):  # type: ignore[no-untyped-def]
+    users, x = graph.users, pool.x
+    ring = users.ring_item.shape[1]
+    count = users.count[user]
+    held = min(count, ring)
+    for back in range(held):
+        place = (count - 1 - back) % ring
+        p, n = _enter(graph, pool, n, user, users.ring_item[user, place], exclude_seen)
+        if p < 0:
+            continue
+        age_ms = now - users.ring_time[user, place]
+        if x[REPEAT, p] == 0:
+            x[REPEAT, p] = 1
+            x[RECENCY, p] = np.float32(1) / np.float32(1 + back)
+            for s in range(AGES):
+                x[AGE + s, p] = squash_decay(age_ms, scales[s])
+        x[RING_COUNT, p] += 1
+        x[RING_DECAYED, p] += decay(age_ms, scales[AGES - 1])
+        x[RING_SHARE, p] += np.float32(1) / np.float32(held)
+        if back == 0:
+            x[LAST, p] = 1
+    return n
+
+
+@kernel
+def _from_rows(graph, pool, n, user, now, exclude_seen, config, scales):  # type: ignore[no-untyped-def]
+    users, x = graph.users, pool.x
+    ring = users.ring_item.shape[1]
+    count = users.count[user]
+    long = len(scales) - 1
+    for back in range(min(count, ring, config.co_sources)):
+        place = (count - 1 - back) % ring
+        if users.ring_weight[user, place] <= 0:
+            continue
+        source = users.ring_item[user, place]
+        if back < config.transition_sources:
+            rows = graph.transitions
+            since_ms = now - rows.time[source]
+            to_long = np.float32(decay(since_ms, scales[long]))
+            to_short = np.float32(decay(since_ms, scales[0]))
+            share = to_long / (rows.total[source, long] * to_long + np.float32(1))
+            share_short = to_short / (rows.total[source, 0] * to_short + np.float32(1))
+            for m in range(rows.item.shape[1]):
+                z = rows.item[source, m]
+                if z < 0:
+                    break
+                p, n = _enter(graph, pool, n, user, z, exclude_seen)
+                if p < 0:
+                    continue
+                x[TRANSITION + back, p] = max(x[TRANSITION + back, p], rows.weight[source, long, m] * share)
+                if back == 0:
+                    x[TRANSITION_SHORT, p] = rows.weight[source, 0, m] * share_short
+        rows = graph.co
+        nearness = np.float32(1) / np.float32(1 + back)
+        since_ms = now - rows.time[source]
+        to_long = np.float32(decay(since_ms, scales[long]))
+        to_short = np.float32(decay(since_ms, scales[0]))
+        share = to_long / (rows.total[source, long] * to_long + np.float32(1))
+        share_short = to_short / (rows.total[source, 0] * to_short + np.float32(1))
+        cosine = to_long / np.sqrt(rows.total[source, long] + np.float32(1))
+        for m in range(rows.item.shape[1]):
+            z = rows.item[source, m]
+            if z < 0:
+                break
+            p, n = _enter(graph, pool, n, user, z, exclude_seen)
+            if p < 0:
+                continue
+            w = rows.weight[source, long, m]
+            x[CO, p] += nearness * w * share
+            x[CO_COSINE, p] += w * cosine
+            if back == 0:
+                x[CO_LAST, p] = w * share
+                x[CO_LAST_SHORT, p] = rows.weight[source, 0, m] * share_short
+    return n

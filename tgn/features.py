@@ -1,0 +1,102 @@
+"""What the ranker knows of a candidate: F numbers, feature-major [F, C] so that every pass runs over candidates.
+
+`squash` maps a probability or a decay to [0, 2.3] on a log scale; an absent one is 0.
+"""
+
+import numpy as np
+
+from tgn.kernel import fast_log, kernel
+
+# evidence from the user's ring
+REPEAT, RECENCY, AGE = 0, 1, 2  # AGE takes 4 places, one per popularity scale
+RING_COUNT, RING_DECAYED, RING_SHARE, LAST = 6, 7, 8, 9
+# evidence from the rows of the user's last items
+TRANSITION, TRANSITION_SHORT = 10, 13  # TRANSITION takes 3 places: from the last, second, third last item
+CO, CO_COSINE, CO_LAST, CO_LAST_SHORT = 14, 15, 16, 17
+# the item by itself
+POPULARITY = 18  # one place per popularity scale
+IDLE, ITEM_AGE, ITEM_COUNT, PREDECESSORS = 23, 24, 25, 26
+# the user, and the user crossed with REPEAT
+USER_COUNT, USER_IDLE, USER_REPEATS = 27, 28, 29
+REPEAT_COUNT, REPEAT_IDLE, REPEAT_REPEATS = 30, 31, 32
+CATALOGUE = 33
+FEATURES = 36  # padded to a multiple of 4 for the ranker's kernel
+
+AGES = 4
+FLOOR = np.float32(1e-4)
+SHIFT = np.float32(2.3025851)  # −ln(FLOOR) / 4
+NEVER_LOG = np.float32(2.0)
+PER_MINUTE = np.float32(1 / 60_000)
+
+
+@kernel
+def squash_decay(elapsed_ms, scale_ms):  # type: ignore[no-untyped-def]
+    """`squash` of exp(−Δt/τ), without the exponential."""
+    return max(np.float32(-max(elapsed_ms, 0) / scale_ms), np.float32(-9.21034)) * np.float32(0.25) + SHIFT
+
+
+@kernel
+def _squash_row(x, n):  # type: ignore[no-untyped-def]
+    for c in range(n):
+        x[c] = fast_log(x[c] + FLOOR) * np.float32(0.25) + SHIFT
+
+
+@kernel
+def _log_minutes(elapsed_ms):  # type: ignore[no-untyped-def]
+    return fast_log(np.float32(1) + np.float32(max(elapsed_ms, 0)) * PER_MINUTE) * np.float32(0.1)
+
+
+@kernel
+def complete_features(graph, x, candidates, n, user, now, scales, catalogue):  # type: ignore[no-untyped-def]
+    """Turns the raw evidence in x [F, C] into features and adds those of the items and the user."""
+    items, users = graph.items, graph.users
+    for f in range(RING_DECAYED, RING_SHARE + 1):
+        _squash_row(x[f], n)
+    totals = graph.co.total
+    long = totals.shape[1] - 1
+    for c in range(n):
+        x[CO_COSINE, c] /= np.sqrt(totals[candidates[c], long] + np.float32(1))
+    for f in range(TRANSITION, CO_LAST_SHORT + 1):
+        _squash_row(x[f], n)
+    for c in range(n):
+        x[RING_COUNT, c] = fast_log(np.float32(1) + x[RING_COUNT, c])
+    for c in range(n):
+        z = candidates[c]
+        idle_ms = np.float32(now - items.last_time[z])
+        for s in range(len(scales)):
+            p = items.log_popularity[z, s] - idle_ms * np.float32(1 / scales[s])
+            x[POPULARITY + s, c] = max(p, np.float32(-4)) * np.float32(0.25) + np.float32(1)
+        x[IDLE, c] = idle_ms
+        x[ITEM_AGE, c] = np.float32(now - items.first_time[z])
+        x[ITEM_COUNT, c] = np.float32(items.count[z])
+        x[PREDECESSORS, c] = np.float32(items.predecessors[z])
+    for c in range(n):
+        x[IDLE, c] = _log_minutes(x[IDLE, c])
+    for c in range(n):
+        x[ITEM_AGE, c] = _log_minutes(x[ITEM_AGE, c])
+    for c in range(n):
+        x[ITEM_COUNT, c] = fast_log(np.float32(1) + x[ITEM_COUNT, c]) * np.float32(0.125)
+    for c in range(n):
+        x[PREDECESSORS, c] = fast_log(np.float32(1) + x[PREDECESSORS, c]) * np.float32(0.125)
+    _user_features(users, x, n, user, now)
+    size = np.float32(np.log(catalogue + 1.0) * 0.1)
+    for c in range(n):
+        x[CATALOGUE, c] = size
+
+
+@kernel
+def _user_features(users, x, n, user, now):  # type: ignore[no-untyped-def]
+    count = users.count[user]
+    activity = np.float32(np.log(1.0 + count) / 5)
+    idle = NEVER_LOG
+    if count > 0:
+        ring = users.ring_item.shape[1]
+        idle = _log_minutes(now - users.ring_time[user, (count - 1) % ring])
+    repeats = np.float32(users.repeats[user] / (count + 1.0))
+    for c in range(n):
+        x[USER_COUNT, c] = activity
+        x[USER_IDLE, c] = idle
+        x[USER_REPEATS, c] = repeats
+        x[REPEAT_COUNT, c] = x[REPEAT, c] * activity
+        x[REPEAT_IDLE, c] = x[REPEAT, c] * idle
+        x[REPEAT_REPEATS, c] = x[REPEAT, c] * repeats

@@ -1,0 +1,165 @@
+"""The temporal graph as arrays: what every kernel reads and `observe` alone writes.
+
+Shapes: U users, I items (both capacities that grow), R ring, M row, S row scales, L popularity scales, N head.
+Times are int64 epoch ms; −1 stands for "no node" in every index array.
+"""
+
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tgn.config import ModelConfig
+
+I8, I32, I64 = NDArray[np.int8], NDArray[np.int32], NDArray[np.int64]
+U8, U64 = NDArray[np.uint8], NDArray[np.uint64]
+F32, F64 = NDArray[np.float32], NDArray[np.float64]
+
+
+class Users(NamedTuple):
+    """One row a user."""
+
+    ring_item: I32  # [U, R] the last interactions, place = count mod R
+    ring_time: I64  # [U, R]
+    ring_weight: F32  # [U, R] event weight; ≤ 0 is a dislike
+    count: I32  # [U] interactions so far
+    repeats: I32  # [U] of them, how many named an item already in the ring
+
+
+class Items(NamedTuple):
+    """One row an item. `popularity` is decayed to `last_time`; `log_popularity` is its natural logarithm."""
+
+    popularity: F64  # [I, L]
+    log_popularity: F32  # [I, L]
+    count: I32  # [I] interactions so far
+    first_time: I64  # [I]
+    last_time: I64  # [I]
+    predecessors: I32  # [I] distinct previous items (Kneser-Ney continuation count)
+    alive: U8  # [I] 0: deleted
+
+
+class Rows(NamedTuple):
+    """Successors of each item under one relation, weights decayed to the row's own `time`.
+
+    One exponential per row and scale brings a whole row to any time, and sums at a fixed reference time commute:
+    a late event adds exp(−(time − t)/τ) exactly.
+    """
+
+    item: I32  # [I, M] filled from the left
+    weight: F32  # [I, S, M]
+    total: F32  # [I, S] sum of all weights ever added, evicted ones included
+    time: I64  # [I]
+
+
+class Heads(NamedTuple):
+    """The exact top N of decayed popularity per time scale.
+
+    Untouched items keep their order, so the key log p + t/τ changes only when an item is touched.
+    """
+
+    item: I32  # [L, N]
+    key: F64  # [L, N]
+    size: I32  # [L]
+
+
+class Newest(NamedTuple):
+    """The newest items, place = count mod size."""
+
+    item: I32  # [newest]
+    count: I64  # [1]
+
+
+class Pairs(NamedTuple):
+    """Every (user, item) that ever interacted: an open-addressing hash set, exact and never decayed."""
+
+    key: U64  # [slots] a power of two; 0 is empty, else ((user + 1) << 32) | item
+    count: I64  # [1]
+
+
+class Graph(NamedTuple):
+    """All of layer 1."""
+
+    users: Users
+    items: Items
+    transitions: Rows
+    co: Rows
+    heads: Heads
+    newest: Newest
+    pairs: Pairs
+
+
+Nodes = TypeVar("Nodes", Users, Items, Rows)
+
+
+def new_graph(config: ModelConfig, users: int = 1024, items: int = 1024) -> Graph:
+    """An empty graph with room for so many nodes."""
+    scales = len(config.popularity_scales_ms)
+    return Graph(
+        _users(config, users),
+        _items(config, items),
+        _rows(config, items),
+        _rows(config, items),
+        Heads(
+            np.full((scales, config.head), -1, np.int32),
+            np.full((scales, config.head), -np.inf),
+            np.zeros(scales, np.int32),
+        ),
+        Newest(np.full(config.newest, -1, np.int32), np.zeros(1, np.int64)),
+        Pairs(np.zeros(4096, np.uint64), np.zeros(1, np.int64)),
+    )
+
+
+def _users(config: ModelConfig, n: int) -> Users:
+    return Users(
+        np.full((n, config.ring), -1, np.int32),
+        np.zeros((n, config.ring), np.int64),
+        np.zeros((n, config.ring), np.float32),
+        np.zeros(n, np.int32),
+        np.zeros(n, np.int32),
+    )
+
+
+def _items(config: ModelConfig, n: int) -> Items:
+    scales = len(config.popularity_scales_ms)
+    return Items(
+        np.zeros((n, scales)),
+        np.zeros((n, scales), np.float32),
+        np.zeros(n, np.int32),
+        np.full(n, -1, np.int64),
+        np.full(n, -1, np.int64),
+        np.zeros(n, np.int32),
+        np.ones(n, np.uint8),
+    )
+
+
+def _rows(config: ModelConfig, n: int) -> Rows:
+    scales = len(config.row_scales_ms)
+    return Rows(
+        np.full((n, config.row), -1, np.int32),
+        np.zeros((n, scales, config.row), np.float32),
+        np.zeros((n, scales), np.float32),
+        np.zeros(n, np.int64),
+    )
+
+
+def grow(graph: Graph, config: ModelConfig, users: int, items: int, events: int) -> Graph:
+    """The same graph with room for `users` and `items` nodes and `events` more pairs; amortised by doubling."""
+    from tgn.pairs import grown_pairs  # kernels import this module's types
+
+    if users > len(graph.users.count):
+        size = max(users, 2 * len(graph.users.count))
+        graph = graph._replace(users=_copy_into(_users(config, size), graph.users))
+    if items > len(graph.items.count):
+        size = max(items, 2 * len(graph.items.count))
+        graph = graph._replace(
+            items=_copy_into(_items(config, size), graph.items),
+            transitions=_copy_into(_rows(config, size), graph.transitions),
+            co=_copy_into(_rows(config, size), graph.co),
+        )
+    return graph._replace(pairs=grown_pairs(graph.pairs, events))
+
+
+def _copy_into(target: Nodes, source: Nodes) -> Nodes:
+    for new, old in zip(target, source, strict=True):
+        new[: len(old)] = old
+    return target

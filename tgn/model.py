@@ -1,0 +1,86 @@
+"""The model: graph, ranker and ids as one value that takes batches of interactions. Read this file first."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tgn.candidates import new_pool
+from tgn.config import ModelConfig
+from tgn.graph import F32, I32, I64, U8, grow, new_graph
+from tgn.names import NodeIndex
+from tgn.prequential import InteractionBatch, Lists, Options, Outcome, prequential
+from tgn.ranker import new_activations, new_ranker
+
+
+class KernelConfig(NamedTuple):
+    """The numbers of ModelConfig that kernels read."""
+
+    window: int
+    transition_sources: int
+    co_sources: int
+    every_item_below: int
+    baseline_scale: int
+    learning_rate: float
+    learning_batch: int
+    learning_draws: int
+
+
+class Model:
+    """A continuous-time temporal graph with a ranker that learns test-then-train."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        self.config = config
+        self.users = NodeIndex()
+        self.items = NodeIndex()
+        self.graph = new_graph(config)
+        self.ranker = new_ranker(config)
+        self.events = 0  # taken since the stream began
+        self._pool = new_pool(config, 1024)
+        self._act = new_activations(config, len(self._pool.item))
+        self._config = KernelConfig(*(getattr(config, name) for name in KernelConfig._fields))
+        self._scales = np.array(config.popularity_scales_ms, np.float64)
+        self._row_scales = np.array(config.row_scales_ms, np.float64)
+
+    def take(
+        self,
+        user: I32,
+        item: I32,
+        t: I64,
+        weight: F32,
+        *,
+        k: int,
+        score: U8,
+        learn: U8,
+        publish: U8,
+        exclude_seen: bool = False,
+        stale: int = 1,
+    ) -> Outcome:
+        """Takes N interactions in order: score → learn → observe, event by event.
+
+        user, item: node indices from `users.encode`, `items.encode`; t: epoch ms; weight: of the event types;
+        score, learn, publish: 1 where the test list is wanted, learned from, the published list wanted.
+        """
+        n = len(user)
+        self._make_room(n)
+        out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
+        batch = InteractionBatch(user, item, t, weight, score, learn, publish)
+        prequential(
+            self.graph, self.ranker, self._pool, self._act, self.items.names, len(self.items), batch,
+            Options(exclude_seen, stale, self.events), self._config, self._scales, self._row_scales, out,
+        )  # fmt: skip
+        self.events += n
+        return out
+
+    def _make_room(self, events: int) -> None:
+        self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
+        if len(self._pool.stamp) < len(self.graph.items.count):
+            self._pool = new_pool(self.config, len(self.graph.items.count))
+
+
+def _new_outcome(n: int, k: int, test: bool, published: bool) -> Outcome:
+    def lists(rows: int) -> Lists:
+        return Lists(np.full((rows, k), -1, np.int32), np.zeros((rows, k), np.float32), np.zeros(rows, np.int32))
+
+    return Outcome(
+        lists(n if test else 0), lists(n if published else 0), np.zeros(n, np.int32), np.zeros(n, np.int32)
+    )

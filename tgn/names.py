@@ -1,0 +1,76 @@
+"""External ids and node indices: append-only, one index for life. The bytes stand in arrays for the kernels' ties."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tgn.graph import I64, U8
+from tgn.kernel import kernel
+
+
+class Names(NamedTuple):
+    """UTF-8 bytes of every id, one after the other: id n is text[start[n]:start[n + 1]]."""
+
+    text: U8  # [bytes]
+    start: I64  # [capacity + 1]
+
+
+@kernel
+def name_before(names, a, b):  # type: ignore[no-untyped-def]
+    """Whether id a comes before id b by its UTF-8 bytes."""
+    ia, ib = names.start[a], names.start[b]
+    end_a, end_b = names.start[a + 1], names.start[b + 1]
+    while ia < end_a and ib < end_b:
+        if names.text[ia] != names.text[ib]:
+            return names.text[ia] < names.text[ib]
+        ia += 1
+        ib += 1
+    return end_a - ia < end_b - ib
+
+
+class NodeIndex:
+    """id ↔ index. Indices are given in order of first sight and never change."""
+
+    def __init__(self, ids: Iterable[str] = ()) -> None:
+        self.ids: list[str] = []
+        self._index: dict[str, int] = {}
+        self.names = Names(np.zeros(1024, np.uint8), np.zeros(1025, np.int64))
+        self.encode(list(ids))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def get(self, id_: str) -> int | None:
+        """The index of an id, None where it has none."""
+        return self._index.get(id_)
+
+    def encode(self, ids: Sequence[str]) -> list[int]:
+        """The index of each id; an id seen for the first time gets the next one."""
+        index = self._index
+        found = [index.get(id_, -1) for id_ in ids]
+        if -1 in found:
+            new = list(dict.fromkeys(id_ for id_ in ids if id_ not in index))
+            index.update(zip(new, range(len(self.ids), len(self.ids) + len(new)), strict=True))
+            self.ids += new
+            self._append_names(new, len(self.ids) - len(new))
+            found = [index[id_] for id_ in ids]
+        return found
+
+    def _append_names(self, new: list[str], first: int) -> None:
+        encoded = [id_.encode() for id_ in new]
+        text, start = self.names
+        start = _with_room(start, first + len(new) + 1)
+        ends = start[first] + np.cumsum([len(name) for name in encoded])
+        text = _with_room(text, int(ends[-1]))
+        start[first + 1 : first + 1 + len(new)] = ends
+        text[start[first] : ends[-1]] = np.frombuffer(b"".join(encoded), np.uint8)
+        self.names = Names(text, start)
+
+
+def _with_room(array: np.ndarray, size: int) -> np.ndarray:
+    if size <= len(array):
+        return array
+    grown = np.zeros(max(size, 2 * len(array)), array.dtype)
+    grown[: len(array)] = array
+    return grown

@@ -1,0 +1,75 @@
+"""`observe`: the one write to the temporal graph. O(R + W·M) per interaction, no allocation."""
+
+import numpy as np
+
+from tgn.heads import lift
+from tgn.kernel import decay, kernel
+from tgn.pairs import add_pair
+from tgn.rows import add_successor
+
+
+@kernel
+def observe(graph, user, item, t, weight, window, popularity_scales, row_scales):  # type: ignore[no-untyped-def]
+    """Takes one interaction into the graph.
+
+    Args: user, item: indices; t: epoch ms; weight: the event type's weight, ≤ 0 a dislike, which is remembered
+    as seen and in the ring but adds to no count; window: W; scales: τ in ms, [L] and [S].
+    """
+    if weight > 0:
+        _observe_item(graph, item, t, weight, popularity_scales)
+        _observe_relations(graph, user, item, t, weight, window, row_scales)
+    _observe_user(graph.users, user, item, t, weight)
+    add_pair(graph.pairs, user, item)
+
+
+@kernel
+def _observe_item(graph, item, t, weight, scales):  # type: ignore[no-untyped-def]
+    items = graph.items
+    if items.first_time[item] < 0:
+        items.first_time[item] = t
+        items.last_time[item] = t
+        graph.newest.item[graph.newest.count[0] % len(graph.newest.item)] = item
+        graph.newest.count[0] += 1
+    elapsed_ms = t - items.last_time[item]
+    for s in range(len(scales)):
+        if elapsed_ms >= 0:
+            p = items.popularity[item, s] * decay(elapsed_ms, scales[s]) + weight
+        else:
+            p = items.popularity[item, s] + weight * decay(-elapsed_ms, scales[s])
+        items.popularity[item, s] = p
+        items.log_popularity[item, s] = np.log(p)
+        lift(graph.heads, s, item, np.log(p) + max(t, items.last_time[item]) / scales[s])
+    items.last_time[item] = max(t, items.last_time[item])
+    items.count[item] += 1
+
+
+@kernel
+def _observe_relations(graph, user, item, t, weight, window, scales):  # type: ignore[no-untyped-def]
+    users = graph.users
+    ring = users.ring_item.shape[1]
+    count = users.count[user]
+    reach = min(count, ring, window)
+    for back in range(reach):
+        place = (count - 1 - back) % ring
+        other = users.ring_item[user, place]
+        if other == item or users.ring_weight[user, place] <= 0:
+            continue
+        if back == 0:
+            graph.items.predecessors[item] += add_successor(graph.transitions, other, item, t, weight, scales)
+        add_successor(graph.co, other, item, t, weight, scales)
+        add_successor(graph.co, item, other, t, weight, scales)
+
+
+@kernel
+def _observe_user(users, user, item, t, weight):  # type: ignore[no-untyped-def]
+    ring = users.ring_item.shape[1]
+    count = users.count[user]
+    for place in range(min(count, ring)):
+        if users.ring_item[user, place] == item:
+            users.repeats[user] += 1
+            break
+    place = count % ring
+    users.ring_item[user, place] = item
+    users.ring_time[user, place] = t
+    users.ring_weight[user, place] = weight
+    users.count[user] = count + 1

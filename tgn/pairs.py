@@ -1,0 +1,62 @@
+"""Which user has interacted with which item: an exact, open-addressing hash set in one array."""
+
+import numpy as np
+
+from tgn.graph import Pairs
+from tgn.kernel import kernel
+
+MAX_LOAD = 0.5
+
+
+@kernel
+def pair_key(user, item):  # type: ignore[no-untyped-def]
+    """The key of a pair; never 0, which marks an empty slot."""
+    return (np.uint64(user + 1) << np.uint64(32)) | np.uint64(item)
+
+
+@kernel
+def _slot_of(keys, key):  # type: ignore[no-untyped-def]
+    """Where `key` is, or the empty slot where it would go (linear probing after Fibonacci hashing)."""
+    mask = np.uint64(len(keys) - 1)
+    slot = ((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
+    while keys[slot] != 0 and keys[slot] != key:
+        slot = (slot + np.uint64(1)) & mask
+    return slot
+
+
+@kernel
+def has_pair(pairs, user, item):  # type: ignore[no-untyped-def]
+    """Whether the user has ever interacted with the item."""
+    key = pair_key(user, item)
+    return pairs.key[_slot_of(pairs.key, key)] == key
+
+
+@kernel
+def add_pair(pairs, user, item):  # type: ignore[no-untyped-def]
+    """Adds the pair; True if it was new. The caller has made room (`grown_pairs`)."""
+    key = pair_key(user, item)
+    slot = _slot_of(pairs.key, key)
+    if pairs.key[slot] == key:
+        return False
+    pairs.key[slot] = key
+    pairs.count[0] += 1
+    return True
+
+
+@kernel
+def _rehash(old, new):  # type: ignore[no-untyped-def]
+    for key in old:
+        if key != 0:
+            new[_slot_of(new, key)] = key
+
+
+def grown_pairs(pairs: Pairs, more: int) -> Pairs:
+    """The same set with room for `more` pairs at a load of at most MAX_LOAD; amortised by doubling."""
+    slots = len(pairs.key)
+    while (int(pairs.count[0]) + more) > slots * MAX_LOAD:
+        slots *= 2
+    if slots == len(pairs.key):
+        return pairs
+    keys = np.zeros(slots, np.uint64)
+    _rehash(pairs.key, keys)
+    return pairs._replace(key=keys)

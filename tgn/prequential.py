@@ -1,0 +1,163 @@
+"""score → learn → observe: the order in which every event is taken, written once, for live, replay and evaluation."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tgn.candidates import add_catalogue, gather
+from tgn.features import complete_features
+from tgn.graph import F32, I32, I64, U8
+from tgn.kernel import kernel
+from tgn.observe import observe
+from tgn.pairs import has_pair
+from tgn.ranker import forward, learn
+from tgn.ranking import top_k
+
+
+class InteractionBatch(NamedTuple):
+    """N interactions in the order in which they are taken."""
+
+    user: I32  # [N] node index
+    item: I32  # [N]
+    t: I64  # [N] event time, epoch ms, not decreasing but for late events
+    weight: F32  # [N] of the event type; ≤ 0 a dislike
+    score: U8  # [N] 1: make the test list
+    learn: U8  # [N] 1: learn from it
+    publish: U8  # [N] 1: make the published list after it
+
+
+class Lists(NamedTuple):
+    """Up to K items for each of N events; places past `size` hold −1."""
+
+    item: I32  # [N, K]
+    score: F32  # [N, K]
+    size: I32  # [N]
+
+
+class Outcome(NamedTuple):
+    """What a batch gave."""
+
+    test: Lists  # before the event was learned from and observed
+    published: Lists  # right after
+    rank: I32  # [N] place of the event's item in the test list from 1; 0: missed; −1: not scored
+    popularity_rank: I32  # [N] the same for decayed popularity
+
+
+class Options(NamedTuple):
+    """How to take a batch."""
+
+    exclude_seen: bool
+    stale: int  # events are scored in blocks of so many before the block is observed; 1: every event is fresh
+    first_event: int  # number of the first event of the batch since the stream began
+
+
+@kernel
+def prequential(graph, ranker, pool, act, names, items, batch, options, config, scales, row_scales, out):  # type: ignore[no-untyped-def]
+    """Takes a batch: for each event score, then learn, then observe, then the published list where asked.
+
+    `items`: how many item indices exist. With stale = S events are observed in blocks of S (block = event // S),
+    after the whole block has been scored. A batch then must start and end on a block boundary, or end the stream.
+    """
+    observed = 0
+    for n in range(len(batch.user)):
+        user, item, t = batch.user[n], batch.item[n], batch.t[n]
+        out.rank[n] = -1
+        if batch.score[n] or batch.learn[n]:
+            size = query(graph, ranker, pool, act, names, items, user, t, options.exclude_seen, config, scales,
+                         row_scales, out.test, n if batch.score[n] else -1)  # fmt: skip
+            if batch.score[n]:
+                out.rank[n] = _rank(out.test, n, item)
+                out.popularity_rank[n] = popularity_rank(
+                    graph, user, item, options.exclude_seen, config.baseline_scale, out.test.item.shape[1]
+                )
+            target = _place_of(pool, item, size)
+            if batch.learn[n] and target >= 0 and batch.weight[n] > 0:
+                learn(ranker, act, pool.x, size, target, config.learning_rate, config.learning_batch,
+                      config.learning_draws)  # fmt: skip
+        if (n + 1) % options.stale == 0 or n + 1 == len(batch.user):
+            for m in range(observed, n + 1):
+                observe(graph, batch.user[m], batch.item[m], batch.t[m], batch.weight[m], config.window, scales,
+                        row_scales)  # fmt: skip
+            observed = n + 1
+        if batch.publish[n]:
+            query(graph, ranker, pool, act, names, items, user, t, options.exclude_seen, config, scales, row_scales,
+                  out.published, n)  # fmt: skip
+
+
+@kernel
+def query(graph, ranker, pool, act, names, items, user, now, exclude_seen, config, scales, row_scales, lists, row):  # type: ignore[no-untyped-def]
+    """Scores the pool of `user` at `now`; writes the list into `lists[row]` unless row is −1. Returns the pool's size.
+
+    Pure: it reads the graph and the weights.
+    """
+    n = gather(graph, pool, user, now, exclude_seen, config, scales, row_scales)
+    if items <= config.every_item_below:
+        n = add_catalogue(graph, pool, n, user, exclude_seen, items)
+    complete_features(graph, pool.x, pool.item, n, user, now, scales, items)
+    forward(ranker, act, pool.x, n)
+    if row >= 0:
+        size = top_k(pool.item, act.score, n, names, lists.item[row], lists.score[row])
+        if size < len(lists.item[row]) and items > config.every_item_below:
+            size = _fill(graph, pool, names, size, user, exclude_seen, items, config.baseline_scale, scales, lists, row)
+        lists.size[row] = size
+        lists.item[row, size:] = -1
+    return n
+
+
+@kernel
+def _place_of(pool, item, n):  # type: ignore[no-untyped-def]
+    """Where `item` stands in the pool, −1 if it does not."""
+    if pool.stamp[item] != pool.query[0] or n == 0:
+        return -1
+    return pool.place[item]
+
+
+@kernel
+def _rank(lists, row, item):  # type: ignore[no-untyped-def]
+    for place in range(lists.size[row]):
+        if lists.item[row, place] == item:
+            return place + 1
+    return 0
+
+
+@kernel
+def _fill(graph, pool, names, size, user, exclude_seen, items, scale, scales, lists, row):  # type: ignore[no-untyped-def]
+    """Appends items outside the pool by decayed popularity; their scores are below any score of the pool's."""
+    room = len(lists.item[row]) - size
+    chosen, keys, scores = pool.rest_item, pool.rest_key, pool.rest_score
+    n = 0
+    for item in range(items):
+        if graph.items.first_time[item] < 0 or graph.items.alive[item] == 0 or pool.stamp[item] == pool.query[0]:
+            continue
+        if exclude_seen and has_pair(graph.pairs, user, item):
+            continue
+        chosen[n] = item
+        keys[n] = graph.items.log_popularity[item, scale] + graph.items.last_time[item] / scales[scale]
+        n += 1
+    lowest = lists.score[row, size - 1] if size > 0 else np.float32(0)
+    filled = top_k(chosen, keys, n, names, lists.item[row, size:], scores[:room])
+    for place in range(filled):
+        lists.score[row, size + place] = lowest - np.float32(place + 1)
+    return size + filled
+
+
+@kernel
+def popularity_rank(graph, user, item, exclude_seen, scale, k):  # type: ignore[no-untyped-def]
+    """The place of `item` among what the user may be shown by decayed popularity, from 1; 0: not in the first k.
+
+    Ties count against the item.
+    """
+    heads = graph.heads
+    key = -np.inf
+    for h in range(heads.size[scale]):
+        if heads.item[scale, h] == item:
+            key = heads.key[scale, h]
+    if key == -np.inf or (exclude_seen and has_pair(graph.pairs, user, item)):
+        return 0
+    rank = 1
+    for h in range(heads.size[scale]):
+        other = heads.item[scale, h]
+        if other != item and heads.key[scale, h] >= key:
+            if not (exclude_seen and has_pair(graph.pairs, user, other)):
+                rank += 1
+    return rank if rank <= k else 0

@@ -1,0 +1,240 @@
+"""The ranker: a small MLP over candidate features, scored and learned one event at a time, in kernels.
+
+score(x) = w_skip·x + w₃·relu(W₂ relu(W₁ x + b₁) + b₂), learned by softmax cross-entropy over the candidate pool
+(the pool is the hard negatives) with Adam (Kingma & Ba 2015). Gradients of B consecutive events make one step;
+they are counted from the stream's start and are part of the state, so commit boundaries change nothing.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tgn import features as f
+from tgn.config import ModelConfig
+from tgn.graph import F32, I64
+from tgn.kernel import flushed, kernel
+
+ONE, BETA1, BETA2, EPSILON = np.float32(1), np.float32(0.9), np.float32(0.999), np.float32(1e-8)
+
+
+class Ranker(NamedTuple):
+    """Weights, their gradients since the last step and Adam's moments, each one flat vector; all of it is state."""
+
+    weights: F32  # [P]
+    gradient: F32  # [P]
+    mean: F32  # [P]
+    variance: F32  # [P]
+    steps: I64  # [2] Adam steps taken, events in the pending batch
+
+
+class Activations(NamedTuple):
+    """Scratch space of one query: [H, C], [H, C], [C], [C] and the rows of one backward pass."""
+
+    first: F32
+    second: F32
+    score: F32
+    probability: F32
+    row: F32  # [F + 4 H]
+
+
+def parameters(hidden: int) -> int:
+    """P: W₁ [H, F], W₂ [H, H], b₁, b₂, w₃ [H], w_skip [F], in this order."""
+    return hidden * f.FEATURES + hidden * hidden + 3 * hidden + f.FEATURES
+
+
+def new_ranker(config: ModelConfig) -> Ranker:
+    """Untrained weights that already rank: the skip weights prefer what repeats, follows and is popular, in that
+    order, and w₃ starts at 0, so the first lists are no worse than popularity."""
+    h, size = config.hidden, parameters(config.hidden)
+    rng = np.random.default_rng(config.seed)
+    weights = np.zeros(size, np.float32)
+    weights[: h * f.FEATURES] = rng.normal(0, (2 / f.FEATURES) ** 0.5, h * f.FEATURES)
+    weights[h * f.FEATURES : h * f.FEATURES + h * h] = rng.normal(0, (2 / h) ** 0.5, h * h)
+    skip = weights[size - f.FEATURES :]
+    for feature, weight in PRIOR.items():
+        skip[feature] = weight
+    zeros = np.zeros(size, np.float32)
+    return Ranker(weights, zeros, zeros.copy(), zeros.copy(), np.zeros(2, np.int64))
+
+
+PRIOR = {
+    f.RECENCY: 2.0,
+    f.AGE + 2: 1.0,
+    f.RING_SHARE: 1.0,
+    f.TRANSITION: 1.0,
+    f.TRANSITION + 1: 0.5,
+    f.CO: 1.0,
+    f.CO_LAST: 0.5,
+    f.POPULARITY + 1: 0.5,
+    f.POPULARITY + 2: 1.0,
+    f.POPULARITY + 3: 1.0,
+}
+
+
+def new_activations(config: ModelConfig, room: int) -> Activations:
+    """Scratch space for `room` candidates."""
+    h = config.hidden
+    return Activations(
+        np.zeros((h, room), np.float32),
+        np.zeros((h, room), np.float32),
+        np.zeros(room, np.float32),
+        np.zeros(room, np.float32),
+        np.zeros(f.FEATURES + 4 * h, np.float32),
+    )
+
+
+@kernel
+def _unpack(flat, h):  # type: ignore[no-untyped-def]
+    """Views into a flat parameter vector: W₁ [H, F], W₂ [H, H], b₁, b₂, w₃ [H], w_skip [F]."""
+    a = h * f.FEATURES
+    b = a + h * h
+    return (
+        flat[:a].reshape(h, f.FEATURES),
+        flat[a:b].reshape(h, h),
+        flat[b : b + h],
+        flat[b + h : b + 2 * h],
+        flat[b + 2 * h : b + 3 * h],
+        flat[b + 3 * h :],
+    )
+
+
+@kernel
+def _layer(w, bias, x, out, n):  # type: ignore[no-untyped-def]
+    """out = relu(w x + bias) for n columns; w [H, D] with D a multiple of 4, x [D, C], out [H, C].
+
+    Two output rows and four inputs at a time: the inner loop runs over candidates in vector registers.
+    """
+    for i in range(0, w.shape[0], 2):
+        a, b = out[i], out[i + 1]
+        for c in range(n):
+            a[c] = bias[i]
+            b[c] = bias[i + 1]
+        for d in range(0, w.shape[1], 4):
+            a0, a1, a2, a3 = w[i, d], w[i, d + 1], w[i, d + 2], w[i, d + 3]
+            b0, b1, b2, b3 = w[i + 1, d], w[i + 1, d + 1], w[i + 1, d + 2], w[i + 1, d + 3]
+            x0, x1, x2, x3 = x[d], x[d + 1], x[d + 2], x[d + 3]
+            for c in range(n):
+                a[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+                b[c] += b0 * x0[c] + b1 * x1[c] + b2 * x2[c] + b3 * x3[c]
+        for c in range(n):
+            a[c] = max(a[c], np.float32(0))
+            b[c] = max(b[c], np.float32(0))
+
+
+@kernel
+def forward(ranker, act, x, n):  # type: ignore[no-untyped-def]
+    """Scores of n candidates with features x [F, C] into act.score."""
+    h = act.first.shape[0]
+    w1, w2, b1, b2, w3, skip = _unpack(ranker.weights, h)
+    _layer(w1, b1, x, act.first, n)
+    _layer(w2, b2, act.first, act.second, n)
+    score = act.score
+    for c in range(n):
+        score[c] = 0
+    for d in range(f.FEATURES):
+        weight, row = skip[d], x[d]
+        for c in range(n):
+            score[c] += weight * row[c]
+    for i in range(h):
+        weight, row = w3[i], act.second[i]
+        for c in range(n):
+            score[c] += weight * row[c]
+
+
+@kernel
+def learn(ranker, act, x, n, target, rate, batch, draws):  # type: ignore[no-untyped-def]
+    """Adds an unbiased estimate of the gradient of −log softmax(score)[target] after `forward`.
+
+    The gradient is Σ p_c ∇score_c − ∇score_target. The sum is an expectation over candidates, taken by `draws`
+    systematic draws (one random offset, evenly spaced), so the backward pass costs the same however large the pool.
+    Every `batch` events make one Adam step.
+    """
+    _softmax(act.score, act.probability, n)
+    h = act.first.shape[0]
+    weights = _unpack(ranker.weights, h)
+    gradient = _unpack(ranker.gradient, h)
+    each = np.float32(1) / np.float32(draws)
+    next_draw = _uniform(ranker.steps) * each
+    cumulated = np.float32(0)
+    for c in range(n):
+        cumulated += act.probability[c]
+        g = np.float32(0)
+        while cumulated > next_draw:
+            g += each
+            next_draw += each
+        if c == target:
+            g -= np.float32(1)
+        if g != 0:
+            _backward(weights, gradient, act, x, c, g)
+    ranker.steps[1] += 1
+    if ranker.steps[1] >= batch:
+        _adam(ranker, rate)
+        ranker.steps[1] = 0
+
+
+@kernel
+def _uniform(steps):  # type: ignore[no-untyped-def]
+    """A number in [0, 1) from the counters alone (splitmix64), so that a restart draws the same."""
+    z = np.uint64(steps[0]) * np.uint64(0x100000001) + np.uint64(steps[1]) + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return np.float32(z >> np.uint64(40)) * np.float32(1 / (1 << 24))
+
+
+@kernel
+def _softmax(score, out, n):  # type: ignore[no-untyped-def]
+    top = score[0]
+    for c in range(n):
+        top = max(top, score[c])
+    total = np.float32(0)
+    for c in range(n):
+        out[c] = np.exp(score[c] - top)
+        total += out[c]
+    for c in range(n):
+        out[c] /= total
+
+
+@kernel
+def _backward(weights, gradient, act, x, c, g):  # type: ignore[no-untyped-def]
+    """Back-propagates one candidate's score gradient g through both layers: rank-one updates over contiguous rows."""
+    _, w2, _, _, w3, _ = weights
+    g1, g2, gb1, gb2, g3, gskip = gradient
+    h, inputs = w2.shape[0], g1.shape[1]
+    column = act.row[:inputs]
+    first = act.row[inputs : inputs + h]
+    d1 = act.row[inputs + h : inputs + 2 * h]
+    for d in range(inputs):
+        column[d] = x[d, c]
+        gskip[d] += g * column[d]
+    for i in range(h):
+        first[i] = act.first[i, c]
+        d1[i] = 0
+    for i in range(h):
+        out = act.second[i, c]
+        g3[i] += g * out
+        if out > 0:
+            d2 = g * w3[i]
+            gb2[i] += d2
+            for j in range(h):
+                g2[i, j] += d2 * first[j]
+                d1[j] += d2 * w2[i, j]
+    for i in range(h):
+        if first[i] > 0:
+            gb1[i] += d1[i]
+            for d in range(inputs):
+                g1[i, d] += d1[i] * column[d]
+
+
+@kernel
+def _adam(ranker, rate):  # type: ignore[no-untyped-def]
+    ranker.steps[0] += 1
+    step, events = ranker.steps[0], np.float32(ranker.steps[1])
+    scale = np.float32(rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step))
+    w, g, m, v = ranker.weights, ranker.gradient, ranker.mean, ranker.variance
+    for p in range(len(w)):
+        d = g[p] / events
+        m[p] = flushed(BETA1 * m[p] + (ONE - BETA1) * d)
+        v[p] = flushed(BETA2 * v[p] + (ONE - BETA2) * d * d)
+        w[p] -= scale * m[p] / (np.sqrt(v[p]) + EPSILON)
+        g[p] = 0
