@@ -18,7 +18,7 @@ class ModelConfig:
     row: int = 64  # M: successors kept per item and relation
     window: int = 50  # W: how many of a user's last interactions a new one co-interacts with
     popularity_scales_ms: tuple[int, ...] = (10 * MINUTE_MS, 4 * HOUR_MS, DAY_MS, 7 * DAY_MS, 45 * DAY_MS)
-    row_scales_ms: tuple[int, ...] = (DAY_MS, 30 * DAY_MS)
+    row_scales_ms: tuple[int, ...] = (30 * DAY_MS, 365 * DAY_MS)
     baseline_scale: int = 2  # index of the popularity scale that fills lists and serves as the baseline
     transition_sources: int = 3  # the user's last items whose transition rows are read
     co_sources: int = 8  # the user's last items whose co-interaction rows are read

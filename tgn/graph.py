@@ -24,6 +24,8 @@ class Users(NamedTuple):
     ring_weight: F32  # [U, R] event weight; ≤ 0 is a dislike
     count: I32  # [U] interactions so far
     repeats: I32  # [U] of them, how many named an item already in the ring
+    listed: I64  # [U] digest of the ranking published last; 0: none yet
+    dirty: U8  # [U] 1: changed since the last checkpoint
 
 
 class Items(NamedTuple):
@@ -36,6 +38,7 @@ class Items(NamedTuple):
     last_time: I64  # [I]
     predecessors: I32  # [I] distinct previous items (Kneser-Ney continuation count)
     alive: U8  # [I] 0: deleted
+    dirty: U8  # [I] 1: changed since the last checkpoint, here or in the item's rows
 
 
 class Rows(NamedTuple):
@@ -74,6 +77,7 @@ class Pairs(NamedTuple):
 
     key: U64  # [slots] a power of two; 0 is empty, else ((user + 1) << 32) | item
     count: I64  # [1]
+    dirty: U8  # [slots / PAIRS_A_PAGE] 1: changed since the last checkpoint
 
 
 class Graph(NamedTuple):
@@ -87,6 +91,9 @@ class Graph(NamedTuple):
     newest: Newest
     pairs: Pairs
 
+
+PAIRS_A_PAGE = 64
+NOTHING = -100.0  # log popularity of an item without any
 
 Nodes = TypeVar("Nodes", Users, Items, Rows)
 
@@ -105,7 +112,7 @@ def new_graph(config: ModelConfig, users: int = 1024, items: int = 1024) -> Grap
             np.zeros(scales, np.int32),
         ),
         Newest(np.full(config.newest, -1, np.int32), np.zeros(1, np.int64)),
-        Pairs(np.zeros(4096, np.uint64), np.zeros(1, np.int64)),
+        Pairs(np.zeros(4096, np.uint64), np.zeros(1, np.int64), np.zeros(4096 // PAIRS_A_PAGE, np.uint8)),
     )
 
 
@@ -116,6 +123,8 @@ def _users(config: ModelConfig, n: int) -> Users:
         np.zeros((n, config.ring), np.float32),
         np.zeros(n, np.int32),
         np.zeros(n, np.int32),
+        np.zeros(n, np.int64),
+        np.zeros(n, np.uint8),
     )
 
 
@@ -123,12 +132,13 @@ def _items(config: ModelConfig, n: int) -> Items:
     scales = len(config.popularity_scales_ms)
     return Items(
         np.zeros((n, scales)),
-        np.zeros((n, scales), np.float32),
+        np.full((n, scales), NOTHING, np.float32),
         np.zeros(n, np.int32),
         np.full(n, -1, np.int64),
         np.full(n, -1, np.int64),
         np.zeros(n, np.int32),
         np.ones(n, np.uint8),
+        np.zeros(n, np.uint8),
     )
 
 

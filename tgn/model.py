@@ -6,8 +6,10 @@ import numpy as np
 
 from tgn.candidates import new_pool
 from tgn.config import ModelConfig
+from tgn.evidence import Evidence
 from tgn.graph import F32, I32, I64, U8, grow, new_graph
 from tgn.names import NodeIndex
+from tgn.observe import delete_item, introduce
 from tgn.prequential import InteractionBatch, Lists, Options, Outcome, prequential
 from tgn.ranker import new_activations, new_ranker
 
@@ -66,21 +68,43 @@ class Model:
         batch = InteractionBatch(user, item, t, weight, score, learn, publish)
         prequential(
             self.graph, self.ranker, self._pool, self._act, self.items.names, len(self.items), batch,
-            Options(exclude_seen, stale, self.events), self._config, self._scales, self._row_scales, out,
+            Options(exclude_seen, stale), self._config, self._scales, self._row_scales, out,
         )  # fmt: skip
         self.events += n
         return out
 
+    def introduce(self, item: int, t: int) -> None:
+        """Makes an item known at time t (epoch ms), or lists a deleted one again."""
+        self._make_room(0)
+        self.graph.items.alive[item] = 1
+        if self.graph.items.first_time[item] < 0:
+            introduce(self.graph, item, t)
+
+    def delete(self, item: int) -> None:
+        """No list names the item from now on."""
+        self._make_room(0)
+        delete_item(self.graph, item)
+
+    def refresh(self) -> None:
+        """Makes the scratch space fit the graph, after the graph was loaded."""
+        self._pool = new_pool(self.config, len(self.graph.items.count))
+
     def _make_room(self, events: int) -> None:
         self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
         if len(self._pool.stamp) < len(self.graph.items.count):
-            self._pool = new_pool(self.config, len(self.graph.items.count))
+            self.refresh()
 
 
 def _new_outcome(n: int, k: int, test: bool, published: bool) -> Outcome:
     def lists(rows: int) -> Lists:
         return Lists(np.full((rows, k), -1, np.int32), np.zeros((rows, k), np.float32), np.zeros(rows, np.int32))
 
+    rows = n if published else 0
     return Outcome(
-        lists(n if test else 0), lists(n if published else 0), np.zeros(n, np.int32), np.zeros(n, np.int32)
+        lists(n if test else 0),
+        lists(rows),
+        Evidence(np.zeros((rows, k), np.uint8), np.full((rows, k), -1, np.int32)),
+        np.zeros(n, np.uint8),
+        np.full(n, -1, np.int32),
+        np.zeros(n, np.int32),
     )

@@ -35,6 +35,7 @@ class NodeIndex:
     def __init__(self, ids: Iterable[str] = ()) -> None:
         self.ids: list[str] = []
         self._index: dict[str, int] = {}
+        self.saved = 0  # how many of them the last checkpoint holds
         self.names = Names(np.zeros(1024, np.uint8), np.zeros(1025, np.int64))
         self.encode(list(ids))
 

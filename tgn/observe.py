@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tgn.heads import lift
+from tgn.heads import drop, lift
 from tgn.kernel import decay, kernel
 from tgn.pairs import add_pair
 from tgn.rows import add_successor
@@ -26,10 +26,8 @@ def observe(graph, user, item, t, weight, window, popularity_scales, row_scales)
 def _observe_item(graph, item, t, weight, scales):  # type: ignore[no-untyped-def]
     items = graph.items
     if items.first_time[item] < 0:
-        items.first_time[item] = t
-        items.last_time[item] = t
-        graph.newest.item[graph.newest.count[0] % len(graph.newest.item)] = item
-        graph.newest.count[0] += 1
+        introduce(graph, item, t)
+    items.dirty[item] = 1
     elapsed_ms = t - items.last_time[item]
     for s in range(len(scales)):
         if elapsed_ms >= 0:
@@ -38,7 +36,8 @@ def _observe_item(graph, item, t, weight, scales):  # type: ignore[no-untyped-de
             p = items.popularity[item, s] + weight * decay(-elapsed_ms, scales[s])
         items.popularity[item, s] = p
         items.log_popularity[item, s] = np.log(p)
-        lift(graph.heads, s, item, np.log(p) + max(t, items.last_time[item]) / scales[s])
+        if items.alive[item]:
+            lift(graph.heads, s, item, np.log(p) + max(t, items.last_time[item]) / scales[s])
     items.last_time[item] = max(t, items.last_time[item])
     items.count[item] += 1
 
@@ -56,6 +55,7 @@ def _observe_relations(graph, user, item, t, weight, window, scales):  # type: i
             continue
         if back == 0:
             graph.items.predecessors[item] += add_successor(graph.transitions, other, item, t, weight, scales)
+        graph.items.dirty[other] = 1
         add_successor(graph.co, other, item, t, weight, scales)
         add_successor(graph.co, item, other, t, weight, scales)
 
@@ -73,3 +73,23 @@ def _observe_user(users, user, item, t, weight):  # type: ignore[no-untyped-def]
     users.ring_time[user, place] = t
     users.ring_weight[user, place] = weight
     users.count[user] = count + 1
+    users.dirty[user] = 1
+
+
+@kernel
+def introduce(graph, item, t):  # type: ignore[no-untyped-def]
+    """Makes an item known at time t: it may be listed from now on, before anyone has touched it."""
+    graph.items.first_time[item] = t
+    graph.items.last_time[item] = t
+    graph.items.dirty[item] = 1
+    graph.newest.item[graph.newest.count[0] % len(graph.newest.item)] = item
+    graph.newest.count[0] += 1
+
+
+@kernel
+def delete_item(graph, item):  # type: ignore[no-untyped-def]
+    """Takes an item out of every list to come, until it is introduced again."""
+    graph.items.alive[item] = 0
+    graph.items.dirty[item] = 1
+    for scale in range(len(graph.heads.size)):
+        drop(graph.heads, scale, item)

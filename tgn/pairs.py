@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tgn.graph import Pairs
+from tgn.graph import PAIRS_A_PAGE, Pairs
 from tgn.kernel import kernel
 
 MAX_LOAD = 0.5
@@ -39,6 +39,7 @@ def add_pair(pairs, user, item):  # type: ignore[no-untyped-def]
     if pairs.key[slot] == key:
         return False
     pairs.key[slot] = key
+    pairs.dirty[slot // np.uint64(PAIRS_A_PAGE)] = 1
     pairs.count[0] += 1
     return True
 
@@ -59,4 +60,4 @@ def grown_pairs(pairs: Pairs, more: int) -> Pairs:
         return pairs
     keys = np.zeros(slots, np.uint64)
     _rehash(pairs.key, keys)
-    return pairs._replace(key=keys)
+    return Pairs(keys, pairs.count, np.ones(slots // PAIRS_A_PAGE, np.uint8))

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.candidates import add_catalogue, gather
+from tgn.evidence import Evidence, explain
 from tgn.features import complete_features
 from tgn.graph import F32, I32, I64, U8
 from tgn.kernel import kernel
@@ -39,6 +40,8 @@ class Outcome(NamedTuple):
 
     test: Lists  # before the event was learned from and observed
     published: Lists  # right after
+    evidence: Evidence  # of the published lists
+    changed: U8  # [N] 1: the published ranking differs from the user's last one, or is the first
     rank: I32  # [N] place of the event's item in the test list from 1; 0: missed; −1: not scored
     popularity_rank: I32  # [N] the same for decayed popularity
 
@@ -48,7 +51,6 @@ class Options(NamedTuple):
 
     exclude_seen: bool
     stale: int  # events are scored in blocks of so many before the block is observed; 1: every event is fresh
-    first_event: int  # number of the first event of the batch since the stream began
 
 
 @kernel
@@ -82,6 +84,9 @@ def prequential(graph, ranker, pool, act, names, items, batch, options, config, 
         if batch.publish[n]:
             query(graph, ranker, pool, act, names, items, user, t, options.exclude_seen, config, scales, row_scales,
                   out.published, n)  # fmt: skip
+            for place in range(out.published.size[n]):
+                explain(graph, pool, user, out.published.item[n, place], config, out.evidence, n, place)
+            out.changed[n] = _note_listed(graph.users, user, out.published.item[n])
 
 
 @kernel
@@ -91,17 +96,31 @@ def query(graph, ranker, pool, act, names, items, user, now, exclude_seen, confi
     Pure: it reads the graph and the weights.
     """
     n = gather(graph, pool, user, now, exclude_seen, config, scales, row_scales)
-    if items <= config.every_item_below:
+    known = graph.newest.count[0]  # not `items`: ids of events still to come must change nothing
+    if known <= config.every_item_below:
         n = add_catalogue(graph, pool, n, user, exclude_seen, items)
-    complete_features(graph, pool.x, pool.item, n, user, now, scales, items)
+    complete_features(graph, pool.x, pool.item, n, user, now, scales, known)
     forward(ranker, act, pool.x, n)
     if row >= 0:
         size = top_k(pool.item, act.score, n, names, lists.item[row], lists.score[row])
-        if size < len(lists.item[row]) and items > config.every_item_below:
+        if size < len(lists.item[row]) and known > config.every_item_below:
             size = _fill(graph, pool, names, size, user, exclude_seen, items, config.baseline_scale, scales, lists, row)
         lists.size[row] = size
         lists.item[row, size:] = -1
     return n
+
+
+@kernel
+def _note_listed(users, user, ranking):  # type: ignore[no-untyped-def]
+    """Remembers the ranking published last by its FNV-1a digest; 1 if it differs from the one before."""
+    digest = np.uint64(0xCBF29CE484222325)
+    for item in ranking:
+        digest = (digest ^ np.uint64(item + 1)) * np.uint64(0x100000001B3)
+    digest |= np.uint64(1)
+    changed = np.uint64(users.listed[user]) != digest
+    users.listed[user] = np.int64(digest)
+    users.dirty[user] = 1
+    return changed
 
 
 @kernel

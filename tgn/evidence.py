@@ -1,0 +1,59 @@
+"""Why an item is listed: the strongest evidence that the pool held for it, and the item of the user's ring behind it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tgn.features import CO, CO_LAST_SHORT, REPEAT, TRANSITION, TRANSITION_SHORT
+from tgn.graph import I32, U8
+from tgn.kernel import kernel
+
+SOURCES = ("repeat", "transition", "co-interaction", "popular", "new")
+BY_REPEAT, BY_TRANSITION, BY_CO, BY_POPULARITY, BY_NEWNESS = range(5)
+
+
+class Evidence(NamedTuple):
+    """Beside N lists of K items: the index into SOURCES and the item of the user's ring it came from, −1 for none."""
+
+    source: U8  # [N, K]
+    cause: I32  # [N, K]
+
+
+@kernel
+def explain(graph, pool, user, item, config, evidence, row, column):  # type: ignore[no-untyped-def]
+    """Writes the evidence for one listed item, from the pool that its list was made of. Pure otherwise."""
+    source = BY_POPULARITY
+    if pool.stamp[item] == pool.query[0] and pool.place[item] >= 0:
+        place = pool.place[item]
+        transition, co = np.float32(0), np.float32(0)
+        for f in range(TRANSITION, TRANSITION_SHORT + 1):
+            transition = max(transition, pool.x[f, place])
+        for f in range(CO, CO_LAST_SHORT + 1):
+            co = max(co, pool.x[f, place])
+        if pool.x[REPEAT, place] > 0:
+            source = BY_REPEAT
+        elif max(transition, co) > np.float32(0.01):  # `squash` gives about 0 without evidence
+            source = BY_TRANSITION if transition >= co else BY_CO
+        elif graph.items.count[item] == 0:
+            source = BY_NEWNESS
+    evidence.source[row, column] = source
+    rows = graph.transitions if source == BY_TRANSITION else graph.co
+    if source == BY_TRANSITION or source == BY_CO:
+        evidence.cause[row, column] = _cause(graph.users, rows, user, item, config.co_sources)
+
+
+@kernel
+def _cause(users, rows, user, item, reach):  # type: ignore[no-untyped-def]
+    """The item among the user's last ones whose row holds the most of `item`, nearer ones counting more."""
+    ring = users.ring_item.shape[1]
+    best, cause = np.float32(0), -1
+    long = rows.weight.shape[1] - 1
+    for back in range(min(users.count[user], ring, reach)):
+        source = users.ring_item[user, (users.count[user] - 1 - back) % ring]
+        total = rows.total[source, long] + np.float32(1)
+        for m in range(rows.item.shape[1]):
+            if rows.item[source, m] == item:
+                share = rows.weight[source, long, m] / total / np.float32(1 + back)
+                if share > best:
+                    best, cause = share, source
+    return cause

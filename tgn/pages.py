@@ -1,0 +1,124 @@
+"""The model as keys and bytes, and back: what a checkpoint writes, row by row, only what changed.
+
+`users/<n>`, `items/<n>`, `pairs/<n>`: one row of every array of the group, little-endian, in field order;
+`user-ids/<first>`, `item-ids/<first>`: ids in index order; `model`: weights, heads and counters.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from tgn.graph import PAIRS_A_PAGE, Heads, Newest, Pairs, grow
+from tgn.model import Model
+from tgn.names import NodeIndex
+from tgn.ranker import Ranker
+
+Arrays = Sequence[np.ndarray]
+
+
+def changed_pages(model: Model, full: bool = False) -> dict[bytes, bytes]:
+    """Everything that changed since the last call (or all of it); the flags are cleared."""
+    pages: dict[bytes, bytes] = {}
+    for group, arrays, dirty, size in _groups(model):
+        rows = np.flatnonzero(dirty[:size]) if not full else np.arange(size)
+        keys = _keys(group, rows)
+        pages.update(zip(keys, _pack(arrays, rows), strict=True))
+        dirty[:] = 0
+    for group, index in ((b"user-ids/", model.users), (b"item-ids/", model.items)):
+        first = 0 if full else index.saved
+        if len(index) > first:
+            pages[group + first.to_bytes(8, "big")] = msgspec.msgpack.encode(index.ids[first:])
+        index.saved = len(index)
+    pages[b"model"] = msgspec.msgpack.encode(_scalars(model))
+    return pages
+
+
+def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
+    """Fills an empty model from the pages of a checkpoint."""
+    groups: dict[bytes, list[tuple[bytes, bytes]]] = {}
+    for key, value in pages:
+        group, _, row = key.partition(b"/")
+        groups.setdefault(group, []).append((row, value))
+    model.users = _load_ids(groups.get(b"user-ids", []))
+    model.items = _load_ids(groups.get(b"item-ids", []))
+    scalars = msgspec.msgpack.decode(groups[b"model"][0][1])
+    graph = grow(model.graph, model.config, len(model.users), len(model.items), 0)
+    slots = scalars["slots"]
+    pairs = Pairs(np.zeros(slots, np.uint64), np.array([scalars["pairs"]], np.int64), np.zeros(slots // PAIRS_A_PAGE, np.uint8))
+    heads = Heads(*_arrays(scalars["heads"], graph.heads))
+    newest = Newest(*_arrays(scalars["newest"], graph.newest))
+    model.graph = graph._replace(pairs=pairs, heads=heads, newest=newest)
+    model.ranker = Ranker(*_arrays(scalars["ranker"], model.ranker))
+    model.events = scalars["events"]
+    for group, arrays, dirty, _ in _groups(model):
+        _unpack(arrays, groups.get(group.rstrip(b"/"), []))
+        dirty[:] = 0
+    model.refresh()
+
+
+def _groups(model: Model) -> list[tuple[bytes, Arrays, np.ndarray, int]]:
+    """(key prefix, arrays that have a row per node, dirty flags, rows in use) of each group."""
+    g = model.graph
+    users = [array for name, array in zip(g.users._fields, g.users, strict=True) if name != "dirty"]
+    items = [array for name, array in zip(g.items._fields, g.items, strict=True) if name != "dirty"]
+    pairs = g.pairs.key.reshape(-1, PAIRS_A_PAGE)
+    return [
+        (b"users/", users, g.users.dirty, len(model.users)),
+        (b"items/", [*items, *g.transitions, *g.co], g.items.dirty, len(model.items)),
+        (b"pairs/", [pairs], g.pairs.dirty, len(pairs)),
+    ]
+
+
+def _keys(group: bytes, rows: np.ndarray) -> list[bytes]:
+    packed = rows.astype(">u8").tobytes()
+    return [group + packed[n : n + 8] for n in range(0, len(packed), 8)]
+
+
+def _pack(arrays: Arrays, rows: np.ndarray) -> list[bytes]:
+    """One value a row: the row's bytes of each array, one after the other."""
+    if not len(rows):
+        return []
+    parts = [np.ascontiguousarray(array[rows]).reshape(len(rows), -1).view(np.uint8) for array in arrays]
+    whole = np.concatenate(parts, axis=1)
+    return [row.tobytes() for row in whole]
+
+
+def _unpack(arrays: Arrays, pages: list[tuple[bytes, bytes]]) -> None:
+    if not pages:
+        return
+    rows = np.frombuffer(b"".join(key for key, _ in pages), ">u8").astype(np.int64)
+    whole = np.frombuffer(b"".join(value for _, value in pages), np.uint8).reshape(len(pages), -1)
+    start = 0
+    for array in arrays:
+        width = array[0].nbytes
+        part = np.ascontiguousarray(whole[:, start : start + width])
+        array[rows] = part.view(array.dtype).reshape(len(pages), *array.shape[1:])
+        start += width
+
+
+def _scalars(model: Model) -> dict[str, Any]:
+    g = model.graph
+    return {
+        "events": model.events,
+        "slots": len(g.pairs.key),
+        "pairs": int(g.pairs.count[0]),
+        "heads": [array.tobytes() for array in g.heads],
+        "newest": [array.tobytes() for array in g.newest],
+        "ranker": [array.tobytes() for array in model.ranker],
+    }
+
+
+def _arrays(values: list[bytes], like: Arrays) -> list[np.ndarray]:
+    return [np.frombuffer(v, a.dtype).reshape(a.shape).copy() for v, a in zip(values, like, strict=True)]
+
+
+def _load_ids(pages: list[tuple[bytes, bytes]]) -> NodeIndex:
+    ids: list[str] = []
+    for first, value in sorted(pages):
+        del ids[int.from_bytes(first, "big") :]
+        ids += msgspec.msgpack.decode(value)
+    index = NodeIndex(ids)
+    index.saved = len(index)
+    return index
