@@ -10,6 +10,7 @@ class EventWeights:
 
     def __init__(self, weights: Mapping[str, float | Literal["value"]]) -> None:
         self._weights = dict(weights)
+        self.reads_value = "value" in self._weights.values()
 
     def of(self, event_type: str, value: float | None) -> float:
         """The weight of one interaction; ≤ 0 says that the user does not want the item."""

@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     # the model
     seed: int = Field(0, ge=0, description="seed of every random draw")
     every_item_below: int = Field(2_000, ge=0, description="catalogues up to this many items are scored whole")
-    window: int = Field(50, ge=1, le=64, description="events of a user that count as one co-interaction window")
+    window: int = Field(20, ge=1, le=64, description="events of a user that count as one co-interaction window")
 
     # the page and the API
     host: str = Field("127.0.0.1", description="address to listen on")

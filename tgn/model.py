@@ -54,21 +54,23 @@ class Model:
         score: U8,
         learn: U8,
         publish: U8,
+        block: I64 | None = None,
         exclude_seen: bool = False,
-        stale: int = 1,
     ) -> Outcome:
         """Takes N interactions in order: score → learn → observe, event by event.
 
         user, item: node indices from `users.encode`, `items.encode`; t: epoch ms; weight: of the event types;
-        score, learn, publish: 1 where the test list is wanted, learned from, the published list wanted.
+        score, learn, publish: 1 where the test list is wanted, learned from, the published list wanted; block: see
+        InteractionBatch, every event is its own by default.
         """
         n = len(user)
         self._make_room(n)
         out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
-        batch = InteractionBatch(user, item, t, weight, score, learn, publish)
+        batch = InteractionBatch(user, item, t, weight, score, learn, publish,
+                                 np.arange(n) if block is None else block)
         prequential(
             self.graph, self.ranker, self._pool, self._act, self.items.names, len(self.items), batch,
-            Options(exclude_seen, stale), self._config, self._scales, self._row_scales, out,
+            Options(exclude_seen), self._config, self._scales, self._row_scales, out,
         )  # fmt: skip
         self.events += n
         return out

@@ -25,6 +25,7 @@ class InteractionBatch(NamedTuple):
     score: U8  # [N] 1: make the test list
     learn: U8  # [N] 1: learn from it
     publish: U8  # [N] 1: make the published list after it
+    block: I64  # [N] events of one block are all scored before the first of them is observed; TGB's batch
 
 
 class Lists(NamedTuple):
@@ -42,7 +43,7 @@ class Outcome(NamedTuple):
     published: Lists  # right after
     evidence: Evidence  # of the published lists
     changed: U8  # [N] 1: the published ranking differs from the user's last one, or is the first
-    rank: I32  # [N] place of the event's item in the test list from 1; 0: missed; −1: not scored
+    rank: I32  # [N] place of the event's item in the test list from 1; 0: missed; −1: not measured
     popularity_rank: I32  # [N] the same for decayed popularity
 
 
@@ -50,15 +51,13 @@ class Options(NamedTuple):
     """How to take a batch."""
 
     exclude_seen: bool
-    stale: int  # events are scored in blocks of so many before the block is observed; 1: every event is fresh
 
 
 @kernel
 def prequential(graph, ranker, pool, act, names, items, batch, options, config, scales, row_scales, out):  # type: ignore[no-untyped-def]
     """Takes a batch: for each event score, then learn, then observe, then the published list where asked.
 
-    `items`: how many item indices exist. With stale = S events are observed in blocks of S (block = event // S),
-    after the whole block has been scored. A batch then must start and end on a block boundary, or end the stream.
+    `items`: how many item indices exist. A block that goes on in the next batch is cut at the batch's end.
     """
     observed = 0
     for n in range(len(batch.user)):
@@ -67,7 +66,7 @@ def prequential(graph, ranker, pool, act, names, items, batch, options, config, 
         if batch.score[n] or batch.learn[n]:
             size = query(graph, ranker, pool, act, names, items, user, t, options.exclude_seen, config, scales,
                          row_scales, out.test, n if batch.score[n] else -1)  # fmt: skip
-            if batch.score[n]:
+            if batch.score[n] and not (options.exclude_seen and has_pair(graph.pairs, user, item)):
                 out.rank[n] = _rank(out.test, n, item)
                 out.popularity_rank[n] = popularity_rank(
                     graph, user, item, options.exclude_seen, config.baseline_scale, out.test.item.shape[1]
@@ -76,7 +75,7 @@ def prequential(graph, ranker, pool, act, names, items, batch, options, config, 
             if batch.learn[n] and target >= 0 and batch.weight[n] > 0:
                 learn(ranker, act, pool.x, size, target, config.learning_rate, config.learning_batch,
                       config.learning_draws)  # fmt: skip
-        if (n + 1) % options.stale == 0 or n + 1 == len(batch.user):
+        if n + 1 == len(batch.user) or batch.block[n + 1] != batch.block[n]:
             for m in range(observed, n + 1):
                 observe(graph, batch.user[m], batch.item[m], batch.t[m], batch.weight[m], config.window, scales,
                         row_scales)  # fmt: skip

@@ -1,0 +1,66 @@
+"""`freshet replay`: the live engine over a file, for evaluation."""
+
+import argparse
+import json
+from pathlib import Path
+
+from consumers.files import FORMATS, read_interactions
+from streamer.cli import add_setting_flags, settings_of
+from streamer.errors import UsageError
+from streamer.progress import progress
+
+EXAMPLE = "freshet replay interactions.parquet --k 20 --lists-out lists.parquet --json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, help=f"interactions: {', '.join(FORMATS)}")
+    parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
+    add_setting_flags(parser, "k", "exclude_seen", "seed", "field_map", "window", "every_item_below")
+    parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
+    parser.add_argument("--last-lists-out", type=Path, help="Parquet of each user's last published list: user_id, items")
+    parser.add_argument("--learn-until", type=float, metavar="Q", help="time quantile after which the weights stay")
+    parser.add_argument("--stale", type=int, default=1, metavar="N", help="events scored before the first of them is observed")
+    parser.add_argument("--measure-after", type=float, default=0.8, metavar="F", help="share of the events before the measured ones (0.8)")
+    parser.add_argument("--observe-only", action="store_true", help="take events into the state without scoring or learning")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if arguments.learn_until is not None and not 0 <= arguments.learn_until <= 1:
+        raise UsageError(f"--learn-until got {arguments.learn_until}: a quantile lies between 0 and 1")
+    if not 0 <= arguments.measure_after < 1:
+        raise UsageError(f"--measure-after got {arguments.measure_after}: a share lies between 0 and 1")
+    if arguments.stale < 1:
+        raise UsageError(f"--stale got {arguments.stale}: at least 1")
+    if arguments.stale > 1 and arguments.last_lists_out:
+        raise UsageError("--last-lists-out needs fresh state: leave out --stale")
+    settings = settings_of(arguments)
+    table = read_interactions(arguments.file, settings.field_map, arguments.format)
+    from streamer.replay import ReplayOptions, replay  # the kernels load after the file has been checked
+
+    options = ReplayOptions(
+        arguments.lists_out, arguments.last_lists_out, arguments.learn_until, arguments.stale, arguments.measure_after,
+        not arguments.observe_only,
+    )  # fmt: skip
+    with progress("replay", len(table)) as advance:
+        result = replay(table, settings, options, advance)
+    summary = {
+        "events": result.events,
+        "users": result.users,
+        "items": result.items,
+        "dead": dict(result.dead),
+        "duplicates": result.duplicates,
+        "measured": result.quality.events,
+        "seconds": round(result.seconds, 3),
+        "events_per_second": round(result.events / result.seconds) if result.seconds else 0,
+        "quality": {name: round(ours, 5) for name, (ours, _) in result.quality.figures().items()},
+        "popularity": {name: round(theirs, 5) for name, (_, theirs) in result.quality.figures().items()},
+    }
+    print(json.dumps(summary) if arguments.json else _text(summary))
+    return 0
+
+
+def _text(summary: dict[str, object]) -> str:
+    """The summary for people."""
+    width = max(map(len, summary))
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in summary.items())

@@ -1,0 +1,94 @@
+"""The engine: interactions as columns in, lists and ranks out. The same one live and in replay."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from streamer.settings import Settings
+from tgn.config import ModelConfig
+from tgn.model import Model
+from tgn.names import NodeIndex
+from tgn.prequential import Outcome
+
+
+class Columns(NamedTuple):
+    """N interactions in the order in which they are taken."""
+
+    user: np.ndarray  # [N] int32 node index
+    item: np.ndarray  # [N] int32
+    t: np.ndarray  # [N] int64 epoch ms
+    weight: np.ndarray  # [N] float32
+
+
+def model_config(settings: Settings) -> ModelConfig:
+    """The part of the settings that the model is made of."""
+    return ModelConfig(window=settings.window, every_item_below=settings.every_item_below, seed=settings.seed)
+
+
+class Engine:
+    """A model with the settings of its lists."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.k = settings.k
+        self.exclude_seen = settings.exclude_seen
+        self.model = Model(model_config(settings))
+
+    def encode(self, users: Sequence[str], items: Sequence[str], t: Sequence[int], weight: Sequence[float]) -> Columns:
+        """Columns of a few interactions; unknown ids become nodes, in this order."""
+        return Columns(
+            np.array(self.model.users.encode(users), np.int32),
+            np.array(self.model.items.encode(items), np.int32),
+            np.array(t, np.int64),
+            np.array(weight, np.float32),
+        )
+
+    def encode_table(self, table: pa.Table, weight: np.ndarray) -> Columns:
+        """Columns of many interactions, without a loop over them; gives the same indices as `encode`."""
+        return Columns(
+            encode_ids(self.model.users, table["user_id"]),
+            encode_ids(self.model.items, table["item_id"]),
+            table["timestamp"].to_numpy(),
+            weight,
+        )
+
+    def take(
+        self,
+        columns: Columns,
+        *,
+        learn: np.ndarray | bool = True,
+        score: bool = True,
+        publish: bool = True,
+        block: np.ndarray | None = None,
+    ) -> Outcome:
+        """score → learn → observe for each event; lists are published for the last event of each user."""
+        n = len(columns.user)
+        flags = np.ones(n, np.uint8)
+        return self.model.take(
+            *columns,
+            k=self.k,
+            score=flags * score,
+            learn=flags * np.asarray(learn, np.uint8),
+            publish=last_of_user(columns.user) if publish else np.zeros(n, np.uint8),
+            exclude_seen=self.exclude_seen,
+            block=block,
+        )
+
+
+def encode_ids(index: NodeIndex, column: pa.ChunkedArray) -> np.ndarray:
+    """[N] int32 node indices of a column of ids."""
+    encoded = pc.dictionary_encode(column.combine_chunks())
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    nodes = np.array(index.encode(encoded.dictionary.to_pylist()), np.int32)
+    return nodes[encoded.indices.to_numpy()]
+
+
+def last_of_user(user: np.ndarray) -> np.ndarray:
+    """[N] 1 at the last event of each user: a user's lists within one commit are coalesced to the newest."""
+    flags = np.zeros(len(user), np.uint8)
+    _, from_end = np.unique(user[::-1], return_index=True)
+    flags[len(user) - 1 - from_end] = 1
+    return flags

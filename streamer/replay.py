@@ -1,0 +1,136 @@
+"""Replay: a recorded stream through the live engine, for evaluation. Deterministic to the byte."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from consumers.weights import EventWeights
+from streamer.dedup import SeenEvents
+from streamer.engine import Engine, last_of_user
+from streamer.lists_out import TestLists, list_column
+from streamer.quality import QualityMeter
+from streamer.settings import Settings
+from tgn.prequential import Outcome
+
+LISTED_ITEMS_A_CHUNK = 2_000_000  # bounds the memory of a chunk's lists
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What a replay does besides taking the events."""
+
+    lists_out: Path | None = None
+    last_lists_out: Path | None = None
+    learn_until: float | None = None  # time quantile after which the weights stay
+    stale: int = 1
+    measure_after: float = 0.8  # share of the events before the measured ones
+    score: bool = True  # False: observe only, to catch up or import
+
+
+@dataclass
+class ReplayResult:
+    """What a replay measured."""
+
+    events: int = 0
+    users: int = 0
+    items: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+    duplicates: int = 0
+    seconds: float = 0.0
+    quality: QualityMeter = field(default_factory=QualityMeter)
+
+
+def replay(
+    table: pa.Table, settings: Settings, options: ReplayOptions, advance: Callable[[int], None] = lambda n: None
+) -> ReplayResult:
+    """Takes a table of `read_interactions`; event n is its row n, bad rows included."""
+    started = time.perf_counter()
+    engine, weights = Engine(settings), EventWeights(settings.event_weights)
+    seen_events = SeenEvents(settings.dedup_window)
+    result = ReplayResult(events=len(table))
+    learn_until_ms = _time_quantile(table, options.learn_until)
+    measured_from = int(len(table) * options.measure_after)
+    chunk = max(1, LISTED_ITEMS_A_CHUNK // settings.k // options.stale) * options.stale  # whole blocks
+    last_lists: dict[str, pa.Scalar] = {}
+    with TestLists(options.lists_out) as test_lists:
+        for first in range(0, len(table), chunk):
+            rows = table.slice(first, chunk)
+            good, event = _good_rows(rows, first, seen_events, result)
+            if len(good):
+                columns = engine.encode_table(good, weights_of(good, weights))
+                outcome = engine.take(
+                    columns,
+                    learn=(columns.t <= learn_until_ms) & options.score,
+                    score=options.score,
+                    publish=options.last_lists_out is not None,
+                    block=event // options.stale,
+                )
+                late_enough = event >= measured_from
+                result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
+                _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
+            test_lists.write_empty(np.setdiff1d(np.arange(first, first + len(rows)), event))
+            advance(len(rows))
+    if options.last_lists_out:
+        _write_last(options.last_lists_out, last_lists)
+    result.users, result.items = len(engine.model.users), len(engine.model.items)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _good_rows(
+    rows: pa.Table, first: int, seen_events: SeenEvents, result: ReplayResult
+) -> tuple[pa.Table, np.ndarray]:
+    """The rows that can be taken and their event numbers; the others are counted by reason."""
+    good = rows["reason"].is_null().to_numpy()
+    result.dead.update(str(reason) for reason in rows["reason"].drop_null().to_pylist())
+    if "event_id" in rows.column_names:
+        fresh = seen_events.add(rows["event_id"].to_pylist(), good)
+        result.duplicates += int((good & ~fresh).sum())
+        good &= fresh
+    return (rows if good.all() else rows.filter(pa.array(good))), first + np.flatnonzero(good)
+
+
+def weights_of(rows: pa.Table, weights: EventWeights) -> np.ndarray:
+    """[N] float32 weight of each interaction."""
+    if "value" not in rows.column_names or not weights.reads_value:
+        types = pc.dictionary_encode(rows["event_type"].combine_chunks())
+        by_type = np.array([weights.of(name, None) for name in types.dictionary.to_pylist()], np.float32)
+        return by_type[types.indices.to_numpy()]
+    pairs = zip(rows["event_type"].to_pylist(), rows["value"].to_pylist(), strict=True)
+    return np.array([weights.of(*pair) for pair in pairs], np.float32)
+
+
+def _time_quantile(table: pa.Table, quantile: float | None) -> float:
+    if quantile is None:
+        return np.inf
+    return float(np.quantile(table["timestamp"].drop_null().to_numpy(), quantile))
+
+
+def _write(
+    test_lists: TestLists,
+    last_lists: dict[str, pa.Scalar],
+    options: ReplayOptions,
+    engine: Engine,
+    good: pa.Table,
+    event: np.ndarray,
+    user: np.ndarray,
+    outcome: Outcome,
+) -> None:
+    ids = engine.model.items.ids
+    if options.lists_out:
+        test_lists.write(event, list_column(outcome.test, np.arange(len(event)), ids))
+    if options.last_lists_out:
+        rows = np.flatnonzero(last_of_user(user))
+        last_lists.update(zip(good["user_id"].take(rows).to_pylist(), list_column(outcome.published, rows, ids), strict=True))
+
+
+def _write_last(path: Path, last_lists: dict[str, pa.Scalar]) -> None:
+    items = pa.array([items.as_py() for items in last_lists.values()], pa.list_(pa.string()))
+    pq.write_table(pa.table({"user_id": list(last_lists), "items": items}), path)
