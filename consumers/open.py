@@ -1,0 +1,41 @@
+"""Which home a log has: a broker, a folder of this process, or a folder that another process serves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from consumers.embedded import EmbeddedLog
+from consumers.errors import LogBusy
+from consumers.log import Log
+from consumers.owner import Owner, RemoteLog
+
+
+class OwnedLog(EmbeddedLog):
+    """An embedded log that serves other processes while it is open."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._owner = Owner(self, folder)
+
+    def close(self) -> None:
+        """Stops serving, then closes."""
+        self._owner.close()
+        super().close()
+
+
+def open_log(
+    bootstrap: str | None, folder: Path, state: Path, config: Mapping[str, Any] | None = None, exactly_once: bool = True
+) -> Log:
+    """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
+
+    Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through.
+    """
+    if bootstrap:
+        from consumers.kafka import KafkaLog
+
+        return KafkaLog(bootstrap, state, config or {}, exactly_once)
+    try:
+        return OwnedLog(folder)
+    except LogBusy:
+        return RemoteLog(folder)
+
