@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     max_epoch_events: int = Field(5_000, ge=1, description="an epoch is cut at this many events")
     checkpoint_interval_ms: int = Field(5_000, ge=1, description="how often the state is written, ms")
     alignment_ms: int = Field(250, ge=0, description="how long an empty partition is waited for before the others go on, ms")
-    isolation: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery of lists")
+    delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery of lists")
 
     # lists
     k: int = Field(20, ge=1, le=10_000, description="items in a list")

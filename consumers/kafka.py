@@ -1,0 +1,342 @@
+"""The Kafka home of the log: confluent-kafka, one transaction a commit, the checkpoint behind it."""
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+
+from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
+from consumers.log import Positions, StateDelta
+from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+from consumers.state_store import StateStore, instance_id
+
+START_TIMEOUT_S = 15.0
+APPEND_TIMEOUT_S = 60.0
+TRANSACTION_TIMEOUT_MS = 60_000
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
+_logger = logging.getLogger(__name__)
+_librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
+_librdkafka.setLevel(logging.CRITICAL)
+
+
+class KafkaLog:
+    """A `consumers.log.Log` on a broker.
+
+    Args: state: the folder of the checkpoint and of this worker's identity; config: librdkafka keys on top of ours;
+    exactly_once: False gives up the transaction: a crash may then repeat lists.
+    Raises LogUnavailable when no broker answers within START_TIMEOUT_S.
+    """
+
+    def __init__(self, bootstrap: str, state: Path, config: Mapping[str, Any], exactly_once: bool = True) -> None:
+        self._state, self._exactly_once = state, exactly_once
+        self._config = {
+            "bootstrap.servers": bootstrap,
+            "retry.backoff.ms": 20,  # librdkafka's 100 ms default shows in every transaction (CONCURRENT_TRANSACTIONS)
+            "retry.backoff.max.ms": 1000,
+            "reconnect.backoff.max.ms": 2000,
+            "logger": _librdkafka,
+            "error_cb": BrokerAway(bootstrap),
+            **config,
+        }
+        self._admin = AdminClient(dict(self._config))
+        self._producer: Any = None
+        self._client: Any = Consumer(self._consumer_config("freshet-metadata"))
+        try:
+            self._admin.list_topics(timeout=START_TIMEOUT_S)
+        except KafkaException as error:
+            self._client.close()
+            raise LogUnavailable(f"no broker answers at {bootstrap}: {_text(error)}") from error
+
+    def create(self, specs: Iterable[TopicSpec]) -> list[str]:
+        """See `Log.create`."""
+        wanted, have = {spec.name: spec for spec in specs}, self.topics()
+        for name in wanted.keys() & have.keys():
+            _check_same(have[name], wanted[name])
+        missing = [spec for name, spec in wanted.items() if name not in have]
+        if not missing:
+            return []
+        new = [NewTopic(spec.name, spec.partitions, -1, config=_topic_config(spec)) for spec in missing]
+        for name, future in self._admin.create_topics(new, operation_timeout=30).items():
+            try:
+                future.result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise LogUnavailable(f"topic {name} could not be created: {_text(error)}") from error
+        self._wait_visible(missing)
+        return [spec.name for spec in missing]
+
+    def _wait_visible(self, specs: Sequence[TopicSpec]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            have = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
+            if all(spec.name in have and len(have[spec.name].partitions) == spec.partitions for spec in specs):
+                return
+            time.sleep(0.05)
+        raise LogUnavailable("new topics did not become visible; see the broker's log")
+
+    def topics(self) -> dict[str, TopicSpec]:
+        """See `Log.topics`."""
+        listed = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
+        names = [name for name in listed if not name.startswith("__")]
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+        configs = self._admin.describe_configs(resources) if names else {}
+        specs = {}
+        for resource, future in configs.items():
+            config, name = future.result(), resource.name
+            cleanup, retention_ms = config["cleanup.policy"].value, int(config["retention.ms"].value)
+            specs[name] = TopicSpec(name, len(listed[name].partitions), cleanup, retention_ms)
+        return specs
+
+    def starts(self, topic: str) -> dict[int, int]:
+        """See `Log.starts`."""
+        return {p: self._watermarks(topic, p)[0] for p in self._partitions(topic)}
+
+    def ends(self, topic: str) -> dict[int, int]:
+        """See `Log.ends`; a committed transaction's marker takes an offset of its own."""
+        return {p: self._watermarks(topic, p)[1] for p in self._partitions(topic)}
+
+    def append(self, records: Sequence[NewRecord]) -> None:
+        """See `Log.append`."""
+        known = self._admin.list_topics(timeout=START_TIMEOUT_S).topics if self._producer is None else None
+        for topic in {record.topic for record in records} if known is not None else ():
+            if topic not in known:  # type: ignore[operator]
+                raise _unknown(topic)
+        if self._producer is None:
+            self._producer = Producer(self._producer_config())
+        failures: list[KafkaError] = []
+        _produce(self._producer, records, lambda error, _: failures.append(error) if error else None)
+        left = self._producer.flush(APPEND_TIMEOUT_S)
+        if failures and failures[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            raise _unknown(records[0].topic)
+        if failures or left:
+            raise LogUnavailable(f"{left + len(failures)} records were not acknowledged: {failures[:1]}")
+
+    def reader(self, positions: Positions) -> "KafkaReader":
+        """See `Log.reader`."""
+        for topic in {tp.topic for tp in positions}:
+            self._partitions(topic)
+        return KafkaReader(self._consumer_config("freshet-reader"), positions)
+
+    def committer(self, application: str) -> "KafkaCommitter":
+        """See `Log.committer`."""
+        return KafkaCommitter(
+            self._producer_config(), self._consumer_config(application), application, self._state, self._exactly_once
+        )
+
+    def close(self) -> None:
+        """Sends what is buffered and closes the connections."""
+        if self._producer is not None:
+            self._producer.flush(APPEND_TIMEOUT_S)
+        self._client.close()
+
+    def _partitions(self, topic: str) -> list[int]:
+        metadata = self._admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
+        if metadata.error is not None:
+            raise _unknown(topic)
+        return sorted(metadata.partitions)
+
+    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
+        low, high = self._client.get_watermark_offsets(KafkaPartition(topic, partition), timeout=START_TIMEOUT_S)
+        return low, high
+
+    def _consumer_config(self, group: str) -> dict[str, Any]:
+        return {
+            "group.id": group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 10,
+            "allow.auto.create.topics": False,
+        } | self._config
+
+    def _producer_config(self) -> dict[str, Any]:
+        return {
+            "linger.ms": 1,
+            "acks": "all",
+            "enable.idempotence": True,
+            "partitioner": "murmur2_random",
+            "compression.type": "lz4",
+            "message.max.bytes": 10_000_000,
+            "queue.buffering.max.messages": 1_000_000,
+        } | self._config
+
+
+class BrokerAway:
+    """Says once in a while that no broker answers; librdkafka waits with back-off and goes on by itself."""
+
+    EVERY_S = 30.0
+
+    def __init__(self, bootstrap: str) -> None:
+        self._bootstrap = bootstrap
+        self._said = time.monotonic() - self.EVERY_S + START_TIMEOUT_S  # a start that fails has its own message
+
+    def __call__(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and time.monotonic() - self._said > self.EVERY_S:
+            self._said = time.monotonic()
+            _logger.warning("no broker answers at %s; waiting for it", self._bootstrap)
+
+
+class KafkaReader:
+    """See `consumers.log.Reader`: a consumer with a fixed assignment."""
+
+    def __init__(self, config: dict[str, Any], positions: Positions) -> None:
+        self._consumer: Any = Consumer(config)
+        self._at_end: set[TopicPartition] = set()
+        self._consumer.assign([KafkaPartition(*tp, offset) for tp, offset in positions.items()])
+
+    def read(self, max_records: int, timeout_s: float) -> list[Record]:
+        """See `Reader.read`. `consume(n, t)` would wait the whole of t for n messages, so: one, then what is there."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            message = self._consumer.poll(max(0.0, deadline - time.monotonic()))
+            if message is None:
+                return []
+            rest = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
+            records = [record for m in (message, *rest) if (record := self._record_of(m))]
+            if records or time.monotonic() >= deadline:
+                return records
+
+    def _record_of(self, message: Any) -> Record | None:
+        tp = TopicPartition(message.topic(), message.partition())
+        error = message.error()
+        if error is None:
+            self._at_end.discard(tp)
+            headers = tuple((name, value or b"") for name, value in message.headers() or ())
+            _, timestamp_ms = message.timestamp()
+            return Record(*tp, message.offset(), message.key(), message.value(), headers, timestamp_ms)
+        if error.code() == KafkaError._PARTITION_EOF:
+            self._at_end.add(tp)
+        elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            raise PositionGone(f"{tp.topic}[{tp.partition}] no longer holds the position to read from: {error.str()}")
+        elif error.fatal():
+            raise LogUnavailable(f"the broker refused to go on: {error.str()}")
+        else:  # librdkafka reconnects by itself
+            _logger.warning("reading goes on when the broker is back: %s", error.str())
+        return None
+
+    def at_end(self) -> frozenset[TopicPartition]:
+        """See `Reader.at_end`."""
+        return frozenset(self._at_end)
+
+    def close(self) -> None:
+        """Leaves the broker."""
+        self._consumer.close()
+
+
+class KafkaCommitter:
+    """See `consumers.log.Committer`.
+
+    Opening it, in this order: (1) the state folder, which only one process has; (2) `init_transactions`, which fences
+    and aborts what a dead one of the same seat left open; (3) the committed positions, which nobody can move now.
+    """
+
+    def __init__(
+        self, producer: dict[str, Any], consumer: dict[str, Any], application: str, state: Path, exactly_once: bool
+    ) -> None:
+        self._store = StateStore(state)
+        self._exactly_once = exactly_once
+        transactional = {"transactional.id": f"{application}-{instance_id(state)}", "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
+        self._producer: Any = Producer(producer | (transactional if exactly_once else {}))
+        self._group: Any = Consumer(consumer)
+        try:
+            if exactly_once:
+                self._producer.init_transactions(START_TIMEOUT_S)
+        except KafkaException as error:
+            self.close()
+            raise LogUnavailable(f"the broker gave no transactional seat: {_text(error)}") from error
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `Committer.positions`."""
+        asked = [KafkaPartition(topic, p) for topic, partitions in self._input_partitions().items() for p in partitions]
+        committed = self._group.committed(asked, timeout=START_TIMEOUT_S)
+        return {TopicPartition(c.topic, c.partition): c.offset for c in committed if c.offset >= 0}
+
+    def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
+        """See `Committer.commit`: (1) the transaction, (2) the checkpoint."""
+        offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
+        try:
+            if self._exactly_once:
+                self._producer.begin_transaction()
+                _produce(self._producer, outputs)
+                self._producer.send_offsets_to_transaction(offsets, self._group.consumer_group_metadata())
+                self._commit_transaction()
+            else:
+                _produce(self._producer, outputs)
+                if self._producer.flush(APPEND_TIMEOUT_S):
+                    raise LogUnavailable("lists were not acknowledged within a minute; start again to go on")
+                self._group.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            if error.args[0].code() in _FENCED:
+                raise Fenced("another process took over this application; this one stops") from error
+            raise LogUnavailable(f"the commit failed: {_text(error)}; start again to go on from the last one") from error
+        if state is not None:
+            self._store.write(state, positions)
+
+    def _commit_transaction(self) -> None:
+        while True:
+            try:
+                self._producer.commit_transaction()
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable():
+                    raise
+                _logger.warning("the commit is tried again: %s", _text(error))
+
+    def load_state(self) -> Iterator[tuple[bytes, bytes]]:
+        """See `Committer.load_state`."""
+        return self._store.load()
+
+    def close(self) -> None:
+        """Frees the state folder and leaves the broker; the seat is kept."""
+        self._group.close()
+        self._store.close()
+
+    def _input_partitions(self) -> dict[str, list[int]]:
+        """Every topic of the cluster: what is committed for a group is known only by asking for it."""
+        topics = self._group.list_topics(timeout=START_TIMEOUT_S).topics
+        return {name: sorted(meta.partitions) for name, meta in topics.items() if not name.startswith("__")}
+
+
+def _produce(producer: Any, records: Sequence[NewRecord], delivered: Any = None) -> None:
+    for record in records:
+        arguments: dict[str, Any] = {"key": record.key, "value": record.value}
+        if record.headers:
+            arguments["headers"] = list(record.headers)
+        if record.partition is not None:
+            arguments["partition"] = record.partition
+        if delivered is not None:
+            arguments["on_delivery"] = delivered
+        while True:
+            try:
+                producer.produce(record.topic, **arguments)
+                break
+            except BufferError:  # the local queue is full: wait for acknowledgements
+                producer.poll(0.05)
+    producer.poll(0)
+
+
+def _topic_config(spec: TopicSpec) -> dict[str, str]:
+    return {"cleanup.policy": spec.cleanup, "retention.ms": str(spec.retention_ms)} | spec.config
+
+
+def _check_same(have: TopicSpec, wanted: TopicSpec) -> None:
+    if (have.partitions, set(have.cleanup.split(","))) != (wanted.partitions, set(wanted.cleanup.split(","))):
+        raise TopicConflict(
+            f"topic {have.name} exists with {have.partitions} partitions and cleanup {have.cleanup}, "
+            f"not {wanted.partitions} and {wanted.cleanup}"
+        )
+
+
+def _unknown(topic: str) -> UnknownTopic:
+    return UnknownTopic(f"there is no topic {topic}; create it with `freshet topics create`")
+
+
+def _text(error: KafkaException) -> str:
+    return str(error.args[0].str() if isinstance(error.args[0], KafkaError) else error)
+

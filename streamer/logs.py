@@ -1,0 +1,60 @@
+"""The log and the topics that the settings name."""
+
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from consumers.log import Log
+from consumers.open import open_log
+from consumers.records import TopicSpec
+from streamer.settings import Settings
+
+DEFAULT_LOG, DEFAULT_STATE = Path("freshet-log"), Path("freshet-state")
+
+
+def open_log_of(settings: Settings) -> Log:
+    """The log of the settings: the broker, or the embedded log in a folder. Raises LogUnavailable, LogBusy."""
+    folder = settings.log or DEFAULT_LOG
+    state = settings.state or (DEFAULT_STATE if settings.bootstrap else folder / "state")
+    return open_log(settings.bootstrap, folder, state, settings.kafka, settings.delivery == "exactly-once")
+
+
+def topic_specs(settings: Settings, partitions: int | None = None) -> list[TopicSpec]:
+    """The topics of `topics.yaml` under the names of the settings.
+
+    `partitions` replaces the number where topics.yaml has more than one: topics that must have a single partition keep it.
+    """
+    specs = []
+    for name, topic in yaml.safe_load(_topics_yaml()).items():
+        wide = topic["partitions"] > 1
+        specs.append(
+            TopicSpec(
+                topic_names(settings).get(name, name),
+                partitions if partitions and wide else topic["partitions"],
+                topic["cleanup"],
+                topic.get("retention_ms", -1),
+            )
+        )
+    return specs
+
+
+def topic_names(settings: Settings) -> dict[str, str]:
+    """Name in topics.yaml → name in the settings."""
+    return {
+        "interactions": settings.interactions_topic,
+        "items": settings.items_topic,
+        "users": settings.users_topic,
+        "recommendations": settings.recommendations_topic,
+        "quality": settings.quality_topic,
+        "interactions.dead": settings.dead_topic,
+        "freshet.epochs": settings.epochs_topic,
+    }
+
+
+def _topics_yaml() -> str:
+    """Inside an installed wheel it lies beside this module, in a checkout under deploy/."""
+    packaged = files("streamer") / "topics.yaml"
+    if packaged.is_file():
+        return packaged.read_text()
+    return (Path(__file__).parent.parent / "deploy" / "topics.yaml").read_text()

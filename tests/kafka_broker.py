@@ -1,0 +1,116 @@
+"""A real Apache Kafka 4.1 broker (KRaft, one node) on loopback, from Maven Central, for tests and benchmarks.
+
+`python -m tests.kafka_broker` starts one and prints its address until it is interrupted.
+"""
+
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).parent
+JARS = HERE.parent / ".cache" / "kafka"
+
+
+def missing() -> str | None:
+    """What the broker lacks on this machine, None where it can run."""
+    absent = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    return f"a Kafka broker needs {' and '.join(absent)} (Java 17, Maven)" if absent else None
+
+
+class Broker:
+    """One broker with its log in a folder of its own."""
+
+    def __init__(self, folder: Path, **server: str) -> None:
+        self._folder, self._process = folder, None
+        if not list(JARS.glob("kafka_2.13-*.jar")):
+            command = ["mvn", "-q", "-B", "-f", str(HERE / "kafka/pom.xml"), "dependency:copy-dependencies"]
+            subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
+        self.port, controller = _free_ports(2)
+        self.bootstrap = f"127.0.0.1:{self.port}"
+        (folder / "server.properties").write_text(
+            "".join(f"{k}={v}\n" for k, v in (_properties(folder, self.port, controller) | server).items())
+        )
+        cluster = self._java("kafka.tools.StorageTool", "random-uuid").stdout.split()[-1]
+        self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(folder / "server.properties"))
+        self.start()
+
+    def _java(self, main: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["java", "-cp", f"{JARS}/*", main, *arguments], check=True, capture_output=True, text=True
+        )
+
+    def start(self) -> None:
+        """Starts it on the log that it has; returns when it accepts connections."""
+        output = (self._folder / "broker.log").open("ab")
+        self._process = subprocess.Popen(
+            ["java", "-Xmx512m", "-cp", f"{JARS}/*", "kafka.Kafka", str(self._folder / "server.properties")],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        output.close()
+        for _ in range(240):
+            if self._process.poll() is not None:
+                break
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.25)
+        raise RuntimeError(f"the broker did not come up: {(self._folder / 'broker.log').read_text()[-2000:]}")
+
+    def stop(self, kill: bool = False) -> None:
+        """Ends it, with `kill` as a crash would."""
+        assert self._process
+        self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        self._process.wait(60)
+
+
+def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:
+    one = (
+        "offsets.topic.replication.factor",
+        "transaction.state.log.replication.factor",
+        "transaction.state.log.min.isr",
+        "share.coordinator.state.topic.replication.factor",
+        "share.coordinator.state.topic.min.isr",
+    )
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": str(folder / "log"),
+        "group.initial.rebalance.delay.ms": "0",
+        "auto.create.topics.enable": "false",
+        "log.cleaner.backoff.ms": "200",
+    } | dict.fromkeys(one, "1")
+
+
+def _free_ports(n: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(n)]
+    for s in sockets:
+        s.bind(("127.0.0.1", 0))
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+def main() -> None:
+    """Runs a broker until interrupted."""
+    with tempfile.TemporaryDirectory(prefix="freshet-kafka-") as folder:
+        broker = Broker(Path(folder))
+        print(broker.bootstrap, flush=True)
+        try:
+            signal.pause()
+        except KeyboardInterrupt:
+            broker.stop()
+
+
+if __name__ == "__main__":
+    main()
