@@ -28,6 +28,7 @@ class TestLists:
 
     def __init__(self, path: Path | None) -> None:
         self._writer = pq.ParquetWriter(path, self.SCHEMA) if path else None
+        self.enabled = path is not None
 
     def write(self, events: np.ndarray, items: pa.ListArray) -> None:
         """Appends one list an event number."""
@@ -39,6 +40,11 @@ class TestLists:
         if len(events):
             empty = pa.ListArray.from_arrays(pa.array(np.zeros(len(events) + 1, np.int32)), pa.array([], pa.string()))
             self.write(events, empty)
+
+    def close(self) -> None:
+        """Makes the file readable."""
+        if self._writer:
+            self._writer.close()
 
     def __enter__(self) -> "TestLists":
         return self

@@ -1,0 +1,90 @@
+"""Records of several partitions in one order: by event time across partitions, by offset within each."""
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from consumers.records import TopicPartition
+
+
+class Arrival(NamedTuple):
+    """A decoded record that waits for its turn."""
+
+    timestamp: int  # event time, epoch ms; of a dead letter that of the record before it
+    partition: int
+    offset: int
+    payload: Any  # Interaction or DeadLetter
+
+
+class Aligner:
+    """Merges partition heads by (timestamp, partition, offset).
+
+    An empty partition that is not at its end holds the others back for at most `alignment_ms`: records of it that are
+    older than theirs may be on their way.
+    """
+
+    def __init__(self, partitions: Iterable[TopicPartition], alignment_ms: int) -> None:
+        self._waiting: dict[TopicPartition, deque[Arrival]] = {tp: deque() for tp in partitions}
+        self._alignment_s = alignment_ms / 1000
+        self._held_since: float | None = None
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, tp: TopicPartition, arrivals: list[Arrival]) -> None:
+        """Queues records of one partition, in offset order."""
+        self._waiting[tp].extend(arrivals)
+        self._size += len(arrivals)
+
+    def release(self, at_end: frozenset[TopicPartition], limit: int) -> list[Arrival]:
+        """Up to `limit` records whose turn has come, in the order in which they are to be taken."""
+        horizon = self._horizon(at_end)
+        if horizon is None:
+            return []
+        ready = [arrival for waiting in self._waiting.values() for arrival in self._ready(waiting, horizon)]
+        released = in_order(ready)[:limit]
+        for _, partition, _, _ in released:
+            self._waiting_of(partition).popleft()
+        self._size -= len(released)
+        return released
+
+    def _horizon(self, at_end: frozenset[TopicPartition]) -> float | None:
+        """The event time up to which no open partition can still bring anything older; None: wait."""
+        open_ = [waiting for tp, waiting in self._waiting.items() if tp not in at_end]
+        if all(open_):
+            self._held_since = None
+            return min((waiting[-1].timestamp for waiting in open_), default=float("inf"))
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if now - self._held_since < self._alignment_s:
+            return None
+        return float("inf")
+
+    @staticmethod
+    def _ready(waiting: deque[Arrival], horizon: float) -> list[Arrival]:
+        ready = []
+        for arrival in waiting:
+            if arrival.timestamp > horizon:
+                break
+            ready.append(arrival)
+        return ready
+
+    def _waiting_of(self, partition: int) -> deque[Arrival]:
+        return next(waiting for tp, waiting in self._waiting.items() if tp.partition == partition)
+
+
+def in_order(arrivals: list[Arrival]) -> list[Arrival]:
+    """By (time, partition, offset), where a late record counts as of the time its partition had reached.
+
+    So a partition's own order is never changed, and the order depends on nothing but the records.
+    """
+    reached: dict[int, int] = {}
+    keyed = []
+    for arrival in sorted(arrivals, key=lambda a: (a.partition, a.offset)):
+        timestamp = max(arrival.timestamp, reached.get(arrival.partition, 0))
+        reached[arrival.partition] = timestamp
+        keyed.append((timestamp, arrival.partition, arrival.offset, arrival))
+    keyed.sort(key=lambda entry: entry[:3])
+    return [entry[3] for entry in keyed]

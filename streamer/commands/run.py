@@ -1,0 +1,38 @@
+"""`freshet run`: the engine on a log."""
+
+import argparse
+import logging
+from pathlib import Path
+
+from streamer.cli import add_setting_flags, settings_of
+from streamer.logs import open_log_of
+from streamer.signals import StopRequest
+
+EXAMPLE = "freshet run --bootstrap localhost:9092 --state freshet-state"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_setting_flags(
+        parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "field_map", "window",
+        "every_item_below", "commit_interval_ms", "checkpoint_interval_ms", "alignment_ms", "delivery",
+    )  # fmt: skip
+    parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
+    parser.add_argument("--exit-at-end", action="store_true", help="stop when everything in the log has been taken")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    stop = StopRequest()
+    settings = settings_of(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log = open_log_of(settings)
+    try:
+        from streamer.worker import Worker  # the kernels load once the log has answered
+
+        worker = Worker(log, settings, arguments.lists_out)
+        try:
+            worker.run(lambda: bool(stop), arguments.exit_at_end)
+        finally:
+            worker.close()
+    finally:
+        log.close()
+    return 0

@@ -1,0 +1,82 @@
+"""`StreamState`: everything that a restart needs, as one value, and its way into and out of a checkpoint."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+
+from consumers.records import TopicPartition
+from streamer.dedup import SeenEvents
+from streamer.engine import Engine, model_config
+from streamer.errors import StateUnreadable
+from streamer.quality import QualityMeter
+from streamer.settings import Settings
+from tgn.pages import changed_pages, load_pages
+
+FORMAT = 1
+_STREAM, _MODEL, _EVENTS = b"stream", b"model/", b"events/"
+
+
+class StreamState:
+    """The model, what has been read, and what is known of it. A function of the log."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.engine = Engine(settings)
+        self.seen_events = SeenEvents(settings.dedup_window)
+        self.quality = QualityMeter()
+        self.positions: dict[TopicPartition, int] = {}  # next offset to take of each input partition
+        self.epoch = 0
+        self.clock_ms = 0  # latest event time taken
+        self.records = 0  # interactions records taken, bad ones too
+        self.manifest_position = 0  # where in the epochs topic the epochs after this state begin
+        self._config = asdict(model_config(settings))
+
+    def delta(self) -> dict[bytes, bytes | None]:
+        """What changed since the last call, for `Committer.commit`."""
+        pages: dict[bytes, bytes | None] = {_MODEL + key: value for key, value in changed_pages(self.engine.model).items()}
+        pages.update((_EVENTS + key, value) for key, value in self.seen_events.delta().items())
+        pages[_STREAM] = msgspec.msgpack.encode(self._stream())
+        return pages
+
+    def load(self, pages: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Takes a checkpoint in; False where there is none.
+
+        Raises StateUnreadable when it was made by another format or with another model.
+        """
+        groups: dict[bytes, list[tuple[bytes, bytes]]] = {_MODEL: [], _EVENTS: [], _STREAM: []}
+        for key, value in pages:
+            for prefix, group in groups.items():
+                if key.startswith(prefix):
+                    group.append((key[len(prefix) :], value))
+        if not groups[_STREAM]:
+            return False
+        stream = msgspec.msgpack.decode(groups[_STREAM][0][1])
+        self._check(stream)
+        load_pages(self.engine.model, groups[_MODEL])
+        self.seen_events.load(groups[_EVENTS])
+        self.quality.restore(stream["quality"])
+        self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
+        for name in ("epoch", "clock_ms", "records", "manifest_position"):
+            setattr(self, name, stream[name])
+        return True
+
+    def _stream(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "config": self._config,
+            "epoch": self.epoch,
+            "clock_ms": self.clock_ms,
+            "records": self.records,
+            "manifest_position": self.manifest_position,
+            "positions": [(*tp, offset) for tp, offset in self.positions.items()],
+            "quality": self.quality.state(),
+        }
+
+    def _check(self, stream: dict[str, Any]) -> None:
+        if stream["format"] != FORMAT:
+            raise StateUnreadable(f"the state has format {stream['format']}, this version reads {FORMAT}; remove it to rebuild")
+        mine = msgspec.msgpack.decode(msgspec.msgpack.encode(self._config))
+        other = [f"{name} = {stream['config'].get(name)}" for name in mine if mine[name] != stream["config"].get(name)]
+        if other:
+            raise StateUnreadable(f"the state was made with {', '.join(other)}; set that again, or remove the state to rebuild it")
