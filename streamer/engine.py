@@ -77,6 +77,14 @@ class Engine:
         )
 
 
+    def list_of(self, user: str, now_ms: int) -> list[str]:
+        """The ids that `user` would be listed at `now_ms`, best first; changes nothing."""
+        node = self.model.users.get(user)
+        if node is None:
+            return []
+        return [self.model.items.ids[item] for item in self.model.recommend(node, now_ms, self.k, self.exclude_seen)]
+
+
 def encode_ids(index: NodeIndex, column: pa.ChunkedArray) -> np.ndarray:
     """[N] int32 node indices of a column of ids."""
     encoded = pc.dictionary_encode(column.combine_chunks())

@@ -3,6 +3,8 @@
 FreshetError            exit 1: it failed
 ├── StateBusy           another process uses the state folder
 ├── StateUnreadable     no checkpoint of the state folder can be read
+├── PortTaken           the address to listen on is not free
+├── NoDemoData          the demo's data could not be fetched
 └── UsageError          exit 2: a setting or flag is wrong
 """
 
@@ -19,6 +21,14 @@ class StateBusy(FreshetError):
 
 class StateUnreadable(FreshetError):
     """Operator: remove the state folder; the state is then rebuilt from the log."""
+
+
+class PortTaken(FreshetError):
+    """Operator: end the other process, or choose another `--port`."""
+
+
+class NoDemoData(FreshetError):
+    """Operator: give the demo a file of your own with `--file`, or a network."""
 
 
 class UsageError(FreshetError):

@@ -10,7 +10,7 @@ from tgn.evidence import Evidence
 from tgn.graph import F32, I32, I64, U8, grow, new_graph
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
-from tgn.prequential import InteractionBatch, Lists, Options, Outcome, prequential
+from tgn.prequential import InteractionBatch, Lists, Options, Outcome, prequential, query
 from tgn.ranker import new_activations, new_ranker
 
 
@@ -75,6 +75,16 @@ class Model:
         self.events += n
         return out
 
+    def recommend(self, user: int, now: int, k: int, exclude_seen: bool = False) -> list[int]:
+        """The list of `user` at `now` (epoch ms), best first. Pure."""
+        self._make_room(0)
+        lists = _new_lists(1, k)
+        query(
+            self.graph, self.ranker, self._pool, self._act, self.items.names, len(self.items), user, now, exclude_seen,
+            self._config, self._scales, self._row_scales, lists, 0,
+        )  # fmt: skip
+        return [int(item) for item in lists.item[0, : lists.size[0]]]
+
     def introduce(self, item: int, t: int) -> None:
         """Makes an item known at time t (epoch ms), or lists a deleted one again."""
         self._make_room(0)
@@ -97,14 +107,15 @@ class Model:
             self.refresh()
 
 
-def _new_outcome(n: int, k: int, test: bool, published: bool) -> Outcome:
-    def lists(rows: int) -> Lists:
-        return Lists(np.full((rows, k), -1, np.int32), np.zeros((rows, k), np.float32), np.zeros(rows, np.int32))
+def _new_lists(rows: int, k: int) -> Lists:
+    return Lists(np.full((rows, k), -1, np.int32), np.zeros((rows, k), np.float32), np.zeros(rows, np.int32))
 
+
+def _new_outcome(n: int, k: int, test: bool, published: bool) -> Outcome:
     rows = n if published else 0
     return Outcome(
-        lists(n if test else 0),
-        lists(rows),
+        _new_lists(n if test else 0, k),
+        _new_lists(rows, k),
         Evidence(np.zeros((rows, k), np.uint8), np.full((rows, k), -1, np.int32)),
         np.zeros(n, np.uint8),
         np.full(n, -1, np.int32),

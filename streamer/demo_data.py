@@ -1,0 +1,45 @@
+"""MovieLens-100k for the demo: out of a package's wheel, verified, cached. It is not shipped with Freshet."""
+
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from streamer.errors import NoDemoData
+
+PACKAGE = "recbole==1.2.1"
+SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
+INSIDE = "recbole/dataset_example/ml-100k/"
+FILES = ("ml-100k.inter", "ml-100k.item")
+
+
+def movielens_100k() -> tuple[Path, Path]:
+    """The files of interactions and of items; fetched on first use. Raises NoDemoData."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "freshet" / "ml-100k"
+    found = tuple(folder / name for name in FILES)
+    if not all(path.is_file() for path in found):
+        _fetch(folder)
+    return found[0], found[1]
+
+
+def _fetch(folder: Path) -> None:
+    with tempfile.TemporaryDirectory() as download:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", download, PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True)
+        wheels = list(Path(download).glob("*.whl"))
+        if done.returncode or not wheels:
+            raise NoDemoData(
+                "MovieLens-100k could not be fetched from the package index; "
+                "give the demo a file of interactions with --file, or a network"
+            )
+        if hashlib.sha256(wheels[0].read_bytes()).hexdigest() != SHA256:
+            raise NoDemoData(f"what the package index gave for {PACKAGE} is not what was expected; use --file")
+        folder.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(wheels[0]) as wheel:
+            for name in FILES:
+                part = folder / f"{name}.part"
+                part.write_bytes(wheel.read(INSIDE + name))
+                part.rename(folder / name)
