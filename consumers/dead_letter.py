@@ -32,7 +32,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
 
 def dead_letter_record(letter: DeadLetter, topic: str) -> NewRecord:
-    """The record for the dead-letter topic: original key, bytes and headers, and Kafka Streams' error headers (KIP-1034)."""
+    """The record for the dead-letter topic: the original bytes and Kafka Streams' error headers (KIP-1034)."""
     record = letter.record
     errors = {
         "freshet.reason": str(letter.reason),

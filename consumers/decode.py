@@ -6,7 +6,7 @@ A producer's ids may be strings or integers; inside they are strings. A numeric 
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -88,7 +88,11 @@ class InteractionDecoder:
         else:
             event = {}
         renamed = {ours: data[theirs] for ours, theirs in self._field_map.items() if theirs in data}
-        defaults = {"event_id": event.get("id"), "timestamp": event.get("time"), "event_type": event.get("type")}
+        defaults = {
+            "event_id": event.get("id"),
+            "timestamp": event.get("time"),
+            "event_type": event.get("type"),
+        }
         return {name: v for name, v in defaults.items() if v is not None} | data | renamed
 
 
@@ -146,7 +150,9 @@ def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
 def _id(value: str | int) -> str:
     text = value if type(value) is str else str(value)
     if not text or len(text) > MAX_ID_BYTES or (not text.isascii() and not _encodable(text)):
-        raise Refused(Reason.BAD_ID, f"an id has {len(text)} characters; 1 to {MAX_ID_BYTES} bytes of UTF-8 are allowed")
+        raise Refused(
+            Reason.BAD_ID, f"an id has {len(text)} characters; 1 to {MAX_ID_BYTES} bytes of UTF-8 are allowed"
+        )
     return text
 
 
@@ -182,12 +188,12 @@ def parse_iso(text: str) -> int:
 
 def decode_item(value: bytes) -> Item | None:
     """An item's attributes, or None where the bytes are no item."""
-    return _decode_node(value, "item_id", Item)
+    return cast(Item | None, _decode_node(value, "item_id", Item))
 
 
 def decode_user(value: bytes) -> User | None:
     """A user's attributes, or None where the bytes are no user."""
-    return _decode_node(value, "user_id", User)
+    return cast(User | None, _decode_node(value, "user_id", User))
 
 
 def _decode_node(value: bytes, id_field: str, kind: type[Any]) -> Any:

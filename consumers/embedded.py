@@ -79,7 +79,10 @@ class EmbeddedLog:
                     self._db[b"t/" + spec.name.encode()] = _encode(spec)
                     self._add_topic(spec)
                     created.append(spec.name)
-                elif (old.partitions, set(old.cleanup.split(","))) != (spec.partitions, set(spec.cleanup.split(","))):
+                elif (old.partitions, set(old.cleanup.split(","))) != (
+                    spec.partitions,
+                    set(spec.cleanup.split(",")),
+                ):
                     raise TopicConflict(
                         f"topic {spec.name} exists with {old.partitions} partitions and cleanup {old.cleanup}, "
                         f"not {spec.partitions} and {spec.cleanup}"
@@ -134,7 +137,8 @@ class EmbeddedLog:
             )
         if offset == self._ends[tp]:
             return []
-        prefix, found = _prefix(tp), []
+        prefix = _prefix(tp)
+        found: list[Record] = []
         for key, value in self._db.items(from_key=prefix + offset.to_bytes(8, "big")):
             if not key.startswith(prefix) or len(found) >= limit:
                 break
@@ -308,7 +312,11 @@ class EmbeddedCommitter:
     def __init__(self, log: EmbeddedLog, application: str) -> None:
         self._log = log
         name = application.encode()
-        self._generation_key, self._positions_key, self._state_prefix = b"g/" + name, b"p/" + name, b"s/" + name + b"/"
+        self._generation_key, self._positions_key, self._state_prefix = (
+            b"g/" + name,
+            b"p/" + name,
+            b"s/" + name + b"/",
+        )
         with log.changed:
             self._generation = int.from_bytes(log._db.get(self._generation_key) or b"", "big") + 1
             log._db[self._generation_key] = self._generation.to_bytes(8, "big")

@@ -139,7 +139,7 @@ def _rename(table: pa.Table, field_map: Mapping[str, str], path: Path) -> pa.Tab
     missing += [name for name in ("user_id", "item_id", "timestamp") if name not in table.column_names]
     if missing:
         raise DataRefused(
-            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(have)}; name them with --map ours=theirs"
+            f"{path} lacks the column(s) {', '.join(missing)}; it has {', '.join(have)}; use --map ours=theirs"
         )
     return table
 
@@ -149,7 +149,7 @@ def _replace(table: pa.Table, name: str, column: pa.ChunkedArray) -> pa.Table:
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Ids as text; a whole float is its integer's text, since a missing value makes a reader turn integers to floats."""
+    """Ids as text; a whole float is its integer's text: a missing value makes readers turn integers to floats."""
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type) and pc.all(pc.equal(column, pc.floor(column)), min_count=0).as_py():
@@ -197,7 +197,9 @@ def _reasons(table: pa.Table) -> pa.ChunkedArray:
     if "value" in table.column_names:
         bad_value = pc.fill_null(pc.invert(pc.is_finite(table["value"])), False)
     conditions = pc.make_struct(bad_time, pc.or_(no_user, no_item), bad_value, field_names=["t", "id", "value"])
-    reasons = pc.case_when(conditions, *(pa.scalar(str(r)) for r in (Reason.BAD_TIMESTAMP, Reason.BAD_ID, Reason.BAD_VALUE)))
+    reasons = pc.case_when(
+        conditions, *(pa.scalar(str(r)) for r in (Reason.BAD_TIMESTAMP, Reason.BAD_ID, Reason.BAD_VALUE))
+    )
     return reasons if isinstance(reasons, pa.ChunkedArray) else pa.chunked_array([reasons])
 
 

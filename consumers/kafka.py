@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
 from consumers.log import Positions, StateDelta
@@ -125,7 +125,11 @@ class KafkaLog:
     def committer(self, application: str) -> "KafkaCommitter":
         """See `Log.committer`."""
         return KafkaCommitter(
-            self._producer_config(), self._consumer_config(application), application, self._state, self._exactly_once
+            self._producer_config(),
+            self._consumer_config(application),
+            application,
+            self._state,
+            self._exactly_once,
         )
 
     def close(self) -> None:
@@ -237,11 +241,19 @@ class KafkaCommitter:
     """
 
     def __init__(
-        self, producer: dict[str, Any], consumer: dict[str, Any], application: str, state: Path, exactly_once: bool
+        self,
+        producer: dict[str, Any],
+        consumer: dict[str, Any],
+        application: str,
+        state: Path,
+        exactly_once: bool,
     ) -> None:
         self._store = StateStore(state)
         self._exactly_once = exactly_once
-        transactional = {"transactional.id": f"{application}-{instance_id(state)}", "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS}
+        transactional = {
+            "transactional.id": f"{application}-{instance_id(state)}",
+            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+        }
         self._producer: Any = Producer(producer | (transactional if exactly_once else {}))
         self._group: Any = Consumer(consumer)
         try:
@@ -274,7 +286,9 @@ class KafkaCommitter:
         except KafkaException as error:
             if error.args[0].code() in _FENCED:
                 raise Fenced("another process took over this application; this one stops") from error
-            raise LogUnavailable(f"the commit failed: {_text(error)}; start again to go on from the last one") from error
+            raise LogUnavailable(
+                f"the commit failed: {_text(error)}; start again to go on from the last one"
+            ) from error
         if state is not None:
             self._store.write(state, positions)
 
@@ -339,4 +353,3 @@ def _unknown(topic: str) -> UnknownTopic:
 
 def _text(error: KafkaException) -> str:
     return str(error.args[0].str() if isinstance(error.args[0], KafkaError) else error)
-

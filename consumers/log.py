@@ -1,4 +1,4 @@
-"""The `Log` contract. Two homes keep it: `consumers.embedded` and `consumers.kafka`; tests/contracts holds them to it."""
+"""The `Log` contract. Two homes keep it, `consumers.embedded` and `consumers.kafka`; tests/contracts holds them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol

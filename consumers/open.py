@@ -24,7 +24,11 @@ class OwnedLog(EmbeddedLog):
 
 
 def open_log(
-    bootstrap: str | None, folder: Path, state: Path, config: Mapping[str, Any] | None = None, exactly_once: bool = True
+    bootstrap: str | None,
+    folder: Path,
+    state: Path,
+    config: Mapping[str, Any] | None = None,
+    exactly_once: bool = True,
 ) -> Log:
     """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
 
@@ -38,4 +42,3 @@ def open_log(
         return OwnedLog(folder)
     except LogBusy:
         return RemoteLog(folder)
-

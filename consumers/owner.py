@@ -183,7 +183,9 @@ class _Connection:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             _send(self._socket, address["token"])
         except (OSError, ValueError, KeyError) as error:
-            raise errors.LogBusy(f"another process has the log in {folder} open and does not answer: {error}") from error
+            raise errors.LogBusy(
+                f"another process has the log in {folder} open and does not answer: {error}"
+            ) from error
         self._lock = threading.Lock()
 
     def call(self, name: str, *arguments: Any) -> Any:
@@ -248,7 +250,11 @@ class RemoteReader:
     def __init__(self, connection: _Connection, positions: Positions) -> None:
         self._connection = connection
         self._at_end: frozenset[TopicPartition] = frozenset()
-        connection.call("open_reader", _flat(positions))
+        try:
+            connection.call("open_reader", _flat(positions))
+        except errors.WireError:
+            connection.close()
+            raise
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`."""

@@ -1,4 +1,4 @@
-"""The command line: one parser, one module of `streamer.commands` a command, one place where errors become exit codes."""
+"""The command line: one parser, one module a command, one place where errors become exit codes."""
 
 import argparse
 import importlib
@@ -47,8 +47,14 @@ def add_setting_flags(parser: argparse.ArgumentParser, *names: str) -> None:
             parser.add_argument(flag, dest=name, action="append", metavar="KEY=VALUE", default=None, help=help_)
         else:
             choices = get_args(kind) if get_origin(kind) is Literal else None
-            parser.add_argument(flag, dest=name, default=None, choices=choices, help=help_,
-                                metavar=None if choices else name.upper())
+            parser.add_argument(
+                flag,
+                dest=name,
+                default=None,
+                choices=choices,
+                help=help_,
+                metavar=None if choices else name.upper(),
+            )
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -66,8 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = next((word for word in (argv if argv is not None else sys.argv[1:]) if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
-        sub = subparsers.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".",
-                                    formatter_class=argparse.RawDescriptionHelpFormatter)
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         if name == wanted:  # only the command that runs is imported: `freshet --help` is instant
             module: Any = importlib.import_module(f"streamer.commands.{name}")
             sub.epilog = f"example:\n  {module.EXAMPLE}"

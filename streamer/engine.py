@@ -76,7 +76,6 @@ class Engine:
             block=block,
         )
 
-
     def list_of(self, user: str, now_ms: int) -> list[str]:
         """The ids that `user` would be listed at `now_ms`, best first; changes nothing."""
         node = self.model.users.get(user)
@@ -91,7 +90,8 @@ def encode_ids(index: NodeIndex, column: pa.ChunkedArray) -> np.ndarray:
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.combine_chunks()
     nodes = np.array(index.encode(encoded.dictionary.to_pylist()), np.int32)
-    return nodes[encoded.indices.to_numpy()]
+    codes: np.ndarray = encoded.indices.to_numpy()
+    return np.asarray(nodes[codes])
 
 
 def last_of_user(user: np.ndarray) -> np.ndarray:

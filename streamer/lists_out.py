@@ -49,6 +49,8 @@ class TestLists:
     def __enter__(self) -> "TestLists":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._writer:
             self._writer.close()

@@ -23,7 +23,7 @@ def open_log_of(settings: Settings) -> Log:
 def topic_specs(settings: Settings, partitions: int | None = None) -> list[TopicSpec]:
     """The topics of `topics.yaml` under the names of the settings.
 
-    `partitions` replaces the number where topics.yaml has more than one: topics that must have a single partition keep it.
+    `partitions` replaces the number where topics.yaml has several; a topic that must have one keeps it.
     """
     specs = []
     for name, topic in yaml.safe_load(_topics_yaml()).items():

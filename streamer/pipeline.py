@@ -1,4 +1,4 @@
-"""One epoch: records in order → score, learn, observe → the records to publish. No I/O, no clock: a function of its input."""
+"""One epoch: records → score, learn, observe → records to publish. No I/O, no clock: a function of its input."""
 
 import hashlib
 from collections.abc import Sequence
@@ -115,7 +115,12 @@ class Pipeline:
             strict=True,
         )
         items = tuple(
-            ListedItem(ids[item], round(score, 6), SOURCES[source], _reason(SOURCES[source], ids[cause] if cause >= 0 else None))
+            ListedItem(
+                ids[item],
+                round(score, 6),
+                SOURCES[source],
+                _reason(SOURCES[source], ids[cause] if cause >= 0 else None),
+            )
             for item, score, source, cause in rows
         )
         surface = "" if settings.surface == "default" else f"-{settings.surface}"
@@ -133,7 +138,11 @@ class Pipeline:
     def _quality_records(self) -> list[NewRecord]:
         state, topic = self._state, self._settings.quality_topic
         return [
-            NewRecord(topic, name.encode(), _encode(Quality(name, ours, theirs, state.quality.events, state.clock_ms)))
+            NewRecord(
+                topic,
+                name.encode(),
+                _encode(Quality(name, ours, theirs, state.quality.events, state.clock_ms)),
+            )
             for name, (ours, theirs) in state.quality.figures().items()
         ]
 

@@ -24,7 +24,10 @@ class QualityMeter:
     def figures(self) -> dict[str, tuple[float, float]]:
         """Metric → (ours, decayed popularity's)."""
         means = self._sums / max(self.events, 1)
-        return {name: (float(ours), float(theirs)) for name, ours, theirs in zip(("hr@10", "ndcg@10", "mrr"), *means, strict=True)}
+        return {
+            name: (float(ours), float(theirs))
+            for name, ours, theirs in zip(("hr@10", "ndcg@10", "mrr"), *means, strict=True)
+        }
 
     def state(self) -> tuple[int, list[list[float]]]:
         """What a checkpoint keeps."""

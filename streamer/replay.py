@@ -48,7 +48,10 @@ class ReplayResult:
 
 
 def replay(
-    table: pa.Table, settings: Settings, options: ReplayOptions, advance: Callable[[int], None] = lambda n: None
+    table: pa.Table,
+    settings: Settings,
+    options: ReplayOptions,
+    advance: Callable[[int], None] = lambda n: None,
 ) -> ReplayResult:
     """Takes a table of `read_interactions`; event n is its row n, bad rows included."""
     started = time.perf_counter()
@@ -102,7 +105,7 @@ def weights_of(rows: pa.Table, weights: EventWeights) -> np.ndarray:
     if "value" not in rows.column_names or not weights.reads_value:
         types = pc.dictionary_encode(rows["event_type"].combine_chunks())
         by_type = np.array([weights.of(name, None) for name in types.dictionary.to_pylist()], np.float32)
-        return by_type[types.indices.to_numpy()]
+        return np.asarray(by_type[types.indices.to_numpy()])
     pairs = zip(rows["event_type"].to_pylist(), rows["value"].to_pylist(), strict=True)
     return np.array([weights.of(*pair) for pair in pairs], np.float32)
 
@@ -128,7 +131,9 @@ def _write(
         test_lists.write(event, list_column(outcome.test, np.arange(len(event)), ids))
     if options.last_lists_out:
         rows = np.flatnonzero(last_of_user(user))
-        last_lists.update(zip(good["user_id"].take(rows).to_pylist(), list_column(outcome.published, rows, ids), strict=True))
+        last_lists.update(
+            zip(good["user_id"].take(rows).to_pylist(), list_column(outcome.published, rows, ids), strict=True)
+        )
 
 
 def _write_last(path: Path, last_lists: dict[str, pa.Scalar]) -> None:

@@ -22,15 +22,23 @@ class Settings(BaseSettings):
     """All settings. `Settings.load(**flags)` is how a command gets them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRESHET_", env_nested_delimiter="__", extra="forbid", frozen=True, toml_file="freshet.toml"
+        env_prefix="FRESHET_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        toml_file="freshet.toml",
     )
 
     # where events live
     bootstrap: str | None = Field(None, description="Kafka bootstrap servers, HOST:PORT[,HOST:PORT]")
-    log: Path | None = Field(None, description="folder of the embedded log (default: freshet-log, where no --bootstrap is given)")
+    log: Path | None = Field(
+        None, description="folder of the embedded log (default: freshet-log, where no --bootstrap is given)"
+    )
     state: Path | None = Field(None, description="folder of the state (default: freshet-state, or LOG/state)")
     application: str = Field("freshet", description="consumer group and prefix of the transactional id")
-    kafka: dict[str, str | int | float | bool] = Field({}, description="any librdkafka key, passed through: SASL, TLS, …")
+    kafka: dict[str, str | int | float | bool] = Field(
+        {}, description="any librdkafka key, passed through: SASL, TLS, …"
+    )
 
     # topics
     interactions_topic: str = Field("interactions", description="what users do")
@@ -45,7 +53,7 @@ class Settings(BaseSettings):
     field_map: dict[str, str] = Field({}, description="our field = the stream's field, such as user_id = uid")
     event_weights: dict[str, float | Literal["value"]] = Field(
         {"view": 1, "click": 1, "like": 2, "cart": 3, "purchase": 5, "dislike": -1},
-        description="weight of each event type; other types weigh 1; \"value\" takes the record's own value",
+        description='weight of each event type; other types weigh 1; "value" takes the record\'s own value',
     )
     clock_skew_ms: int = Field(300_000, ge=0, description="how far a timestamp may lie in the future, ms")
     max_record_bytes: int = Field(1_000_000, gt=0, description="a larger value is dead-lettered, bytes")
@@ -55,7 +63,9 @@ class Settings(BaseSettings):
     commit_interval_ms: int = Field(10, ge=1, description="how long an epoch gathers events before it commits, ms")
     max_epoch_events: int = Field(5_000, ge=1, description="an epoch is cut at this many events")
     checkpoint_interval_ms: int = Field(5_000, ge=1, description="how often the state is written, ms")
-    alignment_ms: int = Field(250, ge=0, description="how long an empty partition is waited for before the others go on, ms")
+    alignment_ms: int = Field(
+        250, ge=0, description="how long an empty partition is waited for before the others go on, ms"
+    )
     delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery of lists")
 
     # lists

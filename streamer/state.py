@@ -34,7 +34,9 @@ class StreamState:
 
     def delta(self) -> dict[bytes, bytes | None]:
         """What changed since the last call, for `Committer.commit`."""
-        pages: dict[bytes, bytes | None] = {_MODEL + key: value for key, value in changed_pages(self.engine.model).items()}
+        pages: dict[bytes, bytes | None] = {
+            _MODEL + key: value for key, value in changed_pages(self.engine.model).items()
+        }
         pages.update((_EVENTS + key, value) for key, value in self.seen_events.delta().items())
         pages[_STREAM] = msgspec.msgpack.encode(self._stream())
         return pages
@@ -75,8 +77,12 @@ class StreamState:
 
     def _check(self, stream: dict[str, Any]) -> None:
         if stream["format"] != FORMAT:
-            raise StateUnreadable(f"the state has format {stream['format']}, this version reads {FORMAT}; remove it to rebuild")
+            raise StateUnreadable(
+                f"the state has format {stream['format']}, this version reads {FORMAT}; remove it to rebuild"
+            )
         mine = msgspec.msgpack.decode(msgspec.msgpack.encode(self._config))
         other = [f"{name} = {stream['config'].get(name)}" for name in mine if mine[name] != stream["config"].get(name)]
         if other:
-            raise StateUnreadable(f"the state was made with {', '.join(other)}; set that again, or remove the state to rebuild it")
+            raise StateUnreadable(
+                f"the state was made with {', '.join(other)}; set that again, or remove the state to rebuild it"
+            )

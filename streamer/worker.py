@@ -172,7 +172,9 @@ class Worker:
 
     def _take_again(self, manifest: EpochManifest) -> None:
         """Takes the very records of a committed epoch; its outputs are in the log already."""
-        ends = {TopicPartition(topic, int(p)): end for topic, parts in manifest.ends.items() for p, end in parts.items()}
+        ends = {
+            TopicPartition(topic, int(p)): end for topic, parts in manifest.ends.items() for p, end in parts.items()
+        }
         reader = self._log.reader({tp: self.state.positions[tp] for tp in ends})
         arrivals: list[Arrival] = []
         changes: list[tuple[Record, NodeChange | None]] = []

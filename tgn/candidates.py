@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.config import ModelConfig
+from tgn.config import KernelConfig, ModelConfig
 from tgn.features import (
     AGE,
     AGES,
@@ -23,7 +23,7 @@ from tgn.features import (
     TRANSITION_SHORT,
     squash_decay,
 )
-from tgn.graph import F32, I32, I64
+from tgn.graph import F32, F64, I32, I64, Graph
 from tgn.kernel import decay, kernel
 from tgn.pairs import has_pair
 
@@ -59,7 +59,7 @@ def new_pool(config: ModelConfig, items: int) -> Pool:
 
 
 @kernel
-def _enter(graph, pool, n, user, item, exclude_seen):  # type: ignore[no-untyped-def]
+def _enter(graph: Graph, pool: Pool, n: int, user: int, item: int, exclude_seen: bool) -> tuple[int, int]:
     """The place of `item` in the pool and the pool's new size; place −1 if it may not be listed."""
     if pool.stamp[item] == pool.query[0]:
         return pool.place[item], n
@@ -75,7 +75,16 @@ def _enter(graph, pool, n, user, item, exclude_seen):  # type: ignore[no-untyped
 
 
 @kernel
-def gather(graph, pool, user, now, exclude_seen, config, popularity_scales, row_scales):  # type: ignore[no-untyped-def]
+def gather(
+    graph: Graph,
+    pool: Pool,
+    user: int,
+    now: int,
+    exclude_seen: bool,
+    config: KernelConfig,
+    popularity_scales: F64,
+    row_scales: F64,
+) -> int:
     """Fills the pool for `user` at `now` and returns its size. Pure but for the scratch space."""
     pool.query[0] += 1
     pool.x[:] = 0
@@ -85,13 +94,13 @@ def gather(graph, pool, user, now, exclude_seen, config, popularity_scales, row_
     for s in range(graph.heads.item.shape[0]):
         for h in range(graph.heads.size[s]):
             _, n = _enter(graph, pool, n, user, graph.heads.item[s, h], exclude_seen)
-    for place in range(min(graph.newest.count[0], len(graph.newest.item))):
+    for place in range(min(graph.newest.total[0], len(graph.newest.item))):
         _, n = _enter(graph, pool, n, user, graph.newest.item[place], exclude_seen)
     return n
 
 
 @kernel
-def add_catalogue(graph, pool, n, user, exclude_seen, items):  # type: ignore[no-untyped-def]
+def add_catalogue(graph: Graph, pool: Pool, n: int, user: int, exclude_seen: bool, items: int) -> int:
     """Adds every item that has been seen in the stream: for small catalogues."""
     for item in range(items):
         if graph.items.first_time[item] >= 0:
@@ -100,10 +109,10 @@ def add_catalogue(graph, pool, n, user, exclude_seen, items):  # type: ignore[no
 
 
 @kernel
-def _from_ring(graph, pool, n, user, now, exclude_seen, scales):  # type: ignore[no-untyped-def]
+def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_seen: bool, scales: F64) -> int:
     users, x = graph.users, pool.x
     ring = users.ring_item.shape[1]
-    count = users.count[user]
+    count = users.events[user]
     held = min(count, ring)
     for back in range(held):
         place = (count - 1 - back) % ring
@@ -125,10 +134,12 @@ def _from_ring(graph, pool, n, user, now, exclude_seen, scales):  # type: ignore
 
 
 @kernel
-def _from_rows(graph, pool, n, user, now, exclude_seen, config, scales):  # type: ignore[no-untyped-def]
+def _from_rows(
+    graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_seen: bool, config: KernelConfig, scales: F64
+) -> int:
     users, x = graph.users, pool.x
     ring = users.ring_item.shape[1]
-    count = users.count[user]
+    count = users.events[user]
     long = len(scales) - 1
     for back in range(min(count, ring, config.co_sources)):
         place = (count - 1 - back) % ring

@@ -1,6 +1,7 @@
 """What the model is made of: sizes, time scales, learning. Frozen; part of the checkpoint."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -30,3 +31,16 @@ class ModelConfig:
     learning_batch: int = 8  # B: events whose gradients make one Adam step, counted from the stream's start
     learning_draws: int = 32  # candidates drawn per event for the backward pass
     seed: int = 0
+
+
+class KernelConfig(NamedTuple):
+    """The numbers of ModelConfig that kernels read."""
+
+    window: int
+    transition_sources: int
+    co_sources: int
+    every_item_below: int
+    baseline_scale: int
+    learning_rate: float
+    learning_batch: int
+    learning_draws: int

@@ -1,11 +1,13 @@
-"""Why an item is listed: the strongest evidence that the pool held for it, and the item of the user's ring behind it."""
+"""Why an item is listed: the strongest evidence that the pool held, and the item of the user's ring behind it."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from tgn.candidates import Pool
+from tgn.config import KernelConfig
 from tgn.features import CO, CO_LAST_SHORT, REPEAT, TRANSITION, TRANSITION_SHORT
-from tgn.graph import I32, U8
+from tgn.graph import I32, U8, Graph, Rows, Users
 from tgn.kernel import kernel
 
 SOURCES = ("repeat", "transition", "co-interaction", "popular", "new")
@@ -20,7 +22,9 @@ class Evidence(NamedTuple):
 
 
 @kernel
-def explain(graph, pool, user, item, config, evidence, row, column):  # type: ignore[no-untyped-def]
+def explain(
+    graph: Graph, pool: Pool, user: int, item: int, config: KernelConfig, evidence: Evidence, row: int, column: int
+) -> None:
     """Writes the evidence for one listed item, from the pool that its list was made of. Pure otherwise."""
     source = BY_POPULARITY
     if pool.stamp[item] == pool.query[0] and pool.place[item] >= 0:
@@ -34,22 +38,22 @@ def explain(graph, pool, user, item, config, evidence, row, column):  # type: ig
             source = BY_REPEAT
         elif max(transition, co) > np.float32(0.01):  # `squash` gives about 0 without evidence
             source = BY_TRANSITION if transition >= co else BY_CO
-        elif graph.items.count[item] == 0:
+        elif graph.items.events[item] == 0:
             source = BY_NEWNESS
     evidence.source[row, column] = source
     rows = graph.transitions if source == BY_TRANSITION else graph.co
-    if source == BY_TRANSITION or source == BY_CO:
+    if source in (BY_TRANSITION, BY_CO):
         evidence.cause[row, column] = _cause(graph.users, rows, user, item, config.co_sources)
 
 
 @kernel
-def _cause(users, rows, user, item, reach):  # type: ignore[no-untyped-def]
+def _cause(users: Users, rows: Rows, user: int, item: int, reach: int) -> int:
     """The item among the user's last ones whose row holds the most of `item`, nearer ones counting more."""
     ring = users.ring_item.shape[1]
     best, cause = np.float32(0), -1
     long = rows.weight.shape[1] - 1
-    for back in range(min(users.count[user], ring, reach)):
-        source = users.ring_item[user, (users.count[user] - 1 - back) % ring]
+    for back in range(min(users.events[user], ring, reach)):
+        source = users.ring_item[user, (users.events[user] - 1 - back) % ring]
         total = rows.total[source, long] + np.float32(1)
         for m in range(rows.item.shape[1]):
             if rows.item[source, m] == item:

@@ -5,6 +5,7 @@
 
 import numpy as np
 
+from tgn.graph import F32, F64, I32, Graph, Users
 from tgn.kernel import fast_log, kernel
 
 # evidence from the user's ring
@@ -30,24 +31,26 @@ PER_MINUTE = np.float32(1 / 60_000)
 
 
 @kernel
-def squash_decay(elapsed_ms, scale_ms):  # type: ignore[no-untyped-def]
+def squash_decay(elapsed_ms: float, scale_ms: float) -> float:
     """`squash` of exp(−Δt/τ), without the exponential."""
     return max(np.float32(-max(elapsed_ms, 0) / scale_ms), np.float32(-9.21034)) * np.float32(0.25) + SHIFT
 
 
 @kernel
-def _squash_row(x, n):  # type: ignore[no-untyped-def]
+def _squash_row(x: F32, n: int) -> None:
     for c in range(n):
         x[c] = fast_log(x[c] + FLOOR) * np.float32(0.25) + SHIFT
 
 
 @kernel
-def _log_minutes(elapsed_ms):  # type: ignore[no-untyped-def]
+def _log_minutes(elapsed_ms: float) -> float:
     return fast_log(np.float32(1) + np.float32(max(elapsed_ms, 0)) * PER_MINUTE) * np.float32(0.1)
 
 
 @kernel
-def complete_features(graph, x, candidates, n, user, now, scales, catalogue):  # type: ignore[no-untyped-def]
+def complete_features(
+    graph: Graph, x: F32, candidates: I32, n: int, user: int, now: int, scales: F64, catalogue: int
+) -> None:
     """Turns the raw evidence in x [F, C] into features and adds those of the items and the user."""
     items, users = graph.items, graph.users
     for f in range(RING_DECAYED, RING_SHARE + 1):
@@ -68,7 +71,7 @@ def complete_features(graph, x, candidates, n, user, now, scales, catalogue):  #
             x[POPULARITY + s, c] = max(p, np.float32(-4)) * np.float32(0.25) + np.float32(1)
         x[IDLE, c] = idle_ms
         x[ITEM_AGE, c] = np.float32(now - items.first_time[z])
-        x[ITEM_COUNT, c] = np.float32(items.count[z])
+        x[ITEM_COUNT, c] = np.float32(items.events[z])
         x[PREDECESSORS, c] = np.float32(items.predecessors[z])
     for c in range(n):
         x[IDLE, c] = _log_minutes(x[IDLE, c])
@@ -85,8 +88,8 @@ def complete_features(graph, x, candidates, n, user, now, scales, catalogue):  #
 
 
 @kernel
-def _user_features(users, x, n, user, now):  # type: ignore[no-untyped-def]
-    count = users.count[user]
+def _user_features(users: Users, x: F32, n: int, user: int, now: int) -> None:
+    count = users.events[user]
     activity = np.float32(np.log(1.0 + count) / 5)
     idle = NEVER_LOG
     if count > 0:

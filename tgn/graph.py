@@ -4,25 +4,28 @@ Shapes: U users, I items (both capacities that grow), R ring, M row, S row scale
 Times are int64 epoch ms; −1 stands for "no node" in every index array.
 """
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tgn.config import ModelConfig
 
-I8, I32, I64 = NDArray[np.int8], NDArray[np.int32], NDArray[np.int64]
-U8, U64 = NDArray[np.uint8], NDArray[np.uint64]
-F32, F64 = NDArray[np.float32], NDArray[np.float64]
+I32: TypeAlias = NDArray[np.int32]
+I64: TypeAlias = NDArray[np.int64]
+U8: TypeAlias = NDArray[np.uint8]
+U64: TypeAlias = NDArray[np.uint64]
+F32: TypeAlias = NDArray[np.float32]
+F64: TypeAlias = NDArray[np.float64]
 
 
 class Users(NamedTuple):
     """One row a user."""
 
-    ring_item: I32  # [U, R] the last interactions, place = count mod R
+    ring_item: I32  # [U, R] the last interactions, place = events mod R
     ring_time: I64  # [U, R]
     ring_weight: F32  # [U, R] event weight; ≤ 0 is a dislike
-    count: I32  # [U] interactions so far
+    events: I32  # [U] interactions so far
     repeats: I32  # [U] of them, how many named an item already in the ring
     listed: I64  # [U] digest of the ranking published last; 0: none yet
     dirty: U8  # [U] 1: changed since the last checkpoint
@@ -33,7 +36,7 @@ class Items(NamedTuple):
 
     popularity: F64  # [I, L]
     log_popularity: F32  # [I, L]
-    count: I32  # [I] interactions so far
+    events: I32  # [I] interactions so far
     first_time: I64  # [I]
     last_time: I64  # [I]
     predecessors: I32  # [I] distinct previous items (Kneser-Ney continuation count)
@@ -66,17 +69,17 @@ class Heads(NamedTuple):
 
 
 class Newest(NamedTuple):
-    """The newest items, place = count mod size."""
+    """The newest items, place = total mod size."""
 
     item: I32  # [newest]
-    count: I64  # [1]
+    total: I64  # [1] items known so far
 
 
 class Pairs(NamedTuple):
     """Every (user, item) that ever interacted: an open-addressing hash set, exact and never decayed."""
 
     key: U64  # [slots] a power of two; 0 is empty, else ((user + 1) << 32) | item
-    count: I64  # [1]
+    size: I64  # [1]
     dirty: U8  # [slots / PAIRS_A_PAGE] 1: changed since the last checkpoint
 
 
@@ -156,11 +159,11 @@ def grow(graph: Graph, config: ModelConfig, users: int, items: int, events: int)
     """The same graph with room for `users` and `items` nodes and `events` more pairs; amortised by doubling."""
     from tgn.pairs import grown_pairs  # kernels import this module's types
 
-    if users > len(graph.users.count):
-        size = max(users, 2 * len(graph.users.count))
+    if users > len(graph.users.events):
+        size = max(users, 2 * len(graph.users.events))
         graph = graph._replace(users=_copy_into(_users(config, size), graph.users))
-    if items > len(graph.items.count):
-        size = max(items, 2 * len(graph.items.count))
+    if items > len(graph.items.events):
+        size = max(items, 2 * len(graph.items.events))
         graph = graph._replace(
             items=_copy_into(_items(config, size), graph.items),
             transitions=_copy_into(_rows(config, size), graph.transitions),
@@ -170,6 +173,7 @@ def grow(graph: Graph, config: ModelConfig, users: int, items: int, events: int)
 
 
 def _copy_into(target: Nodes, source: Nodes) -> Nodes:
-    for new, old in zip(target, source, strict=True):
+    arrays: Any = zip(target, source, strict=True)
+    for new, old in arrays:
         new[: len(old)] = old
     return target

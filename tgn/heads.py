@@ -2,11 +2,12 @@
 
 import numpy as np
 
+from tgn.graph import Heads
 from tgn.kernel import kernel
 
 
 @kernel
-def lift(heads, scale, item, key):  # type: ignore[no-untyped-def]
+def lift(heads: Heads, scale: int, item: int, key: float) -> None:
     """Tells the head of one scale that `item`'s key rose to `key`. O(N), vectorised."""
     ids, keys = heads.item[scale], heads.key[scale]  # [N], [N]
     size = heads.size[scale]
@@ -27,7 +28,7 @@ def lift(heads, scale, item, key):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def drop(heads, scale, item):  # type: ignore[no-untyped-def]
+def drop(heads: Heads, scale: int, item: int) -> None:
     """Takes a deleted item out of the head of one scale."""
     ids, keys = heads.item[scale], heads.key[scale]
     for n in range(heads.size[scale]):

@@ -1,30 +1,61 @@
 """How kernels are compiled, and the arithmetic that they share."""
 
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
 import numba as nb
 import numpy as np
 
-kernel = nb.njit(cache=True, nogil=True, fastmath={"nsz", "arcp", "contract", "afn", "reassoc"}, error_model="numpy", _nrt=False)
-"""Compiled once and cached; holds no lock. No `nnan`/`ninf`: −inf marks what must never be listed."""
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
+def _use_cache_of_this_source() -> None:
+    """Keeps compiled kernels under a digest of this package: numba alone does not notice when a callee has changed."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
+    folder = Path(__file__).parent / "__pycache__" / f"kernels-{digest}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only installation: numba finds a folder of the user's
+        return
+    nb.config.CACHE_DIR = str(folder)
+
+
+_use_cache_of_this_source()
+
+
+def kernel(function: Function) -> Function:
+    """Compiles a function once and caches it; it holds no lock while it runs.
+
+    No reference counts (`_nrt=False`): kernels pass dozens of arrays around and counting them cost ten times the work,
+    so they cannot allocate. No `nnan`, `ninf` in fastmath: −inf marks what must never be listed.
+    """
+    fastmath = {"nsz", "arcp", "contract", "afn", "reassoc"}
+    compiled = nb.njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy", _nrt=False)(function)
+    return cast(Function, compiled)
+
+
+LN2 = np.float32(0.6931472)
 TINY = np.float32(1e-30)
 LN2 = np.float32(0.6931472)
 
 
 @kernel
-def decay(elapsed_ms, scale_ms):  # type: ignore[no-untyped-def]
+def decay(elapsed_ms: float, scale_ms: float) -> float:
     """exp(−Δt/τ); the one formula for forgetting. A negative Δt counts as 0."""
     return np.exp(-max(elapsed_ms, 0) / scale_ms)
 
 
 @kernel
-def flushed(x):  # type: ignore[no-untyped-def]
+def flushed(x: float) -> float:
     """x, or 0 where it has decayed to nothing: arithmetic on subnormal floats is a hundred times slower."""
     return x if abs(x) > TINY else np.float32(0)
 
 
 @kernel
-def fast_log(x):  # type: ignore[no-untyped-def]
+def fast_log(x: float) -> float:
     """Natural logarithm of a positive float32 to 1e-4, from its exponent and a cubic in its mantissa.
 
     Vectorises, and gives the same bits on every machine, which libm's does not.

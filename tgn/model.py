@@ -1,30 +1,15 @@
 """The model: graph, ranker and ids as one value that takes batches of interactions. Read this file first."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from tgn.candidates import new_pool
-from tgn.config import ModelConfig
+from tgn.config import KernelConfig, ModelConfig
 from tgn.evidence import Evidence
 from tgn.graph import F32, I32, I64, U8, grow, new_graph
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
 from tgn.prequential import InteractionBatch, Lists, Options, Outcome, prequential, query
 from tgn.ranker import new_activations, new_ranker
-
-
-class KernelConfig(NamedTuple):
-    """The numbers of ModelConfig that kernels read."""
-
-    window: int
-    transition_sources: int
-    co_sources: int
-    every_item_below: int
-    baseline_scale: int
-    learning_rate: float
-    learning_batch: int
-    learning_draws: int
 
 
 class Model:
@@ -66,8 +51,7 @@ class Model:
         n = len(user)
         self._make_room(n)
         out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
-        batch = InteractionBatch(user, item, t, weight, score, learn, publish,
-                                 np.arange(n) if block is None else block)
+        batch = InteractionBatch(user, item, t, weight, score, learn, publish, np.arange(n) if block is None else block)
         prequential(
             self.graph, self.ranker, self._pool, self._act, self.items.names, len(self.items), batch,
             Options(exclude_seen), self._config, self._scales, self._row_scales, out,
@@ -99,11 +83,11 @@ class Model:
 
     def refresh(self) -> None:
         """Makes the scratch space fit the graph, after the graph was loaded."""
-        self._pool = new_pool(self.config, len(self.graph.items.count))
+        self._pool = new_pool(self.config, len(self.graph.items.events))
 
     def _make_room(self, events: int) -> None:
         self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
-        if len(self._pool.stamp) < len(self.graph.items.count):
+        if len(self._pool.stamp) < len(self.graph.items.events):
             self.refresh()
 
 

@@ -17,7 +17,7 @@ class Names(NamedTuple):
 
 
 @kernel
-def name_before(names, a, b):  # type: ignore[no-untyped-def]
+def name_before(names: Names, a: int, b: int) -> bool:
     """Whether id a comes before id b by its UTF-8 bytes."""
     ia, ib = names.start[a], names.start[b]
     end_a, end_b = names.start[a + 1], names.start[b + 1]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tgn.graph import F64, Graph, Users
 from tgn.heads import drop, lift
 from tgn.kernel import decay, kernel
 from tgn.pairs import add_pair
@@ -9,7 +10,9 @@ from tgn.rows import add_successor
 
 
 @kernel
-def observe(graph, user, item, t, weight, window, popularity_scales, row_scales):  # type: ignore[no-untyped-def]
+def observe(
+    graph: Graph, user: int, item: int, t: int, weight: float, window: int, popularity_scales: F64, row_scales: F64
+) -> None:
     """Takes one interaction into the graph.
 
     Args: user, item: indices; t: epoch ms; weight: the event type's weight, ≤ 0 a dislike, which is remembered
@@ -23,7 +26,7 @@ def observe(graph, user, item, t, weight, window, popularity_scales, row_scales)
 
 
 @kernel
-def _observe_item(graph, item, t, weight, scales):  # type: ignore[no-untyped-def]
+def _observe_item(graph: Graph, item: int, t: int, weight: float, scales: F64) -> None:
     items = graph.items
     if items.first_time[item] < 0:
         introduce(graph, item, t)
@@ -39,14 +42,14 @@ def _observe_item(graph, item, t, weight, scales):  # type: ignore[no-untyped-de
         if items.alive[item]:
             lift(graph.heads, s, item, np.log(p) + max(t, items.last_time[item]) / scales[s])
     items.last_time[item] = max(t, items.last_time[item])
-    items.count[item] += 1
+    items.events[item] += 1
 
 
 @kernel
-def _observe_relations(graph, user, item, t, weight, window, scales):  # type: ignore[no-untyped-def]
+def _observe_relations(graph: Graph, user: int, item: int, t: int, weight: float, window: int, scales: F64) -> None:
     users = graph.users
     ring = users.ring_item.shape[1]
-    count = users.count[user]
+    count = users.events[user]
     reach = min(count, ring, window)
     for back in range(reach):
         place = (count - 1 - back) % ring
@@ -61,9 +64,9 @@ def _observe_relations(graph, user, item, t, weight, window, scales):  # type: i
 
 
 @kernel
-def _observe_user(users, user, item, t, weight):  # type: ignore[no-untyped-def]
+def _observe_user(users: Users, user: int, item: int, t: int, weight: float) -> None:
     ring = users.ring_item.shape[1]
-    count = users.count[user]
+    count = users.events[user]
     for place in range(min(count, ring)):
         if users.ring_item[user, place] == item:
             users.repeats[user] += 1
@@ -72,22 +75,22 @@ def _observe_user(users, user, item, t, weight):  # type: ignore[no-untyped-def]
     users.ring_item[user, place] = item
     users.ring_time[user, place] = t
     users.ring_weight[user, place] = weight
-    users.count[user] = count + 1
+    users.events[user] = count + 1
     users.dirty[user] = 1
 
 
 @kernel
-def introduce(graph, item, t):  # type: ignore[no-untyped-def]
+def introduce(graph: Graph, item: int, t: int) -> None:
     """Makes an item known at time t: it may be listed from now on, before anyone has touched it."""
     graph.items.first_time[item] = t
     graph.items.last_time[item] = t
     graph.items.dirty[item] = 1
-    graph.newest.item[graph.newest.count[0] % len(graph.newest.item)] = item
-    graph.newest.count[0] += 1
+    graph.newest.item[graph.newest.total[0] % len(graph.newest.item)] = item
+    graph.newest.total[0] += 1
 
 
 @kernel
-def delete_item(graph, item):  # type: ignore[no-untyped-def]
+def delete_item(graph: Graph, item: int) -> None:
     """Takes an item out of every list to come, until it is introduced again."""
     graph.items.alive[item] = 0
     graph.items.dirty[item] = 1

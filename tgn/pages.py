@@ -15,7 +15,7 @@ from tgn.model import Model
 from tgn.names import NodeIndex
 from tgn.ranker import Ranker
 
-Arrays = Sequence[np.ndarray]
+Arrays = Sequence[Any]  # of NumPy arrays
 
 
 def changed_pages(model: Model, full: bool = False) -> dict[bytes, bytes]:
@@ -46,7 +46,11 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     scalars = msgspec.msgpack.decode(groups[b"model"][0][1])
     graph = grow(model.graph, model.config, len(model.users), len(model.items), 0)
     slots = scalars["slots"]
-    pairs = Pairs(np.zeros(slots, np.uint64), np.array([scalars["pairs"]], np.int64), np.zeros(slots // PAIRS_A_PAGE, np.uint8))
+    pairs = Pairs(
+        np.zeros(slots, np.uint64),
+        np.array([scalars["pairs"]], np.int64),
+        np.zeros(slots // PAIRS_A_PAGE, np.uint8),
+    )
     heads = Heads(*_arrays(scalars["heads"], graph.heads))
     newest = Newest(*_arrays(scalars["newest"], graph.newest))
     model.graph = graph._replace(pairs=pairs, heads=heads, newest=newest)
@@ -103,7 +107,7 @@ def _scalars(model: Model) -> dict[str, Any]:
     return {
         "events": model.events,
         "slots": len(g.pairs.key),
-        "pairs": int(g.pairs.count[0]),
+        "pairs": int(g.pairs.size[0]),
         "heads": [array.tobytes() for array in g.heads],
         "newest": [array.tobytes() for array in g.newest],
         "ranker": [array.tobytes() for array in model.ranker],

@@ -2,20 +2,20 @@
 
 import numpy as np
 
-from tgn.graph import PAIRS_A_PAGE, Pairs
+from tgn.graph import PAIRS_A_PAGE, U64, Pairs
 from tgn.kernel import kernel
 
 MAX_LOAD = 0.5
 
 
 @kernel
-def pair_key(user, item):  # type: ignore[no-untyped-def]
+def pair_key(user: int, item: int) -> int:
     """The key of a pair; never 0, which marks an empty slot."""
     return (np.uint64(user + 1) << np.uint64(32)) | np.uint64(item)
 
 
 @kernel
-def _slot_of(keys, key):  # type: ignore[no-untyped-def]
+def _slot_of(keys: U64, key: int) -> int:
     """Where `key` is, or the empty slot where it would go (linear probing after Fibonacci hashing)."""
     mask = np.uint64(len(keys) - 1)
     slot = ((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
@@ -25,14 +25,14 @@ def _slot_of(keys, key):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def has_pair(pairs, user, item):  # type: ignore[no-untyped-def]
+def has_pair(pairs: Pairs, user: int, item: int) -> bool:
     """Whether the user has ever interacted with the item."""
     key = pair_key(user, item)
     return pairs.key[_slot_of(pairs.key, key)] == key
 
 
 @kernel
-def add_pair(pairs, user, item):  # type: ignore[no-untyped-def]
+def add_pair(pairs: Pairs, user: int, item: int) -> bool:
     """Adds the pair; True if it was new. The caller has made room (`grown_pairs`)."""
     key = pair_key(user, item)
     slot = _slot_of(pairs.key, key)
@@ -40,12 +40,12 @@ def add_pair(pairs, user, item):  # type: ignore[no-untyped-def]
         return False
     pairs.key[slot] = key
     pairs.dirty[slot // np.uint64(PAIRS_A_PAGE)] = 1
-    pairs.count[0] += 1
+    pairs.size[0] += 1
     return True
 
 
 @kernel
-def _rehash(old, new):  # type: ignore[no-untyped-def]
+def _rehash(old: U64, new: U64) -> None:
     for key in old:
         if key != 0:
             new[_slot_of(new, key)] = key
@@ -54,10 +54,10 @@ def _rehash(old, new):  # type: ignore[no-untyped-def]
 def grown_pairs(pairs: Pairs, more: int) -> Pairs:
     """The same set with room for `more` pairs at a load of at most MAX_LOAD; amortised by doubling."""
     slots = len(pairs.key)
-    while (int(pairs.count[0]) + more) > slots * MAX_LOAD:
+    while (int(pairs.size[0]) + more) > slots * MAX_LOAD:
         slots *= 2
     if slots == len(pairs.key):
         return pairs
     keys = np.zeros(slots, np.uint64)
     _rehash(pairs.key, keys)
-    return Pairs(keys, pairs.count, np.ones(slots // PAIRS_A_PAGE, np.uint8))
+    return Pairs(keys, pairs.size, np.ones(slots // PAIRS_A_PAGE, np.uint8))

@@ -4,14 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.candidates import add_catalogue, gather
+from tgn.candidates import Pool, add_catalogue, gather
+from tgn.config import KernelConfig
 from tgn.evidence import Evidence, explain
 from tgn.features import complete_features
-from tgn.graph import F32, I32, I64, U8
+from tgn.graph import F32, F64, I32, I64, U8, Graph, Users
 from tgn.kernel import kernel
+from tgn.names import Names
 from tgn.observe import observe
 from tgn.pairs import has_pair
-from tgn.ranker import forward, learn
+from tgn.ranker import Activations, Ranker, forward, learn
 from tgn.ranking import top_k
 
 
@@ -54,7 +56,20 @@ class Options(NamedTuple):
 
 
 @kernel
-def prequential(graph, ranker, pool, act, names, items, batch, options, config, scales, row_scales, out):  # type: ignore[no-untyped-def]
+def prequential(
+    graph: Graph,
+    ranker: Ranker,
+    pool: Pool,
+    act: Activations,
+    names: Names,
+    items: int,
+    batch: InteractionBatch,
+    options: Options,
+    config: KernelConfig,
+    scales: F64,
+    row_scales: F64,
+    out: Outcome,
+) -> None:
     """Takes a batch: for each event score, then learn, then observe, then the published list where asked.
 
     `items`: how many item indices exist. A block that goes on in the next batch is cut at the batch's end.
@@ -89,13 +104,28 @@ def prequential(graph, ranker, pool, act, names, items, batch, options, config, 
 
 
 @kernel
-def query(graph, ranker, pool, act, names, items, user, now, exclude_seen, config, scales, row_scales, lists, row):  # type: ignore[no-untyped-def]
+def query(
+    graph: Graph,
+    ranker: Ranker,
+    pool: Pool,
+    act: Activations,
+    names: Names,
+    items: int,
+    user: int,
+    now: int,
+    exclude_seen: bool,
+    config: KernelConfig,
+    scales: F64,
+    row_scales: F64,
+    lists: Lists,
+    row: int,
+) -> int:
     """Scores the pool of `user` at `now`; writes the list into `lists[row]` unless row is −1. Returns the pool's size.
 
     Pure: it reads the graph and the weights.
     """
     n = gather(graph, pool, user, now, exclude_seen, config, scales, row_scales)
-    known = graph.newest.count[0]  # not `items`: ids of events still to come must change nothing
+    known = graph.newest.total[0]  # not `items`: ids of events still to come must change nothing
     if known <= config.every_item_below:
         n = add_catalogue(graph, pool, n, user, exclude_seen, items)
     complete_features(graph, pool.x, pool.item, n, user, now, scales, known)
@@ -110,7 +140,7 @@ def query(graph, ranker, pool, act, names, items, user, now, exclude_seen, confi
 
 
 @kernel
-def _note_listed(users, user, ranking):  # type: ignore[no-untyped-def]
+def _note_listed(users: Users, user: int, ranking: I32) -> bool:
     """Remembers the ranking published last by its FNV-1a digest; 1 if it differs from the one before."""
     digest = np.uint64(0xCBF29CE484222325)
     for item in ranking:
@@ -123,7 +153,7 @@ def _note_listed(users, user, ranking):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _place_of(pool, item, n):  # type: ignore[no-untyped-def]
+def _place_of(pool: Pool, item: int, n: int) -> int:
     """Where `item` stands in the pool, −1 if it does not."""
     if pool.stamp[item] != pool.query[0] or n == 0:
         return -1
@@ -131,7 +161,7 @@ def _place_of(pool, item, n):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _rank(lists, row, item):  # type: ignore[no-untyped-def]
+def _rank(lists: Lists, row: int, item: int) -> int:
     for place in range(lists.size[row]):
         if lists.item[row, place] == item:
             return place + 1
@@ -139,7 +169,19 @@ def _rank(lists, row, item):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _fill(graph, pool, names, size, user, exclude_seen, items, scale, scales, lists, row):  # type: ignore[no-untyped-def]
+def _fill(
+    graph: Graph,
+    pool: Pool,
+    names: Names,
+    size: int,
+    user: int,
+    exclude_seen: bool,
+    items: int,
+    scale: int,
+    scales: F64,
+    lists: Lists,
+    row: int,
+) -> int:
     """Appends items outside the pool by decayed popularity; their scores are below any score of the pool's."""
     room = len(lists.item[row]) - size
     chosen, keys, scores = pool.rest_item, pool.rest_key, pool.rest_score
@@ -160,7 +202,7 @@ def _fill(graph, pool, names, size, user, exclude_seen, items, scale, scales, li
 
 
 @kernel
-def popularity_rank(graph, user, item, exclude_seen, scale, k):  # type: ignore[no-untyped-def]
+def popularity_rank(graph: Graph, user: int, item: int, exclude_seen: bool, scale: int, k: int) -> int:
     """The place of `item` among what the user may be shown by decayed popularity, from 1; 0: not in the first k.
 
     Ties count against the item.
@@ -175,7 +217,7 @@ def popularity_rank(graph, user, item, exclude_seen, scale, k):  # type: ignore[
     rank = 1
     for h in range(heads.size[scale]):
         other = heads.item[scale, h]
-        if other != item and heads.key[scale, h] >= key:
-            if not (exclude_seen and has_pair(graph.pairs, user, other)):
-                rank += 1
+        ahead = other != item and heads.key[scale, h] >= key
+        if ahead and not (exclude_seen and has_pair(graph.pairs, user, other)):
+            rank += 1
     return rank if rank <= k else 0

@@ -17,6 +17,10 @@ from tgn.kernel import flushed, kernel
 ONE, BETA1, BETA2, EPSILON = np.float32(1), np.float32(0.9), np.float32(0.999), np.float32(1e-8)
 
 
+Parameters = tuple[F32, F32, F32, F32, F32, F32]
+"""W₁ [H, F], W₂ [H, H], b₁, b₂, w₃ [H], w_skip [F]."""
+
+
 class Ranker(NamedTuple):
     """Weights, their gradients since the last step and Adam's moments, each one flat vector; all of it is state."""
 
@@ -84,7 +88,7 @@ def new_activations(config: ModelConfig, room: int) -> Activations:
 
 
 @kernel
-def _unpack(flat, h):  # type: ignore[no-untyped-def]
+def _unpack(flat: F32, h: int) -> Parameters:
     """Views into a flat parameter vector: W₁ [H, F], W₂ [H, H], b₁, b₂, w₃ [H], w_skip [F]."""
     a = h * f.FEATURES
     b = a + h * h
@@ -99,7 +103,7 @@ def _unpack(flat, h):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _layer(w, bias, x, out, n):  # type: ignore[no-untyped-def]
+def _layer(w: F32, bias: F32, x: F32, out: F32, n: int) -> None:
     """out = relu(w x + bias) for n columns; w [H, D] with D a multiple of 4, x [D, C], out [H, C].
 
     Two output rows and four inputs at a time: the inner loop runs over candidates in vector registers.
@@ -122,7 +126,7 @@ def _layer(w, bias, x, out, n):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def forward(ranker, act, x, n):  # type: ignore[no-untyped-def]
+def forward(ranker: Ranker, act: Activations, x: F32, n: int) -> None:
     """Scores of n candidates with features x [F, C] into act.score."""
     h = act.first.shape[0]
     w1, w2, b1, b2, w3, skip = _unpack(ranker.weights, h)
@@ -142,7 +146,7 @@ def forward(ranker, act, x, n):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def learn(ranker, act, x, n, target, rate, batch, draws):  # type: ignore[no-untyped-def]
+def learn(ranker: Ranker, act: Activations, x: F32, n: int, target: int, rate: float, batch: int, draws: int) -> None:
     """Adds an unbiased estimate of the gradient of −log softmax(score)[target] after `forward`.
 
     The gradient is Σ p_c ∇score_c − ∇score_target. The sum is an expectation over candidates, taken by `draws`
@@ -173,7 +177,7 @@ def learn(ranker, act, x, n, target, rate, batch, draws):  # type: ignore[no-unt
 
 
 @kernel
-def _uniform(steps):  # type: ignore[no-untyped-def]
+def _uniform(steps: I64) -> float:
     """A number in [0, 1) from the counters alone (splitmix64), so that a restart draws the same."""
     z = np.uint64(steps[0]) * np.uint64(0x100000001) + np.uint64(steps[1]) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -183,7 +187,7 @@ def _uniform(steps):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _softmax(score, out, n):  # type: ignore[no-untyped-def]
+def _softmax(score: F32, out: F32, n: int) -> None:
     top = score[0]
     for c in range(n):
         top = max(top, score[c])
@@ -196,7 +200,7 @@ def _softmax(score, out, n):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _backward(weights, gradient, act, x, c, g):  # type: ignore[no-untyped-def]
+def _backward(weights: Parameters, gradient: Parameters, act: Activations, x: F32, c: int, g: float) -> None:
     """Back-propagates one candidate's score gradient g through both layers: rank-one updates over contiguous rows."""
     _, w2, _, _, w3, _ = weights
     g1, g2, gb1, gb2, g3, gskip = gradient
@@ -227,7 +231,7 @@ def _backward(weights, gradient, act, x, c, g):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _adam(ranker, rate):  # type: ignore[no-untyped-def]
+def _adam(ranker: Ranker, rate: float) -> None:
     ranker.steps[0] += 1
     step, events = ranker.steps[0], np.float32(ranker.steps[1])
     scale = np.float32(rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step))

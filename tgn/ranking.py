@@ -1,17 +1,18 @@
 """From scores to a list: the K best, ties by the UTF-8 bytes of the item id, the rest filled by popularity."""
 
+from tgn.graph import F32, I32
 from tgn.kernel import kernel
-from tgn.names import name_before
+from tgn.names import Names, name_before
 
 
 @kernel
-def before(score_a, a, score_b, b, names):  # type: ignore[no-untyped-def]
+def before(score_a: float, a: int, score_b: float, b: int, names: Names) -> bool:
     """Whether item a with its score goes before item b with its own."""
     return score_a > score_b or (score_a == score_b and name_before(names, a, b))
 
 
 @kernel
-def top_k(items, scores, n, names, out_items, out_scores):  # type: ignore[no-untyped-def]
+def top_k(items: I32, scores: F32, n: int, names: Names, out_items: I32, out_scores: F32) -> int:
     """Writes the best min(n, K) of n candidates, best first, and returns how many. K = len(out_items)."""
     k = min(n, len(out_items))
     for c in range(k):
@@ -27,7 +28,7 @@ def top_k(items, scores, n, names, out_items, out_scores):  # type: ignore[no-un
 
 
 @kernel
-def _sift_up(items, scores, place, item, score, names):  # type: ignore[no-untyped-def]
+def _sift_up(items: I32, scores: F32, place: int, item: int, score: float, names: Names) -> None:
     """Puts an entry at the end of a heap whose root is the worst entry."""
     while place > 0:
         parent = (place - 1) // 2
@@ -39,7 +40,7 @@ def _sift_up(items, scores, place, item, score, names):  # type: ignore[no-untyp
 
 
 @kernel
-def _sift_down(items, scores, size, item, score, names):  # type: ignore[no-untyped-def]
+def _sift_down(items: I32, scores: F32, size: int, item: int, score: float, names: Names) -> None:
     """Replaces the root of a heap whose root is the worst entry."""
     place = 0
     while True:

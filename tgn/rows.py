@@ -6,11 +6,12 @@ over half of it (space-saving sketch), so that a rising successor is not evicted
 
 import numpy as np
 
+from tgn.graph import F32, F64, I32, Rows
 from tgn.kernel import decay, flushed, kernel
 
 
 @kernel
-def add_successor(rows, item, successor, t, weight, scales):  # type: ignore[no-untyped-def]
+def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, scales: F64) -> int:
     """Adds `weight` at time t to item → successor at every scale. Returns 1 if the successor is new in the row."""
     ids = rows.item[item]  # [M]
     weights = rows.weight[item]  # [S, M]
@@ -42,7 +43,7 @@ def add_successor(rows, item, successor, t, weight, scales):  # type: ignore[no-
 
 
 @kernel
-def _evict(ids, weights):  # type: ignore[no-untyped-def]
+def _evict(ids: I32, weights: F32) -> int:
     """The place of the least weight at the longest scale; half of the evicted weight stays for the newcomer."""
     last = weights.shape[0] - 1
     place = 0

@@ -32,8 +32,15 @@ WATCHABLE_RATE = 400.0  # events a second, for somebody who looks at the page
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", type=Path, help="interactions of your own instead of MovieLens-100k")
     parser.add_argument("--items", type=Path, help="their titles")
-    parser.add_argument("--rate", type=float, metavar="N", help=f"events a second (default: {WATCHABLE_RATE:.0f} in a terminal, else as fast as it goes)")
-    parser.add_argument("--exit", action="store_true", help="end by itself with a summary, as it does without a terminal")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        metavar="N",
+        help=f"events a second (default: {WATCHABLE_RATE:.0f} in a terminal, else as fast as it goes)",
+    )
+    parser.add_argument(
+        "--exit", action="store_true", help="end by itself with a summary, as it does without a terminal"
+    )
     add_setting_flags(parser, "k", "exclude_seen", "seed", "host", "port")
 
 

@@ -28,7 +28,12 @@ _encode = msgspec.json.Encoder().encode
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, help=f"{', '.join(FORMATS)}")
     add_setting_flags(parser, "bootstrap", "log", "field_map")
-    parser.add_argument("--kind", choices=("interactions", "items", "users"), default="interactions", help="what the file holds")
+    parser.add_argument(
+        "--kind",
+        choices=("interactions", "items", "users"),
+        default="interactions",
+        help="what the file holds",
+    )
     parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
     parser.add_argument("--rate", type=float, metavar="N", help="records a second (default: as fast as it goes)")
     parser.add_argument("--speed", default="max", metavar="10x", help="event time against wall time: 10x, 1x or max")

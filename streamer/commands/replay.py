@@ -17,11 +17,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
     add_setting_flags(parser, "k", "exclude_seen", "seed", "field_map", "window", "every_item_below")
     parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
-    parser.add_argument("--last-lists-out", type=Path, help="Parquet of each user's last published list: user_id, items")
+    parser.add_argument(
+        "--last-lists-out", type=Path, help="Parquet of each user's last published list: user_id, items"
+    )
     parser.add_argument("--learn-until", type=float, metavar="Q", help="time quantile after which the weights stay")
-    parser.add_argument("--stale", type=int, default=1, metavar="N", help="events scored before the first of them is observed")
-    parser.add_argument("--measure-after", type=float, default=0.8, metavar="F", help="share of the events before the measured ones (0.8)")
-    parser.add_argument("--observe-only", action="store_true", help="take events into the state without scoring or learning")
+    parser.add_argument(
+        "--stale", type=int, default=1, metavar="N", help="events scored before the first of them is observed"
+    )
+    parser.add_argument(
+        "--measure-after",
+        type=float,
+        default=0.8,
+        metavar="F",
+        help="share of the events before the measured ones (0.8)",
+    )
+    parser.add_argument(
+        "--observe-only", action="store_true", help="take events into the state without scoring or learning"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

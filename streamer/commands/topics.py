@@ -36,7 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         log.close()
     for name, spec in specs.items():
-        row = {"topic": name, "partitions": spec.partitions, "cleanup": spec.cleanup, "retention_ms": spec.retention_ms}
+        row = {
+            "topic": name,
+            "partitions": spec.partitions,
+            "cleanup": spec.cleanup,
+            "retention_ms": spec.retention_ms,
+        }
         print(json.dumps(row) if arguments.json else f"{name} {verb}: {spec.partitions} partitions, {spec.cleanup}")
     if not specs and not arguments.json:
         print("nothing to create: every topic is there" if arguments.action == "create" else "there are no topics")

@@ -26,7 +26,10 @@ from streamer.web.view import View
 
 FEED_TICK_S, LIST_TICK_S, HEARTBEAT_S = 0.25, 0.02, 10.0
 FEED_EVENTS = 12
-_PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 class Gateway:
@@ -40,8 +43,10 @@ class Gateway:
         self._clock_ms = clock_ms or (lambda: int(time.time() * 1000))
         self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
         self._registry = CollectorRegistry()
-        self._accepted = Counter("freshet_http_interactions", "interactions accepted over HTTP", registry=self._registry)
-        self._registry.register(_ViewMetrics(view))  # type: ignore[arg-type]
+        self._accepted = Counter(
+            "freshet_http_interactions", "interactions accepted over HTTP", registry=self._registry
+        )
+        self._registry.register(_ViewMetrics(view))
 
     def app(self) -> Starlette:
         """The Starlette application."""
@@ -80,7 +85,9 @@ class Gateway:
     async def page(self, request: Request) -> Response:
         """The page."""
         html = (files("streamer.web") / "page.html").read_text()
-        return HTMLResponse(html, headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"})
+        return HTMLResponse(
+            html, headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
+        )
 
     async def post_interactions(self, request: Request) -> Response:
         """One interaction, an array of them, or a CloudEvent; 202 once they are in the log."""
@@ -88,7 +95,9 @@ class Gateway:
         if isinstance(body, Response):
             return body
         headers: Headers = tuple(
-            (name.replace("ce-", "ce_", 1), text.encode()) for name, text in request.headers.items() if name.startswith("ce-")
+            (name.replace("ce-", "ce_", 1), text.encode())
+            for name, text in request.headers.items()
+            if name.startswith("ce-")
         )
         now_ms = int(time.time() * 1000)
         records = []
@@ -205,7 +214,12 @@ class Gateway:
 
     def _row(self, interaction: Any) -> dict[str, Any]:
         title = self._view.titles.get(interaction.item_id, interaction.item_id)
-        return {"user": interaction.user_id, "title": title, "type": interaction.event_type, "value": interaction.value}
+        return {
+            "user": interaction.user_id,
+            "title": title,
+            "type": interaction.event_type,
+            "value": interaction.value,
+        }
 
 
 class _ViewMetrics:

@@ -16,7 +16,11 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import Quality
 from streamer.settings import Settings
 
-FEED, CHANGES, PENDING = 500, 10_000, 50_000  # what is kept: interactions, changed lists, interactions without a list
+FEED, CHANGES, PENDING = (
+    500,
+    10_000,
+    50_000,
+)  # what is kept: interactions, changed lists, interactions without a list
 RATE_WINDOW_S, LATENCIES = 5.0, 1_000
 _quality = msgspec.json.Decoder(Quality)
 

@@ -1,0 +1,42 @@
+# `make demo` and `make test` are all that a newcomer needs: Python 3.11, make and a package index.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench kafka lock
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(VENV)/core: requirements.core.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.core.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/full: requirements.lock $(VENV)/core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	touch $@
+
+demo: $(VENV)/core  ## live lists from MovieLens-100k, with a page to watch
+	$(BIN)/freshet demo
+
+test: $(VENV)/full  ## every test; a missing broker or browser is a named skip, in CI a failure
+	$(BIN)/python -m pytest
+
+check: $(VENV)/full  ## style, types, layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/full  ## the measurements of tests/benchmarks
+	$(BIN)/python -m tests.benchmarks
+
+kafka: $(VENV)/core  ## a real Kafka 4.1 on loopback until Ctrl-C (Java 17 and Maven)
+	$(BIN)/python -m tests.kafka_broker
+
+lock:  ## pin again what pyproject.toml asks for (needs uv)
+	uv pip compile pyproject.toml --all-extras --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -q -o requirements.lock
+	uv pip compile pyproject.toml --extra build --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -q -c requirements.lock -o requirements.core.lock

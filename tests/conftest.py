@@ -1,0 +1,64 @@
+"""Fixtures that more than one file uses. What is missing is a failure in CI and a named skip elsewhere."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from consumers.open import OwnedLog
+from streamer.logs import topic_specs
+from streamer.settings import Settings
+from tests import kafka_broker
+
+DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def missing(reason: str) -> None:
+    """Skips with a reason; in CI it fails: there, everything is installed."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Kafka 4.1 broker that lives as long as the tests."""
+    reason = kafka_broker.missing()
+    if reason:
+        missing(reason)
+    broker = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
+    yield broker.bootstrap
+    broker.stop()
+
+
+@pytest.fixture
+def stream() -> object:
+    """Where the real streams are: `stream("movietweetings")` is its file of interactions."""
+
+    def path(name: str) -> Path:
+        file = DATA / name / "interactions.parquet"
+        if not file.is_file():
+            pytest.skip(f"the real stream {name} is not on this machine")
+        return file
+
+    return path
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Default settings with an embedded log of this test's own, whatever the environment says."""
+    for name in [name for name in os.environ if name.startswith("FRESHET_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return Settings.load(log=str(tmp_path / "log"), state=str(tmp_path / "state"))
+
+
+@pytest.fixture
+def log(settings: Settings) -> Iterator[OwnedLog]:
+    """An embedded log with the default topics, one partition each."""
+    assert settings.log
+    opened = OwnedLog(settings.log)
+    opened.create(topic_specs(settings, partitions=1))
+    yield opened
+    opened.close()

@@ -1,0 +1,193 @@
+"""One contract, three ways to a log: embedded, embedded through its owner, Kafka. They behave the same."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from consumers.embedded import EmbeddedLog
+from consumers.errors import Fenced, PositionGone, TopicConflict, UnknownTopic
+from consumers.kafka import KafkaLog
+from consumers.log import Log
+from consumers.owner import Owner, RemoteLog
+from consumers.partitioner import partition_of
+from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+
+Home = Callable[[], Log]
+
+
+@pytest.fixture(params=["embedded", "owner", pytest.param("kafka", marks=pytest.mark.kafka)])
+def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
+    """Opens the log of this test, again and again as a restart would."""
+    opened: list[Any] = []
+    if request.param == "kafka":
+        bootstrap = request.getfixturevalue("kafka_bootstrap")
+
+        def open_() -> Log:
+            opened.append(KafkaLog(bootstrap, tmp_path / f"state-{len(opened)}", {}))
+            return opened[-1]
+
+        yield open_
+        for log in opened:
+            log.close()
+        return
+    embedded = EmbeddedLog(tmp_path, compaction_lag_ms=0)
+    owner = Owner(embedded, tmp_path)
+
+    def remote() -> Log:
+        opened.append(RemoteLog(tmp_path))
+        return opened[-1]
+
+    yield (lambda: embedded) if request.param == "embedded" else remote
+    for log in opened:
+        log.close()
+    owner.close()
+    embedded.close()
+
+
+@pytest.fixture
+def log(home: Home) -> Log:
+    return home()
+
+
+@pytest.fixture
+def topic(log: Log) -> str:
+    name = f"t-{uuid4().hex[:8]}"
+    log.create([TopicSpec(name, 4)])
+    return name
+
+
+def read_all(log: Log, topic: str, at_least: int = 0) -> list[Record]:
+    """Every committed record, by partition and offset."""
+    positions = {TopicPartition(topic, p): start for p, start in log.starts(topic).items()}
+    reader = log.reader(positions)
+    records: list[Record] = []
+    for _ in range(100):
+        got = reader.read(10_000, 0.2)
+        records += got
+        if not got and reader.at_end() >= positions.keys() and len(records) >= at_least:
+            break
+    reader.close()
+    return sorted(records, key=lambda r: (r.partition, r.offset))
+
+
+def test_records_come_back_as_they_went_in(log: Log, topic: str) -> None:
+    sent = [
+        NewRecord(topic, b"k", b"v", (("a", b"1"), ("a", b"2"))),
+        NewRecord(topic, b"k", None),
+        NewRecord(topic, b"k", b""),
+    ]
+    log.append(sent)
+    got = read_all(log, topic, 3)
+    assert [(r.key, r.value, r.headers) for r in got] == [(r.key, r.value, r.headers) for r in sent]
+    assert [r.offset for r in got] == [0, 1, 2]
+    assert all(r.timestamp_ms > 1_600_000_000_000 for r in got)
+
+
+def test_the_key_decides_the_partition_in_every_home_alike(log: Log, topic: str) -> None:
+    keys = [str(n).encode() for n in range(200)] + ["ключ".encode(), b"\xff\x00"]
+    log.append([NewRecord(topic, key, b"v") for key in keys])
+    got = read_all(log, topic, len(keys))
+    assert {r.key: r.partition for r in got} == {key: partition_of(key, 4) for key in keys}
+
+
+def test_a_named_partition_is_kept_and_records_without_a_key_spread(log: Log, topic: str) -> None:
+    log.append([NewRecord(topic, b"k", b"v", partition=3)])
+    assert [r.partition for r in read_all(log, topic, 1)] == [3]
+
+
+def test_order_within_a_partition_and_ends(log: Log, topic: str) -> None:
+    for first in range(0, 1000, 100):
+        log.append([NewRecord(topic, b"same", str(n).encode()) for n in range(first, first + 100)])
+    got = read_all(log, topic, 1000)
+    assert [int(r.value or b"") for r in got] == list(range(1000))
+    assert sum(log.ends(topic).values()) == 1000
+    assert sum(log.starts(topic).values()) == 0
+
+
+def test_create_is_idempotent_and_conflicts_are_refused(log: Log, topic: str) -> None:
+    assert log.create([TopicSpec(topic, 4)]) == []
+    assert log.topics()[topic].partitions == 4
+    with pytest.raises(TopicConflict, match="partitions"):
+        log.create([TopicSpec(topic, 2)])
+
+
+def test_an_unknown_topic_is_named(log: Log) -> None:
+    with pytest.raises(UnknownTopic, match="nowhere"):
+        log.ends("nowhere")
+    with pytest.raises(UnknownTopic, match="nowhere"):
+        log.append([NewRecord("nowhere", None, b"")])
+    with pytest.raises(UnknownTopic, match="nowhere"):
+        log.reader({TopicPartition("nowhere", 0): 0})
+
+
+def test_a_reader_waits_for_what_is_appended_while_it_waits(log: Log, topic: str) -> None:
+    tp = TopicPartition(topic, partition_of(b"k", 4))
+    reader = log.reader({tp: 0})
+    while not reader.at_end():
+        assert reader.read(10, 0.2) == []
+    log.append([NewRecord(topic, b"k", b"v")])
+    assert [r.value for r in reader.read(10, 5.0)] == [b"v"]
+    reader.close()
+
+
+def test_a_position_outside_the_log_is_an_error(log: Log, topic: str) -> None:
+    reader = log.reader({TopicPartition(topic, 0): 1_000_000})
+    with pytest.raises(PositionGone):
+        [reader.read(10, 0.2) for _ in range(50)]
+    reader.close()
+
+
+def test_positions_outputs_and_state_survive_a_restart(log: Log, topic: str) -> None:
+    application, tp = f"app-{uuid4().hex[:8]}", TopicPartition(topic, 0)
+    committer = log.committer(application)
+    assert committer.positions() == {}
+    committer.commit([NewRecord(topic, b"k", b"list")], {tp: 7}, {b"a": b"1", b"b": b"2"})
+    committer.commit([], {tp: 8})
+    committer.commit([], {tp: 9}, {b"a": b"3", b"b": None})
+    assert [r.value for r in read_all(log, topic, 1)] == [b"list"]
+    committer.close()
+    again = log.committer(application)
+    assert again.positions()[tp] == 9
+    assert dict(again.load_state()) == {b"a": b"3"}
+    again.close()
+
+
+def test_a_zombie_is_fenced_and_writes_nothing(home: Home, log: Log, topic: str, tmp_path: Path) -> None:
+    application, tp = f"app-{uuid4().hex[:8]}", TopicPartition(topic, 0)
+    zombie = log.committer(application)
+    if isinstance(log, KafkaLog):  # the same seat from another machine: the id is in the state folder
+        other = home()
+        instance = (tmp_path / "state-0" / "instance").read_text()
+        (tmp_path / "state-1").mkdir()
+        (tmp_path / "state-1" / "instance").write_text(instance)
+    else:
+        other = log
+    successor = other.committer(application)
+    successor.commit([NewRecord(topic, b"k", b"mine")], {tp: 1})
+    with pytest.raises(Fenced):
+        zombie.commit([NewRecord(topic, b"k", b"zombie's")], {tp: 1})
+    assert [r.value for r in read_all(log, topic, 1)] == [b"mine"]
+    for committer in (zombie, successor):
+        committer.close()
+
+
+def test_compaction_keeps_the_newest_of_each_key_and_the_offsets(log: Log) -> None:
+    topic, fast = f"c-{uuid4().hex[:8]}", {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "100"}
+    log.create([TopicSpec(topic, 1, "compact", config=fast)])
+    keys = [b"a", b"b", b"a", b"c", b"b", b"a"]
+    log.append([NewRecord(topic, key, str(n).encode()) for n, key in enumerate(keys)])
+    newest = [(b"c", 3), (b"b", 4), (b"a", 5)]
+    for _ in range(100):  # compaction runs in its own time, and never on the newest segment
+        log.append([NewRecord(topic, b"tick", b"")])
+        got = [(r.key, r.offset) for r in read_all(log, topic) if r.key != b"tick"]
+        if got == newest:
+            break
+    assert got == newest
+
+
+def test_append_of_many_at_once(log: Log, topic: str) -> None:
+    log.append([NewRecord(topic, str(n % 50).encode(), b"x" * 200) for n in range(20_000)])
+    assert len(read_all(log, topic, 20_000)) == 20_000
