@@ -4,12 +4,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from consumers.open import OwnedLog
 from streamer.logs import topic_specs
 from streamer.settings import Settings
 from tests import kafka_broker
+
+hypothesis.settings.register_profile(  # kernels compile on first use, and the machines of CI are slow at times
+    "freshet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("freshet")
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
 

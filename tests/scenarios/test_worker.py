@@ -1,0 +1,213 @@
+"""The worker on an embedded log: what it publishes, what it survives, what it keeps out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from consumers.open import OwnedLog
+from consumers.records import NewRecord, Record, TopicPartition
+from consumers.schemas import EpochManifest, RecommendationList
+from streamer.commands.produce import interaction_chunks
+from streamer.errors import StateUnreadable
+from streamer.logs import topic_specs
+from streamer.replay import ReplayOptions, replay
+from streamer.settings import Settings
+from streamer.worker import Worker
+from tests.worlds import Events, checkerboard, table_of
+from tgn.pages import changed_pages
+
+import msgspec
+
+
+def send(log: OwnedLog, events: Events) -> None:
+    for records, _ in interaction_chunks(table_of(events), "interactions"):
+        log.append(records)
+
+
+def read_all(log: OwnedLog, topic: str) -> list[Record]:
+    reader = log.reader({TopicPartition(topic, p): start for p, start in log.starts(topic).items()})
+    records: list[Record] = []
+    while got := reader.read(10_000, 0):
+        records += got
+    return records
+
+
+def lists_of(log: OwnedLog) -> dict[str, list[str]]:
+    """The newest list of each user."""
+    newest = {}
+    for record in read_all(log, "recommendations"):
+        value = msgspec.json.decode(record.value or b"", type=RecommendationList)
+        newest[value.user_id] = [item.item_id for item in value.items]
+    return newest
+
+
+def run(log: OwnedLog, settings: Settings, lists_out: Path | None = None) -> Worker:
+    worker = Worker(log, settings, lists_out)
+    worker.run(lambda: False, exit_at_end=True)
+    worker.close()
+    return worker
+
+
+def test_live_lists_equal_those_of_replay(log: OwnedLog, settings: Settings, tmp_path: Path) -> None:
+    events = checkerboard(events=2_000, items=100)
+    replay(table_of(events), settings, ReplayOptions(lists_out=tmp_path / "test", last_lists_out=tmp_path / "last"))
+    send(log, events)
+    run(log, settings, tmp_path / "live")
+    expected = {row["user_id"]: row["items"] for row in pq.read_table(tmp_path / "last").to_pylist()}
+    assert lists_of(log) == expected
+    live = pq.read_table(tmp_path / "live").sort_by("event")
+    assert live.equals(pq.read_table(tmp_path / "test"))
+
+
+def test_a_list_says_what_it_knew(log: OwnedLog, settings: Settings) -> None:
+    send(log, checkerboard(events=300))
+    run(log, settings)
+    last = max(read_all(log, "recommendations"), key=lambda r: r.offset)
+    value = msgspec.json.decode(last.value or b"", type=RecommendationList)
+    assert value.list_id == "0-299"
+    assert value.as_of.positions == {"0": 300}
+    assert last.key == value.user_id.encode()
+    assert {item.source for item in value.items} <= {"repeat", "transition", "co-interaction", "popular", "new"}
+    assert all(item.propensity == 1.0 for item in value.items)
+    assert [item.score for item in value.items] == sorted((item.score for item in value.items), reverse=True)
+
+
+def test_an_empty_first_list_is_published_too(log: OwnedLog, settings: Settings) -> None:
+    strict = settings.model_copy(update={"exclude_seen": True})
+    send(log, [("only", "i", 0)])
+    run(log, strict)
+    assert lists_of(log) == {"only": []}
+
+
+def test_a_restart_in_the_middle_changes_nothing(settings: Settings, tmp_path: Path) -> None:
+    """One log read in one go, one with five restarts, some from a checkpoint and some from older manifests."""
+    events = checkerboard(events=2_000, items=100)
+    states = []
+    for restarts in (0, 5):
+        mine = settings.model_copy(update={"max_epoch_events": 97, "checkpoint_interval_ms": 10**9})
+        log = OwnedLog(tmp_path / f"log-{restarts}")
+        log.create(topic_specs(mine, partitions=1))
+        send(log, events)
+        for n in range(restarts):
+            worker = Worker(log, mine)
+            for _ in range(3):
+                worker.step()
+            if n % 2:
+                worker.checkpoint()
+            worker.close()  # without a checkpoint, as a crash between two commits
+        worker = run(log, mine)
+        states.append(changed_pages(worker.state.engine.model, full=True))
+        records = [(r.key, r.value) for topic in ("recommendations", "quality") for r in read_all(log, topic)]
+        states.append({b"records": repr(records).encode()})
+        epochs = [msgspec.json.decode(r.value or b"", type=EpochManifest).epoch for r in read_all(log, "freshet.epochs")]
+        assert epochs == list(range(1, len(epochs) + 1))
+        log.close()
+    assert states[0] == states[2]
+    assert states[1] == states[3]
+
+
+def test_ten_kinds_of_bad_records_among_good_ones(log: OwnedLog, settings: Settings) -> None:
+    good = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": 1_500_000_000_000}
+    bad: dict[str, bytes | None] = {
+        "tombstone": None,
+        "oversized": json.dumps(good | {"context": {"x": "y" * 1_100_000}}).encode(),
+        "not-json": b"{oops",
+        "not-an-object": b"[1, 2]",
+        "unknown-schema": b"\0\0\0\0\x07rest",
+        "missing-field": json.dumps({"user_id": "u"}).encode(),
+        "bad-id": json.dumps(good | {"user_id": ""}).encode(),
+        "bad-type": json.dumps(good | {"event_type": 1}).encode(),
+        "bad-timestamp": json.dumps(good | {"timestamp": "soon"}).encode(),
+        "future-timestamp": json.dumps(good | {"timestamp": 99_999_999_999_999}).encode(),
+        "bad-value": json.dumps(good | {"value": "lots"}).encode(),
+    }
+    for n, value in enumerate(bad.values()):
+        log.append([NewRecord("interactions", b"u", json.dumps(good | {"user_id": f"u{n}"}).encode())])
+        log.append([NewRecord("interactions", b"key", value, (("h", b"1"),))])
+    worker = run(log, settings)
+    dead = read_all(log, "interactions.dead")
+    assert [dict(r.headers)["freshet.reason"].decode() for r in dead] == list(bad)
+    assert [r.value for r in dead] == list(bad.values())
+    assert all(r.key == b"key" and dict(r.headers)["h"] == b"1" for r in dead)
+    assert len(lists_of(log)) == len(bad)
+    assert worker.state.positions[TopicPartition("interactions", 0)] == 2 * len(bad)
+
+
+def test_duplicates_count_once_even_after_a_restart(log: OwnedLog, settings: Settings) -> None:
+    row = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": 5, "event_id": "e"}
+    for _ in range(3):
+        log.append([NewRecord("interactions", b"u", json.dumps(row).encode())] * 2)
+        worker = run(log, settings)
+    assert worker.state.engine.model.graph.users.events[0] == 1
+
+
+def test_late_and_unordered_records_are_taken(log: OwnedLog, settings: Settings) -> None:
+    send(log, [("u", "a", 10_000_000), ("v", "b", 5), ("u", "c", 9_000_000), ("u", "d", 11_000_000)])
+    worker = run(log, settings)
+    assert worker.state.engine.model.events == 4
+    assert worker.state.clock_ms == 11_000_000
+
+
+def test_a_deleted_item_is_never_listed_again(log: OwnedLog, settings: Settings) -> None:
+    send(log, checkerboard(events=500))
+    run(log, settings)
+    log.append([NewRecord("items", b"i2", None)])
+    run(log, settings)
+    send_more = [("u0", "i2", 10**9), ("u2", "i4", 10**9 + 1), ("u4", "i2", 10**9 + 2)]
+    log.append([NewRecord("interactions", u.encode(), json.dumps({"user_id": u, "item_id": i, "event_type": "view", "timestamp": t}).encode()) for u, i, t in send_more])
+    run(log, settings)
+    newest = lists_of(log)
+    for user in ("u0", "u2", "u4"):
+        assert newest[user]
+        assert "i2" not in newest[user]
+
+
+def test_a_new_item_is_listed_before_anyone_has_touched_it(log: OwnedLog, settings: Settings) -> None:
+    send(log, [("u", "a", 1_000)])
+    log.append([NewRecord("items", b"fresh", b'{"item_id": "fresh", "title": "New"}')])
+    run(log, settings)
+    log.append([NewRecord("interactions", b"v", b'{"user_id":"v","item_id":"a","event_type":"view","timestamp":2000}')])
+    run(log, settings)
+    assert "fresh" in lists_of(log)["v"]
+
+
+def test_a_state_of_another_model_is_refused(log: OwnedLog, settings: Settings) -> None:
+    send(log, [("u", "a", 1)])
+    run(log, settings)
+    with pytest.raises(StateUnreadable, match="window = 20"):
+        Worker(log, settings.model_copy(update={"window": 5}))
+
+
+def test_partitions_are_merged_by_event_time(settings: Settings, tmp_path: Path) -> None:
+    """The lists of four partitions, read at full speed, are those of one time-ordered stream."""
+    events = checkerboard(events=1_500, items=60)
+    replay(table_of(events), settings, ReplayOptions(last_lists_out=tmp_path / "last"))
+    log = OwnedLog(tmp_path / "wide")
+    log.create(topic_specs(settings, partitions=4))
+    send(log, events)
+    run(log, settings)
+    expected = {row["user_id"]: row["items"] for row in pq.read_table(tmp_path / "last").to_pylist()}
+    assert lists_of(log) == expected
+    log.close()
+
+
+def test_sigterm_ends_with_a_checkpoint_and_zero(log: OwnedLog, settings: Settings) -> None:
+    """A real process beside this one: it works through the log's owner."""
+    send(log, checkerboard(events=300))
+    command = [sys.executable, "-m", "streamer", "run", "--log", str(settings.log), "--state", str(settings.state)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    while len(read_all(log, "recommendations")) < 40:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    committer = log.committer("freshet")
+    assert committer.positions()[TopicPartition("interactions", 0)] == 300
+    assert any(key == b"stream" for key, _ in committer.load_state())

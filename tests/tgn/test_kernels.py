@@ -1,0 +1,189 @@
+"""Each kernel against a few lines of plain Python that say the same thing slowly."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tgn.config import DAY_MS, ModelConfig
+from tgn.graph import new_graph
+from tgn.heads import drop, lift
+from tgn.kernel import decay, fast_log
+from tgn.model import Model
+from tgn.names import NodeIndex, name_before
+from tgn.observe import observe
+from tgn.pairs import add_pair, grown_pairs, has_pair
+from tgn.ranker import Activations, Ranker, forward, learn, new_activations, new_ranker
+from tgn.ranking import top_k
+from tgn.rows import add_successor
+
+CONFIG = ModelConfig(ring=4, row=4, window=3, popularity_scales_ms=(DAY_MS,) * 5, row_scales_ms=(DAY_MS, 30 * DAY_MS))
+SCALES = np.array(CONFIG.popularity_scales_ms, np.float64)
+ROW_SCALES = np.array(CONFIG.row_scales_ms, np.float64)
+
+
+@given(st.floats(1e-30, 1e30))
+def test_fast_log_is_near_the_logarithm(x: float) -> None:
+    assert fast_log(np.float32(x)) == pytest.approx(math.log(x), abs=2e-3)
+
+
+def test_decay_never_grows() -> None:
+    assert decay(0, 10.0) == decay(-5, 10.0) == 1.0
+    assert decay(10, 10.0) == pytest.approx(math.exp(-1))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=300))
+def test_pairs_are_a_set(added: list[tuple[int, int]]) -> None:
+    pairs = new_graph(CONFIG).pairs
+    expected: set[tuple[int, int]] = set()
+    for n, (user, item) in enumerate(added):
+        assert add_pair(pairs, user, item) == ((user, item) not in expected)
+        expected.add((user, item))
+        if n % 100 == 99:
+            pairs = grown_pairs(pairs, len(pairs.key))  # twice as large
+    assert {(u, i) for u in range(51) for i in range(51) if has_pair(pairs, u, i)} == expected
+    assert pairs.size[0] == len(expected)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.permutations([(i % 4, t * DAY_MS) for i, t in enumerate(range(12))]))
+def test_rows_hold_decayed_sums_in_whatever_order_they_came(events: list[tuple[int, int]]) -> None:
+    rows = new_graph(CONFIG).co
+    for successor, t in events:
+        add_successor(rows, 0, successor, t, 1.0, ROW_SCALES)
+    latest = 11 * DAY_MS
+    assert rows.time[0] == latest
+    for s, scale in enumerate(CONFIG.row_scales_ms):
+        sums = {i: sum(math.exp((t - latest) / scale) for j, t in events if i == j) for i in range(4)}
+        held = {int(i): float(w) for i, w in zip(rows.item[0], rows.weight[0, s], strict=True)}
+        assert held == pytest.approx(sums, rel=1e-5)
+        assert rows.total[0, s] == pytest.approx(sum(sums.values()), rel=1e-5)
+
+
+def test_a_full_row_drops_its_least_weight() -> None:
+    rows = new_graph(CONFIG).transitions
+    for successor, weight in ((1, 5.0), (2, 1.0), (3, 4.0), (4, 3.0), (5, 2.0)):
+        add_successor(rows, 0, successor, 0, weight, ROW_SCALES)
+    assert sorted(rows.item[0].tolist()) == [1, 3, 4, 5]
+    assert rows.total[0, 0] == 15.0  # evicted weight still counts as evidence about the item
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 20)), min_size=1, max_size=200), st.integers(0, 10**6))
+def test_heads_are_the_exact_top_n(steps: list[tuple[int, int]], seed: int) -> None:
+    config = ModelConfig(head=5)
+    graph = new_graph(config)
+    scales = np.array(config.popularity_scales_ms, np.float64)
+    now = 0
+    for item, gap in steps:
+        now += gap * 3_600_000
+        observe(graph, 0, item, now, 1.0, config.window, scales, np.array(config.row_scales_ms, np.float64))
+    for s, scale in enumerate(scales):
+        decayed = graph.items.popularity[:31, s] * np.exp(-(now - graph.items.last_time[:31]) / scale)
+        decayed[graph.items.first_time[:31] < 0] = -1
+        held = graph.heads.item[s, : graph.heads.size[s]]
+        assert sorted(decayed[held]) == pytest.approx(sorted(decayed)[-len(held) :], rel=1e-6)
+        assert len(held) == min(5, len({item for item, _ in steps}))
+
+
+def test_a_dropped_item_leaves_its_head() -> None:
+    heads = new_graph(CONFIG).heads
+    for item in range(3):
+        lift(heads, 0, item, float(item))
+    drop(heads, 0, 1)
+    assert sorted(heads.item[0, : heads.size[0]].tolist()) == [0, 2]
+
+
+def test_a_dislike_is_remembered_and_counts_for_nothing() -> None:
+    graph = new_graph(CONFIG)
+    observe(graph, 0, 1, 0, 1.0, 3, SCALES, ROW_SCALES)
+    observe(graph, 0, 2, 1, -1.0, 3, SCALES, ROW_SCALES)
+    observe(graph, 0, 3, 2, 1.0, 3, SCALES, ROW_SCALES)
+    assert has_pair(graph.pairs, 0, 2)
+    assert graph.items.events[2] == 0
+    assert 2 not in graph.co.item
+    assert 2 not in graph.transitions.item
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 70))
+def test_top_k_sorts_by_score_then_by_the_bytes_of_the_id(scores: list[int], k: int) -> None:
+    ids = [f"{n % 7}é{'x' * (n % 3)}{n}" for n in range(len(scores))]
+    names = NodeIndex(ids).names
+    out_items, out_scores = np.full(k, -1, np.int32), np.zeros(k, np.float32)
+    n = len(scores)
+    size = top_k(np.arange(n, dtype=np.int32), np.array(scores, np.float32), n, names, out_items, out_scores)
+    expected = sorted(range(n), key=lambda i: (-scores[i], ids[i].encode()))[:k]
+    assert out_items[:size].tolist() == expected
+
+
+def test_names_compare_by_bytes() -> None:
+    ids = ["a", "ab", "b", "é", "", "a\0"]
+    names = NodeIndex(ids).names
+    for a, first in enumerate(ids):
+        for b, second in enumerate(ids):
+            assert name_before(names, a, b) == (first.encode() < second.encode())
+
+
+def _ranker(n: int) -> tuple[Ranker, Activations, np.ndarray]:
+    config = ModelConfig(hidden=4, seed=3)
+    ranker = new_ranker(config)
+    rng = np.random.default_rng(0)
+    ranker.weights[:] = rng.normal(0, 0.5, len(ranker.weights))
+    act = new_activations(config, 16)
+    x = rng.normal(0, 1, (36, 16)).astype(np.float32)
+    forward(ranker, act, x, n)
+    return ranker, act, x
+
+
+def test_the_ranker_scores_what_its_equation_says() -> None:
+    ranker, act, x = _ranker(11)
+    h, f = 4, 36
+    w1, w2 = ranker.weights[: h * f].reshape(h, f), ranker.weights[h * f : h * f + h * h].reshape(h, h)
+    b1, b2, w3, skip = np.split(ranker.weights[h * f + h * h :], [h, 2 * h, 3 * h])
+    hidden = np.maximum(w2 @ np.maximum(w1 @ x + b1[:, None], 0) + b2[:, None], 0)
+    np.testing.assert_allclose(act.score[:11], (skip @ x + w3 @ hidden)[:11], rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_is_that_of_the_softmax_loss() -> None:
+    """With as many draws as it takes, the sampled gradient is the true one, found here by finite differences."""
+    n, target = 11, 4
+    ranker, act, x = _ranker(n)
+    learn(ranker, act, x, n, target, 0.0, 10**9, 100_000)
+
+    def loss(weights: np.ndarray) -> float:
+        probe = Ranker(weights.astype(np.float32), *ranker[1:])
+        forward(probe, act, x, n)
+        scores = act.score[:n].astype(np.float64)
+        return float(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[target])
+
+    rng = np.random.default_rng(1)
+    for p in rng.choice(len(ranker.weights), 60, replace=False):
+        step = np.zeros(len(ranker.weights))
+        step[p] = 1e-2
+        numeric = (loss(ranker.weights + step) - loss(ranker.weights - step)) / 2e-2
+        assert ranker.gradient[p] == pytest.approx(numeric, abs=5e-3)
+
+
+def test_batches_are_counted_from_the_start_whatever_the_commits() -> None:
+    """The same events in one batch or in many: the same bytes everywhere."""
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 20, 400).astype(np.int32), rng.integers(0, 30, 400).astype(np.int32)
+    t = np.arange(400, dtype=np.int64) * 60_000
+    states = []
+    for cuts in ([400], [1, 7, 100, 101, 300, 400]):
+        model = Model(ModelConfig())
+        model.users.encode([str(n) for n in range(20)])
+        model.items.encode([str(n) for n in range(30)])
+        start = 0
+        for end in cuts:
+            ones = np.ones(end - start, np.uint8)
+            model.take(user[start:end], item[start:end], t[start:end], ones.astype(np.float32), k=5,
+                       score=ones, learn=ones, publish=ones)  # fmt: skip
+            start = end
+        arrays = [a for group in (model.graph.users, model.graph.items, model.graph.co) for a in group]
+        states.append(b"".join(a.tobytes() for a in (*arrays, *model.ranker)))
+    assert states[0] == states[1]
