@@ -46,6 +46,7 @@ def topic_names(settings: Settings) -> dict[str, str]:
         "items": settings.items_topic,
         "users": settings.users_topic,
         "recommendations": settings.recommendations_topic,
+        "feedback": settings.feedback_topic,
         "quality": settings.quality_topic,
         "interactions.dead": settings.dead_topic,
         "freshet.epochs": settings.epochs_topic,

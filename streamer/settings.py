@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     items_topic: str = Field("items", description="attributes of items; a tombstone deletes the item")
     users_topic: str = Field("users", description="attributes of users; a tombstone erases the user")
     recommendations_topic: str = Field("recommendations", description="the newest list of each user")
+    feedback_topic: str = Field("feedback", description="impressions and outcomes that quote a list_id")
     quality_topic: str = Field("quality", description="test-then-learn quality as it moves")
     dead_topic: str = Field("interactions.dead", description="records that could not be taken, with the reason")
     epochs_topic: str = Field("freshet.epochs", description="internal: which records each epoch took")

@@ -3,6 +3,8 @@
 import argparse
 import json
 
+from msgspec import structs
+
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.logs import open_log_of, topic_specs
@@ -26,6 +28,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         specs = {spec.name: spec for spec in topic_specs(settings, arguments.partitions)}
         have = log.topics()
+        if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes
+            specs = {n: structs.replace(s, partitions=have[n].partitions) if n in have else s for n, s in specs.items()}
         if arguments.action == "list":
             specs, verb = have, "is there"
         elif arguments.dry_run:

@@ -131,10 +131,17 @@ def test_no_mutation_of_a_good_record_raises(data: st.DataObject) -> None:
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 
 
-@given(st.dictionaries(st.sampled_from([*GOOD, "value", "event_id", "specversion", "data"]), scalars | st.dictionaries(st.text(max_size=3), scalars, max_size=2)))
+@given(
+    st.dictionaries(
+        st.sampled_from([*GOOD, "value", "event_id", "specversion", "data"]),
+        scalars | st.dictionaries(st.text(max_size=3), scalars, max_size=2),
+    )
+)
 def test_no_json_object_raises(fields: dict[str, Any]) -> None:
     assert isinstance(decode(json.dumps(fields).encode()), Interaction | DeadLetter)
-    assert isinstance(decode(json.dumps(fields).encode(), (("ce_specversion", b"1.0"), ("ce_id", b"\xff"))), Interaction | DeadLetter)
+    assert isinstance(
+        decode(json.dumps(fields).encode(), (("ce_specversion", b"1.0"), ("ce_id", b"\xff"))), Interaction | DeadLetter
+    )
 
 
 def test_a_dead_letter_keeps_everything() -> None:

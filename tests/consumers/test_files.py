@@ -65,7 +65,7 @@ def test_bad_rows_stay_in_their_place(tmp_path: Path) -> None:
     assert rows["2"] == rows[None] == "bad-id"
     assert rows["3"] == rows["4"] == rows["5"] == "bad-timestamp"
     times = table["timestamp"].to_pylist()
-    assert times == sorted(t for t in times if t is not None) + [None, None]
+    assert times == [*sorted(t for t in times if t is not None), None, None]
 
 
 def test_missing_columns_are_named(tmp_path: Path) -> None:
@@ -94,7 +94,9 @@ def test_parquet_timestamps(tmp_path: Path, unit: str) -> None:
 
 
 def test_items_and_users(tmp_path: Path) -> None:
-    (tmp_path / "a.item").write_text("item_id:token\tmovie_title:token_seq\tclass:token_seq\n1\tToy Story\tAnimation Comedy\n")
+    (tmp_path / "a.item").write_text(
+        "item_id:token\tmovie_title:token_seq\tclass:token_seq\n1\tToy Story\tAnimation Comedy\n"
+    )
     item = next(read_items(tmp_path / "a.item"))
     assert (item.item_id, item.title, item.categories) == ("1", "Toy Story", ("Animation", "Comedy"))
     (tmp_path / "users.csv").write_text("user_id,age\n007,30\n")

@@ -175,7 +175,10 @@ def test_a_zombie_is_fenced_and_writes_nothing(home: Home, log: Log, topic: str,
 
 
 def test_compaction_keeps_the_newest_of_each_key_and_the_offsets(log: Log) -> None:
-    topic, fast = f"c-{uuid4().hex[:8]}", {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "100"}
+    topic, fast = (
+        f"c-{uuid4().hex[:8]}",
+        {"segment.ms": "100", "min.cleanable.dirty.ratio": "0.01", "max.compaction.lag.ms": "100"},
+    )
     log.create([TopicSpec(topic, 1, "compact", config=fast)])
     keys = [b"a", b"b", b"a", b"c", b"b", b"a"]
     log.append([NewRecord(topic, key, str(n).encode()) for n, key in enumerate(keys)])

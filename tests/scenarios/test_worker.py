@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,8 +23,6 @@ from streamer.settings import Settings
 from streamer.worker import Worker
 from tests.worlds import Events, checkerboard, table_of
 from tgn.pages import changed_pages
-
-import msgspec
 
 
 def send(log: OwnedLog, events: Events) -> None:
@@ -106,7 +105,9 @@ def test_a_restart_in_the_middle_changes_nothing(settings: Settings, tmp_path: P
         states.append(changed_pages(worker.state.engine.model, full=True))
         records = [(r.key, r.value) for topic in ("recommendations", "quality") for r in read_all(log, topic)]
         states.append({b"records": repr(records).encode()})
-        epochs = [msgspec.json.decode(r.value or b"", type=EpochManifest).epoch for r in read_all(log, "freshet.epochs")]
+        epochs = [
+            msgspec.json.decode(r.value or b"", type=EpochManifest).epoch for r in read_all(log, "freshet.epochs")
+        ]
         assert epochs == list(range(1, len(epochs) + 1))
         log.close()
     assert states[0] == states[2]
@@ -161,7 +162,16 @@ def test_a_deleted_item_is_never_listed_again(log: OwnedLog, settings: Settings)
     log.append([NewRecord("items", b"i2", None)])
     run(log, settings)
     send_more = [("u0", "i2", 10**9), ("u2", "i4", 10**9 + 1), ("u4", "i2", 10**9 + 2)]
-    log.append([NewRecord("interactions", u.encode(), json.dumps({"user_id": u, "item_id": i, "event_type": "view", "timestamp": t}).encode()) for u, i, t in send_more])
+    log.append(
+        [
+            NewRecord(
+                "interactions",
+                u.encode(),
+                json.dumps({"user_id": u, "item_id": i, "event_type": "view", "timestamp": t}).encode(),
+            )
+            for u, i, t in send_more
+        ]
+    )
     run(log, settings)
     newest = lists_of(log)
     for user in ("u0", "u2", "u4"):

@@ -136,7 +136,9 @@ def test_weights_stay_after_learn_until(settings: Settings, tmp_path: Path) -> N
 
 def test_bad_rows_are_counted_and_leave_the_rest_alone(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "some.csv"
-    file.write_text("user_id,item_id,event_type,timestamp\nu,a,view,1\n,a,view,2\nu,b,view,oops\nu,c,view,-3\nu,d,view,4\n")
+    file.write_text(
+        "user_id,item_id,event_type,timestamp\nu,a,view,1\n,a,view,2\nu,b,view,oops\nu,c,view,-3\nu,d,view,4\n"
+    )
     out = tmp_path / "lists.parquet"
     result = replay(read_interactions(file), settings, ReplayOptions(lists_out=out))
     assert result.events == 5

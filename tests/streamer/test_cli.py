@@ -1,0 +1,114 @@
+"""The command line: help with an example, exit codes, one clear line an error."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from streamer.cli import COMMANDS, main
+from streamer.errors import UsageError
+from streamer.settings import Settings
+from tests.worlds import checkerboard
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def csv(tmp_path: Path) -> Path:
+    file = tmp_path / "events.csv"
+    rows = "".join(f"{u},{i},view,{t}\n" for u, i, t in checkerboard(events=400))
+    file.write_text("user_id,item_id,event_type,timestamp\n" + rows)
+    return file
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([command, "--help"])
+    assert exit_.value.code == 0
+    assert f"freshet {command}" in capsys.readouterr().out.partition("example:")[2]
+
+
+def test_help_loads_no_model() -> None:
+    code = "import sys; from streamer.cli import main\ntry: main(['--help'])\nfinally: assert not {'numba', 'torch', 'pyarrow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+
+
+def test_produce_run_tail_on_the_embedded_log(
+    csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--log", str(settings.log)]
+    assert main(["topics", "create", *log, "--partitions", "2"]) == 0
+    assert "interactions created: 2 partitions" in capsys.readouterr().out
+    assert main(["topics", "create", *log, "--partitions", "2"]) == 0
+    assert "every topic is there" in capsys.readouterr().out
+    assert main(["produce", str(csv), *log, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sent"] == 400
+    assert main(["run", *log, "--k", "3", "--exit-at-end"]) == 0
+    assert main(["tail", "recommendations", *log, "--exit-at-end"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {row["key"] for row in rows} == {user for user, _, _ in checkerboard(events=400)}
+    assert all(len(row["value"]["items"]) <= 3 for row in rows)
+    assert main(["topics", "list", *log, "--json"]) == 0
+    assert {json.loads(line)["topic"] for line in capsys.readouterr().out.splitlines()} >= {"interactions", "quality"}
+
+
+def test_replay_prints_one_json_object(csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(csv), "--json", "--k", "5"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["events"], summary["measured"]) == (400, 80)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["replay", "nowhere.csv"], 3, "there is no file nowhere.csv"),
+        (["replay", "{csv}", "--map", "user_id=who"], 3, "lacks the column(s) who"),
+        (["replay", "{csv}", "--k", "0"], 2, "setting 'k' got '0': input should be greater than or equal to 1"),
+        (["replay", "{csv}", "--stale", "0"], 2, "--stale got 0"),
+        (["replay", "{csv}", "--learn-until", "7"], 2, "between 0 and 1"),
+        (["produce", "{csv}", "--log", "{log}", "--speed", "quick"], 2, "--speed got 'quick'"),
+        (["produce", "{csv}", "--log", "{log}"], 1, "no topic interactions; create it with `freshet topics create`"),
+        (["tail", "quality", "--bootstrap", "127.0.0.1:1"], 1, "no broker answers at 127.0.0.1:1"),
+        (["serve", "--log", "{log}", "--port", "70000"], 2, "setting 'port' got '70000'"),
+    ],
+)
+def test_errors_are_one_line_and_a_code(
+    arguments: list[str], code: int, says: str, csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr("consumers.kafka.START_TIMEOUT_S", 1.0)
+    assert main([argument.format(csv=csv, log=settings.log) for argument in arguments]) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+
+
+def test_precedence_flag_environment_file_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("FRESHET_")]:
+        monkeypatch.delenv(name)
+    assert Settings.load().k == 20
+    (tmp_path / "freshet.toml").write_text('k = 5\n[event_weights]\nview = 2\n[kafka]\n"sasl.username" = "me"\n')
+    assert Settings.load().k == 5
+    assert Settings.load().kafka == {"sasl.username": "me"}
+    monkeypatch.setenv("FRESHET_K", "7")
+    assert Settings.load().k == 7
+    assert Settings.load(k="9").k == 9
+
+
+def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "freshet.toml").write_text("colour = 3\n")
+    with pytest.raises(UsageError, match="there is no setting 'colour'"):
+        Settings.load()
+    (tmp_path / "freshet.toml").write_text("k = [\n")
+    with pytest.raises(UsageError, match=r"freshet\.toml is not valid TOML"):
+        Settings.load()
+
+
+def test_the_api_key_is_never_shown() -> None:
+    assert "hunter2" not in repr(Settings.load(api_key="hunter2"))

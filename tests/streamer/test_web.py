@@ -1,0 +1,167 @@
+"""The API over a real embedded log."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from consumers.open import OwnedLog
+from consumers.records import NewRecord
+from streamer.errors import PortTaken
+from streamer.settings import Settings
+from streamer.web.app import Gateway
+from streamer.web.server import WebServer
+from streamer.web.view import View
+from streamer.worker import Worker
+
+EVENT = {"user_id": "u", "item_id": "a", "event_type": "view", "timestamp": 1_500_000_000_000}
+
+
+@pytest.fixture
+def serve(log: OwnedLog, settings: Settings) -> Iterator[object]:
+    """Starts servers over the log with settings of the test's own; gives an HTTP client."""
+    running: list[tuple[WebServer, View, httpx.Client]] = []
+
+    def start(**changes: object) -> httpx.Client:
+        mine = settings.model_copy(update=changes)
+        view = View(log, mine)
+        server = WebServer(Gateway(log, mine, view).app(), "127.0.0.1", 0)
+        view.start()
+        server.start()
+        assert view.ready.wait(10)
+        running.append((server, view, httpx.Client(base_url=server.address, timeout=10)))
+        return running[-1][2]
+
+    yield start
+    for server, view, client in running:
+        client.close()
+        server.stop()
+        view.stop()
+
+
+def test_post_run_get(serve, log: OwnedLog, settings: Settings) -> None:
+    client = serve()
+    client.post("/items", json=[{"item_id": "a", "title": "Alpha"}, {"item_id": "b", "title": "Beta"}])
+    events = [EVENT, EVENT | {"item_id": "b"}, EVENT | {"user_id": "v"}]
+    answer = client.post("/interactions", json=events)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 3})
+    assert client.get("/recommendations/v").status_code == 404
+    worker = Worker(log, settings)
+    worker.run(lambda: False, exit_at_end=True)
+    worker.close()
+    for _ in range(200):
+        if (answer := client.get("/recommendations/v")).status_code == 200:
+            break
+        time.sleep(0.02)
+    listed = answer.json()
+    assert [item["title"] for item in listed["items"]] == ["Alpha", "Beta"]
+    assert listed["list_id"] == "0-2"
+    assert client.get("/users").json()["users"][0] == "v"
+    assert "freshet_http_interactions_total 3.0" in client.get("/metrics").text
+
+
+def test_new_lists_are_pushed(serve, log: OwnedLog, settings: Settings) -> None:
+    client = serve()
+    client.post("/interactions", json=EVENT)
+    with client.stream("GET", "/recommendations/u/stream") as stream:
+        worker = Worker(log, settings)
+        worker.run(lambda: False, exit_at_end=True)
+        worker.close()
+        lines = stream.iter_lines()
+        assert next(lines) == "event: list"
+        assert json.loads(next(lines).removeprefix("data: "))["user_id"] == "u"
+
+
+def test_the_page_feed(serve, log: OwnedLog) -> None:
+    client = serve()
+    client.post("/interactions", json=EVENT)
+    seen = set()
+    with client.stream("GET", "/stream") as stream:
+        for line in stream.iter_lines():
+            if line.startswith("event: "):
+                seen.add(line.removeprefix("event: "))
+            if seen >= {"interactions", "stats"}:
+                break
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "says"),
+    [
+        (b"{", 400, "no JSON"),
+        (b'{"user_id": "u"}', 400, "missing-field"),
+        (b"[3]", 400, "not-an-object"),
+        (json.dumps([EVENT, EVENT | {"timestamp": -1}]).encode(), 400, "interaction 1: bad-timestamp"),
+        (b" " * 2_000_000, 413, "larger than"),
+    ],
+)
+def test_bad_bodies_say_why(serve, log: OwnedLog, body: bytes, status: int, says: str) -> None:
+    answer = serve().post("/interactions", content=body)
+    assert answer.status_code == status
+    assert says in answer.json()["error"]
+    assert log.ends("interactions") == {0: 0}
+
+
+def test_a_missing_time_is_now_and_cloudevents_are_taken(serve, log: OwnedLog) -> None:
+    client = serve()
+    client.post("/interactions", json={k: v for k, v in EVENT.items() if k != "timestamp"})
+    headers = {
+        "ce-specversion": "1.0",
+        "ce-id": "1",
+        "ce-type": "view",
+        "ce-source": "/",
+        "ce-time": "2017-07-14T02:40:00Z",
+    }
+    answer = client.post("/interactions", json={"user_id": "u", "item_id": "a"}, headers=headers)
+    assert answer.status_code == 202
+    assert log.ends("interactions") == {0: 2}
+
+
+def test_the_api_key(serve) -> None:
+    client = serve(api_key="secret")
+    assert client.post("/interactions", json=EVENT).status_code == 401
+    assert client.get("/users", headers={"X-API-Key": "wrong"}).status_code == 401
+    assert client.get("/users", headers={"X-API-Key": "secret"}).status_code == 200
+    assert client.get("/livez").status_code == 200
+
+
+def test_health_and_policy(serve) -> None:
+    client = serve()
+    assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
+    page = client.get("/")
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "<title>Freshet" in page.text
+
+
+def test_an_occupied_port_is_one_clear_line(settings: Settings, log: OwnedLog) -> None:
+    view = View(log, settings)
+    first = WebServer(Gateway(log, settings, view).app(), "127.0.0.1", 0)
+    port = int(first.address.rpartition(":")[2])
+    with pytest.raises(PortTaken, match=f"127.0.0.1:{port}.*--port"):
+        WebServer(Gateway(log, settings, view).app(), "127.0.0.1", port)
+    first.start()
+    first.stop()
+
+
+def test_an_erased_list_is_gone(serve, log: OwnedLog) -> None:
+    client = serve()
+    log.append([NewRecord("recommendations", b"w", b'{"list_id":"0-0","items":[]}')])
+    log.append([NewRecord("recommendations", b"w", None)])
+    log.append([NewRecord("recommendations", b"x", b'{"list_id":"0-1","items":[]}')])
+    for _ in range(200):
+        if client.get("/recommendations/x").status_code == 200:
+            break
+        time.sleep(0.02)
+    assert client.get("/recommendations/w").status_code == 404
+
+
+def test_a_user_id_may_hold_slashes(serve, log: OwnedLog, tmp_path: Path) -> None:
+    client = serve()
+    log.append([NewRecord("recommendations", b"a/b", b'{"list_id":"0-0","items":[]}')])
+    for _ in range(200):
+        if client.get("/recommendations/a/b").status_code == 200:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the list did not appear")
