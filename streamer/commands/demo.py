@@ -100,8 +100,8 @@ class Demo:
         finally:
             self._stop.set()
             working.join()
-            server.stop()
             view.stop()
+            server.stop()
             worker.close()
             log.close()
         if self._failure:

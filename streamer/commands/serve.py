@@ -29,8 +29,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"serving on {server.address}", flush=True)
         while not stop.wait(1.0):
             pass
-        server.stop()
         view.stop()
+        server.stop()
     finally:
         log.close()
     return 0

@@ -183,7 +183,7 @@ class Gateway:
     async def _user_lists(self, request: Request, user: str) -> AsyncIterator[str]:
         shown: bytes | None = None
         quiet_since = time.monotonic()
-        while not await request.is_disconnected():
+        while not (self._view.closed or await request.is_disconnected()):
             value = self._view.lists.get(user)
             if value is not None and value is not shown:
                 shown, quiet_since = value, time.monotonic()
@@ -195,7 +195,7 @@ class Gateway:
 
     async def _page_feed(self, request: Request, user: str | None) -> AsyncIterator[str]:
         view, seen, shown, history = self._view, 0, None, 0
-        while not await request.is_disconnected():
+        while not (self._view.closed or await request.is_disconnected()):
             new = [change for change in list(view.interactions) if change.number > seen]
             if new:
                 seen = new[-1].number

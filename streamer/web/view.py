@@ -68,8 +68,13 @@ class View:
         self._reader = self._log.reader(self._positions())
         self._thread.start()
 
+    @property
+    def closed(self) -> bool:
+        """True once `stop` was called: open streams end."""
+        return self._stop.is_set()
+
     def stop(self) -> None:
-        """Stops following."""
+        """Stops following; streams that read this view end."""
         self._stop.set()
         self._thread.join(5)
 

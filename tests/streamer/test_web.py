@@ -38,8 +38,8 @@ def serve(log: OwnedLog, settings: Settings) -> Iterator[object]:
     yield start
     for server, view, client in running:
         client.close()
-        server.stop()
         view.stop()
+        server.stop()
 
 
 def test_post_run_get(serve, log: OwnedLog, settings: Settings) -> None:
