@@ -94,7 +94,11 @@ def test_a_newcomer_sees_events_and_lists_and_moves_one(browser: webdriver.Chrom
     until(lambda: text("list") != before)
     until(lambda: "▲" in text("list") or "new" in text("list"))
 
-    errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE" and "favicon" not in entry["message"]]
+    errors = [
+        entry
+        for entry in browser.get_log("browser")
+        if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
+    ]
     assert not errors
 
 
