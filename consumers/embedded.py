@@ -16,7 +16,7 @@ process; with `sync` it survives a power failure too, at some milliseconds a com
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -271,6 +271,11 @@ class EmbeddedReader:
     def __init__(self, log: EmbeddedLog, positions: Positions) -> None:
         self._log = log
         self._positions = dict(positions)
+        self._paused: frozenset[TopicPartition] = frozenset()
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Reader.pause`."""
+        self._paused = frozenset(partitions)
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`."""
@@ -290,6 +295,8 @@ class EmbeddedReader:
         for tp, position in self._positions.items():
             if len(taken) >= max_records:
                 break
+            if tp in self._paused:
+                continue
             records = self._log._fetch(tp, position, max_records - len(taken))
             if records:
                 self._positions[tp] = records[-1].offset + 1

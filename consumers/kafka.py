@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +192,7 @@ class KafkaReader:
     def __init__(self, config: dict[str, Any], positions: Positions) -> None:
         self._consumer: Any = Consumer(config)
         self._at_end: set[TopicPartition] = set()
+        self._paused: set[TopicPartition] = set()
         self._consumer.assign([KafkaPartition(*tp, offset) for tp, offset in positions.items()])
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
@@ -223,6 +224,13 @@ class KafkaReader:
         else:  # librdkafka reconnects by itself
             _logger.warning("reading goes on when the broker is back: %s", error.str())
         return None
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Reader.pause`."""
+        wanted = set(partitions)
+        self._consumer.resume([KafkaPartition(*tp) for tp in self._paused - wanted])
+        self._consumer.pause([KafkaPartition(*tp) for tp in wanted - self._paused])
+        self._paused = wanted
 
     def at_end(self) -> frozenset[TopicPartition]:
         """See `Reader.at_end`."""

@@ -1,6 +1,6 @@
 """The `Log` contract. Two homes keep it, `consumers.embedded` and `consumers.kafka`; tests/contracts holds them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
@@ -21,6 +21,9 @@ class Reader(Protocol):
         Within a partition records come in offset order; between partitions in any order.
         Raises PositionGone when a position is outside the log.
         """
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Reads nothing from these partitions, and again from every other, until the next call."""
 
     def at_end(self) -> frozenset[TopicPartition]:
         """The partitions whose every record, as far as the log showed when last asked, has been read."""

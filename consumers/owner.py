@@ -11,7 +11,7 @@ import secrets
 import socket
 import socketserver
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,10 @@ class _Session:
         records = self._reader.read(max_records, min(timeout_s, 5.0))
         return records, [tuple(tp) for tp in self._reader.at_end()]  # type: ignore[misc]
 
+    def pause(self, partitions: list[tuple[str, int]]) -> None:
+        assert self._reader, "open_reader comes first"
+        self._reader.pause([TopicPartition(*tp) for tp in partitions])
+
     def open_committer(self, application: str) -> None:
         self._committer = self._log.committer(application)
 
@@ -91,6 +95,7 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "append": (list[NewRecord],),
     "open_reader": (_Positions,),
     "read": (int, float),
+    "pause": (list[tuple[str, int]],),
     "open_committer": (str,),
     "positions": (),
     "commit": (list[NewRecord], _Positions, list[tuple[bytes, bytes | None]]),
@@ -261,6 +266,10 @@ class RemoteReader:
         records, at_end = self._connection.call("read", max_records, float(timeout_s))
         self._at_end = frozenset(TopicPartition(*tp) for tp in at_end)
         return msgspec.convert(records, list[Record])
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Reader.pause`."""
+        self._connection.call("pause", [tuple(tp) for tp in partitions])
 
     def at_end(self) -> frozenset[TopicPartition]:
         """See `Reader.at_end`."""

@@ -75,11 +75,16 @@ class RecommendationList(msgspec.Struct, frozen=True):
 
 
 class EpochManifest(msgspec.Struct, frozen=True):
-    """One committed epoch: which records were taken together. `ends`: partition → next offset, per input topic."""
+    """One committed epoch: which records were taken together. `ends`: partition → next offset, per input topic.
+
+    `refused`: partition → offsets of interactions that lay in the future by the wall clock of the moment. It is the
+    one thing about a record that the log does not know, so the manifest does.
+    """
 
     epoch: int
     ends: dict[str, dict[str, int]]
     events: int
+    refused: dict[str, list[int]] = {}
 
 
 class Quality(msgspec.Struct, frozen=True):

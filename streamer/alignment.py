@@ -34,9 +34,14 @@ class Aligner:
         return self._size
 
     def add(self, tp: TopicPartition, arrivals: list[Arrival]) -> None:
-        """Queues records of one partition, in offset order."""
+        """Queues records of one partition, in offset order. What comes in restarts the wait for what does not."""
+        self._held_since = None
         self._waiting[tp].extend(arrivals)
         self._size += len(arrivals)
+
+    def full(self, limit: int) -> list[TopicPartition]:
+        """The partitions that have `limit` records waiting: reading more of them would only fill memory."""
+        return [tp for tp, waiting in self._waiting.items() if len(waiting) >= limit]
 
     def release(self, at_end: frozenset[TopicPartition], limit: int) -> list[Arrival]:
         """Up to `limit` records whose turn has come, in the order in which they are to be taken."""

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from consumers.dead_letter import DeadLetter, dead_letter_record
+from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.records import NewRecord, TopicPartition
 from consumers.schemas import AsOf, EpochManifest, Interaction, Item, ListedItem, Quality, RecommendationList
 from consumers.weights import EventWeights
@@ -150,7 +150,11 @@ class Pipeline:
         ends: dict[str, dict[str, int]] = {}
         for tp, end in sorted(epoch.ends.items()):
             ends.setdefault(tp.topic, {})[str(tp.partition)] = end
-        value = EpochManifest(self._state.epoch, ends, len(epoch.arrivals))
+        refused: dict[str, list[int]] = {}
+        for arrival in epoch.arrivals:
+            if isinstance(arrival.payload, DeadLetter) and arrival.payload.reason is Reason.FUTURE_TIMESTAMP:
+                refused.setdefault(str(arrival.partition), []).append(arrival.offset)
+        value = EpochManifest(self._state.epoch, ends, len(epoch.arrivals), refused)
         return NewRecord(self._settings.epochs_topic, None, _encode(value), partition=0)
 
 

@@ -20,7 +20,7 @@ from streamer.pipeline import EpochInput, EpochOutput, NodeChange, Pipeline
 from streamer.settings import Settings
 from streamer.state import StreamState
 
-READ_AHEAD_EPOCHS = 4  # how many epochs' worth of records may wait for their turn
+FAR_FUTURE_MS = 1 << 60
 _logger = logging.getLogger(__name__)
 _manifest = msgspec.json.Decoder(EpochManifest)
 
@@ -45,6 +45,7 @@ class Worker:
         self._recover()
         self._aligner = Aligner([tp for tp in self.state.positions if tp.topic == self._topic], settings.alignment_ms)
         self._reader = log.reader(self.state.positions)
+        self._paused: list[TopicPartition] = []
         self._test_lists = TestLists(lists_out)
 
     def run(self, stop: Callable[[], bool], exit_at_end: bool = False) -> None:
@@ -82,9 +83,14 @@ class Worker:
     # reading
 
     def _read(self) -> None:
-        """Fills the aligner for at most a commit interval, counted from the first record."""
-        if len(self._aligner) >= READ_AHEAD_EPOCHS * self._settings.max_epoch_events:
-            return
+        """Fills the aligner for at most a commit interval, counted from the first record.
+
+        A partition that is far ahead of the others is paused, so that what is read is what the others wait for.
+        """
+        full = self._aligner.full(self._settings.max_epoch_events)
+        if full != self._paused:
+            self._reader.pause(full)
+            self._paused = full
         interval_s = self._settings.commit_interval_ms / 1000
         deadline = None if not len(self._aligner) else time.monotonic() + interval_s
         while True:
@@ -93,7 +99,7 @@ class Worker:
                 return
             records = self._reader.read(self._settings.max_epoch_events, wait_s)
             self._admit(records)
-            if not records or len(self._aligner) >= self._settings.max_epoch_events:
+            if not records or self._aligner.full(self._settings.max_epoch_events):
                 return
             deadline = deadline or time.monotonic() + interval_s
 
@@ -102,16 +108,20 @@ class Worker:
         now_ms = int(time.time() * 1000)
         queues: dict[TopicPartition, list[Arrival]] = {}
         for record in records:
-            if record.topic != self._topic:
+            if record.topic == self._topic:
+                queues.setdefault(record.topic_partition, []).append(self._arrival(record, now_ms))
+            else:
                 self._node_changes.append((record, self._node_change(record)))
-                continue
-            tp = record.topic_partition
-            payload = self._decoder.decode(record, now_ms)
-            if not isinstance(payload, DeadLetter):
-                self._last_t[tp] = payload.timestamp
-            queues.setdefault(tp, []).append(Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload))
         for tp, arrivals in queues.items():
             self._aligner.add(tp, arrivals)
+
+    def _arrival(self, record: Record, now_ms: int) -> Arrival:
+        """A decoded interaction; a bad one waits at the event time of the one before it."""
+        tp = record.topic_partition
+        payload = self._decoder.decode(record, now_ms)
+        if not isinstance(payload, DeadLetter):
+            self._last_t[tp] = payload.timestamp
+        return Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload)
 
     def _node_change(self, record: Record) -> NodeChange | None:
         """The change that a record of the items topic makes; None for one that cannot be read."""
@@ -186,10 +196,8 @@ class Worker:
                 if record.offset >= ends[tp]:
                     continue
                 if record.topic == self._topic:
-                    payload = self._decoder.decode(record, int(time.time() * 1000))
-                    if not isinstance(payload, DeadLetter):
-                        self._last_t[tp] = payload.timestamp
-                    arrivals.append(Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload))
+                    was_future = record.offset in manifest.refused.get(str(tp.partition), ())
+                    arrivals.append(self._arrival(record, 0 if was_future else FAR_FUTURE_MS))
                 else:
                     changes.append((record, self._node_change(record)))
         reader.close()

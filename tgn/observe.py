@@ -30,6 +30,8 @@ def _observe_item(graph: Graph, item: int, t: int, weight: float, scales: F64) -
     items = graph.items
     if items.first_time[item] < 0:
         introduce(graph, item, t)
+    elif items.events[item] == 0 and items.first_time[item] == 0:
+        items.first_time[item] = t  # introduced before the stream had a time
     items.dirty[item] = 1
     elapsed_ms = t - items.last_time[item]
     for s in range(len(scales)):

@@ -133,6 +133,22 @@ def test_a_reader_waits_for_what_is_appended_while_it_waits(log: Log, topic: str
     reader.close()
 
 
+def test_a_paused_partition_waits(log: Log, topic: str) -> None:
+    first, second = (TopicPartition(topic, p) for p in (0, 1))
+    log.append([NewRecord(topic, b"", b"", partition=p) for p in (0, 1) for _ in range(5)])
+    reader = log.reader({first: 0, second: 0})
+    reader.pause([first])
+    got: list[Record] = []
+    while len(got) < 5 or reader.read(10, 0.2):
+        got += reader.read(10, 0.2)
+    assert {r.partition for r in got} == {1}
+    reader.pause([])
+    while len(got) < 10:
+        got += reader.read(10, 0.2)
+    assert [r.offset for r in got if r.partition == 0] == list(range(5))
+    reader.close()
+
+
 def test_a_position_outside_the_log_is_an_error(log: Log, topic: str) -> None:
     reader = log.reader({TopicPartition(topic, 0): 1_000_000})
     with pytest.raises(PositionGone):

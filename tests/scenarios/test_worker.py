@@ -141,6 +141,24 @@ def test_ten_kinds_of_bad_records_among_good_ones(log: OwnedLog, settings: Setti
     assert worker.state.positions[TopicPartition("interactions", 0)] == 2 * len(bad)
 
 
+def test_a_record_refused_as_future_stays_refused_when_its_time_has_come(log: OwnedLog, settings: Settings) -> None:
+    """Recovery decides by the manifest, not by the clock of the restart."""
+    soon_ms = int(time.time() * 1000) + 2_500
+    row = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": soon_ms}
+    strict = settings.model_copy(update={"clock_skew_ms": 1_000, "checkpoint_interval_ms": 10**9})
+    log.append([NewRecord("interactions", b"u", json.dumps(row).encode())])
+    worker = Worker(log, strict)
+    while worker.step() is None:
+        pass
+    worker.close()
+    while time.time() * 1000 < soon_ms:
+        time.sleep(0.1)
+    again = run(log, strict)
+    assert again.state.engine.model.events == 0
+    assert again.state.epoch == 1
+    assert len(read_all(log, "interactions.dead")) == 1
+
+
 def test_duplicates_count_once_even_after_a_restart(log: OwnedLog, settings: Settings) -> None:
     row = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": 5, "event_id": "e"}
     for _ in range(3):
