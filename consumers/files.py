@@ -50,7 +50,7 @@ def read_interactions(path: Path, field_map: Mapping[str, str] | None = None, fo
     table = _replace(table, "timestamp", _milliseconds(table["timestamp"], kind in _SECONDS))
     if "value" in table.column_names:
         table = _replace(table, "value", _numbers(table["value"]))
-    return _sorted(table.append_column("reason", _reasons(table)))
+    return in_time_order(table.append_column("reason", _reasons(table)))
 
 
 def guess_format(path: Path) -> str:
@@ -203,7 +203,8 @@ def _reasons(table: pa.Table) -> pa.ChunkedArray:
     return reasons if isinstance(reasons, pa.ChunkedArray) else pa.chunked_array([reasons])
 
 
-def _sorted(table: pa.Table) -> pa.Table:
+def in_time_order(table: pa.Table) -> pa.Table:
+    """The rows by `timestamp`, stably; rows without one last."""
     t = table["timestamp"]
     if t.null_count == 0 and len(t) and not pc.any(pc.less(t[1:], t[:-1])).as_py():
         return table

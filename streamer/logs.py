@@ -15,9 +15,15 @@ DEFAULT_LOG, DEFAULT_STATE = Path("freshet-log"), Path("freshet-state")
 
 def open_log_of(settings: Settings) -> Log:
     """The log of the settings: the broker, or the embedded log in a folder. Raises LogUnavailable, LogBusy."""
-    folder = settings.log or DEFAULT_LOG
-    state = settings.state or (DEFAULT_STATE if settings.bootstrap else folder / "state")
-    return open_log(settings.bootstrap, folder, state, settings.kafka, settings.delivery == "exactly-once")
+    exactly_once = settings.delivery == "exactly-once"
+    return open_log(
+        settings.bootstrap, settings.log or DEFAULT_LOG, state_folder(settings), settings.kafka, exactly_once
+    )
+
+
+def state_folder(settings: Settings) -> Path:
+    """Where a worker keeps its lock and its identity, and on Kafka its checkpoint."""
+    return settings.state or (DEFAULT_STATE if settings.bootstrap else (settings.log or DEFAULT_LOG) / "state")
 
 
 def topic_specs(settings: Settings, partitions: int | None = None) -> list[TopicSpec]:

@@ -1,21 +1,31 @@
-"""`freshet replay`: the live engine over a file, for evaluation."""
+"""`freshet replay`: the live engine over a file or a topic, for evaluation."""
 
 import argparse
 import json
+from contextlib import closing
 from pathlib import Path
+
+import pyarrow as pa
 
 from consumers.files import FORMATS, read_interactions
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
+from streamer.logs import open_log_of
 from streamer.progress import progress
+from streamer.settings import Settings
+from streamer.topic_table import read_topic
 
 EXAMPLE = "freshet replay interactions.parquet --k 20 --lists-out lists.parquet --json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help=f"interactions: {', '.join(FORMATS)}")
+    parser.add_argument(
+        "source", help="a file of interactions, or with --log or --bootstrap a topic"
+    )
     parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
-    add_setting_flags(parser, "k", "exclude_seen", "seed", "field_map", "window", "every_item_below")
+    add_setting_flags(
+        parser, "bootstrap", "log", "k", "exclude_seen", "seed", "field_map", "window", "every_item_below"
+    )
     parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
     parser.add_argument(
         "--last-lists-out", type=Path, help="Parquet of each user's last published list: user_id, items"
@@ -47,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.stale > 1 and arguments.last_lists_out:
         raise UsageError("--last-lists-out needs fresh state: leave out --stale")
     settings = settings_of(arguments)
-    table = read_interactions(arguments.file, settings.field_map, arguments.format)
+    table = _table(arguments, settings)
     from streamer.replay import ReplayOptions, replay  # the kernels load after the file has been checked
 
     options = ReplayOptions(
@@ -70,6 +80,13 @@ def run(arguments: argparse.Namespace) -> int:
     }
     print(json.dumps(summary) if arguments.json else _text(summary))
     return 0
+
+
+def _table(arguments: argparse.Namespace, settings: Settings) -> pa.Table:
+    if not (settings.bootstrap or arguments.log):
+        return read_interactions(Path(arguments.source), settings.field_map, arguments.format)
+    with closing(open_log_of(settings)) as log:
+        return read_topic(log, arguments.source, settings)
 
 
 def _text(summary: dict[str, object]) -> str:

@@ -2,11 +2,13 @@
 
 import argparse
 import logging
+from contextlib import closing
 from pathlib import Path
 
 from streamer.cli import add_setting_flags, settings_of
-from streamer.logs import open_log_of
+from streamer.logs import open_log_of, state_folder
 from streamer.signals import StopRequest
+from streamer.state_lock import StateLock
 
 EXAMPLE = "freshet run --bootstrap localhost:9092 --state freshet-state"
 
@@ -24,15 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
     stop = StopRequest()
     settings = settings_of(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    log = open_log_of(settings)
-    try:
+    with StateLock(state_folder(settings)), closing(open_log_of(settings)) as log:
         from streamer.worker import Worker  # the kernels load once the log has answered
 
-        worker = Worker(log, settings, arguments.lists_out)
-        try:
+        with closing(Worker(log, settings, arguments.lists_out)) as worker:
             worker.run(lambda: bool(stop), arguments.exit_at_end)
-        finally:
-            worker.close()
-    finally:
-        log.close()
     return 0

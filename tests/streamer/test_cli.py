@@ -11,6 +11,7 @@ import pytest
 from streamer.cli import COMMANDS, main
 from streamer.errors import UsageError
 from streamer.settings import Settings
+from streamer.state_lock import StateLock
 from tests.worlds import checkerboard
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +55,22 @@ def test_produce_run_tail_on_the_embedded_log(
     assert all(len(row["value"]["items"]) <= 3 for row in rows)
     assert main(["topics", "list", *log, "--json"]) == 0
     assert {json.loads(line)["topic"] for line in capsys.readouterr().out.splitlines()} >= {"interactions", "quality"}
+
+
+def test_a_topic_replays_as_its_file_does(csv: Path, settings: Settings, tmp_path: Path) -> None:
+    log = ["--log", str(settings.log)]
+    assert main(["topics", "create", *log, "--partitions", "3"]) == 0
+    assert main(["produce", str(csv), *log]) == 0
+    assert main(["replay", "interactions", *log, "--lists-out", str(tmp_path / "topic")]) == 0
+    assert main(["replay", str(csv), "--lists-out", str(tmp_path / "file")]) == 0
+    assert (tmp_path / "topic").read_bytes() == (tmp_path / "file").read_bytes()
+
+
+def test_a_second_worker_on_a_state_folder_is_refused(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    assert settings.log
+    with StateLock(settings.log / "state"):
+        assert main(["run", "--log", str(settings.log)]) == 1
+    assert "another worker uses the state folder" in capsys.readouterr().err
 
 
 def test_replay_prints_one_json_object(csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
