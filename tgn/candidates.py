@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.config import KernelConfig, ModelConfig
+from tgn.config import DAY_MS, KernelConfig, ModelConfig
 from tgn.features import (
     AGE,
     AGES,
@@ -13,6 +13,8 @@ from tgn.features import (
     CO_LAST,
     CO_LAST_SHORT,
     FEATURES,
+    HOUR,
+    HOUR_WIDTH_MS,
     LAST,
     RECENCY,
     REPEAT,
@@ -21,9 +23,12 @@ from tgn.features import (
     RING_SHARE,
     TRANSITION,
     TRANSITION_SHORT,
+    WEEK,
+    WEEK_WIDTH_MS,
+    near_phase,
     squash_decay,
 )
-from tgn.graph import F32, F64, I32, I64, Graph
+from tgn.graph import F32, F64, I32, I64, Graph, Rows
 from tgn.kernel import decay, kernel
 from tgn.pairs import has_pair
 
@@ -112,11 +117,14 @@ def add_catalogue(graph: Graph, pool: Pool, n: int, user: int, exclude_seen: boo
 def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_seen: bool, scales: F64) -> int:
     users, x = graph.users, pool.x
     ring = users.ring_item.shape[1]
-    count = users.events[user]
-    held = min(count, ring)
+    held = min(users.events[user], ring)
     for back in range(held):
-        place = (count - 1 - back) % ring
-        p, n = _enter(graph, pool, n, user, users.ring_item[user, place], exclude_seen)
+        place = (users.events[user] - 1 - back) % ring
+        item = users.ring_item[user, place]
+        if users.ring_weight[user, place] <= 0 and pool.stamp[item] != pool.query[0]:
+            pool.stamp[item] = pool.query[0]  # what the user thought of it last was no: it stays out
+            pool.place[item] = -1
+        p, n = _enter(graph, pool, n, user, item, exclude_seen)
         if p < 0:
             continue
         age_ms = now - users.ring_time[user, place]
@@ -128,6 +136,8 @@ def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_se
         x[RING_COUNT, p] += 1
         x[RING_DECAYED, p] += decay(age_ms, scales[AGES - 1])
         x[RING_SHARE, p] += np.float32(1) / np.float32(held)
+        x[HOUR, p] += near_phase(age_ms, DAY_MS, HOUR_WIDTH_MS) / np.float32(held)
+        x[WEEK, p] += near_phase(age_ms, 7 * DAY_MS, WEEK_WIDTH_MS) / np.float32(held)
         if back == 0:
             x[LAST, p] = 1
     return n
@@ -137,51 +147,67 @@ def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_se
 def _from_rows(
     graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_seen: bool, config: KernelConfig, scales: F64
 ) -> int:
-    users, x = graph.users, pool.x
+    users = graph.users
     ring = users.ring_item.shape[1]
-    count = users.events[user]
-    long = len(scales) - 1
-    for back in range(min(count, ring, config.co_sources)):
-        place = (count - 1 - back) % ring
+    for back in range(min(users.events[user], ring, config.co_sources)):
+        place = (users.events[user] - 1 - back) % ring
         if users.ring_weight[user, place] <= 0:
             continue
         source = users.ring_item[user, place]
         if back < config.transition_sources:
-            rows = graph.transitions
-            since_ms = now - rows.time[source]
-            to_long = np.float32(decay(since_ms, scales[long]))
-            to_short = np.float32(decay(since_ms, scales[0]))
-            share = to_long / (rows.total[source, long] * to_long + np.float32(1))
-            share_short = to_short / (rows.total[source, 0] * to_short + np.float32(1))
-            for m in range(rows.item.shape[1]):
-                z = rows.item[source, m]
-                if z < 0:
-                    break
-                p, n = _enter(graph, pool, n, user, z, exclude_seen)
-                if p < 0:
-                    continue
-                x[TRANSITION + back, p] = max(x[TRANSITION + back, p], rows.weight[source, long, m] * share)
-                if back == 0:
-                    x[TRANSITION_SHORT, p] = rows.weight[source, 0, m] * share_short
-        rows = graph.co
-        nearness = np.float32(1) / np.float32(1 + back)
-        since_ms = now - rows.time[source]
-        to_long = np.float32(decay(since_ms, scales[long]))
-        to_short = np.float32(decay(since_ms, scales[0]))
-        share = to_long / (rows.total[source, long] * to_long + np.float32(1))
-        share_short = to_short / (rows.total[source, 0] * to_short + np.float32(1))
-        cosine = to_long / np.sqrt(rows.total[source, long] + np.float32(1))
-        for m in range(rows.item.shape[1]):
-            z = rows.item[source, m]
-            if z < 0:
-                break
-            p, n = _enter(graph, pool, n, user, z, exclude_seen)
-            if p < 0:
-                continue
-            w = rows.weight[source, long, m]
-            x[CO, p] += nearness * w * share
-            x[CO_COSINE, p] += w * cosine
-            if back == 0:
-                x[CO_LAST, p] = w * share
-                x[CO_LAST_SHORT, p] = rows.weight[source, 0, m] * share_short
+            n = _from_transitions(graph, pool, n, user, source, back, now, exclude_seen, scales)
+        n = _from_co(graph, pool, n, user, source, back, now, exclude_seen, scales)
     return n
+
+
+@kernel
+def _from_transitions(
+    graph: Graph, pool: Pool, n: int, user: int, source: int, back: int, now: int, exclude_seen: bool, scales: F64
+) -> int:
+    """P(next | source) = w / (total + 1), everything decayed to now, from the item `back` places ago."""
+    rows, x, long = graph.transitions, pool.x, len(scales) - 1
+    share, share_short = _per_weight(rows, source, long, now, scales), _per_weight(rows, source, 0, now, scales)
+    for m in range(rows.item.shape[1]):
+        z = rows.item[source, m]
+        if z < 0:
+            break
+        p, n = _enter(graph, pool, n, user, z, exclude_seen)
+        if p < 0:
+            continue
+        x[TRANSITION + back, p] = max(x[TRANSITION + back, p], rows.weight[source, long, m] * share)
+        if back == 0:
+            x[TRANSITION_SHORT, p] = rows.weight[source, 0, m] * share_short
+    return n
+
+
+@kernel
+def _from_co(
+    graph: Graph, pool: Pool, n: int, user: int, source: int, back: int, now: int, exclude_seen: bool, scales: F64
+) -> int:
+    """P(with | source) likewise, nearer sources counting more, and the cosine of source and candidate."""
+    rows, x, long = graph.co, pool.x, len(scales) - 1
+    share, share_short = _per_weight(rows, source, long, now, scales), _per_weight(rows, source, 0, now, scales)
+    nearness = np.float32(1) / np.float32(1 + back)
+    to_now = np.float32(decay(now - rows.time[source], scales[long]))
+    cosine = to_now / np.sqrt(rows.total[source, long] + np.float32(1))
+    for m in range(rows.item.shape[1]):
+        z = rows.item[source, m]
+        if z < 0:
+            break
+        p, n = _enter(graph, pool, n, user, z, exclude_seen)
+        if p < 0:
+            continue
+        w = rows.weight[source, long, m]
+        x[CO, p] += nearness * w * share
+        x[CO_COSINE, p] += w * cosine
+        if back == 0:
+            x[CO_LAST, p] = w * share
+            x[CO_LAST_SHORT, p] = rows.weight[source, 0, m] * share_short
+    return n
+
+
+@kernel
+def _per_weight(rows: Rows, source: int, scale: int, now: int, scales: F64) -> float:
+    """What a stored weight of the row is worth as a probability now."""
+    to_now = np.float32(decay(now - rows.time[source], scales[scale]))
+    return to_now / (rows.total[source, scale] * to_now + np.float32(1))

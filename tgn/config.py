@@ -30,6 +30,8 @@ class ModelConfig:
     learning_rate: float = 1e-3
     learning_batch: int = 8  # B: events whose gradients make one Adam step, counted from the stream's start
     learning_draws: int = 32  # candidates drawn per event for the backward pass
+    embedding: int = 32  # D: size of an item's embedding
+    embedding_rate: float = 0.15
     seed: int = 0
 
 
@@ -44,3 +46,4 @@ class KernelConfig(NamedTuple):
     learning_rate: float
     learning_batch: int
     learning_draws: int
+    embedding_rate: float

@@ -5,6 +5,7 @@
 
 import numpy as np
 
+from tgn.config import HOUR_MS
 from tgn.graph import F32, F64, I32, Graph, Users
 from tgn.kernel import fast_log, kernel
 
@@ -21,12 +22,17 @@ IDLE, ITEM_AGE, ITEM_COUNT, PREDECESSORS = 23, 24, 25, 26
 USER_COUNT, USER_IDLE, USER_REPEATS = 27, 28, 29
 REPEAT_COUNT, REPEAT_IDLE, REPEAT_REPEATS = 30, 31, 32
 CATALOGUE = 33
-FEATURES = 36  # padded to a multiple of 4 for the ranker's kernel
+# what the user does at this hour of the day and of the week
+HOUR, WEEK = 34, 35
+# what the learned embedding says
+EMBEDDING, EMBEDDING_SHARE = 36, 37
+FEATURES = 40  # padded to a multiple of 4 for the ranker's kernel
 
 AGES = 4
 FLOOR = np.float32(1e-4)
 SHIFT = np.float32(2.3025851)  # −ln(FLOOR) / 4
 NEVER_LOG = np.float32(2.0)
+HOUR_WIDTH_MS, WEEK_WIDTH_MS = 2 * HOUR_MS, 6 * HOUR_MS
 PER_MINUTE = np.float32(1 / 60_000)
 
 
@@ -34,6 +40,13 @@ PER_MINUTE = np.float32(1 / 60_000)
 def squash_decay(elapsed_ms: float, scale_ms: float) -> float:
     """`squash` of exp(−Δt/τ), without the exponential."""
     return max(np.float32(-max(elapsed_ms, 0) / scale_ms), np.float32(-9.21034)) * np.float32(0.25) + SHIFT
+
+
+@kernel
+def near_phase(elapsed_ms: int, period_ms: int, width_ms: int) -> float:
+    """1 at the same phase of the period, falling to 0 at `width_ms` before or after it."""
+    phase = max(elapsed_ms, 0) % period_ms
+    return max(np.float32(0), np.float32(1) - np.float32(min(phase, period_ms - phase) / width_ms))
 
 
 @kernel
@@ -55,6 +68,8 @@ def complete_features(
     items, users = graph.items, graph.users
     for f in range(RING_DECAYED, RING_SHARE + 1):
         _squash_row(x[f], n)
+    _squash_row(x[HOUR], n)
+    _squash_row(x[WEEK], n)
     totals = graph.co.total
     long = totals.shape[1] - 1
     for c in range(n):

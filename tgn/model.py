@@ -4,11 +4,12 @@ import numpy as np
 
 from tgn.candidates import new_pool
 from tgn.config import KernelConfig, ModelConfig
+from tgn.embedding import grown_embeddings, new_embeddings, new_taste
 from tgn.evidence import Evidence
 from tgn.graph import F32, I32, I64, U8, grow, new_graph
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
-from tgn.prequential import InteractionBatch, Lists, Options, Outcome, prequential, query
+from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query
 from tgn.ranker import new_activations, new_ranker
 
 
@@ -20,9 +21,11 @@ class Model:
         self.users = NodeIndex()
         self.items = NodeIndex()
         self.graph = new_graph(config)
+        self.embeddings = new_embeddings(config, 1024)
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
         self._pool = new_pool(config, 1024)
+        self._taste = new_taste(config, len(self._pool.item))
         self._act = new_activations(config, len(self._pool.item))
         self._config = KernelConfig(*(getattr(config, name) for name in KernelConfig._fields))
         self._scales = np.array(config.popularity_scales_ms, np.float64)
@@ -52,10 +55,7 @@ class Model:
         self._make_room(n)
         out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
         batch = InteractionBatch(user, item, t, weight, score, learn, publish, np.arange(n) if block is None else block)
-        prequential(
-            self.graph, self.ranker, self._pool, self._act, self.items.names, len(self.items), batch,
-            Options(exclude_seen), self._config, self._scales, self._row_scales, out,
-        )  # fmt: skip
+        prequential(self._parts(), len(self.items), batch, exclude_seen, out)
         self.events += n
         return out
 
@@ -63,10 +63,7 @@ class Model:
         """The list of `user` at `now` (epoch ms), best first. Pure."""
         self._make_room(0)
         lists = _new_lists(1, k)
-        query(
-            self.graph, self.ranker, self._pool, self._act, self.items.names, len(self.items), user, now, exclude_seen,
-            self._config, self._scales, self._row_scales, lists, 0,
-        )  # fmt: skip
+        query(self._parts(), len(self.items), user, now, exclude_seen, lists, 0)
         return [int(item) for item in lists.item[0, : lists.size[0]]]
 
     def introduce(self, item: int, t: int) -> None:
@@ -85,8 +82,16 @@ class Model:
         """Makes the scratch space fit the graph, after the graph was loaded."""
         self._pool = new_pool(self.config, len(self.graph.items.events))
 
+    def _parts(self) -> Parts:
+        return Parts(
+            self.graph, self.embeddings, self.ranker, self.items.names, self._pool, self._taste, self._act,
+            self._config, self._scales, self._row_scales,
+        )  # fmt: skip
+
     def _make_room(self, events: int) -> None:
         self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
+        if len(self.embeddings.bias) < len(self.graph.items.events):
+            self.embeddings = grown_embeddings(self.embeddings, self.config, len(self.graph.items.events))
         if len(self._pool.stamp) < len(self.graph.items.events):
             self.refresh()
 

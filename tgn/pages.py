@@ -1,6 +1,6 @@
 """The model as keys and bytes, and back: what a checkpoint writes, row by row, only what changed.
 
-`users/<n>`, `items/<n>`, `pairs/<n>`: one row of every array of the group, little-endian, in field order;
+`users/<n>`, `items/<n>`, `embeddings/<n>`, `pairs/<n>`: one row of every array of the group, little-endian;
 `user-ids/<first>`, `item-ids/<first>`: ids in index order; `model`: weights, heads and counters.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tgn.embedding import new_embeddings
 from tgn.graph import PAIRS_A_PAGE, Heads, Newest, Pairs, grow
 from tgn.model import Model
 from tgn.names import NodeIndex
@@ -54,6 +55,7 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     heads = Heads(*_arrays(scalars["heads"], graph.heads))
     newest = Newest(*_arrays(scalars["newest"], graph.newest))
     model.graph = graph._replace(pairs=pairs, heads=heads, newest=newest)
+    model.embeddings = new_embeddings(model.config, len(model.graph.items.events))
     model.ranker = Ranker(*_arrays(scalars["ranker"], model.ranker))
     model.events = scalars["events"]
     for group, arrays, dirty, _ in _groups(model):
@@ -67,10 +69,12 @@ def _groups(model: Model) -> list[tuple[bytes, Arrays, np.ndarray, int]]:
     g = model.graph
     users = [array for name, array in zip(g.users._fields, g.users, strict=True) if name != "dirty"]
     items = [array for name, array in zip(g.items._fields, g.items, strict=True) if name != "dirty"]
+    embeddings = [a for name, a in zip(model.embeddings._fields, model.embeddings, strict=True) if name != "dirty"]
     pairs = g.pairs.key.reshape(-1, PAIRS_A_PAGE)
     return [
         (b"users/", users, g.users.dirty, len(model.users)),
         (b"items/", [*items, *g.transitions, *g.co], g.items.dirty, len(model.items)),
+        (b"embeddings/", embeddings, model.embeddings.dirty, len(model.items)),
         (b"pairs/", [pairs], g.pairs.dirty, len(pairs)),
     ]
 

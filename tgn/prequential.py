@@ -6,6 +6,7 @@ import numpy as np
 
 from tgn.candidates import Pool, add_catalogue, gather
 from tgn.config import KernelConfig
+from tgn.embedding import Embeddings, Taste, embedding_features, learn_embedding
 from tgn.evidence import Evidence, explain
 from tgn.features import complete_features
 from tgn.graph import F32, F64, I32, I64, U8, Graph, Users
@@ -13,7 +14,7 @@ from tgn.kernel import kernel
 from tgn.names import Names
 from tgn.observe import observe
 from tgn.pairs import has_pair
-from tgn.ranker import Activations, Ranker, forward, learn
+from tgn.ranker import Activations, Ranker, forward, learn, uniform
 from tgn.ranking import top_k
 
 
@@ -49,91 +50,89 @@ class Outcome(NamedTuple):
     popularity_rank: I32  # [N] the same for decayed popularity
 
 
-class Options(NamedTuple):
-    """How to take a batch."""
+class Parts(NamedTuple):
+    """What the kernels work with: the state, the scratch space of one query, and the constants."""
 
-    exclude_seen: bool
+    graph: Graph
+    embeddings: Embeddings
+    ranker: Ranker
+    names: Names
+    pool: Pool
+    taste: Taste
+    act: Activations
+    config: KernelConfig
+    scales: F64  # [L] popularity time scales, ms
+    row_scales: F64  # [S]
 
 
 @kernel
-def prequential(
-    graph: Graph,
-    ranker: Ranker,
-    pool: Pool,
-    act: Activations,
-    names: Names,
-    items: int,
-    batch: InteractionBatch,
-    options: Options,
-    config: KernelConfig,
-    scales: F64,
-    row_scales: F64,
-    out: Outcome,
-) -> None:
+def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen: bool, out: Outcome) -> None:
     """Takes a batch: for each event score, then learn, then observe, then the published list where asked.
 
     `items`: how many item indices exist. A block that goes on in the next batch is cut at the batch's end.
     """
+    graph, config = parts.graph, parts.config
     observed = 0
     for n in range(len(batch.user)):
         user, item, t = batch.user[n], batch.item[n], batch.t[n]
         out.rank[n] = -1
         if batch.score[n] or batch.learn[n]:
-            size = query(graph, ranker, pool, act, names, items, user, t, options.exclude_seen, config, scales,
-                         row_scales, out.test, n if batch.score[n] else -1)  # fmt: skip
-            if batch.score[n] and not (options.exclude_seen and has_pair(graph.pairs, user, item)):
+            size = query(parts, items, user, t, exclude_seen, out.test, n if batch.score[n] else -1)
+            if batch.score[n] and not (exclude_seen and has_pair(graph.pairs, user, item)):
                 out.rank[n] = _rank(out.test, n, item)
                 out.popularity_rank[n] = popularity_rank(
-                    graph, user, item, options.exclude_seen, config.baseline_scale, out.test.item.shape[1]
+                    graph, user, item, exclude_seen, config.baseline_scale, out.test.item.shape[1]
                 )
-            target = _place_of(pool, item, size)
-            if batch.learn[n] and target >= 0 and batch.weight[n] > 0:
-                learn(ranker, act, pool.x, size, target, config.learning_rate, config.learning_batch,
-                      config.learning_draws)  # fmt: skip
+            if batch.learn[n] and batch.weight[n] > 0:
+                learn_from(parts, user, size, _place_of(parts.pool, item, size))
         if n + 1 == len(batch.user) or batch.block[n + 1] != batch.block[n]:
             for m in range(observed, n + 1):
-                observe(graph, batch.user[m], batch.item[m], batch.t[m], batch.weight[m], config.window, scales,
-                        row_scales)  # fmt: skip
+                observe(
+                    graph, batch.user[m], batch.item[m], batch.t[m], batch.weight[m],
+                    config.window, parts.scales, parts.row_scales,
+                )  # fmt: skip
             observed = n + 1
         if batch.publish[n]:
-            query(graph, ranker, pool, act, names, items, user, t, options.exclude_seen, config, scales, row_scales,
-                  out.published, n)  # fmt: skip
+            query(parts, items, user, t, exclude_seen, out.published, n)
             for place in range(out.published.size[n]):
-                explain(graph, pool, user, out.published.item[n, place], config, out.evidence, n, place)
+                explain(graph, parts.pool, user, out.published.item[n, place], config, out.evidence, n, place)
             out.changed[n] = _note_listed(graph.users, user, out.published.item[n])
 
 
 @kernel
-def query(
-    graph: Graph,
-    ranker: Ranker,
-    pool: Pool,
-    act: Activations,
-    names: Names,
-    items: int,
-    user: int,
-    now: int,
-    exclude_seen: bool,
-    config: KernelConfig,
-    scales: F64,
-    row_scales: F64,
-    lists: Lists,
-    row: int,
-) -> int:
+def learn_from(parts: Parts, user: int, size: int, target: int) -> None:
+    """Learns, after `query`, that `target` of the pool was right. Nothing is learned from an event the pool missed."""
+    if target < 0:
+        return
+    config, offset = parts.config, uniform(parts.ranker.steps)
+    learn(
+        parts.ranker, parts.act, parts.pool.x, size, target,
+        config.learning_rate, config.learning_batch, config.learning_draws, offset,
+    )  # fmt: skip
+    learn_embedding(
+        parts.embeddings, parts.taste, parts.graph.users, parts.pool.item, size, user, target,
+        np.float32(config.embedding_rate), config.learning_draws, offset,
+    )  # fmt: skip
+
+
+@kernel
+def query(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, lists: Lists, row: int) -> int:
     """Scores the pool of `user` at `now`; writes the list into `lists[row]` unless row is −1. Returns the pool's size.
 
     Pure: it reads the graph and the weights.
     """
-    n = gather(graph, pool, user, now, exclude_seen, config, scales, row_scales)
+    graph, pool, config = parts.graph, parts.pool, parts.config
+    n = gather(graph, pool, user, now, exclude_seen, config, parts.scales, parts.row_scales)
     known = graph.newest.total[0]  # not `items`: ids of events still to come must change nothing
     if known <= config.every_item_below:
         n = add_catalogue(graph, pool, n, user, exclude_seen, items)
-    complete_features(graph, pool.x, pool.item, n, user, now, scales, known)
-    forward(ranker, act, pool.x, n)
+    complete_features(graph, pool.x, pool.item, n, user, now, parts.scales, known)
+    embedding_features(parts.embeddings, parts.taste, graph.users, pool.item, pool.x, n, user)
+    forward(parts.ranker, parts.act, pool.x, n)
     if row >= 0:
-        size = top_k(pool.item, act.score, n, names, lists.item[row], lists.score[row])
+        size = top_k(pool.item, parts.act.score, n, parts.names, lists.item[row], lists.score[row])
         if size < len(lists.item[row]) and known > config.every_item_below:
-            size = _fill(graph, pool, names, size, user, exclude_seen, items, config.baseline_scale, scales, lists, row)
+            size = _fill(parts, size, user, exclude_seen, items, lists, row)
         lists.size[row] = size
         lists.item[row, size:] = -1
     return n
@@ -169,22 +168,11 @@ def _rank(lists: Lists, row: int, item: int) -> int:
 
 
 @kernel
-def _fill(
-    graph: Graph,
-    pool: Pool,
-    names: Names,
-    size: int,
-    user: int,
-    exclude_seen: bool,
-    items: int,
-    scale: int,
-    scales: F64,
-    lists: Lists,
-    row: int,
-) -> int:
+def _fill(parts: Parts, size: int, user: int, exclude_seen: bool, items: int, lists: Lists, row: int) -> int:
     """Appends items outside the pool by decayed popularity; their scores are below any score of the pool's."""
-    room = len(lists.item[row]) - size
+    graph, pool, scale = parts.graph, parts.pool, parts.config.baseline_scale
     chosen, keys, scores = pool.rest_item, pool.rest_key, pool.rest_score
+    room = len(lists.item[row]) - size
     n = 0
     for item in range(items):
         if graph.items.first_time[item] < 0 or graph.items.alive[item] == 0 or pool.stamp[item] == pool.query[0]:
@@ -192,10 +180,10 @@ def _fill(
         if exclude_seen and has_pair(graph.pairs, user, item):
             continue
         chosen[n] = item
-        keys[n] = graph.items.log_popularity[item, scale] + graph.items.last_time[item] / scales[scale]
+        keys[n] = graph.items.log_popularity[item, scale] + graph.items.last_time[item] / parts.scales[scale]
         n += 1
     lowest = lists.score[row, size - 1] if size > 0 else np.float32(0)
-    filled = top_k(chosen, keys, n, names, lists.item[row, size:], scores[:room])
+    filled = top_k(chosen, keys, n, parts.names, lists.item[row, size:], scores[:room])
     for place in range(filled):
         lists.score[row, size + place] = lowest - np.float32(place + 1)
     return size + filled

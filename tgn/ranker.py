@@ -146,19 +146,21 @@ def forward(ranker: Ranker, act: Activations, x: F32, n: int) -> None:
 
 
 @kernel
-def learn(ranker: Ranker, act: Activations, x: F32, n: int, target: int, rate: float, batch: int, draws: int) -> None:
+def learn(
+    ranker: Ranker, act: Activations, x: F32, n: int, target: int, rate: float, batch: int, draws: int, offset: float
+) -> None:
     """Adds an unbiased estimate of the gradient of −log softmax(score)[target] after `forward`.
 
     The gradient is Σ p_c ∇score_c − ∇score_target. The sum is an expectation over candidates, taken by `draws`
     systematic draws (one random offset, evenly spaced), so the backward pass costs the same however large the pool.
     Every `batch` events make one Adam step.
     """
-    _softmax(act.score, act.probability, n)
+    softmax(act.score, act.probability, n)
     h = act.first.shape[0]
     weights = _unpack(ranker.weights, h)
     gradient = _unpack(ranker.gradient, h)
     each = np.float32(1) / np.float32(draws)
-    next_draw = _uniform(ranker.steps) * each
+    next_draw = offset * each
     cumulated = np.float32(0)
     for c in range(n):
         cumulated += act.probability[c]
@@ -177,7 +179,7 @@ def learn(ranker: Ranker, act: Activations, x: F32, n: int, target: int, rate: f
 
 
 @kernel
-def _uniform(steps: I64) -> float:
+def uniform(steps: I64) -> float:
     """A number in [0, 1) from the counters alone (splitmix64), so that a restart draws the same."""
     z = np.uint64(steps[0]) * np.uint64(0x100000001) + np.uint64(steps[1]) + np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -187,7 +189,8 @@ def _uniform(steps: I64) -> float:
 
 
 @kernel
-def _softmax(score: F32, out: F32, n: int) -> None:
+def softmax(score: F32, out: F32, n: int) -> None:
+    """Writes the softmax of n scores into out."""
     top = score[0]
     for c in range(n):
         top = max(top, score[c])

@@ -19,9 +19,7 @@ EXAMPLE = "freshet replay interactions.parquet --k 20 --lists-out lists.parquet 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "source", help="a file of interactions, or with --log or --bootstrap a topic"
-    )
+    parser.add_argument("source", help="a file of interactions, or with --log or --bootstrap a topic")
     parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
     add_setting_flags(
         parser, "bootstrap", "log", "k", "exclude_seen", "seed", "field_map", "window", "every_item_below"

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgn.config import DAY_MS, ModelConfig
+from tgn.embedding import embedding_features, grown_embeddings, learn_embedding, new_embeddings, new_taste
+from tgn.features import FEATURES
 from tgn.graph import new_graph
 from tgn.heads import drop, lift
 from tgn.kernel import decay, fast_log
@@ -108,6 +110,20 @@ def test_a_dislike_is_remembered_and_counts_for_nothing() -> None:
     assert 2 not in graph.transitions.item
 
 
+def test_a_disliked_item_is_not_listed_until_it_is_liked_again() -> None:
+    model = Model(ModelConfig())
+    model.users.encode(["u", "v"])
+    model.items.encode(["a", "b"])
+    steps = [(1, 0, 1.0), (1, 1, 1.0), (0, 0, 1.0), (0, 1, 1.0), (0, 0, -1.0), (0, 1, 1.0), (0, 0, 1.0)]
+    listed = []
+    for n, (user, item, weight) in enumerate(steps):
+        one, none = np.ones(1, np.uint8), np.zeros(1, np.uint8)
+        model.take(np.array([user], np.int32), np.array([item], np.int32), np.array([n * 1000], np.int64),
+                   np.array([weight], np.float32), k=5, score=none, learn=one, publish=none)  # fmt: skip
+        listed.append(sorted(model.recommend(0, n * 1000, 5)))
+    assert listed == [[0], [0, 1], [0, 1], [0, 1], [1], [1], [0, 1]]
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=60), st.integers(1, 70))
 def test_top_k_sorts_by_score_then_by_the_bytes_of_the_id(scores: list[int], k: int) -> None:
@@ -134,14 +150,14 @@ def _ranker(n: int) -> tuple[Ranker, Activations, np.ndarray]:
     rng = np.random.default_rng(0)
     ranker.weights[:] = rng.normal(0, 0.5, len(ranker.weights))
     act = new_activations(config, 16)
-    x = rng.normal(0, 1, (36, 16)).astype(np.float32)
+    x = rng.normal(0, 1, (FEATURES, 16)).astype(np.float32)
     forward(ranker, act, x, n)
     return ranker, act, x
 
 
 def test_the_ranker_scores_what_its_equation_says() -> None:
     ranker, act, x = _ranker(11)
-    h, f = 4, 36
+    h, f = 4, FEATURES
     w1, w2 = ranker.weights[: h * f].reshape(h, f), ranker.weights[h * f : h * f + h * h].reshape(h, h)
     b1, b2, w3, skip = np.split(ranker.weights[h * f + h * h :], [h, 2 * h, 3 * h])
     hidden = np.maximum(w2 @ np.maximum(w1 @ x + b1[:, None], 0) + b2[:, None], 0)
@@ -149,23 +165,46 @@ def test_the_ranker_scores_what_its_equation_says() -> None:
 
 
 def test_the_gradient_is_that_of_the_softmax_loss() -> None:
-    """With as many draws as it takes, the sampled gradient is the true one, found here by finite differences."""
-    n, target = 11, 4
+    """With as many draws as it takes, the sampled gradient is the true one, worked out here by the chain rule."""
+    n, target, h = 11, 4, 4
     ranker, act, x = _ranker(n)
-    learn(ranker, act, x, n, target, 0.0, 10**9, 100_000)
+    learn(ranker, act, x, n, target, 0.0, 10**9, 10_000, 0.5)
+    w = ranker.weights.astype(np.float64)
+    w1, w2 = w[: h * FEATURES].reshape(h, -1), w[h * FEATURES : h * FEATURES + h * h].reshape(h, h)
+    b1, b2, w3, skip = np.split(w[h * FEATURES + h * h :], [h, 2 * h, 3 * h])
+    x = x[:, :n].astype(np.float64)
+    first = np.maximum(w1 @ x + b1[:, None], 0)
+    second = np.maximum(w2 @ first + b2[:, None], 0)
+    score = skip @ x + w3 @ second
+    g = np.exp(score - score.max()) / np.exp(score - score.max()).sum() - (np.arange(n) == target)
+    d2 = np.outer(w3, g) * (second > 0)
+    d1 = (w2.T @ d2) * (first > 0)
+    expected = [d1 @ x.T, d2 @ first.T, d1.sum(1), d2.sum(1), second @ g, x @ g]
+    np.testing.assert_allclose(ranker.gradient, np.concatenate([e.ravel() for e in expected]), atol=3e-3)
 
-    def loss(weights: np.ndarray) -> float:
-        probe = Ranker(weights.astype(np.float32), *ranker[1:])
-        forward(probe, act, x, n)
-        scores = act.score[:n].astype(np.float64)
-        return float(np.log(np.exp(scores - scores.max()).sum()) + scores.max() - scores[target])
 
-    rng = np.random.default_rng(1)
-    for p in rng.choice(len(ranker.weights), 60, replace=False):
-        step = np.zeros(len(ranker.weights))
-        step[p] = 1e-2
-        numeric = (loss(ranker.weights + step) - loss(ranker.weights - step)) / 2e-2
-        assert ranker.gradient[p] == pytest.approx(numeric, abs=5e-3)
+def test_an_embedding_learns_what_goes_together() -> None:
+    """Two groups of items that never share a row: the embedding alone ranks a user's own group first."""
+    config = ModelConfig(embedding=8)
+    graph, embeddings, taste = new_graph(config), new_embeddings(config, 20), new_taste(config, 32)
+    rng = np.random.default_rng(0)
+    pool, x = np.arange(20, dtype=np.int32), np.zeros((FEATURES, 32), np.float32)
+    for n in range(3_000):
+        user, item = n % 10, int(rng.integers(0, 10)) * 2 + n % 2
+        embedding_features(embeddings, taste, graph.users, pool, x, 20, user)
+        learn_embedding(embeddings, taste, graph.users, pool, 20, user, item, 0.15, 16, float(rng.random()))
+        observe(graph, user, item, n * 1000, 1.0, 1, SCALES, ROW_SCALES)
+    for user in range(10):
+        embedding_features(embeddings, taste, graph.users, pool, x, 20, user)
+        assert set(np.argsort(-taste.score[:20])[:10] % 2) == {user % 2}
+
+
+def test_embeddings_start_the_same_whenever_room_is_made() -> None:
+    config = ModelConfig(seed=5)
+    at_once, grown = new_embeddings(config, 100), grown_embeddings(new_embeddings(config, 7), config, 100)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(at_once, grown, strict=True))
+    assert at_once.history.std() == pytest.approx(0.1, rel=0.1)
+    assert new_embeddings(ModelConfig(seed=6), 7).history[0, 0] != at_once.history[0, 0]
 
 
 def test_batches_are_counted_from_the_start_whatever_the_commits() -> None:
