@@ -98,3 +98,20 @@ class Quality(msgspec.Struct, frozen=True):
     popularity: float
     events: int
     timestamp: int
+
+
+DRIFT_KEY = b"drift"
+
+
+class Drift(msgspec.Struct, frozen=True):
+    """A drift alarm: quality fell suddenly. On the topic of `Quality`; record key: `DRIFT_KEY`.
+
+    `before` and `after` are the means of `metric` on either side of the change. `event` counts the interactions
+    records before the event at which it was noticed, `timestamp` is that event's time.
+    """
+
+    metric: str
+    before: float
+    after: float
+    event: int
+    timestamp: int

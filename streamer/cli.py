@@ -4,6 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
@@ -16,6 +17,7 @@ COMMANDS = {
     "run": "take interactions from the log, publish lists to it",
     "serve": "HTTP in, server-sent events and lists out",
     "replay": "the same engine over a file or a topic, for evaluation",
+    "compare": "two settings on one stream: the paired difference of their quality, with an interval",
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
     "topics": "create or list the topics",
@@ -45,6 +47,9 @@ def add_setting_flags(parser: argparse.ArgumentParser, *names: str) -> None:
             parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=help_)
         elif get_origin(kind) is dict:
             parser.add_argument(flag, dest=name, action="append", metavar="KEY=VALUE", default=None, help=help_)
+        elif get_origin(kind) is tuple:
+            allowed = get_args(get_args(kind)[0])
+            parser.add_argument(flag, dest=name, action="append", choices=allowed, default=None, help=help_)
         else:
             choices = get_args(kind) if get_origin(kind) is Literal else None
             parser.add_argument(
@@ -57,13 +62,13 @@ def add_setting_flags(parser: argparse.ArgumentParser, *names: str) -> None:
             )
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The settings of a parsed command line. Raises UsageError."""
+def settings_of(arguments: argparse.Namespace, file: Path | None = None) -> Settings:
+    """The settings of a parsed command line, over those of `file` instead of freshet.toml. Raises UsageError."""
     flags = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     for name, value in flags.items():
-        if isinstance(value, list):
+        if isinstance(value, list) and get_origin(Settings.model_fields[name].annotation) is dict:
             flags[name] = dict(pair.partition("=")[::2] for pair in value)
-    return Settings.load(**flags)
+    return Settings.load(file, **flags)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

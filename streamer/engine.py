@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from streamer.kernels import ensure_compiled
 from streamer.settings import Settings
 from tgn.config import ModelConfig
 from tgn.model import Model
@@ -25,13 +26,19 @@ class Columns(NamedTuple):
 
 def model_config(settings: Settings) -> ModelConfig:
     """The part of the settings that the model is made of."""
-    return ModelConfig(window=settings.window, every_item_below=settings.every_item_below, seed=settings.seed)
+    return ModelConfig(
+        window=settings.window,
+        every_item_below=settings.every_item_below,
+        without=settings.without,
+        seed=settings.seed,
+    )
 
 
 class Engine:
     """A model with the settings of its lists."""
 
     def __init__(self, settings: Settings) -> None:
+        ensure_compiled()
         self.k = settings.k
         self.exclude_seen = settings.exclude_seen
         self.model = Model(model_config(settings))

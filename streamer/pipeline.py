@@ -10,9 +10,20 @@ import numpy as np
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.records import NewRecord, TopicPartition
-from consumers.schemas import AsOf, EpochManifest, Interaction, Item, ListedItem, Quality, RecommendationList
+from consumers.schemas import (
+    DRIFT_KEY,
+    AsOf,
+    Drift,
+    EpochManifest,
+    Interaction,
+    Item,
+    ListedItem,
+    Quality,
+    RecommendationList,
+)
 from consumers.weights import EventWeights
 from streamer.alignment import Arrival
+from streamer.drift import Alarm
 from streamer.settings import Settings
 from streamer.state import StreamState
 from tgn.evidence import SOURCES
@@ -102,6 +113,8 @@ class Pipeline:
         state.quality.add(outcome.rank, outcome.popularity_rank)
         if before // QUALITY_EVERY != state.quality.events // QUALITY_EVERY:
             records += self._quality_records()
+        event = state.records + _places(taken, epoch)
+        records += [self._drift_record(alarm) for alarm in state.drift.add(event, columns.t, outcome.rank)]
         return outcome
 
     def _list_record(self, arrival: Arrival, outcome: Outcome, n: int, positions: dict[str, int]) -> NewRecord:
@@ -146,6 +159,10 @@ class Pipeline:
             for name, (ours, theirs) in state.quality.figures().items()
         ]
 
+    def _drift_record(self, alarm: Alarm) -> NewRecord:
+        value = Drift("hr@10", alarm.before, alarm.after, alarm.event, alarm.timestamp)
+        return NewRecord(self._settings.quality_topic, DRIFT_KEY, _encode(value))
+
     def _manifest(self, epoch: EpochInput) -> NewRecord:
         ends: dict[str, dict[str, int]] = {}
         for tp, end in sorted(epoch.ends.items()):
@@ -156,6 +173,14 @@ class Pipeline:
                 refused.setdefault(str(arrival.partition), []).append(arrival.offset)
         value = EpochManifest(self._state.epoch, ends, len(epoch.arrivals), refused)
         return NewRecord(self._settings.epochs_topic, None, _encode(value), partition=0)
+
+
+def _places(taken: Sequence[Arrival], epoch: EpochInput) -> np.ndarray:
+    """[N] which of the epoch's arrivals each taken one is."""
+    if len(taken) == len(epoch.arrivals):
+        return np.arange(len(taken))
+    place = {(a.partition, a.offset): n for n, a in enumerate(epoch.arrivals)}
+    return np.array([place[a.partition, a.offset] for a in taken])
 
 
 def _positions_after(
@@ -180,6 +205,8 @@ def _reason(source: str, cause: str | None) -> str:
             return f"often chosen right after {cause}"
         case "co-interaction":
             return f"often chosen along with {cause}"
+        case "taste":
+            return "suits what was chosen lately"
         case "new":
             return "new"
     return "popular now"
@@ -188,7 +215,7 @@ def _reason(source: str, cause: str | None) -> str:
 def _fallback(items: Sequence[ListedItem]) -> str | None:
     """What the list was made from where the user's own history gave nothing."""
     sources = {item.source for item in items}
-    if sources & {"repeat", "transition", "co-interaction"}:
+    if sources & {"repeat", "transition", "co-interaction", "taste"}:
         return None
     return "popular" if "popular" in sources else "new"
 

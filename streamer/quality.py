@@ -2,11 +2,22 @@
 
 import numpy as np
 
+AT = 10
+METRICS = ("hr@10", "ndcg@10", "mrr")
+
+
+def scores(rank: np.ndarray) -> np.ndarray:
+    """[N, 3] float64 HR@10, NDCG@10 and reciprocal rank of each event. rank: [N] from 1; 0: missed.
+
+    NDCG with one right item is 1 / log2(rank + 1) (Järvelin and Kekäläinen 2002).
+    """
+    listed, hit = rank > 0, (rank > 0) & (rank <= AT)
+    place = np.where(listed, rank, 1)
+    return np.stack([hit, hit / np.log2(place + 1.0), listed / place], axis=1)
+
 
 class QualityMeter:
     """HR@10, NDCG@10 and MRR over ranks from 1 (0: missed, negative: not measured), ours and popularity's."""
-
-    AT = 10
 
     def __init__(self) -> None:
         self.events = 0
@@ -17,17 +28,12 @@ class QualityMeter:
         measured = rank >= 0
         self.events += int(measured.sum())
         for row, ranks in enumerate((rank[measured], popularity_rank[measured])):
-            hit = (ranks > 0) & (ranks <= self.AT)
-            found = ranks[ranks > 0]
-            self._sums[row] += hit.sum(), (1 / np.log2(ranks[hit] + 1.0)).sum(), (1.0 / found).sum()
+            self._sums[row] += scores(ranks).sum(axis=0)
 
     def figures(self) -> dict[str, tuple[float, float]]:
         """Metric → (ours, decayed popularity's)."""
         means = self._sums / max(self.events, 1)
-        return {
-            name: (float(ours), float(theirs))
-            for name, ours, theirs in zip(("hr@10", "ndcg@10", "mrr"), *means, strict=True)
-        }
+        return {name: (float(ours), float(theirs)) for name, ours, theirs in zip(METRICS, *means, strict=True)}
 
     def state(self) -> tuple[int, list[list[float]]]:
         """What a checkpoint keeps."""

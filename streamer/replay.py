@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +14,8 @@ import pyarrow.parquet as pq
 
 from consumers.weights import EventWeights
 from streamer.dedup import SeenEvents
-from streamer.engine import Engine, last_of_user
+from streamer.drift import Alarm, DriftMonitor
+from streamer.engine import Columns, Engine, last_of_user
 from streamer.lists_out import TestLists, list_column
 from streamer.quality import QualityMeter
 from streamer.settings import Settings
@@ -32,6 +34,16 @@ class ReplayOptions:
     stale: int = 1
     measure_after: float = 0.8  # share of the events before the measured ones
     score: bool = True  # False: observe only, to catch up or import
+    chunk: int | None = None  # events taken at once; by default as many as memory allows. Changes no result
+
+
+class Taken(NamedTuple):
+    """A chunk of the stream that was taken, for who watches a replay."""
+
+    event: np.ndarray  # [N] number of each event that counted
+    columns: Columns  # [N]
+    outcome: Outcome  # [N]
+    seconds: float  # wall time of the chunk
 
 
 @dataclass
@@ -45,6 +57,7 @@ class ReplayResult:
     duplicates: int = 0
     seconds: float = 0.0
     quality: QualityMeter = field(default_factory=QualityMeter)
+    drift: list[Alarm] = field(default_factory=list)
 
 
 def replay(
@@ -52,18 +65,24 @@ def replay(
     settings: Settings,
     options: ReplayOptions,
     advance: Callable[[int], None] = lambda n: None,
+    watch: Callable[[Taken], None] = lambda taken: None,
 ) -> ReplayResult:
-    """Takes a table of `read_interactions`; event n is its row n, bad rows included."""
+    """Takes a table of `read_interactions`; event n is its row n, bad rows included.
+
+    `watch` is shown each chunk after it was taken; its arrays are its own to keep.
+    """
     started = time.perf_counter()
     engine, weights = Engine(settings), EventWeights(settings.event_weights)
-    seen_events = SeenEvents(settings.dedup_window)
+    seen_events, monitor = SeenEvents(settings.dedup_window), DriftMonitor()
     result = ReplayResult(events=len(table))
     learn_until_ms = _time_quantile(table, options.learn_until)
-    measured_from = int(len(table) * options.measure_after)
-    chunk = max(1, LISTED_ITEMS_A_CHUNK // settings.k // options.stale) * options.stale  # whole blocks
+    measured_from = first_measured(len(table), options)
+    wanted = options.chunk or LISTED_ITEMS_A_CHUNK // settings.k
+    chunk = max(1, wanted // options.stale) * options.stale  # whole blocks
     last_lists: dict[str, pa.Scalar] = {}
     with TestLists(options.lists_out) as test_lists:
         for first in range(0, len(table), chunk):
+            chunk_started = time.perf_counter()
             rows = table.slice(first, chunk)
             good, event = _good_rows(rows, first, seen_events, result)
             if len(good):
@@ -77,7 +96,9 @@ def replay(
                 )
                 late_enough = event >= measured_from
                 result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
+                result.drift += monitor.add(event, columns.t, outcome.rank)
                 _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
+                watch(Taken(event, columns, outcome, time.perf_counter() - chunk_started))
             test_lists.write_empty(np.setdiff1d(np.arange(first, first + len(rows)), event))
             advance(len(rows))
     if options.last_lists_out:
@@ -85,6 +106,11 @@ def replay(
     result.users, result.items = len(engine.model.users), len(engine.model.items)
     result.seconds = time.perf_counter() - started
     return result
+
+
+def first_measured(events: int, options: ReplayOptions) -> int:
+    """Number of the first event that is measured."""
+    return int(events * options.measure_after)
 
 
 def _good_rows(

@@ -16,6 +16,7 @@ from pydantic_settings import (
 )
 
 from streamer.errors import UsageError
+from tgn.config import Part
 
 
 class Settings(BaseSettings):
@@ -76,7 +77,8 @@ class Settings(BaseSettings):
 
     # the model
     seed: int = Field(0, ge=0, description="seed of every random draw")
-    every_item_below: int = Field(2_000, ge=0, description="catalogues up to this many items are scored whole")
+    every_item_below: int = Field(500, ge=0, description="catalogues up to this many items are scored whole")
+    without: tuple[Part, ...] = Field((), description="parts of the model to leave out, for ablations")
     window: int = Field(20, ge=1, le=64, description="events of a user that count as one co-interaction window")
 
     # the page and the API
@@ -97,17 +99,23 @@ class Settings(BaseSettings):
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     @classmethod
-    def load(cls, **flags: Any) -> "Settings":
-        """The settings with `flags` on top; a flag that is None was not given.
+    def load(cls, file: Path | None = None, **flags: Any) -> "Settings":
+        """The settings with `flags` on top; a flag that is None was not given. `file` is read instead of freshet.toml.
 
-        Raises UsageError naming each wrong setting, what it got and what it may be.
+        Raises UsageError naming each wrong setting, what it got and what it may be, and `file` where it was given.
         """
+        source, where = cls, ""
+        if file is not None:
+            where = f"{file}: "
+            if not file.is_file():
+                raise UsageError(f"there is no settings file {file}")
+            source = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=file)})
         try:
-            return cls(**{name: value for name, value in flags.items() if value is not None})
+            return source(**{name: value for name, value in flags.items() if value is not None})
         except ValidationError as error:
-            raise UsageError("; ".join(_explain(problem) for problem in error.errors())) from error
-        except tomllib.TOMLDecodeError as error:
-            raise UsageError(f"freshet.toml is not valid TOML: {error}") from error
+            raise UsageError(where + "; ".join(_explain(problem) for problem in error.errors())) from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise UsageError(f"{file or 'freshet.toml'} is not valid TOML: {error}") from error
 
 
 def _explain(problem: Any) -> str:

@@ -8,13 +8,14 @@ import msgspec
 
 from consumers.records import TopicPartition
 from streamer.dedup import SeenEvents
+from streamer.drift import DriftMonitor
 from streamer.engine import Engine, model_config
 from streamer.errors import StateUnreadable
 from streamer.quality import QualityMeter
 from streamer.settings import Settings
 from tgn.pages import changed_pages, load_pages
 
-FORMAT = 1
+FORMAT = 2
 _STREAM, _MODEL, _EVENTS = b"stream", b"model/", b"events/"
 
 
@@ -25,6 +26,7 @@ class StreamState:
         self.engine = Engine(settings)
         self.seen_events = SeenEvents(settings.dedup_window)
         self.quality = QualityMeter()
+        self.drift = DriftMonitor()
         self.positions: dict[TopicPartition, int] = {}  # next offset to take of each input partition
         self.epoch = 0
         self.clock_ms = 0  # latest event time taken
@@ -58,6 +60,7 @@ class StreamState:
         load_pages(self.engine.model, groups[_MODEL])
         self.seen_events.load(groups[_EVENTS])
         self.quality.restore(stream["quality"])
+        self.drift.restore(stream["drift"])
         self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
             setattr(self, name, stream[name])
@@ -73,6 +76,7 @@ class StreamState:
             "manifest_position": self.manifest_position,
             "positions": [(*tp, offset) for tp, offset in self.positions.items()],
             "quality": self.quality.state(),
+            "drift": self.drift.state(),
         }
 
     def _check(self, stream: dict[str, Any]) -> None:

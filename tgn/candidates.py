@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.config import DAY_MS, KernelConfig, ModelConfig
+from tgn.config import CO_INTERACTION, DAY_MS, NEWEST, POPULAR, RING, TRANSITIONS, KernelConfig, ModelConfig
 from tgn.features import (
     AGE,
     AGES,
@@ -16,6 +16,8 @@ from tgn.features import (
     HOUR,
     HOUR_WIDTH_MS,
     LAST,
+    LOG_AGE,
+    OTHERS_SINCE,
     RECENCY,
     REPEAT,
     RING_COUNT,
@@ -44,12 +46,13 @@ class Pool(NamedTuple):
     rest_item: I32  # [I] what a list is filled with past the pool
     rest_key: F32  # [I]
     rest_score: F32  # [I]
+    sizes: I64  # [2] candidates of the last query; how many of them the exact sources gave, retrieval the rest
 
 
 def new_pool(config: ModelConfig, items: int) -> Pool:
     """Room for every source at its largest, and for a whole small catalogue."""
     bound = config.ring + (config.transition_sources + config.co_sources) * config.row
-    bound += len(config.popularity_scales_ms) * config.head + config.newest
+    bound += len(config.popularity_scales_ms) * config.head + config.newest + config.retrieved
     room = (max(bound, config.every_item_below) + 15) // 16 * 16
     return Pool(
         np.zeros(room, np.int32),
@@ -60,11 +63,12 @@ def new_pool(config: ModelConfig, items: int) -> Pool:
         np.zeros(items, np.int32),
         np.zeros(items, np.float32),
         np.zeros(items, np.float32),
+        np.zeros(2, np.int64),
     )
 
 
 @kernel
-def _enter(graph: Graph, pool: Pool, n: int, user: int, item: int, exclude_seen: bool) -> tuple[int, int]:
+def enter(graph: Graph, pool: Pool, n: int, user: int, item: int, exclude_seen: bool) -> tuple[int, int]:
     """The place of `item` in the pool and the pool's new size; place −1 if it may not be listed."""
     if pool.stamp[item] == pool.query[0]:
         return pool.place[item], n
@@ -92,15 +96,20 @@ def gather(
 ) -> int:
     """Fills the pool for `user` at `now` and returns its size. Pure but for the scratch space."""
     pool.query[0] += 1
-    pool.x[:] = 0
+    for f in range(FEATURES):
+        pool.x[f, : pool.sizes[0]] = 0
     n = 0
-    n = _from_ring(graph, pool, n, user, now, exclude_seen, popularity_scales)
+    if not config.off & RING:
+        n = _from_ring(graph, pool, n, user, now, exclude_seen, popularity_scales)
     n = _from_rows(graph, pool, n, user, now, exclude_seen, config, row_scales)
-    for s in range(graph.heads.item.shape[0]):
-        for h in range(graph.heads.size[s]):
-            _, n = _enter(graph, pool, n, user, graph.heads.item[s, h], exclude_seen)
-    for place in range(min(graph.newest.total[0], len(graph.newest.item))):
-        _, n = _enter(graph, pool, n, user, graph.newest.item[place], exclude_seen)
+    if not config.off & POPULAR:
+        for s in range(graph.heads.item.shape[0]):
+            for h in range(graph.heads.size[s]):
+                _, n = enter(graph, pool, n, user, graph.heads.item[s, h], exclude_seen)
+    if not config.off & NEWEST:
+        for place in range(min(graph.newest.total[0], len(graph.newest.item))):
+            _, n = enter(graph, pool, n, user, graph.newest.item[place], exclude_seen)
+    pool.sizes[1] = n
     return n
 
 
@@ -109,7 +118,7 @@ def add_catalogue(graph: Graph, pool: Pool, n: int, user: int, exclude_seen: boo
     """Adds every item that has been seen in the stream: for small catalogues."""
     for item in range(items):
         if graph.items.first_time[item] >= 0:
-            _, n = _enter(graph, pool, n, user, item, exclude_seen)
+            _, n = enter(graph, pool, n, user, item, exclude_seen)
     return n
 
 
@@ -124,12 +133,14 @@ def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_se
         if users.ring_weight[user, place] <= 0 and pool.stamp[item] != pool.query[0]:
             pool.stamp[item] = pool.query[0]  # what the user thought of it last was no: it stays out
             pool.place[item] = -1
-        p, n = _enter(graph, pool, n, user, item, exclude_seen)
+        p, n = enter(graph, pool, n, user, item, exclude_seen)
         if p < 0:
             continue
         age_ms = now - users.ring_time[user, place]
         if x[REPEAT, p] == 0:
             x[REPEAT, p] = 1
+            x[LOG_AGE, p] = age_ms
+            x[OTHERS_SINCE, p] = users.ring_count[user, place]
             x[RECENCY, p] = np.float32(1) / np.float32(1 + back)
             for s in range(AGES):
                 x[AGE + s, p] = squash_decay(age_ms, scales[s])
@@ -154,9 +165,10 @@ def _from_rows(
         if users.ring_weight[user, place] <= 0:
             continue
         source = users.ring_item[user, place]
-        if back < config.transition_sources:
+        if back < config.transition_sources and not config.off & TRANSITIONS:
             n = _from_transitions(graph, pool, n, user, source, back, now, exclude_seen, scales)
-        n = _from_co(graph, pool, n, user, source, back, now, exclude_seen, scales)
+        if not config.off & CO_INTERACTION:
+            n = _from_co(graph, pool, n, user, source, back, now, exclude_seen, scales)
     return n
 
 
@@ -171,7 +183,7 @@ def _from_transitions(
         z = rows.item[source, m]
         if z < 0:
             break
-        p, n = _enter(graph, pool, n, user, z, exclude_seen)
+        p, n = enter(graph, pool, n, user, z, exclude_seen)
         if p < 0:
             continue
         x[TRANSITION + back, p] = max(x[TRANSITION + back, p], rows.weight[source, long, m] * share)
@@ -194,7 +206,7 @@ def _from_co(
         z = rows.item[source, m]
         if z < 0:
             break
-        p, n = _enter(graph, pool, n, user, z, exclude_seen)
+        p, n = enter(graph, pool, n, user, z, exclude_seen)
         if p < 0:
             continue
         w = rows.weight[source, long, m]

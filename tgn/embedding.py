@@ -1,14 +1,17 @@
 """Learned item embeddings: which items go together beyond those that ever met in one row.
 
 Every item has two vectors: one for what it says of a user who has it in the ring (h), one for how it suits a user as
-a candidate (v), and a bias. The user's embedding at any time is a sum over the ring, nearer items counting more,
+a candidate (v). The user's embedding at any time is a sum over the ring, nearer items counting more,
 
-    e(u) = Σ_k h(i_k) / √(1 + k),          s(z) = e(u)·v(z) + b(z),
+    e(u) = Σ_k h(i_k) / √(1 + k),          s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
 
 so it moves with every event and needs no training for a new user. It is a bag-of-events form of the sequence models
 of session recommendation, learned online by its own softmax over the candidate pool (sampled as in `tgn.ranker`) with
-row-wise AdaGrad (Duchi et al. 2011). The ranker reads s and its softmax as features and so learns how far to trust
-them: where users repeat themselves, on its own the embedding overfits.
+row-wise AdaGrad (Duchi et al. 2011). Popularity comes from the graph, as fresh as it is there, and takes the place of
+a learned bias (the logQ correction of sampled softmax, its weights β learned too): e·v is left to say what popularity
+does not, and a bias that stops being learned misleads. What the ring holds is none of its business: the ranker knows
+better, and learning repeats makes the ids overfit. The ranker reads e·v and the softmax of s as features and so learns
+how far to trust them.
 """
 
 from typing import Any, NamedTuple
@@ -16,13 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.features import EMBEDDING, EMBEDDING_SHARE
+from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
 from tgn.graph import F32, I32, U8, Users
 from tgn.kernel import fast_log, kernel
 from tgn.ranker import softmax
 
 INITIAL_RANGE = 0.17  # uniform in ±: a standard deviation of 0.1
 INITIAL_ADAGRAD = 0.1
+POPULARITY_RATE = np.float32(0.1)
+NEVER = np.float32(-30)  # the score of what has no share
 SHARE_FLOOR = np.float32(1e-5)
 SHARE_SHIFT = np.float32(2.8782)  # −ln(SHARE_FLOOR) / 4
 
@@ -32,11 +37,16 @@ class Embeddings(NamedTuple):
 
     history: F32  # [I, D]
     candidate: F32  # [I, D]
-    bias: F32  # [I]
     history_adagrad: F32  # [I]
     candidate_adagrad: F32  # [I]
-    bias_adagrad: F32  # [I]
     dirty: U8  # [I] 1: changed since the last checkpoint
+
+
+class PopularityWeights(NamedTuple):
+    """β and its sums of squared gradients."""
+
+    weight: F32  # [L]
+    adagrad: F32  # [L]
 
 
 class Taste(NamedTuple):
@@ -46,6 +56,8 @@ class Taste(NamedTuple):
     gradient: F32  # [D] of e(u)
     score: F32  # [C]
     share: F32  # [C] softmax of score
+    popularity_gradient: F32  # [L]
+    stepped: U8  # [C] 1: the last step moved the candidate's vector
 
 
 def new_embeddings(config: ModelConfig, items: int) -> Embeddings:
@@ -54,12 +66,16 @@ def new_embeddings(config: ModelConfig, items: int) -> Embeddings:
     return Embeddings(
         _initial(config.seed, items, d, 0),
         _initial(config.seed, items, d, 1),
-        np.zeros(items, np.float32),
-        np.full(items, INITIAL_ADAGRAD, np.float32),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.zeros(items, np.uint8),
     )
+
+
+def new_popularity_weights(config: ModelConfig) -> PopularityWeights:
+    """β = 0: unlearned."""
+    scales = len(config.popularity_scales_ms)
+    return PopularityWeights(np.zeros(scales, np.float32), np.full(scales, INITIAL_ADAGRAD, np.float32))
 
 
 def grown_embeddings(embeddings: Embeddings, config: ModelConfig, items: int) -> Embeddings:
@@ -85,7 +101,12 @@ def new_taste(config: ModelConfig, room: int) -> Taste:
     """Scratch space for `room` candidates."""
     d = config.embedding
     return Taste(
-        np.zeros(d, np.float32), np.zeros(d, np.float32), np.zeros(room, np.float32), np.zeros(room, np.float32)
+        np.zeros(d, np.float32),
+        np.zeros(d, np.float32),
+        np.zeros(room, np.float32),
+        np.zeros(room, np.float32),
+        np.zeros(len(config.popularity_scales_ms), np.float32),
+        np.zeros(room, np.uint8),
     )
 
 
@@ -103,26 +124,35 @@ def embed(embeddings: Embeddings, users: Users, user: int, out: F32) -> None:
 
 @kernel
 def embedding_features(
-    embeddings: Embeddings, taste: Taste, users: Users, items: I32, x: F32, n: int, user: int
+    embeddings: Embeddings, popularity: PopularityWeights, taste: Taste, items: I32, x: F32, n: int
 ) -> None:
-    """Scores n candidates by the embedding and writes its two features into x [F, C]."""
-    embed(embeddings, users, user, taste.user)
+    """Scores n candidates by the embedding in `taste.user` and writes its two features into x [F, C]."""
     for c in range(n):
-        z = items[c]
-        s = embeddings.bias[z]
+        row, s = embeddings.candidate[items[c]], np.float32(0)
         for d in range(len(taste.user)):
-            s += taste.user[d] * embeddings.candidate[z, d]
+            s += taste.user[d] * row[d]
         taste.score[c] = s
-    softmax(taste.score, taste.share, n)
     for c in range(n):
         x[EMBEDDING, c] = max(np.float32(-4), min(np.float32(4), taste.score[c])) * np.float32(0.5)
+    for scale in range(len(popularity.weight)):
+        for c in range(n):
+            taste.score[c] += popularity.weight[scale] * x[POPULARITY + scale, c]
+    for c in range(n):
+        if x[REPEAT, c] > 0:
+            taste.score[c] = NEVER
+    softmax(taste.score, taste.share, n)
+    for c in range(n):
         x[EMBEDDING_SHARE, c] = fast_log(taste.share[c] + SHARE_FLOOR) * np.float32(0.25) + SHARE_SHIFT
+    for c in range(n):
+        if x[REPEAT, c] > 0:
+            x[EMBEDDING, c] = 0
+            x[EMBEDDING_SHARE, c] = 0
 
 
 @kernel
 def learn_embedding(
-    embeddings: Embeddings, taste: Taste, users: Users, items: I32, n: int, user: int, target: int, rate: float,
-    draws: int, offset: float,
+    embeddings: Embeddings, popularity: PopularityWeights, taste: Taste, users: Users, items: I32, x: F32, n: int,
+    user: int, target: int, rate: float, draws: int, offset: float,
 ) -> None:  # fmt: skip
     """One step on −log share[target] after `embedding_features`, over `draws` systematic draws from the pool."""
     each = np.float32(1) / np.float32(draws)
@@ -130,6 +160,7 @@ def learn_embedding(
     cumulated = np.float32(0)
     norm = _mean_square(taste.user)
     taste.gradient[:] = 0
+    taste.popularity_gradient[:] = 0
     for c in range(n):
         cumulated += taste.share[c]
         g = np.float32(0)
@@ -138,16 +169,21 @@ def learn_embedding(
             next_draw += each
         if c == target:
             g -= np.float32(1)
+        taste.stepped[c] = g != 0
         if g != 0:
             _step_candidate(embeddings, taste, items[c], g, norm, rate)
+            for scale in range(len(popularity.weight)):
+                taste.popularity_gradient[scale] += g * x[POPULARITY + scale, c]
+    for scale in range(len(popularity.weight)):
+        g = taste.popularity_gradient[scale]
+        popularity.adagrad[scale] += g * g
+        popularity.weight[scale] -= POPULARITY_RATE * g / np.sqrt(popularity.adagrad[scale])
     _step_history(embeddings, taste, users, user, rate)
 
 
 @kernel
 def _step_candidate(embeddings: Embeddings, taste: Taste, z: int, g: float, norm: float, rate: float) -> None:
     embeddings.dirty[z] = 1
-    embeddings.bias_adagrad[z] += g * g
-    embeddings.bias[z] -= rate * g / np.sqrt(embeddings.bias_adagrad[z])
     embeddings.candidate_adagrad[z] += g * g * norm
     step = rate * g / np.sqrt(embeddings.candidate_adagrad[z])
     row = embeddings.candidate[z]

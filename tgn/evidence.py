@@ -6,12 +6,12 @@ import numpy as np
 
 from tgn.candidates import Pool
 from tgn.config import KernelConfig
-from tgn.features import CO, CO_LAST_SHORT, REPEAT, TRANSITION, TRANSITION_SHORT
+from tgn.features import CO, CO_LAST_SHORT, EMBEDDING, REPEAT, TRANSITION, TRANSITION_SHORT
 from tgn.graph import I32, U8, Graph, Rows, Users
 from tgn.kernel import kernel
 
-SOURCES = ("repeat", "transition", "co-interaction", "popular", "new")
-BY_REPEAT, BY_TRANSITION, BY_CO, BY_POPULARITY, BY_NEWNESS = range(5)
+SOURCES = ("repeat", "transition", "co-interaction", "popular", "new", "taste")
+BY_REPEAT, BY_TRANSITION, BY_CO, BY_POPULARITY, BY_NEWNESS, BY_TASTE = range(6)
 
 
 class Evidence(NamedTuple):
@@ -40,6 +40,8 @@ def explain(
             source = BY_TRANSITION if transition >= co else BY_CO
         elif graph.items.events[item] == 0:
             source = BY_NEWNESS
+        elif place >= pool.sizes[1] and pool.x[EMBEDDING, place] > 0:
+            source = BY_TASTE
     evidence.source[row, column] = source
     rows = graph.transitions if source == BY_TRANSITION else graph.co
     if source in (BY_TRANSITION, BY_CO):

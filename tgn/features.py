@@ -5,9 +5,9 @@
 
 import numpy as np
 
-from tgn.config import HOUR_MS
-from tgn.graph import F32, F64, I32, Graph, Users
-from tgn.kernel import fast_log, kernel
+from tgn.config import CO_INTERACTION, EMBEDDINGS, HOUR_MS, HOURS, MEMORIES, POPULAR, RING, TRANSITIONS
+from tgn.graph import F32, F64, I32, Graph, Items, Users
+from tgn.kernel import fast_log, hour_of_day, kernel
 
 # evidence from the user's ring
 REPEAT, RECENCY, AGE = 0, 1, 2  # AGE takes 4 places, one per popularity scale
@@ -25,8 +25,11 @@ CATALOGUE = 33
 # what the user does at this hour of the day and of the week
 HOUR, WEEK = 34, 35
 # what the learned embedding says
-EMBEDDING, EMBEDDING_SHARE = 36, 37
-FEATURES = 40  # padded to a multiple of 4 for the ranker's kernel
+EMBEDDING, EMBEDDING_SHARE, MEMORY = 36, 37, 38
+# more of the ring: how long ago, what others did with the item since, whether nobody did
+LOG_AGE, OTHERS_SINCE, LAST_TOUCHED = 39, 40, 41
+ITEM_HOUR = 42  # how much of the item's own events fall on this hour of the day
+FEATURES = 44  # padded to a multiple of 4 for the ranker's kernel
 
 AGES = 4
 FLOOR = np.float32(1e-4)
@@ -96,10 +99,29 @@ def complete_features(
         x[ITEM_COUNT, c] = fast_log(np.float32(1) + x[ITEM_COUNT, c]) * np.float32(0.125)
     for c in range(n):
         x[PREDECESSORS, c] = fast_log(np.float32(1) + x[PREDECESSORS, c]) * np.float32(0.125)
+    for c in range(n):
+        if x[REPEAT, c] > 0:
+            others = items.events[candidates[c]] - x[OTHERS_SINCE, c]
+            x[LAST_TOUCHED, c] = np.float32(1) if others <= 0 else np.float32(0)
+            x[OTHERS_SINCE, c] = fast_log(np.float32(1) + max(np.float32(0), np.float32(others))) * np.float32(0.25)
+            x[LOG_AGE, c] = _log_minutes(x[LOG_AGE, c])
+    _item_hour(items, x[ITEM_HOUR], candidates, n, hour_of_day(now))
     _user_features(users, x, n, user, now)
     size = np.float32(np.log(catalogue + 1.0) * 0.1)
     for c in range(n):
         x[CATALOGUE, c] = size
+
+
+@kernel
+def _item_hour(items: Items, out: F32, candidates: I32, n: int, hour: int) -> None:
+    """log of the share of an item's events at this hour and, by half, the two beside it, over that of chance."""
+    before, after = (hour + 23) % 24, (hour + 1) % 24
+    for c in range(n):
+        hours, events = items.hours[candidates[c]], np.float32(items.events[candidates[c]])
+        near = np.float32(hours[hour]) + np.float32(0.5) * np.float32(hours[before] + hours[after])
+        out[c] = (near + np.float32(1)) * np.float32(12) / (events + np.float32(12))
+    for c in range(n):
+        out[c] = fast_log(out[c]) * np.float32(0.5)
 
 
 @kernel
@@ -118,3 +140,26 @@ def _user_features(users: Users, x: F32, n: int, user: int, now: int) -> None:
         x[REPEAT_COUNT, c] = x[REPEAT, c] * activity
         x[REPEAT_IDLE, c] = x[REPEAT, c] * idle
         x[REPEAT_REPEATS, c] = x[REPEAT, c] * repeats
+
+
+@kernel
+def leave_out(x: F32, off: int) -> None:
+    """Zeroes the features of the parts that an ablation leaves out."""
+    if off == 0:
+        return
+    if off & RING:
+        x[REPEAT : LAST + 1] = 0
+        x[LOG_AGE : LAST_TOUCHED + 1] = 0
+    if off & TRANSITIONS:
+        x[TRANSITION : TRANSITION_SHORT + 1] = 0
+    if off & CO_INTERACTION:
+        x[CO : CO_LAST_SHORT + 1] = 0
+    if off & POPULAR:
+        x[POPULARITY:IDLE] = 0
+    if off & HOURS:
+        x[HOUR : WEEK + 1] = 0
+        x[ITEM_HOUR] = 0
+    if off & EMBEDDINGS:
+        x[EMBEDDING : EMBEDDING_SHARE + 1] = 0
+    if off & MEMORIES:
+        x[MEMORY] = 0

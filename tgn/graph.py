@@ -25,6 +25,7 @@ class Users(NamedTuple):
     ring_item: I32  # [U, R] the last interactions, place = events mod R
     ring_time: I64  # [U, R]
     ring_weight: F32  # [U, R] event weight; ≤ 0 is a dislike
+    ring_count: I32  # [U, R] interactions of the item up to and with this one
     events: I32  # [U] interactions so far
     repeats: I32  # [U] of them, how many named an item already in the ring
     listed: I64  # [U] digest of the ranking published last; 0: none yet
@@ -40,6 +41,7 @@ class Items(NamedTuple):
     first_time: I64  # [I]
     last_time: I64  # [I]
     predecessors: I32  # [I] distinct previous items (Kneser-Ney continuation count)
+    hours: I32  # [I, 24] interactions by hour of the day
     alive: U8  # [I] 0: deleted
     dirty: U8  # [I] 1: changed since the last checkpoint, here or in the item's rows
 
@@ -124,6 +126,7 @@ def _users(config: ModelConfig, n: int) -> Users:
         np.full((n, config.ring), -1, np.int32),
         np.zeros((n, config.ring), np.int64),
         np.zeros((n, config.ring), np.float32),
+        np.zeros((n, config.ring), np.int32),
         np.zeros(n, np.int32),
         np.zeros(n, np.int32),
         np.zeros(n, np.int64),
@@ -140,6 +143,7 @@ def _items(config: ModelConfig, n: int) -> Items:
         np.full(n, -1, np.int64),
         np.full(n, -1, np.int64),
         np.zeros(n, np.int32),
+        np.zeros((n, 24), np.int32),
         np.ones(n, np.uint8),
         np.zeros(n, np.uint8),
     )

@@ -8,22 +8,27 @@ from typing import Any, TypeVar, cast
 import numba as nb
 import numpy as np
 
+from tgn.config import HOUR_MS
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _use_cache_of_this_source() -> None:
-    """Keeps compiled kernels under a digest of this package: numba alone does not notice when a callee has changed."""
+def _cache_of_this_source() -> Path | None:
+    """Where compiled kernels are kept: a digest of this package, since numba does not notice when a callee changed."""
     sources = sorted(Path(__file__).parent.glob("*.py"))
     digest = hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
-    folder = Path(__file__).parent / "__pycache__" / f"kernels-{digest}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:  # a read-only installation: numba finds a folder of the user's
-        return
-    nb.config.CACHE_DIR = str(folder)
+    for root in (Path(__file__).parent / "__pycache__", Path.home() / ".cache" / "freshet"):
+        folder = root / f"kernels-{digest}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:  # a read-only installation
+            continue
+        nb.config.CACHE_DIR = str(folder)
+        return folder
+    return None
 
 
-_use_cache_of_this_source()
+CACHE = _cache_of_this_source()
 
 
 def kernel(function: Function) -> Function:
@@ -37,7 +42,6 @@ def kernel(function: Function) -> Function:
     return cast(Function, compiled)
 
 
-LN2 = np.float32(0.6931472)
 TINY = np.float32(1e-30)
 LN2 = np.float32(0.6931472)
 
@@ -46,6 +50,12 @@ LN2 = np.float32(0.6931472)
 def decay(elapsed_ms: float, scale_ms: float) -> float:
     """exp(−Δt/τ); the one formula for forgetting. A negative Δt counts as 0."""
     return np.exp(-max(elapsed_ms, 0) / scale_ms)
+
+
+@kernel
+def hour_of_day(t: int) -> int:
+    """0 … 23, UTC, of epoch ms."""
+    return (t // HOUR_MS) % 24
 
 
 @kernel

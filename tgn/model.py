@@ -3,14 +3,16 @@
 import numpy as np
 
 from tgn.candidates import new_pool
-from tgn.config import KernelConfig, ModelConfig
-from tgn.embedding import grown_embeddings, new_embeddings, new_taste
+from tgn.config import ModelConfig, kernel_config
+from tgn.embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.evidence import Evidence
 from tgn.graph import F32, I32, I64, U8, grow, new_graph
+from tgn.memory import grown_memories, new_memories
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
 from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query
 from tgn.ranker import new_activations, new_ranker
+from tgn.retrieval import grown_active, new_active, restore
 
 
 class Model:
@@ -22,12 +24,15 @@ class Model:
         self.items = NodeIndex()
         self.graph = new_graph(config)
         self.embeddings = new_embeddings(config, 1024)
+        self.popularity = new_popularity_weights(config)
+        self.memories = new_memories(config, 1024)
+        self.active = new_active(config, 1024)
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
         self._pool = new_pool(config, 1024)
         self._taste = new_taste(config, len(self._pool.item))
         self._act = new_activations(config, len(self._pool.item))
-        self._config = KernelConfig(*(getattr(config, name) for name in KernelConfig._fields))
+        self._config = kernel_config(config)
         self._scales = np.array(config.popularity_scales_ms, np.float64)
         self._row_scales = np.array(config.row_scales_ms, np.float64)
 
@@ -79,21 +84,26 @@ class Model:
         delete_item(self.graph, item)
 
     def refresh(self) -> None:
-        """Makes the scratch space fit the graph, after the graph was loaded."""
-        self._pool = new_pool(self.config, len(self.graph.items.events))
+        """Makes what follows from the state fit it, after a checkpoint was loaded."""
+        room = len(self.graph.items.events)
+        self._pool = new_pool(self.config, room)
+        self.active = grown_active(self.active, room)
+        restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
 
     def _parts(self) -> Parts:
         return Parts(
-            self.graph, self.embeddings, self.ranker, self.items.names, self._pool, self._taste, self._act,
-            self._config, self._scales, self._row_scales,
+            self.graph, self.embeddings, self.popularity, self.memories, self.active, self.ranker, self.items.names,
+            self._pool, self._taste, self._act, self._config, self._scales, self._row_scales,
         )  # fmt: skip
 
     def _make_room(self, events: int) -> None:
         self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
-        if len(self.embeddings.bias) < len(self.graph.items.events):
-            self.embeddings = grown_embeddings(self.embeddings, self.config, len(self.graph.items.events))
-        if len(self._pool.stamp) < len(self.graph.items.events):
-            self.refresh()
+        room = len(self.graph.items.events)
+        if len(self._pool.stamp) < room:
+            self.embeddings = grown_embeddings(self.embeddings, self.config, room)
+            self.memories = grown_memories(self.memories, self.config, room)
+            self.active = grown_active(self.active, room)
+            self._pool = new_pool(self.config, room)
 
 
 def _new_lists(rows: int, k: int) -> Lists:
@@ -109,4 +119,5 @@ def _new_outcome(n: int, k: int, test: bool, published: bool) -> Outcome:
         np.zeros(n, np.uint8),
         np.full(n, -1, np.int32),
         np.zeros(n, np.int32),
+        np.zeros(n, np.float32),
     )

@@ -4,7 +4,7 @@ import numpy as np
 
 from tgn.graph import F64, Graph, Users
 from tgn.heads import drop, lift
-from tgn.kernel import decay, kernel
+from tgn.kernel import decay, hour_of_day, kernel
 from tgn.pairs import add_pair
 from tgn.rows import add_successor
 
@@ -21,7 +21,7 @@ def observe(
     if weight > 0:
         _observe_item(graph, item, t, weight, popularity_scales)
         _observe_relations(graph, user, item, t, weight, window, row_scales)
-    _observe_user(graph.users, user, item, t, weight)
+    _observe_user(graph.users, user, item, t, weight, graph.items.events[item])
     add_pair(graph.pairs, user, item)
 
 
@@ -45,6 +45,7 @@ def _observe_item(graph: Graph, item: int, t: int, weight: float, scales: F64) -
             lift(graph.heads, s, item, np.log(p) + max(t, items.last_time[item]) / scales[s])
     items.last_time[item] = max(t, items.last_time[item])
     items.events[item] += 1
+    items.hours[item, hour_of_day(t)] += 1
 
 
 @kernel
@@ -66,7 +67,7 @@ def _observe_relations(graph: Graph, user: int, item: int, t: int, weight: float
 
 
 @kernel
-def _observe_user(users: Users, user: int, item: int, t: int, weight: float) -> None:
+def _observe_user(users: Users, user: int, item: int, t: int, weight: float, item_events: int) -> None:
     ring = users.ring_item.shape[1]
     count = users.events[user]
     for place in range(min(count, ring)):
@@ -77,6 +78,7 @@ def _observe_user(users: Users, user: int, item: int, t: int, weight: float) -> 
     users.ring_item[user, place] = item
     users.ring_time[user, place] = t
     users.ring_weight[user, place] = weight
+    users.ring_count[user, place] = item_events
     users.events[user] = count + 1
     users.dirty[user] = 1
 

@@ -1,6 +1,7 @@
 """The model as keys and bytes, and back: what a checkpoint writes, row by row, only what changed.
 
-`users/<n>`, `items/<n>`, `embeddings/<n>`, `pairs/<n>`: one row of every array of the group, little-endian;
+`users/<n>`, `items/<n>`, `embeddings/<n>`, `memories/<n>`, `pairs/<n>`: one row of every array of the
+group, little-endian;
 `user-ids/<first>`, `item-ids/<first>`: ids in index order; `model`: weights, heads and counters.
 """
 
@@ -10,8 +11,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tgn.embedding import new_embeddings
+from tgn.embedding import PopularityWeights, new_embeddings
 from tgn.graph import PAIRS_A_PAGE, Heads, Newest, Pairs, grow
+from tgn.memory import new_memories
 from tgn.model import Model
 from tgn.names import NodeIndex
 from tgn.ranker import Ranker
@@ -55,7 +57,12 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     heads = Heads(*_arrays(scalars["heads"], graph.heads))
     newest = Newest(*_arrays(scalars["newest"], graph.newest))
     model.graph = graph._replace(pairs=pairs, heads=heads, newest=newest)
-    model.embeddings = new_embeddings(model.config, len(model.graph.items.events))
+    room = len(model.graph.items.events)
+    model.embeddings = new_embeddings(model.config, room)
+    model.memories = new_memories(model.config, room)
+    model.popularity = PopularityWeights(*_arrays(scalars["popularity"], model.popularity))
+    item, touched, hand = _arrays(scalars["active"], model.active[:3])
+    model.active = model.active._replace(item=item, touched=touched, hand=hand)
     model.ranker = Ranker(*_arrays(scalars["ranker"], model.ranker))
     model.events = scalars["events"]
     for group, arrays, dirty, _ in _groups(model):
@@ -67,16 +74,19 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
 def _groups(model: Model) -> list[tuple[bytes, Arrays, np.ndarray, int]]:
     """(key prefix, arrays that have a row per node, dirty flags, rows in use) of each group."""
     g = model.graph
-    users = [array for name, array in zip(g.users._fields, g.users, strict=True) if name != "dirty"]
-    items = [array for name, array in zip(g.items._fields, g.items, strict=True) if name != "dirty"]
-    embeddings = [a for name, a in zip(model.embeddings._fields, model.embeddings, strict=True) if name != "dirty"]
     pairs = g.pairs.key.reshape(-1, PAIRS_A_PAGE)
     return [
-        (b"users/", users, g.users.dirty, len(model.users)),
-        (b"items/", [*items, *g.transitions, *g.co], g.items.dirty, len(model.items)),
-        (b"embeddings/", embeddings, model.embeddings.dirty, len(model.items)),
+        (b"users/", _clean(g.users), g.users.dirty, len(model.users)),
+        (b"items/", [*_clean(g.items), *g.transitions, *g.co], g.items.dirty, len(model.items)),
+        (b"embeddings/", _clean(model.embeddings), model.embeddings.dirty, len(model.items)),
+        (b"memories/", _clean(model.memories), model.memories.dirty, len(model.items)),
         (b"pairs/", [pairs], g.pairs.dirty, len(pairs)),
     ]
+
+
+def _clean(group: Any) -> list[np.ndarray]:
+    """The arrays of a group without its dirty flags."""
+    return [array for name, array in zip(group._fields, group, strict=True) if name != "dirty"]
 
 
 def _keys(group: bytes, rows: np.ndarray) -> list[bytes]:
@@ -115,6 +125,8 @@ def _scalars(model: Model) -> dict[str, Any]:
         "heads": [array.tobytes() for array in g.heads],
         "newest": [array.tobytes() for array in g.newest],
         "ranker": [array.tobytes() for array in model.ranker],
+        "popularity": [array.tobytes() for array in model.popularity],
+        "active": [array.tobytes() for array in model.active[:3]],
     }
 
 

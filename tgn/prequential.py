@@ -4,18 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.candidates import Pool, add_catalogue, gather
-from tgn.config import KernelConfig
-from tgn.embedding import Embeddings, Taste, embedding_features, learn_embedding
+from tgn.candidates import Pool, add_catalogue, enter, gather
+from tgn.config import EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, KernelConfig
+from tgn.embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
 from tgn.evidence import Evidence, explain
-from tgn.features import complete_features
+from tgn.features import REPEAT, complete_features, leave_out
 from tgn.graph import F32, F64, I32, I64, U8, Graph, Users
 from tgn.kernel import kernel
+from tgn.memory import Memories, memory_feature, remember
 from tgn.names import Names
 from tgn.observe import observe
 from tgn.pairs import has_pair
-from tgn.ranker import Activations, Ranker, forward, learn, uniform
+from tgn.ranker import Activations, Ranker, forward, learn, softmax, uniform
 from tgn.ranking import top_k
+from tgn.retrieval import Active, best, refresh_vector, scan, touch
+
+CHANCE = np.float32(0.01)  # the share of chance in P(item): what the pool missed is no infinite surprise
 
 
 class InteractionBatch(NamedTuple):
@@ -48,6 +52,7 @@ class Outcome(NamedTuple):
     changed: U8  # [N] 1: the published ranking differs from the user's last one, or is the first
     rank: I32  # [N] place of the event's item in the test list from 1; 0: missed; −1: not measured
     popularity_rank: I32  # [N] the same for decayed popularity
+    surprise: F32  # [N] −ln P(item), nats; where measured
 
 
 class Parts(NamedTuple):
@@ -55,6 +60,9 @@ class Parts(NamedTuple):
 
     graph: Graph
     embeddings: Embeddings
+    popularity: PopularityWeights
+    memories: Memories
+    active: Active
     ranker: Ranker
     names: Names
     pool: Pool
@@ -69,29 +77,36 @@ class Parts(NamedTuple):
 def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen: bool, out: Outcome) -> None:
     """Takes a batch: for each event score, then learn, then observe, then the published list where asked.
 
-    `items`: how many item indices exist. A block that goes on in the next batch is cut at the batch's end.
+    `items`: how many item indices exist. A block that goes on in the next batch is cut at the batch's end. Within a
+    block the ranker learns at once, since its few weights cannot tell one user from another; embeddings, which could
+    carry one event's answer to the next, learn when all of the block is scored.
     """
     graph, config = parts.graph, parts.config
-    observed = 0
+    first = 0
     for n in range(len(batch.user)):
         user, item, t = batch.user[n], batch.item[n], batch.t[n]
+        last = n + 1 == len(batch.user) or batch.block[n + 1] != batch.block[n]
         out.rank[n] = -1
         if batch.score[n] or batch.learn[n]:
             size = query(parts, items, user, t, exclude_seen, out.test, n if batch.score[n] else -1)
+            target = _place_of(parts.pool, item, size)
+            softmax(parts.act.score, parts.act.probability, size)
             if batch.score[n] and not (exclude_seen and has_pair(graph.pairs, user, item)):
                 out.rank[n] = _rank(out.test, n, item)
+                out.surprise[n] = _surprise(parts, target)
                 out.popularity_rank[n] = popularity_rank(
                     graph, user, item, exclude_seen, config.baseline_scale, out.test.item.shape[1]
                 )
-            if batch.learn[n] and batch.weight[n] > 0:
-                learn_from(parts, user, size, _place_of(parts.pool, item, size))
-        if n + 1 == len(batch.user) or batch.block[n + 1] != batch.block[n]:
-            for m in range(observed, n + 1):
-                observe(
-                    graph, batch.user[m], batch.item[m], batch.t[m], batch.weight[m],
-                    config.window, parts.scales, parts.row_scales,
-                )  # fmt: skip
-            observed = n + 1
+            if batch.learn[n] and batch.weight[n] > 0 and target >= 0:
+                _learn_ranker(parts, size, target)
+                if last and first == n:
+                    _learn_embedding(parts, user, size, target)
+        if last:
+            if first < n:
+                _learn_embeddings_of_block(parts, items, batch, first, n + 1, exclude_seen)
+            for m in range(first, n + 1):
+                _observe(parts, batch, m)
+            first = n + 1
         if batch.publish[n]:
             query(parts, items, user, t, exclude_seen, out.published, n)
             for place in range(out.published.size[n]):
@@ -100,19 +115,64 @@ def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen:
 
 
 @kernel
-def learn_from(parts: Parts, user: int, size: int, target: int) -> None:
+def _surprise(parts: Parts, target: int) -> float:
+    """−ln of what the pool's softmax gives the item, mixed with a share of chance over the catalogue."""
+    pooled = parts.act.probability[target] if target >= 0 else np.float32(0)
+    known = np.float32(parts.graph.newest.total[0] + 1)
+    return -np.log((np.float32(1) - CHANCE) * pooled + CHANCE / known)
+
+
+@kernel
+def _observe(parts: Parts, batch: InteractionBatch, n: int) -> None:
+    """The item's memory takes the user's embedding as it was before the event; then the graph takes the event."""
+    user, item = batch.user[n], batch.item[n]
+    longest = parts.scales[len(parts.scales) - 1]
+    if batch.weight[n] > 0 and not parts.config.off & MEMORIES:
+        embed(parts.embeddings, parts.graph.users, user, parts.taste.user)
+        remember(parts.memories, item, parts.taste.user, parts.config.memory_clicks)
+    observe(
+        parts.graph, user, item, batch.t[n], batch.weight[n], parts.config.window, parts.scales, parts.row_scales
+    )  # fmt: skip
+    if batch.weight[n] > 0:
+        touch(parts.active, parts.graph.items, parts.embeddings, item, longest)
+
+
+@kernel
+def _learn_ranker(parts: Parts, size: int, target: int) -> None:
     """Learns, after `query`, that `target` of the pool was right. Nothing is learned from an event the pool missed."""
-    if target < 0:
+    config = parts.config
+    if not config.off & RANKER:
+        learn(
+            parts.ranker, parts.act, parts.pool.x, size, target,
+            config.learning_rate, config.learning_draws, uniform(parts.ranker.steps),
+        )  # fmt: skip
+
+
+@kernel
+def _learn_embedding(parts: Parts, user: int, size: int, target: int) -> None:
+    """The same for the embeddings, unless the user's ring holds the target."""
+    config, pool = parts.config, parts.pool
+    if pool.x[REPEAT, target] > 0 or config.off & EMBEDDINGS:
         return
-    config, offset = parts.config, uniform(parts.ranker.steps)
-    learn(
-        parts.ranker, parts.act, parts.pool.x, size, target,
-        config.learning_rate, config.learning_batch, config.learning_draws, offset,
-    )  # fmt: skip
     learn_embedding(
-        parts.embeddings, parts.taste, parts.graph.users, parts.pool.item, size, user, target,
-        np.float32(config.embedding_rate), config.learning_draws, offset,
+        parts.embeddings, parts.popularity, parts.taste, parts.graph.users, pool.item, pool.x, size, user, target,
+        np.float32(config.embedding_rate), config.learning_draws, uniform(parts.ranker.steps),
     )  # fmt: skip
+    for c in range(size):
+        if parts.taste.stepped[c]:
+            refresh_vector(parts.active, parts.embeddings, pool.item[c])
+
+
+@kernel
+def _learn_embeddings_of_block(
+    parts: Parts, items: int, batch: InteractionBatch, first: int, end: int, exclude_seen: bool
+) -> None:
+    for n in range(first, end):
+        if batch.learn[n] and batch.weight[n] > 0:
+            size = _pool_of(parts, items, batch.user[n], batch.t[n], exclude_seen)
+            target = _place_of(parts.pool, batch.item[n], size)
+            if target >= 0:
+                _learn_embedding(parts, batch.user[n], size, target)
 
 
 @kernel
@@ -121,20 +181,46 @@ def query(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, lis
 
     Pure: it reads the graph and the weights.
     """
-    graph, pool, config = parts.graph, parts.pool, parts.config
-    n = gather(graph, pool, user, now, exclude_seen, config, parts.scales, parts.row_scales)
-    known = graph.newest.total[0]  # not `items`: ids of events still to come must change nothing
-    if known <= config.every_item_below:
-        n = add_catalogue(graph, pool, n, user, exclude_seen, items)
-    complete_features(graph, pool.x, pool.item, n, user, now, parts.scales, known)
-    embedding_features(parts.embeddings, parts.taste, graph.users, pool.item, pool.x, n, user)
+    pool = parts.pool
+    n = _pool_of(parts, items, user, now, exclude_seen)
     forward(parts.ranker, parts.act, pool.x, n)
     if row >= 0:
         size = top_k(pool.item, parts.act.score, n, parts.names, lists.item[row], lists.score[row])
-        if size < len(lists.item[row]) and known > config.every_item_below:
+        if size < len(lists.item[row]) and size < parts.graph.newest.total[0]:
             size = _fill(parts, size, user, exclude_seen, items, lists, row)
         lists.size[row] = size
         lists.item[row, size:] = -1
+    return n
+
+
+@kernel
+def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool) -> int:
+    """Gathers the candidates of `user` at `now` with all of their features; returns how many."""
+    graph, pool, taste, config = parts.graph, parts.pool, parts.taste, parts.config
+    n = gather(graph, pool, user, now, exclude_seen, config, parts.scales, parts.row_scales)
+    embed(parts.embeddings, graph.users, user, taste.user)
+    known = graph.newest.total[0]  # not `items`: ids of events still to come must change nothing
+    if known <= config.every_item_below:
+        n = add_catalogue(graph, pool, n, user, exclude_seen, items)
+    elif graph.users.events[user] > 0 and not config.off & (RETRIEVAL | EMBEDDINGS):
+        n = _add_nearest(parts, n, user, exclude_seen)
+    pool.sizes[0] = n
+    complete_features(graph, pool.x, pool.item, n, user, now, parts.scales, known)
+    if not config.off & EMBEDDINGS:
+        embedding_features(parts.embeddings, parts.popularity, taste, pool.item, pool.x, n)
+    if not config.off & MEMORIES:
+        memory_feature(parts.memories, taste.user, pool.item, pool.x, n)
+    leave_out(pool.x, config.off)
+    return n
+
+
+@kernel
+def _add_nearest(parts: Parts, n: int, user: int, exclude_seen: bool) -> int:
+    pool, nearest = parts.pool, parts.config.retrieved
+    scan(parts.active, parts.popularity, parts.taste.user)
+    found = best(parts.active, pool.rest_item, nearest)
+    for place in range(found):
+        _, n = enter(parts.graph, pool, n, user, pool.rest_item[place], exclude_seen)
     return n
 
 

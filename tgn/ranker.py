@@ -1,8 +1,9 @@
 """The ranker: a small MLP over candidate features, scored and learned one event at a time, in kernels.
 
 score(x) = w_skip·x + w₃·relu(W₂ relu(W₁ x + b₁) + b₂), learned by softmax cross-entropy over the candidate pool
-(the pool is the hard negatives) with Adam (Kingma & Ba 2015). Gradients of B consecutive events make one step;
-they are counted from the stream's start and are part of the state, so commit boundaries change nothing.
+(the pool is the hard negatives) with schedule-free Adam (Defazio et al. 2024, "The Road Less Scheduled"): z takes the
+steps, x is the running mean of z and the lists are scored at y = β x + (1 − β) z, where the gradient is taken too. A
+mean of the last thousands of steps is steadier than any one of them and still follows a stream that drifts.
 """
 
 from typing import NamedTuple
@@ -14,7 +15,10 @@ from tgn.config import ModelConfig
 from tgn.graph import F32, I64
 from tgn.kernel import flushed, kernel
 
-ONE, BETA1, BETA2, EPSILON = np.float32(1), np.float32(0.9), np.float32(0.999), np.float32(1e-8)
+ONE, BETA2, EPSILON = np.float32(1), np.float32(0.999), np.float32(1e-8)
+MEAN_SHARE = np.float32(0.9)  # β
+SHORTEST_MEAN = np.float32(3e-4)  # the mean forgets over at most 1 / this many steps
+WARM_UP = np.float32(50)  # steps in which the rate rises
 
 
 Parameters = tuple[F32, F32, F32, F32, F32, F32]
@@ -22,23 +26,24 @@ Parameters = tuple[F32, F32, F32, F32, F32, F32]
 
 
 class Ranker(NamedTuple):
-    """Weights, their gradients since the last step and Adam's moments, each one flat vector; all of it is state."""
+    """Weights and what their optimiser remembers, each one flat vector; all of it is state."""
 
-    weights: F32  # [P]
-    gradient: F32  # [P]
-    mean: F32  # [P]
-    variance: F32  # [P]
-    steps: I64  # [2] Adam steps taken, events in the pending batch
+    weights: F32  # [P] y: what scores
+    fast: F32  # [P] z
+    slow: F32  # [P] x
+    variance: F32  # [P] mean square of the gradient
+    steps: I64  # [1] steps taken
 
 
 class Activations(NamedTuple):
-    """Scratch space of one query: [H, C], [H, C], [C], [C] and the rows of one backward pass."""
+    """Scratch space of one query and one backward pass: [H, C], [H, C], [C], [C], rows, and the gradient."""
 
     first: F32
     second: F32
     score: F32
     probability: F32
-    row: F32  # [F + 4 H]
+    row: F32  # [F + 2 H]
+    gradient: F32  # [P]
 
 
 def parameters(hidden: int) -> int:
@@ -57,8 +62,7 @@ def new_ranker(config: ModelConfig) -> Ranker:
     skip = weights[size - f.FEATURES :]
     for feature, weight in PRIOR.items():
         skip[feature] = weight
-    zeros = np.zeros(size, np.float32)
-    return Ranker(weights, zeros, zeros.copy(), zeros.copy(), np.zeros(2, np.int64))
+    return Ranker(weights, weights.copy(), weights.copy(), np.zeros(size, np.float32), np.zeros(1, np.int64))
 
 
 PRIOR = {
@@ -83,7 +87,8 @@ def new_activations(config: ModelConfig, room: int) -> Activations:
         np.zeros((h, room), np.float32),
         np.zeros(room, np.float32),
         np.zeros(room, np.float32),
-        np.zeros(f.FEATURES + 4 * h, np.float32),
+        np.zeros(f.FEATURES + 2 * h, np.float32),
+        np.zeros(parameters(h), np.float32),
     )
 
 
@@ -147,18 +152,17 @@ def forward(ranker: Ranker, act: Activations, x: F32, n: int) -> None:
 
 @kernel
 def learn(
-    ranker: Ranker, act: Activations, x: F32, n: int, target: int, rate: float, batch: int, draws: int, offset: float
+    ranker: Ranker, act: Activations, x: F32, n: int, target: int, rate: float, draws: int, offset: float
 ) -> None:
-    """Adds an unbiased estimate of the gradient of −log softmax(score)[target] after `forward`.
+    """One step on an unbiased estimate of the gradient of −log probability[target], after `forward` and `softmax`.
 
     The gradient is Σ p_c ∇score_c − ∇score_target. The sum is an expectation over candidates, taken by `draws`
     systematic draws (one random offset, evenly spaced), so the backward pass costs the same however large the pool.
-    Every `batch` events make one Adam step.
     """
-    softmax(act.score, act.probability, n)
     h = act.first.shape[0]
     weights = _unpack(ranker.weights, h)
-    gradient = _unpack(ranker.gradient, h)
+    gradient = _unpack(act.gradient, h)
+    act.gradient[:] = 0
     each = np.float32(1) / np.float32(draws)
     next_draw = offset * each
     cumulated = np.float32(0)
@@ -172,16 +176,13 @@ def learn(
             g -= np.float32(1)
         if g != 0:
             _backward(weights, gradient, act, x, c, g)
-    ranker.steps[1] += 1
-    if ranker.steps[1] >= batch:
-        _adam(ranker, rate)
-        ranker.steps[1] = 0
+    _step(ranker, act.gradient, rate)
 
 
 @kernel
 def uniform(steps: I64) -> float:
-    """A number in [0, 1) from the counters alone (splitmix64), so that a restart draws the same."""
-    z = np.uint64(steps[0]) * np.uint64(0x100000001) + np.uint64(steps[1]) + np.uint64(0x9E3779B97F4A7C15)
+    """A number in [0, 1) from the count of steps alone (splitmix64), so that a restart draws the same."""
+    z = (np.uint64(steps[0]) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     z = z ^ (z >> np.uint64(31))
@@ -234,14 +235,15 @@ def _backward(weights: Parameters, gradient: Parameters, act: Activations, x: F3
 
 
 @kernel
-def _adam(ranker: Ranker, rate: float) -> None:
+def _step(ranker: Ranker, gradient: F32, rate: float) -> None:
     ranker.steps[0] += 1
-    step, events = ranker.steps[0], np.float32(ranker.steps[1])
-    scale = np.float32(rate * np.sqrt(1 - 0.999**step) / (1 - 0.9**step))
-    w, g, m, v = ranker.weights, ranker.gradient, ranker.mean, ranker.variance
-    for p in range(len(w)):
-        d = g[p] / events
-        m[p] = flushed(BETA1 * m[p] + (ONE - BETA1) * d)
-        v[p] = flushed(BETA2 * v[p] + (ONE - BETA2) * d * d)
-        w[p] -= scale * m[p] / (np.sqrt(v[p]) + EPSILON)
-        g[p] = 0
+    step = ranker.steps[0]
+    warm = min(ONE, np.float32(step) / WARM_UP)
+    scale = np.float32(rate * np.sqrt(1 - 0.999**step)) * warm
+    share = max(ONE / np.float32(step + 1), SHORTEST_MEAN)
+    y, z, x, v = ranker.weights, ranker.fast, ranker.slow, ranker.variance
+    for p in range(len(y)):
+        v[p] = flushed(BETA2 * v[p] + (ONE - BETA2) * gradient[p] * gradient[p])
+        z[p] -= scale * gradient[p] / (np.sqrt(v[p]) + EPSILON)
+        x[p] += share * (z[p] - x[p])
+        y[p] = MEAN_SHARE * x[p] + (ONE - MEAN_SHARE) * z[p]

@@ -22,12 +22,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a file of interactions, or with --log or --bootstrap a topic")
     parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
     add_setting_flags(
-        parser, "bootstrap", "log", "k", "exclude_seen", "seed", "field_map", "window", "every_item_below"
+        parser,
+        "bootstrap",
+        "log",
+        "k",
+        "exclude_seen",
+        "seed",
+        "field_map",
+        "window",
+        "every_item_below",
+        "without",
     )
     parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
     parser.add_argument(
         "--last-lists-out", type=Path, help="Parquet of each user's last published list: user_id, items"
     )
+    add_measure_flags(parser)
+    parser.add_argument(
+        "--observe-only", action="store_true", help="take events into the state without scoring or learning"
+    )
+    parser.add_argument("--report", type=Path, help="an HTML page with plots of what was measured")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_measure_flags(parser: argparse.ArgumentParser) -> None:
+    """How a stream is measured: flags that `compare` has too."""
     parser.add_argument("--learn-until", type=float, metavar="Q", help="time quantile after which the weights stay")
     parser.add_argument(
         "--stale", type=int, default=1, metavar="N", help="events scored before the first of them is observed"
@@ -39,31 +58,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="F",
         help="share of the events before the measured ones (0.8)",
     )
-    parser.add_argument(
-        "--observe-only", action="store_true", help="take events into the state without scoring or learning"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def run(arguments: argparse.Namespace) -> int:
+def check_measure_flags(arguments: argparse.Namespace) -> None:
+    """Raises UsageError."""
     if arguments.learn_until is not None and not 0 <= arguments.learn_until <= 1:
         raise UsageError(f"--learn-until got {arguments.learn_until}: a quantile lies between 0 and 1")
     if not 0 <= arguments.measure_after < 1:
         raise UsageError(f"--measure-after got {arguments.measure_after}: a share lies between 0 and 1")
     if arguments.stale < 1:
         raise UsageError(f"--stale got {arguments.stale}: at least 1")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    check_measure_flags(arguments)
     if arguments.stale > 1 and arguments.last_lists_out:
         raise UsageError("--last-lists-out needs fresh state: leave out --stale")
+    if arguments.report and arguments.observe_only:
+        raise UsageError("--report needs lists to report on: leave out --observe-only")
+    if arguments.report and not arguments.report.parent.is_dir():
+        raise UsageError(f"--report got {arguments.report}: there is no folder {arguments.report.parent}")
     settings = settings_of(arguments)
-    table = _table(arguments, settings)
-    from streamer.replay import ReplayOptions, replay  # the kernels load after the file has been checked
+    table = read_stream(arguments, settings)
+    from streamer import drift, report  # the kernels load after the file has been checked
+    from streamer.breakdown import ListWatcher
+    from streamer.replay import ReplayOptions, first_measured, replay
 
     options = ReplayOptions(
         arguments.lists_out, arguments.last_lists_out, arguments.learn_until, arguments.stale, arguments.measure_after,
-        not arguments.observe_only,
+        not arguments.observe_only, report.CHUNK if arguments.report else None,
     )  # fmt: skip
+    watcher = ListWatcher(first_measured(len(table), options)) if arguments.report else None
     with progress("replay", len(table)) as advance:
-        result = replay(table, settings, options, advance)
+        result = replay(table, settings, options, advance, watcher.watch if watcher else lambda taken: None)
+    if watcher:
+        name = "/".join(Path(arguments.source).parts[-2:])
+        report.write_report(arguments.report, name, settings, options, result, watcher)
     summary = {
         "events": result.events,
         "users": result.users,
@@ -75,12 +105,14 @@ def run(arguments: argparse.Namespace) -> int:
         "events_per_second": round(result.events / result.seconds) if result.seconds else 0,
         "quality": {name: round(ours, 5) for name, (ours, _) in result.quality.figures().items()},
         "popularity": {name: round(theirs, 5) for name, (_, theirs) in result.quality.figures().items()},
+        "drift": [alarm._asdict() for alarm in result.drift] if drift.available() else None,
     }
     print(json.dumps(summary) if arguments.json else _text(summary))
     return 0
 
 
-def _table(arguments: argparse.Namespace, settings: Settings) -> pa.Table:
+def read_stream(arguments: argparse.Namespace, settings: Settings) -> pa.Table:
+    """The file or topic that `arguments.source` names. Raises DataRefused, UnknownTopic."""
     if not (settings.bootstrap or arguments.log):
         return read_interactions(Path(arguments.source), settings.field_map, arguments.format)
     with closing(open_log_of(settings)) as log:

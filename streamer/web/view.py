@@ -13,7 +13,7 @@ from consumers.decode import InteractionDecoder, decode_item
 from consumers.errors import WireError
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
-from consumers.schemas import Quality
+from consumers.schemas import DRIFT_KEY, Quality
 from streamer.settings import Settings
 
 FEED, CHANGES, PENDING = (
@@ -157,7 +157,7 @@ class View:
                 bounded.popitem(last=False)
 
     def _on_quality(self, record: Record) -> None:
-        if record.value is None:
+        if record.value is None or record.key == DRIFT_KEY:
             return
         figure = _quality.decode(record.value)
         self.quality[figure.metric] = figure

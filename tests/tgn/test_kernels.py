@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgn.config import DAY_MS, ModelConfig
-from tgn.embedding import embedding_features, grown_embeddings, learn_embedding, new_embeddings, new_taste
+from tgn.embedding import (
+    embed,
+    embedding_features,
+    grown_embeddings,
+    learn_embedding,
+    new_embeddings,
+    new_popularity_weights,
+    new_taste,
+)
 from tgn.features import FEATURES
 from tgn.graph import new_graph
 from tgn.heads import drop, lift
@@ -17,7 +25,7 @@ from tgn.model import Model
 from tgn.names import NodeIndex, name_before
 from tgn.observe import observe
 from tgn.pairs import add_pair, grown_pairs, has_pair
-from tgn.ranker import Activations, Ranker, forward, learn, new_activations, new_ranker
+from tgn.ranker import Activations, Ranker, forward, learn, new_activations, new_ranker, softmax
 from tgn.ranking import top_k
 from tgn.rows import add_successor
 
@@ -148,7 +156,8 @@ def _ranker(n: int) -> tuple[Ranker, Activations, np.ndarray]:
     config = ModelConfig(hidden=4, seed=3)
     ranker = new_ranker(config)
     rng = np.random.default_rng(0)
-    ranker.weights[:] = rng.normal(0, 0.5, len(ranker.weights))
+    for vector in (ranker.weights, ranker.fast, ranker.slow):
+        vector[:] = rng.normal(0, 0.5, len(vector)) if vector is ranker.weights else ranker.weights
     act = new_activations(config, 16)
     x = rng.normal(0, 1, (FEATURES, 16)).astype(np.float32)
     forward(ranker, act, x, n)
@@ -168,7 +177,8 @@ def test_the_gradient_is_that_of_the_softmax_loss() -> None:
     """With as many draws as it takes, the sampled gradient is the true one, worked out here by the chain rule."""
     n, target, h = 11, 4, 4
     ranker, act, x = _ranker(n)
-    learn(ranker, act, x, n, target, 0.0, 10**9, 10_000, 0.5)
+    softmax(act.score, act.probability, n)
+    learn(ranker, act, x, n, target, 0.0, 10_000, 0.5)
     w = ranker.weights.astype(np.float64)
     w1, w2 = w[: h * FEATURES].reshape(h, -1), w[h * FEATURES : h * FEATURES + h * h].reshape(h, h)
     b1, b2, w3, skip = np.split(w[h * FEATURES + h * h :], [h, 2 * h, 3 * h])
@@ -180,22 +190,27 @@ def test_the_gradient_is_that_of_the_softmax_loss() -> None:
     d2 = np.outer(w3, g) * (second > 0)
     d1 = (w2.T @ d2) * (first > 0)
     expected = [d1 @ x.T, d2 @ first.T, d1.sum(1), d2.sum(1), second @ g, x @ g]
-    np.testing.assert_allclose(ranker.gradient, np.concatenate([e.ravel() for e in expected]), atol=3e-3)
+    np.testing.assert_allclose(act.gradient, np.concatenate([e.ravel() for e in expected]), atol=3e-3)
 
 
 def test_an_embedding_learns_what_goes_together() -> None:
     """Two groups of items that never share a row: the embedding alone ranks a user's own group first."""
     config = ModelConfig(embedding=8)
     graph, embeddings, taste = new_graph(config), new_embeddings(config, 20), new_taste(config, 32)
+    popularity = new_popularity_weights(config)
     rng = np.random.default_rng(0)
     pool, x = np.arange(20, dtype=np.int32), np.zeros((FEATURES, 32), np.float32)
     for n in range(3_000):
         user, item = n % 10, int(rng.integers(0, 10)) * 2 + n % 2
-        embedding_features(embeddings, taste, graph.users, pool, x, 20, user)
-        learn_embedding(embeddings, taste, graph.users, pool, 20, user, item, 0.15, 16, float(rng.random()))
+        embed(embeddings, graph.users, user, taste.user)
+        embedding_features(embeddings, popularity, taste, pool, x, 20)
+        learn_embedding(
+            embeddings, popularity, taste, graph.users, pool, x, 20, user, item, 0.15, 16, float(rng.random())
+        )
         observe(graph, user, item, n * 1000, 1.0, 1, SCALES, ROW_SCALES)
     for user in range(10):
-        embedding_features(embeddings, taste, graph.users, pool, x, 20, user)
+        embed(embeddings, graph.users, user, taste.user)
+        embedding_features(embeddings, popularity, taste, pool, x, 20)
         assert set(np.argsort(-taste.score[:20])[:10] % 2) == {user % 2}
 
 
@@ -224,5 +239,6 @@ def test_batches_are_counted_from_the_start_whatever_the_commits() -> None:
                        score=ones, learn=ones, publish=ones)  # fmt: skip
             start = end
         arrays = [a for group in (model.graph.users, model.graph.items, model.graph.co) for a in group]
-        states.append(b"".join(a.tobytes() for a in (*arrays, *model.ranker)))
+        learned = (*model.embeddings, *model.popularity, *model.memories, *model.active, *model.ranker)
+        states.append(b"".join(a.tobytes() for a in (*arrays, *learned)))
     assert states[0] == states[1]

@@ -1,0 +1,43 @@
+"""Kernels are compiled in a process of their own, and only ever used as the cache gives them.
+
+In the process that compiles, a kernel may be linked with another copy of a function that it calls than the cache holds,
+optimised differently, and its floats differ in the last bits: the first run after an installation would give other
+lists than every later one.
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+
+from tgn.config import ModelConfig
+from tgn.kernel import CACHE
+from tgn.model import Model
+from tgn.pages import changed_pages, load_pages
+
+
+def ensure_compiled() -> None:
+    """Compiles the kernels once for each version of their source; a minute, said on standard error."""
+    if CACHE is None or (CACHE / "complete").exists():
+        return
+    print("freshet: compiling the kernels, once for this version …", file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", "streamer.kernels"], check=True)
+    (CACHE / "complete").touch()
+
+
+def use_every_kernel() -> None:
+    """Calls each kernel that is called from Python, as the engine does."""
+    model = Model(ModelConfig())
+    n = 5_000  # enough for the set of pairs to be built anew
+    user = np.array(model.users.encode([str(x % 50) for x in range(n)]), np.int32)
+    item = np.array(model.items.encode([str(x) for x in range(n)]), np.int32)
+    ones, t = np.ones(n, np.uint8), np.arange(n, dtype=np.int64)
+    model.take(user, item, t, ones.astype(np.float32), k=2, score=ones, learn=ones, publish=ones)
+    model.recommend(0, n, 2)
+    model.introduce(model.items.encode(["new"])[0], n)
+    model.delete(0)
+    load_pages(Model(ModelConfig()), changed_pages(model).items())
+
+
+if __name__ == "__main__":
+    use_every_kernel()
