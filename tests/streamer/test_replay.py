@@ -1,5 +1,6 @@
 """Replay: right answers in known worlds, the same bytes every time, and no peeking."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from consumers.files import read_interactions
 from streamer.replay import ReplayOptions, ReplayResult, replay
 from streamer.settings import Settings
 from tests.worlds import MINUTE_MS, checkerboard, repeat_buyer, table_of, taste_shift
+from tgn.config import PARTS, Part
 
 
 def hit_rate(result: ReplayResult) -> float:
@@ -156,3 +158,41 @@ def test_an_event_id_counts_once(settings: Settings, tmp_path: Path) -> None:
 def test_equal_rows_without_an_id_all_count(settings: Settings) -> None:
     result = replay(table_of([("u", "a", 1)] * 5), settings, ReplayOptions())
     assert (result.events, result.duplicates) == (5, 0)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_can_be_left_out(settings: Settings, tmp_path: Path, part: Part) -> None:
+    table = table_of(checkerboard(events=2_000, items=700))
+    for name, without in (("whole", ()), ("part", (part,))):
+        chosen = settings.model_copy(update={"without": without})
+        replay(table, chosen, ReplayOptions(lists_out=tmp_path / name))
+    whole, left = (pq.read_table(tmp_path / name)["items"].to_pylist() for name in ("whole", "part"))
+    assert whole != left
+    assert all(len(set(listed)) == len(listed) for listed in left)
+    assert len(left[-1]) == 20
+
+
+def test_a_block_tells_nothing_of_itself(settings: Settings, tmp_path: Path) -> None:
+    """Two streams that differ in one item: within its block, only the ranker's few weights may have noticed."""
+    events = checkerboard(events=1_000)
+    user, _, t = events[800]
+    frozen = settings.model_copy(update={"without": ("ranker",)})
+    for name, item in (("a", "i0"), ("b", "i39")):
+        changed = [*events[:800], (user, item, t), *events[801:]]
+        replay(table_of(changed), frozen, ReplayOptions(stale=100, lists_out=tmp_path / name))
+    a, b = (pq.read_table(tmp_path / name)["items"].to_pylist() for name in ("a", "b"))
+    assert a[:900] == b[:900]
+    assert a[900:] != b[900:]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "exclude_seen"), [("movietweetings", True), ("foursquare-nyc", False), ("deskdrop", False)]
+)
+def test_the_first_lists_are_no_worse_than_popularity(
+    settings: Settings, stream: Callable[[str], Path], name: str, exclude_seen: bool
+) -> None:
+    table = read_interactions(stream(name)).slice(0, 1_000)
+    chosen = settings.model_copy(update={"exclude_seen": exclude_seen})
+    ours, popularity = replay(table, chosen, ReplayOptions(measure_after=0)).quality.figures()["hr@10"]
+    assert ours >= popularity
