@@ -33,6 +33,7 @@ from tgn.features import (
 from tgn.graph import F32, F64, I32, I64, Graph, Rows
 from tgn.kernel import decay, kernel
 from tgn.pairs import has_pair
+from tgn.rows import to_now
 
 
 class Pool(NamedTuple):
@@ -179,10 +180,8 @@ def _from_transitions(
     """P(next | source) = w / (total + 1), everything decayed to now, from the item `back` places ago."""
     rows, x, long = graph.transitions, pool.x, len(scales) - 1
     share, share_short = _per_weight(rows, source, long, now, scales), _per_weight(rows, source, 0, now, scales)
-    for m in range(rows.item.shape[1]):
+    for m in range(rows.size[source]):
         z = rows.item[source, m]
-        if z < 0:
-            break
         p, n = enter(graph, pool, n, user, z, exclude_seen)
         if p < 0:
             continue
@@ -200,12 +199,10 @@ def _from_co(
     rows, x, long = graph.co, pool.x, len(scales) - 1
     share, share_short = _per_weight(rows, source, long, now, scales), _per_weight(rows, source, 0, now, scales)
     nearness = np.float32(1) / np.float32(1 + back)
-    to_now = np.float32(decay(now - rows.time[source], scales[long]))
-    cosine = to_now / np.sqrt(rows.total[source, long] + np.float32(1))
-    for m in range(rows.item.shape[1]):
+    factor = to_now(rows.time, source, now, scales[long])
+    cosine = factor / np.sqrt(rows.total[source, long] * factor + np.float32(1))
+    for m in range(rows.size[source]):
         z = rows.item[source, m]
-        if z < 0:
-            break
         p, n = enter(graph, pool, n, user, z, exclude_seen)
         if p < 0:
             continue
@@ -221,5 +218,5 @@ def _from_co(
 @kernel
 def _per_weight(rows: Rows, source: int, scale: int, now: int, scales: F64) -> float:
     """What a stored weight of the row is worth as a probability now."""
-    to_now = np.float32(decay(now - rows.time[source], scales[scale]))
-    return to_now / (rows.total[source, scale] * to_now + np.float32(1))
+    factor = to_now(rows.time, source, now, scales[scale])
+    return factor / (rows.total[source, scale] * factor + np.float32(1))

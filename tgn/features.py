@@ -8,6 +8,7 @@ import numpy as np
 from tgn.config import CO_INTERACTION, EMBEDDINGS, HOUR_MS, HOURS, MEMORIES, POPULAR, RING, TRANSITIONS
 from tgn.graph import F32, F64, I32, Graph, Items, Users
 from tgn.kernel import fast_log, hour_of_day, kernel
+from tgn.rows import to_now
 
 # evidence from the user's ring
 REPEAT, RECENCY, AGE = 0, 1, 2  # AGE takes 4 places, one per popularity scale
@@ -65,18 +66,20 @@ def _log_minutes(elapsed_ms: float) -> float:
 
 @kernel
 def complete_features(
-    graph: Graph, x: F32, candidates: I32, n: int, user: int, now: int, scales: F64, catalogue: int
-) -> None:
+    graph: Graph, x: F32, candidates: I32, n: int, user: int, now: int, scales: F64, row_scales: F64,
+    catalogue: int,
+) -> None:  # fmt: skip
     """Turns the raw evidence in x [F, C] into features and adds those of the items and the user."""
     items, users = graph.items, graph.users
     for f in range(RING_DECAYED, RING_SHARE + 1):
         _squash_row(x[f], n)
     _squash_row(x[HOUR], n)
     _squash_row(x[WEEK], n)
-    totals = graph.co.total
-    long = totals.shape[1] - 1
+    long = len(row_scales) - 1
     for c in range(n):
-        x[CO_COSINE, c] /= np.sqrt(totals[candidates[c], long] + np.float32(1))
+        if x[CO_COSINE, c] > 0:
+            factor = to_now(graph.co.time, candidates[c], now, row_scales[long])
+            x[CO_COSINE, c] /= np.sqrt(graph.co.total[candidates[c], long] * factor + np.float32(1))
     for f in range(TRANSITION, CO_LAST_SHORT + 1):
         _squash_row(x[f], n)
     for c in range(n):

@@ -47,16 +47,13 @@ class Items(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Successors of each item under one relation, weights decayed to the row's own `time`.
-
-    One exponential per row and scale brings a whole row to any time, and sums at a fixed reference time commute:
-    a late event adds exp(−(time − t)/τ) exactly.
-    """
+    """Successors of each item under one relation, weights as of the row's own `time` (see `tgn.rows`)."""
 
     item: I32  # [I, M] filled from the left
     weight: F32  # [I, S, M]
     total: F32  # [I, S] sum of all weights ever added, evicted ones included
     time: I64  # [I]
+    size: I32  # [I] successors held
 
 
 class Heads(NamedTuple):
@@ -156,6 +153,7 @@ def _rows(config: ModelConfig, n: int) -> Rows:
         np.zeros((n, scales, config.row), np.float32),
         np.zeros((n, scales), np.float32),
         np.zeros(n, np.int64),
+        np.zeros(n, np.int32),
     )
 
 

@@ -110,7 +110,10 @@ def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen:
         if batch.publish[n]:
             query(parts, items, user, t, exclude_seen, out.published, n)
             for place in range(out.published.size[n]):
-                explain(graph, parts.pool, user, out.published.item[n, place], config, out.evidence, n, place)
+                explain(
+                    graph, parts.pool, user, out.published.item[n, place], t, config, parts.row_scales,
+                    out.evidence, n, place,
+                )  # fmt: skip
             out.changed[n] = _note_listed(graph.users, user, out.published.item[n])
 
 
@@ -205,7 +208,7 @@ def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool) 
     elif graph.users.events[user] > 0 and not config.off & (RETRIEVAL | EMBEDDINGS):
         n = _add_nearest(parts, n, user, exclude_seen)
     pool.sizes[0] = n
-    complete_features(graph, pool.x, pool.item, n, user, now, parts.scales, known)
+    complete_features(graph, pool.x, pool.item, n, user, now, parts.scales, parts.row_scales, known)
     if not config.off & EMBEDDINGS:
         embedding_features(parts.embeddings, parts.popularity, taste, pool.item, pool.x, n)
     if not config.off & MEMORIES:

@@ -2,52 +2,70 @@
 
 The counts are those of smoothed-count link prediction; a full row drops its least weight and the newcomer takes
 over half of it (space-saving sketch), so that a rising successor is not evicted again and again.
+
+A row's weights are inflated sums Σ w·exp((t − t₀)/τ) with the row's own t₀, so an interaction touches one place of a
+row, and sums commute: a late one adds exp(−(t₀ − t)/τ) exactly. t₀ moves when the exponent grows large.
 """
 
 import numpy as np
 
-from tgn.graph import F32, F64, I32, Rows
+from tgn.graph import F32, F64, I64, Rows
 from tgn.kernel import decay, flushed, kernel
+
+LARGEST_EXPONENT = 16.0
 
 
 @kernel
 def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, scales: F64) -> int:
     """Adds `weight` at time t to item → successor at every scale. Returns 1 if the successor is new in the row."""
-    ids = rows.item[item]  # [M]
-    weights = rows.weight[item]  # [S, M]
-    place, free = -1, len(ids)
-    for m in range(len(ids)):  # no early exit: the compiler makes this a vector compare
+    ids, weights, size = rows.item[item], rows.weight[item], rows.size[item]  # [M], [S, M]
+    if size == 0:
+        rows.time[item] = t
+    elif (t - rows.time[item]) / scales[0] > LARGEST_EXPONENT:
+        _rebase(rows, item, t, scales)
+    place = -1
+    for m in range(size):  # no early exit: the compiler makes this a vector compare
         if ids[m] == successor:
             place = m
-    for m in range(len(ids) - 1, -1, -1):
-        if ids[m] < 0:
-            free = m
     new = 0
-    late_ms = rows.time[item] - t
-    if late_ms < 0:
-        for s in range(len(scales)):
-            factor = np.float32(decay(-late_ms, scales[s]))
-            rows.total[item, s] = flushed(rows.total[item, s] * factor)
-            for m in range(len(ids)):
-                weights[s, m] = flushed(weights[s, m] * factor)
-        rows.time[item] = t
     if place < 0:
         new = 1
-        place = free if free < len(ids) else _evict(ids, weights)
+        if size < len(ids):
+            place = size
+            rows.size[item] = size + 1
+        else:
+            place = _evict(weights)
         ids[place] = successor
     for s in range(len(scales)):
-        amount = weight * decay(late_ms, scales[s])
+        amount = weight * np.exp((t - rows.time[item]) / scales[s])
         weights[s, place] += amount
         rows.total[item, s] += amount
     return new
 
 
 @kernel
-def _evict(ids: I32, weights: F32) -> int:
+def _rebase(rows: Rows, item: int, t: int, scales: F64) -> None:
+    """Decays a row to t, its new t₀."""
+    for s in range(len(scales)):
+        factor = np.float32(decay(t - rows.time[item], scales[s]))
+        rows.total[item, s] = flushed(rows.total[item, s] * factor)
+        for m in range(rows.size[item]):
+            rows.weight[item, s, m] = flushed(rows.weight[item, s, m] * factor)
+    rows.time[item] = t
+
+
+@kernel
+def to_now(time: I64, item: int, now: int, scale_ms: float) -> float:
+    """What brings a weight of the item's row to `now`; `time`: of the rows."""
+    return np.float32(np.exp((time[item] - now) / scale_ms))
+
+
+@kernel
+def _evict(weights: F32) -> int:
     """The place of the least weight at the longest scale; half of the evicted weight stays for the newcomer."""
     last = weights.shape[0] - 1
     place = 0
-    for m in range(1, len(ids)):
+    for m in range(1, weights.shape[1]):
         if weights[last, m] < weights[last, place]:
             place = m
     for s in range(last + 1):

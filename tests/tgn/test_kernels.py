@@ -65,12 +65,24 @@ def test_rows_hold_decayed_sums_in_whatever_order_they_came(events: list[tuple[i
     for successor, t in events:
         add_successor(rows, 0, successor, t, 1.0, ROW_SCALES)
     latest = 11 * DAY_MS
-    assert rows.time[0] == latest
     for s, scale in enumerate(CONFIG.row_scales_ms):
+        factor = math.exp((int(rows.time[0]) - latest) / scale)
         sums = {i: sum(math.exp((t - latest) / scale) for j, t in events if i == j) for i in range(4)}
-        held = {int(i): float(w) for i, w in zip(rows.item[0], rows.weight[0, s], strict=True)}
+        held = {int(i): float(w) * factor for i, w in zip(rows.item[0], rows.weight[0, s], strict=True)}
         assert held == pytest.approx(sums, rel=1e-5)
-        assert rows.total[0, s] == pytest.approx(sum(sums.values()), rel=1e-5)
+        assert rows.total[0, s] * factor == pytest.approx(sum(sums.values()), rel=1e-5)
+
+
+def test_a_row_moves_its_reference_before_it_overflows() -> None:
+    rows = new_graph(CONFIG).co
+    for n in range(400):
+        add_successor(rows, 0, n % 2, n * DAY_MS, 1.0, ROW_SCALES)
+    latest = 399 * DAY_MS
+    for s, scale in enumerate(CONFIG.row_scales_ms):
+        factor = math.exp((int(rows.time[0]) - latest) / scale)
+        for i in range(2):
+            expected = sum(math.exp((n * DAY_MS - latest) / scale) for n in range(400) if n % 2 == i)
+            assert float(rows.weight[0, s, i]) * factor == pytest.approx(expected, rel=1e-4)
 
 
 def test_a_full_row_drops_its_least_weight() -> None:
