@@ -41,7 +41,7 @@ class User(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ListedItem(msgspec.Struct, frozen=True):
-    """One place of a list. `source`: repeat, transition, co-interaction, popular or new; `propensity` is the
+    """One place of a list. `source`: repeat, transition, co-interaction, taste, popular or new; `propensity` is the
     probability with which exploration put the item here (1 without exploration)."""
 
     item_id: str
@@ -106,8 +106,10 @@ DRIFT_KEY = b"drift"
 class Drift(msgspec.Struct, frozen=True):
     """A drift alarm: quality fell suddenly. On the topic of `Quality`; record key: `DRIFT_KEY`.
 
-    `before` and `after` are the means of `metric` on either side of the change. `event` counts the interactions
-    records before the event at which it was noticed, `timestamp` is that event's time.
+    `before` and `after` are the means on either side of the change of `metric`: log loss, −ln P(item) in nats, where
+    more is worse; `hr_before` and `hr_after` those of HR@10 over the same events. `event` counts the interactions
+    records before the event at which it was noticed, `timestamp` is that event's time, and `since` counts them before
+    the event with which the change began.
     """
 
     metric: str
@@ -115,3 +117,6 @@ class Drift(msgspec.Struct, frozen=True):
     after: float
     event: int
     timestamp: int
+    since: int
+    hr_before: float
+    hr_after: float

@@ -35,7 +35,7 @@ from streamer.trace import Trace
 CHUNK = 2_000  # events of a timed chunk
 CLOCK = ("<!-- clock -->", "<!-- /clock -->")
 SHOWN = (
-    "k", "exclude_seen", "seed", "window", "every_item_below", "event_weights", "field_map", "dedup_window",
+    "k", "exclude_seen", "seed", "window", "every_item_below", "without", "event_weights", "field_map", "dedup_window",
 )  # fmt: skip
 BOTH = (("ours", "Freshet"), ("theirs", "decayed popularity"))
 
@@ -111,9 +111,12 @@ def _over_time(at: Windows, result: ReplayResult, trace: Trace, measured_from: i
         if n == 0:
             window = f"of about {whole(len(trace.rank) / len(at.event))} events" if len(at.event) else ""
             head = f"<p>In windows {window}, from the first event on.</p>"
-            alarms = [[whole(a.event), _day(a.timestamp), f"{a.before:.3f}", f"{a.after:.3f}"] for a in result.drift]
+            alarms = [
+                [whole(a.event), whole(a.since), _day(a.timestamp), *(f"{x:.3f}" for x in a[3:])] for a in result.drift
+            ]
             if alarms:
-                body += _details("drift alarms", ("event", "time", "HR@10 before", "after"), alarms)
+                heads = ("event", "since", "time", "log loss before", "after", "HR@10 before", "after")
+                body += _details("drift alarms", heads, alarms)
             sections.append(_section(f"{metric.upper()} over time", f"{head}{body}", wide=True))
         else:
             sections.append(_section(f"{metric.upper()} over time", body))

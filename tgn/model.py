@@ -68,7 +68,8 @@ class Model:
         """The list of `user` at `now` (epoch ms), best first. Pure."""
         self._make_room(0)
         lists = _new_lists(1, k)
-        query(self._parts(), len(self.items), user, now, exclude_seen, lists, 0)
+        node, t = np.int32(user), np.int64(now)  # the types that `prequential` gives it: one compilation
+        query(self._parts(), len(self.items), node, t, exclude_seen, lists, 0)
         return [int(item) for item in lists.item[0, : lists.size[0]]]
 
     def introduce(self, item: int, t: int) -> None:

@@ -3,7 +3,7 @@
 score(x) = w_skip·x + w₃·relu(W₂ relu(W₁ x + b₁) + b₂), learned by softmax cross-entropy over the candidate pool
 (the pool is the hard negatives) with schedule-free Adam (Defazio et al. 2024, "The Road Less Scheduled"): z takes the
 steps, x is the running mean of z and the lists are scored at y = β x + (1 − β) z, where the gradient is taken too. A
-mean of the last thousands of steps is steadier than any one of them and still follows a stream that drifts.
+mean of the last ten thousand steps is steadier than any one of them and still follows a stream that drifts.
 """
 
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from tgn.kernel import flushed, kernel
 
 ONE, BETA2, EPSILON = np.float32(1), np.float32(0.999), np.float32(1e-8)
 MEAN_SHARE = np.float32(0.9)  # β
-SHORTEST_MEAN = np.float32(3e-4)  # the mean forgets over at most 1 / this many steps
+SHORTEST_MEAN = np.float32(1e-4)  # the mean forgets over at most 1 / this many steps
 WARM_UP = np.float32(50)  # steps in which the rate rises
 
 
