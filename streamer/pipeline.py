@@ -114,7 +114,8 @@ class Pipeline:
         if before // QUALITY_EVERY != state.quality.events // QUALITY_EVERY:
             records += self._quality_records()
         event = state.records + _places(taken, epoch)
-        records += [self._drift_record(alarm) for alarm in state.drift.add(event, columns.t, outcome.rank)]
+        alarms = state.drift.add(event, columns.t, outcome.rank, outcome.surprise)
+        records += [self._drift_record(alarm) for alarm in alarms]
         return outcome
 
     def _list_record(self, arrival: Arrival, outcome: Outcome, n: int, positions: dict[str, int]) -> NewRecord:
@@ -160,7 +161,7 @@ class Pipeline:
         ]
 
     def _drift_record(self, alarm: Alarm) -> NewRecord:
-        value = Drift("hr@10", alarm.before, alarm.after, alarm.event, alarm.timestamp)
+        value = Drift("log loss", **alarm._asdict())
         return NewRecord(self._settings.quality_topic, DRIFT_KEY, _encode(value))
 
     def _manifest(self, epoch: EpochInput) -> NewRecord:

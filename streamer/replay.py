@@ -96,7 +96,7 @@ def replay(
                 )
                 late_enough = event >= measured_from
                 result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
-                result.drift += monitor.add(event, columns.t, outcome.rank)
+                result.drift += monitor.add(event, columns.t, outcome.rank, outcome.surprise)
                 _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
                 watch(Taken(event, columns, outcome, time.perf_counter() - chunk_started))
             test_lists.write_empty(np.setdiff1d(np.arange(first, first + len(rows)), event))

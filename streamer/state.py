@@ -15,7 +15,7 @@ from streamer.quality import QualityMeter
 from streamer.settings import Settings
 from tgn.pages import changed_pages, load_pages
 
-FORMAT = 2
+FORMAT = 3
 _STREAM, _MODEL, _EVENTS = b"stream", b"model/", b"events/"
 
 

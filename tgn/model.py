@@ -1,5 +1,7 @@
 """The model: graph, ranker and ids as one value that takes batches of interactions. Read this file first."""
 
+from typing import Any
+
 import numpy as np
 
 from tgn.candidates import new_pool
@@ -68,7 +70,8 @@ class Model:
         """The list of `user` at `now` (epoch ms), best first. Pure."""
         self._make_room(0)
         lists = _new_lists(1, k)
-        node, t = np.int32(user), np.int64(now)  # the types that `prequential` gives it: one compilation
+        node: Any = np.int32(user)  # the types that `prequential` gives it: one compilation
+        t: Any = np.int64(now)
         query(self._parts(), len(self.items), node, t, exclude_seen, lists, 0)
         return [int(item) for item in lists.item[0, : lists.size[0]]]
 

@@ -16,7 +16,7 @@ LAST = "last user"  # a file beside the log: whose list is wanted
 
 
 def write(file: Path, folder: Path) -> dict[str, float]:
-    """Learns from the whole stream, then writes the state as one delta."""
+    """Observes the whole stream, then writes the state as one delta; embeddings, which learning would move, go along."""
     from consumers.embedded import EmbeddedLog
     from consumers.files import read_interactions
     from consumers.weights import EventWeights
@@ -28,7 +28,9 @@ def write(file: Path, folder: Path) -> dict[str, float]:
     state, weights, table = StreamState(settings), EventWeights(settings.event_weights), read_interactions(file)
     for first in range(0, len(table), CHUNK):
         rows = table.slice(first, CHUNK)
-        state.engine.take(state.engine.encode_table(rows, weights_of(rows, weights)), publish=False)
+        columns = state.engine.encode_table(rows, weights_of(rows, weights))
+        state.engine.take(columns, learn=False, score=False, publish=False)
+    state.engine.model.embeddings.dirty[:] = 1
     state.clock_ms = table["timestamp"][-1].as_py()
     log = EmbeddedLog(folder)
     started = time.perf_counter()

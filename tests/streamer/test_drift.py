@@ -18,56 +18,70 @@ from streamer.replay import ReplayOptions, replay
 from streamer.settings import Settings
 from streamer.web.view import View
 from streamer.worker import Worker
-from tests.worlds import MINUTE_MS, Events, table_of
+from tests.benchmarks.drift import Run, permuted, recovery
+from tests.worlds import MINUTE_MS, Events, repeat_buyer, table_of
 
 pytest.importorskip("river")
 
 
-def ranks(*shares: tuple[float, int], seed: int = 0) -> np.ndarray:
-    """Ranks of events of which a share is listed: (share, events), one after another; some are not measured."""
+def stream(*shares: tuple[float, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Ranks and surprise of events of which a share is listed: (share, events), one after another.
+
+    What is listed surprises by 1 to 2 nats, the rest by 9 to 10. Some events are not measured.
+    """
     rng = np.random.default_rng(seed)
     hits = np.concatenate([rng.random(events) < share for share, events in shares])
-    return np.where(hits, rng.integers(1, 11, len(hits)), np.where(rng.random(len(hits)) < 0.1, -1, 0))
+    rank = np.where(hits, rng.integers(1, 11, len(hits)), np.where(rng.random(len(hits)) < 0.1, -1, 0))
+    return rank, (np.where(hits, 1, 9) + rng.random(len(hits))).astype(np.float32)
 
 
-def alarms(rank: np.ndarray, monitor: DriftMonitor | None = None) -> list[Alarm]:
-    event = np.arange(len(rank))
-    return (monitor or DriftMonitor()).add(event, event * 1_000, rank)
+def alarms(events: tuple[np.ndarray, np.ndarray], monitor: DriftMonitor | None = None) -> list[Alarm]:
+    event = np.arange(len(events[0]))
+    return (monitor or DriftMonitor()).add(event, event * 1_000, *events)
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_a_sudden_fall_is_noticed_soon(seed: int) -> None:
-    rank = ranks((0.8, 10_000), (0.4, 2_000), seed=seed)
-    found = alarms(rank)
+    found = alarms(stream((0.8, 10_000), (0.4, 2_000), seed=seed))
     assert len(found) == 1
-    assert 10_000 < found[0].event < 10_700
+    assert 10_000 < found[0].event < 10_400
     assert found[0].timestamp == found[0].event * 1_000
-    assert found[0].before == pytest.approx(0.8, abs=0.05)
-    assert found[0].after < found[0].before
+    assert abs(found[0].since - 10_000) < 300
+    assert found[0].hr_before == pytest.approx(0.8, abs=0.05)
+    assert found[0].hr_after < found[0].hr_before
+    assert found[0].after > found[0].before
+
+
+def test_a_fall_that_hits_do_not_show_is_noticed() -> None:
+    rank, surprise = stream((0.3, 10_000))
+    surprise[5_000:][rank[5_000:] == 0] += 6
+    found = alarms((rank, surprise))
+    assert len(found) == 1
+    assert 5_000 < found[0].event < 5_400
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
 def test_no_alarm_where_nothing_changes(share: float) -> None:
-    assert sum(len(alarms(ranks((share, 20_000), seed=seed))) for seed in range(5)) == 0
+    assert sum(len(alarms(stream((share, 20_000), seed=seed))) for seed in range(5)) == 0
 
 
 def test_a_rise_and_a_slow_fall_are_no_alarms() -> None:
-    assert alarms(ranks((0.2, 5_000), (0.8, 5_000))) == []
+    assert alarms(stream((0.2, 5_000), (0.8, 5_000))) == []
     slow = [(0.8 - 0.4 * n / 400, 250) for n in range(400)]
-    assert alarms(ranks(*slow)) == []
+    assert alarms(stream(*slow)) == []
 
 
 def test_a_restart_and_the_cut_into_batches_change_nothing() -> None:
-    rank = ranks((0.8, 6_000), (0.3, 3_000), (0.7, 2_000), (0.2, 3_000))
+    rank, surprise = stream((0.8, 6_000), (0.3, 3_000), (0.7, 2_000), (0.2, 3_000))
     whole = DriftMonitor()
-    expected = alarms(rank, whole)
+    expected = alarms((rank, surprise), whole)
     assert len(expected) == 2
     rng, event = np.random.default_rng(1), np.arange(len(rank))
     for longest in (7, 400):
         monitor, found, first = DriftMonitor(), [], 0
         while first < len(rank):
             part = slice(first, first + int(rng.integers(0, longest)) + 1)
-            found += monitor.add(event[part], event[part] * 1_000, rank[part])
+            found += monitor.add(event[part], event[part] * 1_000, rank[part], surprise[part])
             kept = msgspec.msgpack.decode(msgspec.msgpack.encode(monitor.state()))
             if rng.random() < 0.3:
                 monitor = DriftMonitor()
@@ -79,7 +93,7 @@ def test_a_restart_and_the_cut_into_batches_change_nothing() -> None:
 
 def test_memory_is_bounded() -> None:
     monitor = DriftMonitor()
-    alarms(ranks((0.5, 100_000)), monitor)
+    alarms(stream((0.5, 100_000)), monitor)
     assert MEMORY <= len(monitor.state()[0]) < 2 * MEMORY
 
 
@@ -90,13 +104,31 @@ def test_without_river_it_says_so_once_and_goes_on(
     drift.available.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
-            assert alarms(ranks((0.9, 3_000), (0.1, 3_000))) == []
-            alarms(ranks((0.9, 3_000)))
+            assert alarms(stream((0.9, 3_000), (0.1, 3_000))) == []
+            alarms(stream((0.9, 3_000)))
         assert [record.message for record in caplog.records] == [
             "drift alarms are off: they need river, `pip install 'freshet[drift]'`"
         ]
     finally:
         drift.available.cache_clear()
+
+
+def test_permuted_items_are_an_alarm_and_the_same_stream_as_it_is_none(settings: Settings) -> None:
+    table = table_of(repeat_buyer(users=600, events=6_000))
+    assert replay(table, settings, ReplayOptions()).drift == []
+    found = replay(permuted(table, 0), settings, ReplayOptions()).drift
+    assert len(found) == 1
+    assert 3_000 < found[0].event < 3_400
+    assert abs(found[0].since - 3_000) <= BLOCK
+
+
+def test_the_benchmark_counts_the_events_until_quality_is_back() -> None:
+    event = np.arange(10_000)
+    down = Run(event, (event < 5_000) | (event >= 5_700), [])
+    assert recovery(down, 5_000, 1.0) == 5_700 - 5_000 + 450
+    assert recovery(down, 5_000, Run(event, np.ones(10_000), [])) == 5_700 - 5_000 + 450
+    assert recovery(down, 5_700, 1.0) == 500
+    assert recovery(Run(event, event < 5_000, []), 5_000, 1.0) is None
 
 
 def changed_minds(users: int = 600, events: int = 6_000) -> Events:
@@ -126,7 +158,7 @@ def test_a_change_of_taste_is_an_alarm_live_as_in_replay_whatever_restarts(setti
     worker.run(lambda: False, exit_at_end=True)
     worker.close()
     assert [msgspec.json.decode(r.value or b"", type=Drift) for r in drift_records(log)] == [
-        Drift("hr@10", alarm.before, alarm.after, alarm.event, alarm.timestamp) for alarm in found
+        Drift("log loss", **alarm._asdict()) for alarm in found
     ]
     log.close()
 
@@ -141,6 +173,6 @@ def test_the_page_reads_past_an_alarm(log: OwnedLog, settings: Settings) -> None
         return Record("quality", 0, offset, key, msgspec.json.encode(value), (), 0)
 
     view = View(log, settings)
-    view._on_quality(record(0, DRIFT_KEY, Drift("hr@10", 0.5, 0.2, 7, 1)))
+    view._on_quality(record(0, DRIFT_KEY, Drift("log loss", 2.5, 4.2, 7, 1, 5, 0.5, 0.2)))
     view._on_quality(record(1, b"hr@10", Quality("hr@10", 0.5, 0.2, BLOCK, 1)))
     assert list(view.quality) == ["hr@10"]

@@ -1,0 +1,114 @@
+"""What one event costs by part, inside the kernels: python -m tests.benchmarks.event_parts FILE prints JSON.
+
+The loop of `tgn.prequential` again, cut off after a stage; observing is in all of them, so that the state moves on as
+it does in a replay. The same events are taken up to each stage from a copy of the same state, and what a stage costs is
+the difference to the one before. Learned weights move in the last stages only.
+"""
+
+import copy
+import json
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from consumers.files import read_interactions
+from consumers.weights import EventWeights
+from streamer.engine import Columns, Engine
+from streamer.replay import weights_of
+from streamer.settings import Settings
+from tgn import prequential as p
+from tgn.kernel import kernel
+
+STAGES = (
+    "observe (with memory, active items)",
+    "gather",
+    "user's embedding",
+    "scan + best",
+    "features",
+    "embedding's features",
+    "memory's feature",
+    "forward",
+    "top-k",
+    "softmax, rank, surprise",
+    "learn ranker",
+    "learn embedding",
+)
+SAMPLE, REPEATS = 5_000, 3
+LEARNED, CHUNK = 50_000, 50_000  # events before the sample that are learned from; those before them are observed only
+
+
+@kernel
+def upto(parts: p.Parts, items: int, batch: p.InteractionBatch, stages: int, lists: p.Lists) -> None:
+    """Takes a batch, every event its own block, with the first `stages` stages; see `tgn.prequential.query`."""
+    graph, pool, config = parts.graph, parts.pool, parts.config
+    for n in range(len(batch.user)):
+        user, item, t = batch.user[n], batch.item[n], batch.t[n]
+        size, target = 0, -1
+        if stages > 1:
+            size = p.gather(graph, pool, user, t, False, config, parts.scales, parts.row_scales)
+        if stages > 2:
+            p.embed(parts.embeddings, graph.users, user, parts.taste.user)
+        if stages > 3 and graph.users.events[user] > 0:
+            size = p._add_nearest(parts, size, user, False)
+        if stages > 1:
+            pool.sizes[0] = size
+        if stages > 4:
+            known = graph.newest.total[0]
+            p.complete_features(graph, pool.x, pool.item, size, user, t, parts.scales, parts.row_scales, known)
+        if stages > 5:
+            p.embedding_features(parts.embeddings, parts.popularity, parts.taste, pool.item, pool.x, size)
+        if stages > 6:
+            p.memory_feature(parts.memories, parts.taste.user, pool.item, pool.x, size)
+        if stages > 7:
+            p.forward(parts.ranker, parts.act, pool.x, size)
+        if stages > 8:
+            lists.size[n] = p.top_k(pool.item, parts.act.score, size, parts.names, lists.item[n], lists.score[n])
+        if stages > 9:
+            target = p._place_of(pool, item, size)
+            p.softmax(parts.act.score, parts.act.probability, size)
+            p._surprise(parts, target)
+            p.popularity_rank(graph, user, item, False, config.baseline_scale, lists.item.shape[1])
+        if stages > 10 and target >= 0:
+            p._learn_ranker(parts, size, target)
+        if stages > 11 and target >= 0:
+            p._learn_embedding(parts, user, size, target)
+        p._observe(parts, batch, n)
+
+
+def measure(file: Path) -> dict[str, float]:
+    """µs an event of each stage over the last SAMPLE events of a stream."""
+    table, settings = read_interactions(file), Settings()
+    engine, weight = Engine(settings), weights_of(table, EventWeights(settings.event_weights))
+    columns = engine.encode_table(table, weight)
+    first = len(table) - SAMPLE
+    for start in range(0, first, CHUNK):
+        part = Columns(*(column[start : min(start + CHUNK, first)] for column in columns))
+        learn = start + CHUNK > first - LEARNED
+        engine.take(part, learn=learn, score=learn, publish=False)
+    engine.model._make_room(SAMPLE)
+    ones = np.ones(SAMPLE, np.uint8)
+    batch = p.InteractionBatch(*(column[first:] for column in columns), ones, ones, ones * 0, np.arange(SAMPLE))
+    return _differences(engine, batch)
+
+
+def _differences(engine: Engine, batch: p.InteractionBatch) -> dict[str, float]:
+    state, items = engine.model._parts(), len(engine.model.items)
+    empty = p.InteractionBatch(*(column[:0] for column in batch))
+    k = engine.k
+    lists = p.Lists(np.zeros((SAMPLE, k), np.int32), np.zeros((SAMPLE, k), np.float32), np.zeros(SAMPLE, np.int32))
+    upto(state, items, empty, 1, lists)  # compiles
+    seconds = np.zeros((REPEATS, len(STAGES)))
+    for repeat in range(REPEATS):
+        for stage in range(len(STAGES)):
+            parts = copy.deepcopy(state)
+            worked = time.process_time()
+            upto(parts, items, batch, stage + 1, lists)
+            seconds[repeat, stage] = time.process_time() - worked
+    each = seconds.min(axis=0) * 1e6 / SAMPLE  # the least of a few: others share the machine's caches
+    return dict(zip(STAGES, np.diff(each, prepend=0).tolist(), strict=True)) | {"together": float(each[-1])}
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Path(sys.argv[1]))))
