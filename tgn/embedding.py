@@ -14,13 +14,13 @@ better, and learning repeats makes the ids overfit. The ranker reads e·v and th
 how far to trust them.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tgn.config import ModelConfig
 from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
-from tgn.graph import F32, I32, U8, Users
+from tgn.graph import F32, I32, U8, Users, copy_into
 from tgn.kernel import fast_log, kernel
 from tgn.ranker import softmax
 
@@ -80,11 +80,7 @@ def new_popularity_weights(config: ModelConfig) -> PopularityWeights:
 
 def grown_embeddings(embeddings: Embeddings, config: ModelConfig, items: int) -> Embeddings:
     """The same embeddings with room for more items."""
-    grown = new_embeddings(config, items)
-    arrays: Any = zip(grown, embeddings, strict=True)
-    for new, old in arrays:
-        new[: len(old)] = old
-    return grown
+    return copy_into(new_embeddings(config, items), embeddings)
 
 
 def _initial(seed: int, items: int, d: int, salt: int) -> F32:

@@ -97,7 +97,7 @@ class Graph(NamedTuple):
 PAIRS_A_PAGE = 64
 NOTHING = -100.0  # log popularity of an item without any
 
-Nodes = TypeVar("Nodes", Users, Items, Rows)
+Nodes = TypeVar("Nodes", bound=tuple[Any, ...])
 
 
 def new_graph(config: ModelConfig, users: int = 1024, items: int = 1024) -> Graph:
@@ -163,18 +163,19 @@ def grow(graph: Graph, config: ModelConfig, users: int, items: int, events: int)
 
     if users > len(graph.users.events):
         size = max(users, 2 * len(graph.users.events))
-        graph = graph._replace(users=_copy_into(_users(config, size), graph.users))
+        graph = graph._replace(users=copy_into(_users(config, size), graph.users))
     if items > len(graph.items.events):
         size = max(items, 2 * len(graph.items.events))
         graph = graph._replace(
-            items=_copy_into(_items(config, size), graph.items),
-            transitions=_copy_into(_rows(config, size), graph.transitions),
-            co=_copy_into(_rows(config, size), graph.co),
+            items=copy_into(_items(config, size), graph.items),
+            transitions=copy_into(_rows(config, size), graph.transitions),
+            co=copy_into(_rows(config, size), graph.co),
         )
     return graph._replace(pairs=grown_pairs(graph.pairs, events))
 
 
-def _copy_into(target: Nodes, source: Nodes) -> Nodes:
+def copy_into(target: Nodes, source: Nodes) -> Nodes:
+    """`target`, its arrays holding those of `source` in their first rows."""
     arrays: Any = zip(target, source, strict=True)
     for new, old in arrays:
         new[: len(old)] = old

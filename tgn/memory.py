@@ -10,13 +10,13 @@ nothing in it is learned but the embedding that it is made of, so it goes on whe
 minutes old already has one, and it is state in the checkpoint like any count.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from tgn.config import ModelConfig
 from tgn.features import MEMORY, REPEAT
-from tgn.graph import F32, I32, U8
+from tgn.graph import F32, I32, U8, copy_into
 from tgn.kernel import kernel
 
 SMALL = np.float32(1e-6)
@@ -43,11 +43,7 @@ def new_memories(config: ModelConfig, items: int) -> Memories:
 
 def grown_memories(memories: Memories, config: ModelConfig, items: int) -> Memories:
     """The same memories with room for more items."""
-    grown = new_memories(config, items)
-    arrays: Any = zip(grown, memories, strict=True)
-    for new, old in arrays:
-        new[: len(old)] = old
-    return grown
+    return copy_into(new_memories(config, items), memories)
 
 
 @kernel
