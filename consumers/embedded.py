@@ -350,9 +350,9 @@ class EmbeddedCommitter:
                     batch.put(self._state_prefix + key, value)
             log._write(batch, ends)
 
-    def load_state(self) -> Iterator[tuple[bytes, bytes]]:
+    def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        for key, value in self._log._scan(self._state_prefix):
+        for key, value in self._log._scan(self._state_prefix + prefix):
             yield key[len(self._state_prefix) :], value
 
     def close(self) -> None:

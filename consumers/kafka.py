@@ -310,9 +310,9 @@ class KafkaCommitter:
                     raise
                 _logger.warning("the commit is tried again: %s", _text(error))
 
-    def load_state(self) -> Iterator[tuple[bytes, bytes]]:
+    def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        return self._store.load()
+        return self._store.load(prefix)
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""

@@ -44,8 +44,8 @@ class Committer(Protocol):
         (2) then, where `state` is given, one RocksDB write of it: state may lag the log, never lead it.
         """
 
-    def load_state(self) -> Iterable[tuple[bytes, bytes]]:
-        """The checkpoint: every key written by `commit(state=…)`, in key order."""
+    def load_state(self, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
+        """The checkpoint: every key written by `commit(state=…)` that begins with `prefix`, in key order."""
 
     def close(self) -> None: ...
 

@@ -82,9 +82,9 @@ class _Session:
         assert self._committer, "open_committer comes first"
         self._committer.commit(outputs, _mapping(positions), dict(state))
 
-    def load_state(self) -> list[tuple[bytes, bytes]]:
+    def load_state(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         assert self._committer, "open_committer comes first"
-        return list(self._committer.load_state())
+        return list(self._committer.load_state(prefix))
 
 
 _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
@@ -99,7 +99,7 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "open_committer": (str,),
     "positions": (),
     "commit": (list[NewRecord], _Positions, list[tuple[bytes, bytes | None]]),
-    "load_state": (),
+    "load_state": (bytes,),
 }
 
 
@@ -295,9 +295,9 @@ class RemoteCommitter:
         """See `Committer.commit`."""
         self._connection.call("commit", list(outputs), _flat(positions), list((state or {}).items()))
 
-    def load_state(self) -> list[tuple[bytes, bytes]]:
+    def load_state(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        return [(key, value) for key, value in self._connection.call("load_state")]
+        return [(key, value) for key, value in self._connection.call("load_state", prefix)]
 
     def close(self) -> None:
         """Ends the connection; the seat is kept."""

@@ -58,10 +58,13 @@ class StateStore:
         stored = self._db.get(_POSITIONS)
         return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(stored)} if stored else {}
 
-    def load(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every key and value, in key order. Raises LogUnavailable where a checksum does not hold."""
-        for key, value in self._db.items(from_key=b"s"):
-            if not key.startswith(b"s"):
+    def load(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys that begin with `prefix` and their values, in key order.
+
+        Raises LogUnavailable where a checksum does not hold.
+        """
+        for key, value in self._db.items(from_key=b"s" + prefix):
+            if not key.startswith(b"s" + prefix):
                 return
             if zlib.crc32(value[4:]).to_bytes(4, "big") != value[:4]:
                 raise LogUnavailable("the checkpoint is damaged; remove the state folder to rebuild it from the log")

@@ -1,6 +1,6 @@
 """`StreamState`: everything that a restart needs, as one value, and its way into and out of a checkpoint."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -17,6 +17,7 @@ from tgn.pages import changed_pages, load_pages
 
 FORMAT = 3
 _STREAM, _MODEL, _EVENTS = b"stream", b"model/", b"events/"
+Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 
 
 class StreamState:
@@ -43,22 +44,18 @@ class StreamState:
         pages[_STREAM] = msgspec.msgpack.encode(self._stream())
         return pages
 
-    def load(self, pages: Iterable[tuple[bytes, bytes]]) -> bool:
-        """Takes a checkpoint in; False where there is none.
+    def load(self, pages: Pages) -> bool:
+        """Takes a checkpoint in, of which `pages` reads the keys with a prefix; False where there is none.
 
         Raises StateUnreadable when it was made by another format or with another model.
         """
-        groups: dict[bytes, list[tuple[bytes, bytes]]] = {_MODEL: [], _EVENTS: [], _STREAM: []}
-        for key, value in pages:
-            for prefix, group in groups.items():
-                if key.startswith(prefix):
-                    group.append((key[len(prefix) :], value))
-        if not groups[_STREAM]:
+        stored = list(pages(_STREAM))
+        if not stored:
             return False
-        stream = msgspec.msgpack.decode(groups[_STREAM][0][1])
+        stream = msgspec.msgpack.decode(stored[0][1])
         self._check(stream)
-        load_pages(self.engine.model, groups[_MODEL])
-        self.seen_events.load(groups[_EVENTS])
+        load_pages(self.engine.model, _without(_MODEL, pages))
+        self.seen_events.load(_without(_EVENTS, pages))
         self.quality.restore(stream["quality"])
         self.drift.restore(stream["drift"])
         self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
@@ -90,3 +87,8 @@ class StreamState:
             raise StateUnreadable(
                 f"the state was made with {', '.join(other)}; set that again, or remove the state to rebuild it"
             )
+
+
+def _without(prefix: bytes, pages: Pages) -> Iterator[tuple[bytes, bytes]]:
+    """The pages under a prefix, their keys without it."""
+    return ((key[len(prefix) :], value) for key, value in pages(prefix))

@@ -155,7 +155,7 @@ class Worker:
     # recovery
 
     def _recover(self) -> None:
-        loaded = self.state.load(self._committer.load_state())
+        loaded = self.state.load(self._committer.load_state)
         topics = (self._topic, self._settings.items_topic)
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
         self.state.positions = starts | self.state.positions

@@ -61,7 +61,7 @@ def read(folder: Path) -> dict[str, float]:
     state = StreamState(settings)
     made = time.perf_counter()
     log = EmbeddedLog(folder)
-    state.load(log.committer(settings.application).load_state())
+    state.load(log.committer(settings.application).load_state)
     loaded = time.perf_counter()
     items = state.engine.list_of((folder / LAST).read_text(), state.clock_ms)
     return {
