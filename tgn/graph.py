@@ -38,9 +38,10 @@ class Items(NamedTuple):
     popularity: F64  # [I, L]
     log_popularity: F32  # [I, L]
     events: I32  # [I] interactions so far
-    first_time: I64  # [I]
+    introduced: I64  # [I] when the catalogue made it known; −1: no record of it did
+    first_time: I64  # [I] when the catalogue or an interaction made it known; −1: not known
     last_time: I64  # [I]
-    predecessors: I32  # [I] distinct previous items (Kneser-Ney continuation count)
+    predecessors: I32  # [I] transition rows that hold the item (Kneser-Ney continuation count)
     hours: I32  # [I, 24] interactions by hour of the day
     alive: U8  # [I] 0: deleted
     dirty: U8  # [I] 1: changed since the last checkpoint, here or in the item's rows
@@ -104,7 +105,7 @@ def new_graph(config: ModelConfig, users: int = 1024, items: int = 1024) -> Grap
     """An empty graph with room for so many nodes."""
     scales = len(config.popularity_scales_ms)
     return Graph(
-        _users(config, users),
+        new_users(config, users),
         _items(config, items),
         _rows(config, items),
         _rows(config, items),
@@ -118,7 +119,8 @@ def new_graph(config: ModelConfig, users: int = 1024, items: int = 1024) -> Grap
     )
 
 
-def _users(config: ModelConfig, n: int) -> Users:
+def new_users(config: ModelConfig, n: int) -> Users:
+    """Room for so many users, none of whom has done anything yet."""
     return Users(
         np.full((n, config.ring), -1, np.int32),
         np.zeros((n, config.ring), np.int64),
@@ -137,6 +139,7 @@ def _items(config: ModelConfig, n: int) -> Items:
         np.zeros((n, scales)),
         np.full((n, scales), NOTHING, np.float32),
         np.zeros(n, np.int32),
+        np.full(n, -1, np.int64),
         np.full(n, -1, np.int64),
         np.full(n, -1, np.int64),
         np.zeros(n, np.int32),
@@ -163,7 +166,7 @@ def grow(graph: Graph, config: ModelConfig, users: int, items: int, events: int)
 
     if users > len(graph.users.events):
         size = max(users, 2 * len(graph.users.events))
-        graph = graph._replace(users=copy_into(_users(config, size), graph.users))
+        graph = graph._replace(users=copy_into(new_users(config, size), graph.users))
     if items > len(graph.items.events):
         size = max(items, 2 * len(graph.items.events))
         graph = graph._replace(

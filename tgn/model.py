@@ -12,8 +12,9 @@ from tgn.graph import F32, I32, I64, U8, grow, new_graph
 from tgn.memory import grown_memories, new_memories
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
-from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query
+from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query, relist
 from tgn.ranker import new_activations, new_ranker
+from tgn.repair import History, Pair, readers, repair
 from tgn.retrieval import grown_active, new_active, restore
 
 
@@ -75,10 +76,32 @@ class Model:
         query(self._parts(), len(self.items), node, t, exclude_seen, lists, 0)
         return [int(item) for item in lists.item[0, : lists.size[0]]]
 
+    def relist(self, user: I32, t: int, k: int, exclude_seen: bool = False) -> Outcome:
+        """Published lists of users [N] at time t (epoch ms) with no interaction; no other part of the outcome is set."""
+        self._make_room(0)
+        out = _new_outcome(len(user), k, False, True)
+        now: Any = np.int64(t)
+        relist(self._parts(), len(self.items), user, now, exclude_seen, out)
+        return out
+
+    def readers(self, wanted: U8) -> I32:
+        """The users whose interactions `repair` has to read; see `tgn.repair.repair`."""
+        self._make_room(0)
+        return readers(self.graph, wanted)
+
+    def repair(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
+        """Builds again what depends on interactions that were taken back or moved; see `tgn.repair.repair`."""
+        self._make_room(0)
+        self.graph = repair(self.graph, self.config, changed, removed, wanted, history)
+        restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
+
     def introduce(self, item: int, t: int) -> None:
         """Makes an item known at time t (epoch ms), or lists a deleted one again."""
         self._make_room(0)
         self.graph.items.alive[item] = 1
+        self.graph.items.dirty[item] = 1
+        if self.graph.items.introduced[item] < 0:
+            self.graph.items.introduced[item] = t
         if self.graph.items.first_time[item] < 0:
             introduce(self.graph, item, t)
 

@@ -1,8 +1,10 @@
 """`observe`: the one write to the temporal graph. O(R + W·M) per interaction, no allocation."""
 
+from typing import Any
+
 import numpy as np
 
-from tgn.graph import F64, Graph, Users
+from tgn.graph import F64, Graph, Items, Users
 from tgn.heads import drop, lift
 from tgn.kernel import decay, hour_of_day, kernel
 from tgn.pairs import add_pair
@@ -19,18 +21,20 @@ def observe(
     as seen and in the ring but adds to no count; window: W; scales: τ in ms, [L] and [S].
     """
     if weight > 0:
-        _observe_item(graph, item, t, weight, popularity_scales)
-        _observe_relations(graph, user, item, t, weight, window, row_scales)
-    _observe_user(graph.users, user, item, t, weight, graph.items.events[item])
+        if graph.items.first_time[item] < 0:
+            introduce(graph, item, t)
+        observe_item(graph.items, item, t, weight, popularity_scales)
+        if graph.items.alive[item]:
+            _lift(graph, item, popularity_scales)
+        relate(graph, graph.users, user, item, t, weight, window, row_scales, None)
+    observe_user(graph.users, user, item, t, weight, graph.items.events[item])
     add_pair(graph.pairs, user, item)
 
 
 @kernel
-def _observe_item(graph: Graph, item: int, t: int, weight: float, scales: F64) -> None:
-    items = graph.items
-    if items.first_time[item] < 0:
-        introduce(graph, item, t)
-    elif items.events[item] == 0 and items.first_time[item] == 0:
+def observe_item(items: Items, item: int, t: int, weight: float, scales: F64) -> None:
+    """Counts one interaction with a known item."""
+    if items.events[item] == 0 and items.first_time[item] == 0:
         items.first_time[item] = t  # introduced before the stream had a time
     items.dirty[item] = 1
     elapsed_ms = t - items.last_time[item]
@@ -41,16 +45,31 @@ def _observe_item(graph: Graph, item: int, t: int, weight: float, scales: F64) -
             p = items.popularity[item, s] + weight * decay(-elapsed_ms, scales[s])
         items.popularity[item, s] = p
         items.log_popularity[item, s] = np.log(p)
-        if items.alive[item]:
-            lift(graph.heads, s, item, np.log(p) + max(t, items.last_time[item]) / scales[s])
     items.last_time[item] = max(t, items.last_time[item])
     items.events[item] += 1
     items.hours[item, hour_of_day(t)] += 1
 
 
 @kernel
-def _observe_relations(graph: Graph, user: int, item: int, t: int, weight: float, window: int, scales: F64) -> None:
-    users = graph.users
+def _lift(graph: Graph, item: int, scales: F64) -> None:
+    for s in range(len(scales)):
+        lift(graph.heads, s, item, popularity_key(graph.items, item, s, scales))
+
+
+@kernel
+def popularity_key(items: Items, item: int, scale: int, scales: F64) -> float:
+    """What orders items by decayed popularity at any time: log p + t/τ, which changes only when an item is touched."""
+    return np.log(items.popularity[item, scale]) + items.last_time[item] / scales[scale]
+
+
+@kernel
+def relate(
+    graph: Graph, users: Users, user: int, item: int, t: int, weight: float, window: int, scales: F64, wanted: Any
+) -> None:
+    """Adds what the interaction says of its item and the user's last ones to their rows.
+
+    `users`: whose ring holds what came before; `wanted`: [I] 1 where an item's rows are to be written; None: every.
+    """
     ring = users.ring_item.shape[1]
     count = users.events[user]
     reach = min(count, ring, window)
@@ -59,15 +78,29 @@ def _observe_relations(graph: Graph, user: int, item: int, t: int, weight: float
         other = users.ring_item[user, place]
         if other == item or users.ring_weight[user, place] <= 0:
             continue
-        if back == 0:
-            graph.items.predecessors[item] += add_successor(graph.transitions, other, item, t, weight, scales)
-        graph.items.dirty[other] = 1
-        add_successor(graph.co, other, item, t, weight, scales)
-        add_successor(graph.co, item, other, t, weight, scales)
+        if _is_wanted(wanted, other):
+            if back == 0:
+                new, evicted = add_successor(graph.transitions, other, item, t, weight, scales)
+                graph.items.predecessors[item] += new
+                if evicted >= 0:
+                    graph.items.predecessors[evicted] -= 1
+                    graph.items.dirty[evicted] = 1
+            graph.items.dirty[other] = 1
+            add_successor(graph.co, other, item, t, weight, scales)
+        if _is_wanted(wanted, item):
+            add_successor(graph.co, item, other, t, weight, scales)
 
 
 @kernel
-def _observe_user(users: Users, user: int, item: int, t: int, weight: float, item_events: int) -> None:
+def _is_wanted(wanted: Any, item: int) -> bool:
+    if wanted is None:  # decided when the kernel is compiled
+        return True
+    return wanted[item] != 0
+
+
+@kernel
+def observe_user(users: Users, user: int, item: int, t: int, weight: float, item_events: int) -> None:
+    """Puts one interaction into the user's ring. `item_events`: interactions with the item, this one included."""
     ring = users.ring_item.shape[1]
     count = users.events[user]
     for place in range(min(count, ring)):
@@ -97,6 +130,7 @@ def introduce(graph: Graph, item: int, t: int) -> None:
 def delete_item(graph: Graph, item: int) -> None:
     """Takes an item out of every list to come, until it is introduced again."""
     graph.items.alive[item] = 0
+    graph.items.introduced[item] = -1
     graph.items.dirty[item] = 1
     for scale in range(len(graph.heads.size)):
         drop(graph.heads, scale, item)

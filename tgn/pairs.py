@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tgn.graph import PAIRS_A_PAGE, U64, Pairs
+from tgn.graph import PAIRS_A_PAGE, U8, U64, Pairs
 from tgn.kernel import kernel
 
 MAX_LOAD = 0.5
@@ -15,10 +15,16 @@ def pair_key(user: int, item: int) -> int:
 
 
 @kernel
+def _home(key: int, mask: int) -> int:
+    """The slot where the search for `key` begins."""
+    return ((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
+
+
+@kernel
 def _slot_of(keys: U64, key: int) -> int:
     """Where `key` is, or the empty slot where it would go (linear probing after Fibonacci hashing)."""
     mask = np.uint64(len(keys) - 1)
-    slot = ((key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20)) & mask
+    slot = _home(key, mask)
     while keys[slot] != 0 and keys[slot] != key:
         slot = (slot + np.uint64(1)) & mask
     return slot
@@ -42,6 +48,36 @@ def add_pair(pairs: Pairs, user: int, item: int) -> bool:
     pairs.dirty[slot // np.uint64(PAIRS_A_PAGE)] = 1
     pairs.size[0] += 1
     return True
+
+
+@kernel
+def remove_pair(pairs: Pairs, user: int, item: int) -> bool:
+    """Takes the pair out; True if it was there. What follows it in its run of slots moves up, so no search is cut."""
+    keys, mask = pairs.key, np.uint64(len(pairs.key) - 1)
+    hole = _slot_of(keys, pair_key(user, item))
+    if keys[hole] == 0:
+        return False
+    pairs.size[0] -= 1
+    slot = hole
+    while True:
+        keys[hole] = 0
+        pairs.dirty[hole // np.uint64(PAIRS_A_PAGE)] = 1
+        while True:
+            slot = (slot + np.uint64(1)) & mask
+            if keys[slot] == 0:
+                return True
+            if (slot - _home(keys[slot], mask)) & mask >= (slot - hole) & mask:
+                break
+        keys[hole] = keys[slot]
+        hole = slot
+
+
+@kernel
+def users_of(pairs: Pairs, wanted: U8, found: U8) -> None:
+    """Marks in `found` [U] every user who has interacted with an item that `wanted` [I] marks."""
+    for key in pairs.key:
+        if key != 0 and wanted[key & np.uint64(0xFFFFFFFF)]:
+            found[(key >> np.uint64(32)) - np.uint64(1)] = 1
 
 
 @kernel

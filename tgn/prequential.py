@@ -108,13 +108,25 @@ def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen:
                 _observe(parts, batch, m)
             first = n + 1
         if batch.publish[n]:
-            query(parts, items, user, t, exclude_seen, out.published, n)
-            for place in range(out.published.size[n]):
-                explain(
-                    graph, parts.pool, user, out.published.item[n, place], t, config, parts.row_scales,
-                    out.evidence, n, place,
-                )  # fmt: skip
-            out.changed[n] = _note_listed(graph.users, user, out.published.item[n])
+            _publish(parts, items, user, t, exclude_seen, out, n)
+
+
+@kernel
+def relist(parts: Parts, items: int, user: I32, t: int, exclude_seen: bool, out: Outcome) -> None:
+    """The published lists of N users at time t, with no interaction."""
+    for n in range(len(user)):
+        _publish(parts, items, user[n], t, exclude_seen, out, n)
+
+
+@kernel
+def _publish(parts: Parts, items: int, user: int, t: int, exclude_seen: bool, out: Outcome, n: int) -> None:
+    query(parts, items, user, t, exclude_seen, out.published, n)
+    for place in range(out.published.size[n]):
+        explain(
+            parts.graph, parts.pool, user, out.published.item[n, place], t, parts.config, parts.row_scales,
+            out.evidence, n, place,
+        )  # fmt: skip
+    out.changed[n] = _note_listed(parts.graph.users, user, out.published.item[n])
 
 
 @kernel
@@ -223,6 +235,8 @@ def _add_nearest(parts: Parts, n: int, user: int, exclude_seen: bool) -> int:
     scan(parts.active, parts.popularity, parts.taste.user)
     found = best(parts.active, pool.rest_item, nearest)
     for place in range(found):
+        if parts.graph.items.first_time[pool.rest_item[place]] < 0:  # every interaction with it was taken back
+            continue
         _, n = enter(parts.graph, pool, n, user, pool.rest_item[place], exclude_seen)
     return n
 

@@ -16,14 +16,17 @@ LARGEST_EXPONENT = 16.0
 
 
 @kernel
-def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, scales: F64) -> int:
-    """Adds `weight` at time t to item → successor at every scale. Returns 1 if the successor is new in the row."""
+def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, scales: F64) -> tuple[int, int]:
+    """Adds `weight` at time t to item → successor at every scale.
+
+    Returns (1 if the successor is new in the row, the one that it drove out or −1).
+    """
     ids, weights, size = rows.item[item], rows.weight[item], rows.size[item]  # [M], [S, M]
     if size == 0:
         rows.time[item] = t
     elif (t - rows.time[item]) / scales[0] > LARGEST_EXPONENT:
         _rebase(rows, item, t, scales)
-    place = -1
+    place, evicted = -1, -1
     for m in range(size):  # no early exit: the compiler makes this a vector compare
         if ids[m] == successor:
             place = m
@@ -35,12 +38,13 @@ def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, 
             rows.size[item] = size + 1
         else:
             place = _evict(weights)
+            evicted = ids[place]
         ids[place] = successor
     for s in range(len(scales)):
         amount = weight * np.exp((t - rows.time[item]) / scales[s])
         weights[s, place] += amount
         rows.total[item, s] += amount
-    return new
+    return new, evicted
 
 
 @kernel
