@@ -21,6 +21,7 @@ class Reason(StrEnum):
     BAD_TIMESTAMP = "bad-timestamp"  # epoch milliseconds ≥ 0, or ISO 8601
     FUTURE_TIMESTAMP = "future-timestamp"  # mend the producer's clock, or raise `clock_skew_ms`
     BAD_VALUE = "bad-value"  # `value` is a finite number
+    TOO_LATE = "too-late"  # send sooner, raise `allowed_lateness_ms`, or set `too_late = "take"`
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

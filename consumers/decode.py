@@ -132,6 +132,8 @@ def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
     timestamp = _epoch_ms(wire.timestamp)
     if timestamp > latest_ms:
         raise Refused(Reason.FUTURE_TIMESTAMP, f"{timestamp - latest_ms} ms beyond the allowed clock skew")
+    if wire.retract and wire.event_id is None:
+        raise Refused(Reason.MISSING_FIELD, "a retraction names the event_id of what it takes back")
     if wire.value is not None and not math.isfinite(wire.value):
         raise Refused(Reason.BAD_VALUE, "value is not finite")
     return Interaction(

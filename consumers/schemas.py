@@ -78,13 +78,17 @@ class EpochManifest(msgspec.Struct, frozen=True):
     """One committed epoch: which records were taken together. `ends`: partition → next offset, per input topic.
 
     `refused`: partition → offsets of interactions that lay in the future by the wall clock of the moment. It is the
-    one thing about a record that the log does not know, so the manifest does.
+    one thing about a record that the log does not know, so the manifest does. `repaired`: at its end the graph followed
+    what was taken back or came late. `erased`: digest of each user whom this epoch erased → partition → the offset of
+    `interactions` before which nothing of that user counts any more.
     """
 
     epoch: int
     ends: dict[str, dict[str, int]]
     events: int
     refused: dict[str, list[int]] = {}
+    repaired: bool = False
+    erased: dict[str, dict[str, int]] = {}
 
 
 class Quality(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from consumers.records import TopicPartition
+from consumers.records import Record, TopicPartition
 
 
 class Arrival(NamedTuple):
@@ -15,6 +15,7 @@ class Arrival(NamedTuple):
     partition: int
     offset: int
     payload: Any  # Interaction or DeadLetter
+    record: Record  # as it came
 
 
 class Aligner:
@@ -50,8 +51,8 @@ class Aligner:
             return []
         ready = [arrival for waiting in self._waiting.values() for arrival in self._ready(waiting, horizon)]
         released = in_order(ready)[:limit]
-        for _, partition, _, _ in released:
-            self._waiting_of(partition).popleft()
+        for arrival in released:
+            self._waiting_of(arrival.partition).popleft()
         self._size -= len(released)
         return released
 

@@ -1,5 +1,9 @@
-"""Event ids that have been taken, so that a repeated one counts once. A record without an id is never a duplicate."""
+"""Event ids that have been taken, so that a repeated one counts once. A record without an id is never a duplicate.
 
+Of an id only a digest is kept: it may say who somebody is.
+"""
+
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Sequence
 from itertools import islice
@@ -8,31 +12,40 @@ import msgspec
 import numpy as np
 
 
+def digest_of(event_id: str) -> bytes:
+    """16 bytes that stand for an event id."""
+    return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
+
+
 class SeenEvents:
-    """The last `window` event ids, in order of arrival."""
+    """The last `window` event ids, in order of arrival, as digests."""
 
     def __init__(self, window: int) -> None:
         self._window = window
-        self._ids: dict[str, None] = {}
-        self._unsaved: list[str] = []
+        self._ids: dict[bytes, None] = {}
+        self._unsaved: list[bytes] = []
         self._first = 0  # number of the oldest id held
         self._blocks: deque[tuple[int, int]] = deque()  # (number of the first id, size) of each saved block
 
-    def add(self, ids: Sequence[str | None], wanted: np.ndarray | None = None) -> np.ndarray:
+    def add(self, ids: Sequence[bytes | None], wanted: np.ndarray | None = None) -> np.ndarray:
         """[N] bool: whether each id is new. Ids where `wanted` is False are left alone."""
-        known, fresh = self._ids, np.ones(len(ids), bool)
+        fresh = np.ones(len(ids), bool)
         for n, id_ in enumerate(ids):  # order matters: an id may repeat within one batch
-            if id_ is None or (wanted is not None and not wanted[n]):
-                continue
-            if id_ in known:
-                fresh[n] = False
-            else:
-                known[id_] = None
-                self._unsaved.append(id_)
-        self._forget()
+            if id_ is not None and (wanted is None or wanted[n]):
+                fresh[n] = self.take(id_)
+        self.forget_old()
         return fresh
 
-    def _forget(self) -> None:
+    def take(self, id_: bytes) -> bool:
+        """Whether the id is new; remembers it."""
+        if id_ in self._ids:
+            return False
+        self._ids[id_] = None
+        self._unsaved.append(id_)
+        return True
+
+    def forget_old(self) -> None:
+        """Lets go of the ids that left the window."""
         excess = max(len(self._ids) - self._window, 0)
         for id_ in list(islice(self._ids, excess)):
             del self._ids[id_]
@@ -58,4 +71,4 @@ class SeenEvents:
             self._first = first if not self._ids else self._first
             self._ids.update(dict.fromkeys(ids))
             self._blocks.append((first, len(ids)))
-        self._forget()
+        self.forget_old()

@@ -83,6 +83,10 @@ class Engine:
             block=block,
         )
 
+    def relist(self, users: np.ndarray, now_ms: int) -> Outcome:
+        """The published lists of users [N] at `now_ms`, with no interaction."""
+        return self.model.relist(users, now_ms, self.k, self.exclude_seen)
+
     def list_of(self, user: str, now_ms: int) -> list[str]:
         """The ids that `user` would be listed at `now_ms`, best first; changes nothing."""
         node = self.model.users.get(user)

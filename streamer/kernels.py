@@ -13,7 +13,8 @@ import numpy as np
 from tgn.config import ModelConfig
 from tgn.kernel import CACHE
 from tgn.model import Model
-from tgn.pages import changed_pages, load_pages
+from tgn.pages import all_pages, load_pages
+from tgn.repair import History
 
 
 def ensure_compiled() -> None:
@@ -36,7 +37,12 @@ def use_every_kernel() -> None:
     model.recommend(0, n, 2)
     model.introduce(model.items.encode(["new"])[0], n)
     model.delete(0)
-    load_pages(Model(ModelConfig()), changed_pages(model).items())
+    wanted = np.ones(len(model.graph.items.events), np.uint8)
+    model.repair(
+        user[:1], (user[:1], item[:1]), wanted, History(user[1:], item[1:], t[1:], ones[1:].astype(np.float32))
+    )
+    model.relist(model.readers(wanted)[:1], n, 2)
+    load_pages(Model(ModelConfig()), all_pages(model).items())
 
 
 if __name__ == "__main__":

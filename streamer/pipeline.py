@@ -1,40 +1,30 @@
-"""One epoch: records → score, learn, observe → records to publish. No I/O, no clock: a function of its input."""
+"""One epoch: records → score, learn, observe → records to publish. No clock, no I/O but the ledger's: a function."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import msgspec
 import numpy as np
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.records import NewRecord, TopicPartition
-from consumers.schemas import (
-    DRIFT_KEY,
-    AsOf,
-    Drift,
-    EpochManifest,
-    Interaction,
-    Item,
-    ListedItem,
-    Quality,
-    RecommendationList,
-)
+from consumers.schemas import AsOf, EpochManifest, Interaction, Item
 from consumers.weights import EventWeights
+from streamer.admission import Admitted, admit, user_digest
 from streamer.alignment import Arrival
-from streamer.drift import Alarm
+from streamer.dedup import digest_of
+from streamer.ledger import ENTRY, event_number
+from streamer.order import Placed
+from streamer.publish import Publisher, ends_by_topic
 from streamer.settings import Settings
 from streamer.state import StreamState
-from tgn.evidence import SOURCES
+from tgn.graph import I32
 from tgn.prequential import Outcome
 
 QUALITY_EVERY = 500  # measured events between two figures on the quality topic
-_encode = msgspec.json.Encoder().encode
 
 
 @dataclass
-class NodeChange:
+class ItemChange:
     """A record of the items topic: `item` None is a tombstone."""
 
     item_id: str
@@ -42,13 +32,21 @@ class NodeChange:
 
 
 @dataclass
+class Erasure:
+    """A tombstone of the users topic."""
+
+    user_id: str
+
+
+@dataclass
 class EpochInput:
-    """What an epoch takes: changes of the catalogue first, then interactions in order."""
+    """What an epoch takes: changes of items and users first, then interactions in order."""
 
     arrivals: list[Arrival] = field(default_factory=list)
-    changes: list[NodeChange] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)  # of the catalogue
+    changes: list[ItemChange | Erasure] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)  # of items and users
     ends: dict[TopicPartition, int] = field(default_factory=dict)
+    repair: bool = False  # the graph is to follow what was taken back or came late
 
 
 @dataclass
@@ -58,8 +56,9 @@ class EpochOutput:
     records: list[NewRecord]
     taken: list[Arrival]  # the interactions that counted, in order
     outcome: Outcome | None
-    duplicates: int = 0
+    admitted: Admitted
     dead: int = 0
+    repaired: bool = False
 
 
 class Pipeline:
@@ -68,35 +67,74 @@ class Pipeline:
     def __init__(self, settings: Settings, state: StreamState) -> None:
         self._settings, self._state = settings, state
         self._weights = EventWeights(settings.event_weights)
-        self._model_version = _version(state.engine.model.config)
+        self._publish = Publisher(settings, state.engine.model)
 
     def take(self, epoch: EpochInput) -> EpochOutput:
-        """The one way of an epoch, live and in recovery: (1) catalogue, (2) interactions, (3) positions."""
+        """The one way of an epoch, live and in recovery.
+
+        (1) items and users, (2) interactions, (3) what is taken back, (4) the repair of the graph, where it is due,
+        (5) positions and the manifest.
+        """
         state = self._state
+        withdrawn: list[NewRecord] = []
+        erased = [change.user_id for change in epoch.changes if isinstance(change, Erasure)]
         for change in epoch.changes:
-            self._apply(change)
-        letters = [*epoch.dead, *(a.payload for a in epoch.arrivals if isinstance(a.payload, DeadLetter))]
-        good = [a for a in epoch.arrivals if not isinstance(a.payload, DeadLetter)]
-        fresh = state.seen_events.add([a.payload.event_id for a in good])
-        taken = [a for a, is_fresh in zip(good, fresh.tolist(), strict=True) if is_fresh]
+            if isinstance(change, ItemChange):
+                self._change_item(change)
+            else:
+                withdrawn += self._erase(change.user_id)
+        admitted = admit(epoch.arrivals, state, self._settings)
+        letters = [*epoch.dead, *admitted.dead]
         records = [dead_letter_record(letter, self._settings.dead_topic) for letter in letters]
-        outcome = self._learn_and_list(taken, epoch, records) if taken else None
+        lists: dict[str, NewRecord] = {}
+        outcome = self._learn_and_list(admitted.placed, epoch, records, lists) if admitted.placed else None
+        for retraction in admitted.retractions:
+            self._retract(retraction)
+        repaired = bool(len(state.amendments)) and (epoch.repair or bool(erased))
+        if repaired:
+            self._repair(state.amendments.repair(), state.epoch + 1, lists)
+        records += [*withdrawn, *lists.values()]
         state.positions.update(epoch.ends)
         state.records += len(epoch.arrivals)
         state.epoch += 1
-        records.append(self._manifest(epoch))
-        return EpochOutput(records, taken, outcome, len(good) - len(taken), len(letters))
+        records.append(self._manifest(epoch, repaired, erased))
+        taken = [placed.arrival for placed in admitted.placed]
+        return EpochOutput(records, taken, outcome, admitted, len(letters), repaired)
 
-    def _apply(self, change: NodeChange) -> None:
-        model = self._state.engine.model
+    # items and users
+
+    def _change_item(self, change: ItemChange) -> None:
+        state, model = self._state, self._state.engine.model
         node = model.items.encode([change.item_id])[0]
-        if change.item is None:
-            model.delete(node)
-        else:
-            model.introduce(node, change.item.timestamp or self._state.clock_ms)
+        if change.item is not None:
+            model.introduce(node, change.item.timestamp or state.clock_ms)
+            return
+        model.delete(node)
+        state.amendments.drop_item(node)
+        state.amendments.relist(state.listed.naming(node))
 
-    def _learn_and_list(self, taken: list[Arrival], epoch: EpochInput, records: list[NewRecord]) -> Outcome:
+    def _erase(self, user_id: str) -> list[NewRecord]:
+        """Takes a user out of the ledger, the lists and the ids; what comes of them later is somebody new."""
         state = self._state
+        topic = self._settings.interactions_topic
+        before = {tp.partition: offset for tp, offset in state.positions.items() if tp.topic == topic}
+        state.erased[user_digest(user_id, self._settings)] = before
+        node = state.engine.model.users.get(user_id)
+        if node is None:
+            return []
+        had_list = state.listed.has_list(np.array([node], np.int32))[0]
+        state.amendments.erase(node)
+        state.listed.withdraw(np.array([node], np.int32))
+        state.engine.model.users.forget(node)
+        return [self._publish.withdrawal(user_id)] if had_list else []
+
+    # interactions
+
+    def _learn_and_list(
+        self, placed: list[Placed], epoch: EpochInput, records: list[NewRecord], lists: dict[str, NewRecord]
+    ) -> Outcome:
+        state = self._state
+        taken = [p.arrival for p in placed]
         interactions: list[Interaction] = [arrival.payload for arrival in taken]
         columns = state.engine.encode(
             [i.user_id for i in interactions],
@@ -105,75 +143,73 @@ class Pipeline:
             [self._weights.of(i.event_type, i.value) for i in interactions],
         )
         outcome = state.engine.take(columns)
-        state.clock_ms = max(state.clock_ms, int(columns.t.max()))
+        self._enter(placed, columns.user, columns.item, columns.weight)
         positions = _positions_after(taken, epoch, state.positions, self._settings.interactions_topic)
-        for n in np.flatnonzero(outcome.changed):
-            records.append(self._list_record(taken[n], outcome, int(n), positions[n]))
+        changed = np.flatnonzero(outcome.changed)
+        for n in changed.tolist():
+            arrival, user = taken[n], interactions[n].user_id
+            as_of = AsOf(interactions[n].timestamp, positions[n])
+            lists[user] = self._publish.list_of(f"{arrival.partition}-{arrival.offset}", user, as_of, outcome, n)
+        state.listed.note(columns.user[changed], outcome.published.item[changed])
         before = state.quality.events
         state.quality.add(outcome.rank, outcome.popularity_rank)
         if before // QUALITY_EVERY != state.quality.events // QUALITY_EVERY:
-            records += self._quality_records()
+            records += self._publish.quality(state.quality.figures(), state.quality.events, state.clock_ms)
         event = state.records + _places(taken, epoch)
         alarms = state.drift.add(event, columns.t, outcome.rank, outcome.surprise)
-        records += [self._drift_record(alarm) for alarm in alarms]
+        records += [self._publish.alarm(alarm) for alarm in alarms]
         return outcome
 
-    def _list_record(self, arrival: Arrival, outcome: Outcome, n: int, positions: dict[str, int]) -> NewRecord:
-        settings, ids = self._settings, self._state.engine.model.items.ids
-        size = int(outcome.published.size[n])
-        rows = zip(
-            outcome.published.item[n, :size].tolist(),
-            outcome.published.score[n, :size].tolist(),
-            outcome.evidence.source[n, :size].tolist(),
-            outcome.evidence.cause[n, :size].tolist(),
-            strict=True,
-        )
-        items = tuple(
-            ListedItem(
-                ids[item],
-                round(score, 6),
-                SOURCES[source],
-                _reason(SOURCES[source], ids[cause] if cause >= 0 else None),
-            )
-            for item, score, source, cause in rows
-        )
-        surface = "" if settings.surface == "default" else f"-{settings.surface}"
-        value = RecommendationList(
-            f"{arrival.partition}-{arrival.offset}{surface}",
-            arrival.payload.user_id,
-            settings.surface,
-            items,
-            AsOf(arrival.payload.timestamp, positions),
-            self._model_version,
-            _fallback(items),
-        )
-        return NewRecord(settings.recommendations_topic, arrival.payload.user_id.encode(), _encode(value))
+    def _enter(self, placed: list[Placed], user: I32, item: I32, weight: np.ndarray) -> None:
+        """Writes interactions into the ledger, and notes those that came late."""
+        entries = np.zeros(len(placed), ENTRY)
+        entries["order_ms"] = [p.order_ms for p in placed]
+        entries["order"] = [p.order for p in placed]
+        entries["t"] = [p.arrival.payload.timestamp for p in placed]
+        entries["event"] = [p.event for p in placed]
+        entries["item"], entries["weight"] = item, weight
+        self._state.ledger.add(user, entries)
+        for n, p in enumerate(placed):
+            if p.late:
+                self._state.amendments.late(int(user[n]), p.order_ms, p.order)
 
-    def _quality_records(self) -> list[NewRecord]:
-        state, topic = self._state, self._settings.quality_topic
-        return [
-            NewRecord(
-                topic,
-                name.encode(),
-                _encode(Quality(name, ours, theirs, state.quality.events, state.clock_ms)),
-            )
-            for name, (ours, theirs) in state.quality.figures().items()
-        ]
+    # undo
 
-    def _drift_record(self, alarm: Alarm) -> NewRecord:
-        value = Drift("log loss", **alarm._asdict())
-        return NewRecord(self._settings.quality_topic, DRIFT_KEY, _encode(value))
+    def _retract(self, retraction: Interaction) -> None:
+        node = self._state.engine.model.users.get(retraction.user_id)
+        if node is not None and retraction.event_id is not None:
+            self._state.amendments.retract(node, event_number(digest_of(retraction.event_id)))
 
-    def _manifest(self, epoch: EpochInput) -> NewRecord:
-        ends: dict[str, dict[str, int]] = {}
-        for tp, end in sorted(epoch.ends.items()):
-            ends.setdefault(tp.topic, {})[str(tp.partition)] = end
+    def _repair(self, changed: I32, epoch: int, lists: dict[str, NewRecord]) -> None:
+        """Publishes the lists of the users whose interactions changed, where they had one."""
+        state = self._state
+        model = state.engine.model
+        users = changed[state.listed.has_list(changed)]
+        active = model.graph.users.events[users] > 0
+        for user in users[~active].tolist():
+            lists[model.users.ids[user]] = self._publish.withdrawal(model.users.ids[user])
+        state.listed.withdraw(users[~active])
+        users = users[active]
+        outcome = state.engine.relist(users, state.clock_ms)
+        topic = self._settings.interactions_topic
+        as_of = AsOf(state.clock_ms, _by_partition(state.positions, topic))
+        for n in np.flatnonzero(outcome.changed).tolist():
+            user_id = model.users.ids[users[n]]
+            lists[user_id] = self._publish.list_of(f"{epoch}-{user_id}", user_id, as_of, outcome, n)
+        state.listed.note(users, outcome.published.item)
+
+    def _manifest(self, epoch: EpochInput, repaired: bool, erased: Sequence[str]) -> NewRecord:
         refused: dict[str, list[int]] = {}
         for arrival in epoch.arrivals:
             if isinstance(arrival.payload, DeadLetter) and arrival.payload.reason is Reason.FUTURE_TIMESTAMP:
                 refused.setdefault(str(arrival.partition), []).append(arrival.offset)
-        value = EpochManifest(self._state.epoch, ends, len(epoch.arrivals), refused)
-        return NewRecord(self._settings.epochs_topic, None, _encode(value), partition=0)
+        digests = [user_digest(user_id, self._settings) for user_id in erased]
+        void = {digest.hex(): {str(p): end for p, end in self._state.erased[digest].items()} for digest in digests}
+        return self._publish.manifest(
+            EpochManifest(
+                self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void
+            )
+        )  # fmt: skip
 
 
 def _places(taken: Sequence[Arrival], epoch: EpochInput) -> np.ndarray:
@@ -188,7 +224,7 @@ def _positions_after(
     taken: Sequence[Arrival], epoch: EpochInput, before: dict[TopicPartition, int], topic: str
 ) -> list[dict[str, int]]:
     """What each list knew: the next offset of every partition after each taken event."""
-    reached = {str(tp.partition): offset for tp, offset in sorted(before.items()) if tp.topic == topic}
+    reached = _by_partition(before, topic)
     after, n = [], 0
     for arrival in epoch.arrivals:
         reached[str(arrival.partition)] = arrival.offset + 1
@@ -198,29 +234,5 @@ def _positions_after(
     return after
 
 
-def _reason(source: str, cause: str | None) -> str:
-    match source:
-        case "repeat":
-            return "chosen before"
-        case "transition":
-            return f"often chosen right after {cause}"
-        case "co-interaction":
-            return f"often chosen along with {cause}"
-        case "taste":
-            return "suits what was chosen lately"
-        case "new":
-            return "new"
-    return "popular now"
-
-
-def _fallback(items: Sequence[ListedItem]) -> str | None:
-    """What the list was made from where the user's own history gave nothing."""
-    sources = {item.source for item in items}
-    if sources & {"repeat", "transition", "co-interaction", "taste"}:
-        return None
-    return "popular" if "popular" in sources else "new"
-
-
-def _version(config: Any) -> str:
-    """Names the model: learned online, so its configuration and seed decide what it knows at a position."""
-    return "walk-counts-" + hashlib.blake2b(repr(config).encode(), digest_size=4).hexdigest()
+def _by_partition(positions: dict[TopicPartition, int], topic: str) -> dict[str, int]:
+    return {str(tp.partition): offset for tp, offset in sorted(positions.items()) if tp.topic == topic}

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from consumers.weights import EventWeights
-from streamer.dedup import SeenEvents
+from streamer.dedup import SeenEvents, digest_of
 from streamer.drift import Alarm, DriftMonitor
 from streamer.engine import Columns, Engine, last_of_user
 from streamer.lists_out import TestLists, list_column
@@ -120,7 +120,8 @@ def _good_rows(
     good = rows["reason"].is_null().to_numpy()
     result.dead.update(str(reason) for reason in rows["reason"].drop_null().to_pylist())
     if "event_id" in rows.column_names:
-        fresh = seen_events.add(rows["event_id"].to_pylist(), good)
+        digests = [None if id_ is None else digest_of(id_) for id_ in rows["event_id"].to_pylist()]
+        fresh = seen_events.add(digests, good)
         result.duplicates += int((good & ~fresh).sum())
         good &= fresh
     return (rows if good.all() else rows.filter(pa.array(good))), first + np.flatnonzero(good)

@@ -68,6 +68,14 @@ class Settings(BaseSettings):
     alignment_ms: int = Field(
         250, ge=0, description="how long an empty partition is waited for before the others go on, ms"
     )
+    allowed_lateness_ms: int = Field(
+        0,
+        ge=0,
+        description="how late an interaction may be and still take its place in event time, ms",
+    )
+    too_late: Literal["take", "dead-letter"] = Field(
+        "take", description="what happens to a later one: taken in order of arrival, or kept as a dead letter"
+    )
     delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery of lists")
 
     # lists

@@ -1,61 +1,85 @@
 """`StreamState`: everything that a restart needs, as one value, and its way into and out of a checkpoint."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from typing import Any
 
 import msgspec
 
 from consumers.records import TopicPartition
+from streamer.amendments import Amendments
 from streamer.dedup import SeenEvents
 from streamer.drift import DriftMonitor
 from streamer.engine import Engine, model_config
 from streamer.errors import StateUnreadable
+from streamer.ledger import Ledger, Pages
+from streamer.listed import PublishedLists
 from streamer.quality import QualityMeter
 from streamer.settings import Settings
 from tgn.pages import changed_pages, load_pages
 
-FORMAT = 3
-_STREAM, _MODEL, _EVENTS = b"stream", b"model/", b"events/"
-Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
+FORMAT = 4
+_STREAM, _MODEL, _EVENTS, _LISTED, _LEDGER = b"stream", b"model/", b"events/", b"listed/", b"ledger/"
+
+
+def _no_pages(prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
+    return ()
 
 
 class StreamState:
-    """The model, what has been read, and what is known of it. A function of the log."""
+    """The model, what has been read, and what is known of it. A function of the log.
 
-    def __init__(self, settings: Settings) -> None:
+    Args: pages: reads the keys of the checkpoint with a prefix; what of it stays on disk is read when it is needed.
+    """
+
+    def __init__(self, settings: Settings, pages: Pages = _no_pages) -> None:
+        self._pages = pages
         self.engine = Engine(settings)
         self.seen_events = SeenEvents(settings.dedup_window)
+        self.listed = PublishedLists(settings.k)
+        self.ledger = Ledger(lambda prefix: _without(_LEDGER, prefix, pages))
+        self.amendments = Amendments(self.engine.model, self.ledger)
+        self.erased: dict[bytes, dict[int, int]] = {}  # digest of a user → partition → what came before is void
         self.quality = QualityMeter()
         self.drift = DriftMonitor()
         self.positions: dict[TopicPartition, int] = {}  # next offset to take of each input partition
         self.epoch = 0
         self.clock_ms = 0  # latest event time taken
+        self.newest_place = (0, 0)  # the last place that an interaction took in the order of all
         self.records = 0  # interactions records taken, bad ones too
         self.manifest_position = 0  # where in the epochs topic the epochs after this state begin
         self._config = asdict(model_config(settings))
 
     def delta(self) -> dict[bytes, bytes | None]:
         """What changed since the last call, for `Committer.commit`."""
-        pages: dict[bytes, bytes | None] = {
-            _MODEL + key: value for key, value in changed_pages(self.engine.model).items()
-        }
-        pages.update((_EVENTS + key, value) for key, value in self.seen_events.delta().items())
+        pages: dict[bytes, bytes | None] = {}
+        for prefix, changed in (
+            (_MODEL, changed_pages(self.engine.model)),
+            (_EVENTS, self.seen_events.delta()),
+            (_LISTED, self.listed.delta()),
+            (_LEDGER, self.ledger.delta()),
+        ):
+            pages.update((prefix + key, value) for key, value in changed.items())
         pages[_STREAM] = msgspec.msgpack.encode(self._stream())
         return pages
 
-    def load(self, pages: Pages) -> bool:
-        """Takes a checkpoint in, of which `pages` reads the keys with a prefix; False where there is none.
+    def load(self) -> bool:
+        """Takes the checkpoint in; False where there is none.
 
         Raises StateUnreadable when it was made by another format or with another model.
         """
-        stored = list(pages(_STREAM))
+        stored = list(self._pages(_STREAM))
         if not stored:
             return False
         stream = msgspec.msgpack.decode(stored[0][1])
         self._check(stream)
-        load_pages(self.engine.model, _without(_MODEL, pages))
-        self.seen_events.load(_without(_EVENTS, pages))
+        load_pages(self.engine.model, _without(_MODEL, b"", self._pages))
+        self.seen_events.load(_without(_EVENTS, b"", self._pages))
+        self.listed.load(_without(_LISTED, b"", self._pages))
+        self.ledger.restore(stream["ledger"])
+        self.amendments.restore(stream["amendments"])
+        self.erased = stream["erased"]
+        self.newest_place = tuple(stream["newest_place"])
         self.quality.restore(stream["quality"])
         self.drift.restore(stream["drift"])
         self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
@@ -70,6 +94,10 @@ class StreamState:
             "epoch": self.epoch,
             "clock_ms": self.clock_ms,
             "records": self.records,
+            "newest_place": self.newest_place,
+            "ledger": self.ledger.state(),
+            "amendments": self.amendments.state(),
+            "erased": self.erased,
             "manifest_position": self.manifest_position,
             "positions": [(*tp, offset) for tp, offset in self.positions.items()],
             "quality": self.quality.state(),
@@ -89,6 +117,6 @@ class StreamState:
             )
 
 
-def _without(prefix: bytes, pages: Pages) -> Iterator[tuple[bytes, bytes]]:
-    """The pages under a prefix, their keys without it."""
-    return ((key[len(prefix) :], value) for key, value in pages(prefix))
+def _without(group: bytes, prefix: bytes, pages: Pages) -> Iterator[tuple[bytes, bytes]]:
+    """The pages of a group whose keys begin with `prefix`, without the group's name."""
+    return ((key[len(group) :], value) for key, value in pages(group + prefix))

@@ -15,14 +15,16 @@ from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.alignment import Aligner, Arrival, in_order
+from streamer.amendments import Pace
 from streamer.lists_out import TestLists, list_column
-from streamer.pipeline import EpochInput, EpochOutput, NodeChange, Pipeline
+from streamer.pipeline import EpochInput, EpochOutput, Erasure, ItemChange, Pipeline
 from streamer.settings import Settings
 from streamer.state import StreamState
 
 FAR_FUTURE_MS = 1 << 60
 _logger = logging.getLogger(__name__)
 _manifest = msgspec.json.Decoder(EpochManifest)
+_Change = ItemChange | Erasure | DeadLetter | None
 
 
 class Worker:
@@ -37,10 +39,11 @@ class Worker:
         self._topic = settings.interactions_topic
         self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
         self._committer = log.committer(settings.application)
-        self.state = StreamState(settings)
+        self.state = StreamState(settings, self._committer.load_state)
         self._pipeline = Pipeline(settings, self.state)
         self._last_t: dict[TopicPartition, int] = {}
-        self._node_changes: list[tuple[Record, NodeChange | None]] = []
+        self._changes: list[tuple[Record, _Change]] = []
+        self._pace = Pace()
         self._checkpointed = time.monotonic()
         self._recover()
         self._aligner = Aligner([tp for tp in self.state.positions if tp.topic == self._topic], settings.alignment_ms)
@@ -62,7 +65,10 @@ class Worker:
         epoch = self._next_epoch()
         if epoch is None:
             return None
+        started = time.monotonic()
         output = self._pipeline.take(epoch)
+        if output.repaired:
+            self._pace.took(time.monotonic() - started)
         due = time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
         self._committer.commit(output.records, self.state.positions, self._delta() if due else None)
         self._write_test_lists(output)
@@ -111,7 +117,7 @@ class Worker:
             if record.topic == self._topic:
                 queues.setdefault(record.topic_partition, []).append(self._arrival(record, now_ms))
             else:
-                self._node_changes.append((record, self._node_change(record)))
+                self._changes.append((record, self._change(record)))
         for tp, arrivals in queues.items():
             self._aligner.add(tp, arrivals)
 
@@ -121,32 +127,37 @@ class Worker:
         payload = self._decoder.decode(record, now_ms)
         if not isinstance(payload, DeadLetter):
             self._last_t[tp] = payload.timestamp
-        return Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload)
+        return Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload, record)
 
-    def _node_change(self, record: Record) -> NodeChange | None:
-        """The change that a record of the items topic makes; None for one that cannot be read."""
+    def _change(self, record: Record) -> _Change:
+        """The change that a record of the items or users topic makes; None where it makes none."""
         if record.key is None:
-            return None
+            return DeadLetter(record, Reason.BAD_ID, "there is no key")
+        if record.topic == self._settings.users_topic:
+            return Erasure(record.key.decode("utf-8", "replace")) if record.value is None else None
         if record.value is None:
-            return NodeChange(record.key.decode("utf-8", "replace"), None)
+            return ItemChange(record.key.decode("utf-8", "replace"), None)
         item = decode_item(record.value)
-        return NodeChange(item.item_id, item) if item else None
+        return ItemChange(item.item_id, item) if item else DeadLetter(record, Reason.BAD_TYPE, "this is no item")
 
     def _next_epoch(self) -> EpochInput | None:
+        """What has come and may be taken. Repairs wait for one another while there is other work."""
         arrivals = self._aligner.release(self._reader.at_end(), self._settings.max_epoch_events)
-        changes, self._node_changes = self._node_changes, []
-        return self._epoch_of(arrivals, changes) if arrivals or changes else None
+        changes, self._changes = self._changes, []
+        idle = not arrivals and not changes
+        repair = len(self.state.amendments) > 0 and (idle or self._pace.due())
+        return self._epoch_of(arrivals, changes, repair) if repair or not idle else None
 
-    def _epoch_of(self, arrivals: list[Arrival], changes: list[tuple[Record, NodeChange | None]]) -> EpochInput:
-        epoch = EpochInput(arrivals)
+    def _epoch_of(self, arrivals: list[Arrival], changes: list[tuple[Record, _Change]], repair: bool) -> EpochInput:
+        epoch = EpochInput(arrivals, repair=repair)
         for arrival in arrivals:
             epoch.ends[TopicPartition(self._topic, arrival.partition)] = arrival.offset + 1
         for record, change in changes:
             epoch.ends[record.topic_partition] = record.offset + 1
-            if change:
+            if isinstance(change, DeadLetter):
+                epoch.dead.append(change)
+            elif change:
                 epoch.changes.append(change)
-            else:
-                epoch.dead.append(DeadLetter(record, Reason.BAD_TYPE, "this is no item"))
         return epoch
 
     def _caught_up(self) -> bool:
@@ -155,8 +166,8 @@ class Worker:
     # recovery
 
     def _recover(self) -> None:
-        loaded = self.state.load(self._committer.load_state)
-        topics = (self._topic, self._settings.items_topic)
+        loaded = self.state.load()
+        topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
         self.state.positions = starts | self.state.positions
         missed = self._manifests()
@@ -187,7 +198,7 @@ class Worker:
         }
         reader = self._log.reader({tp: self.state.positions[tp] for tp in ends})
         arrivals: list[Arrival] = []
-        changes: list[tuple[Record, NodeChange | None]] = []
+        changes: list[tuple[Record, _Change]] = []
         positions = {tp: self.state.positions[tp] for tp in ends}
         while any(positions[tp] < end for tp, end in ends.items()):
             for record in reader.read(10_000, 1.0):
@@ -199,9 +210,9 @@ class Worker:
                     was_future = record.offset in manifest.refused.get(str(tp.partition), ())
                     arrivals.append(self._arrival(record, 0 if was_future else FAR_FUTURE_MS))
                 else:
-                    changes.append((record, self._node_change(record)))
+                    changes.append((record, self._change(record)))
         reader.close()
-        self._pipeline.take(self._epoch_of(in_order(arrivals), changes))
+        self._pipeline.take(self._epoch_of(in_order(arrivals), changes, manifest.repaired))
 
     # output
 

@@ -77,7 +77,7 @@ class Model:
         return [int(item) for item in lists.item[0, : lists.size[0]]]
 
     def relist(self, user: I32, t: int, k: int, exclude_seen: bool = False) -> Outcome:
-        """Published lists of users [N] at time t (epoch ms) with no interaction; no other part of the outcome is set."""
+        """Published lists of users [N] at time t (epoch ms) with no interaction; the rest of the outcome is empty."""
         self._make_room(0)
         out = _new_outcome(len(user), k, False, True)
         now: Any = np.int64(t)

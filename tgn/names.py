@@ -30,14 +30,18 @@ def name_before(names: Names, a: int, b: int) -> bool:
 
 
 class NodeIndex:
-    """id ↔ index. Indices are given in order of first sight and never change."""
+    """id ↔ index. Indices are given in order of first sight and never change.
+
+    Args: ids: distinct ids in the order of their indices; "" for one that was forgotten.
+    """
 
     def __init__(self, ids: Iterable[str] = ()) -> None:
-        self.ids: list[str] = []
-        self._index: dict[str, int] = {}
+        self.ids = list(ids)
+        self._index = {id_: node for node, id_ in enumerate(self.ids) if id_}
         self.saved = 0  # how many of them the last checkpoint holds
+        self.blocks: list[int] = []  # the first index of each block of ids in the checkpoint
         self.names = Names(np.zeros(1024, np.uint8), np.zeros(1025, np.int64))
-        self.encode(list(ids))
+        self._append_names(self.ids, 0)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -58,14 +62,22 @@ class NodeIndex:
             found = [index[id_] for id_ in ids]
         return found
 
+    def forget(self, node: int) -> None:
+        """Takes the id of a node away; the index is not given again, and the id gets another one if it comes back."""
+        del self._index[self.ids[node]]
+        self.ids[node] = ""
+        self.names.text[self.names.start[node] : self.names.start[node + 1]] = 0
+        self.saved = 0  # every block is written again
+
     def _append_names(self, new: list[str], first: int) -> None:
         encoded = [id_.encode() for id_ in new]
         text, start = self.names
         start = _with_room(start, first + len(new) + 1)
-        ends = start[first] + np.cumsum([len(name) for name in encoded])
-        text = _with_room(text, int(ends[-1]))
+        ends = start[first] + np.cumsum([len(name) for name in encoded], dtype=np.int64)
+        end = int(ends[-1]) if new else int(start[first])
+        text = _with_room(text, end)
         start[first + 1 : first + 1 + len(new)] = ends
-        text[start[first] : ends[-1]] = np.frombuffer(b"".join(encoded), np.uint8)
+        text[start[first] : end] = np.frombuffer(b"".join(encoded), np.uint8)
         self.names = Names(text, start)
 
 

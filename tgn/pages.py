@@ -21,19 +21,33 @@ from tgn.ranker import Ranker
 Arrays = Sequence[Any]  # of NumPy arrays
 
 
-def changed_pages(model: Model, full: bool = False) -> dict[bytes, bytes]:
-    """Everything that changed since the last call (or all of it); the flags are cleared."""
-    pages: dict[bytes, bytes] = {}
+def changed_pages(model: Model) -> dict[bytes, bytes | None]:
+    """What changed since the last call, None for what is to be deleted; the flags are cleared."""
+    pages: dict[bytes, bytes | None] = {}
     for group, arrays, dirty, size in _groups(model):
-        rows = np.flatnonzero(dirty[:size]) if not full else np.arange(size)
-        keys = _keys(group, rows)
-        pages.update(zip(keys, _pack(arrays, rows), strict=True))
+        rows = np.flatnonzero(dirty[:size])
+        pages.update(zip(_keys(group, rows), _pack(arrays, rows), strict=True))
         dirty[:] = 0
-    for group, index in ((b"user-ids/", model.users), (b"item-ids/", model.items)):
-        first = 0 if full else index.saved
-        if len(index) > first:
-            pages[group + first.to_bytes(8, "big")] = msgspec.msgpack.encode(index.ids[first:])
+    for group, index in _indices(model):
+        if index.saved == 0:
+            pages.update((_key(group, block), None) for block in index.blocks)
+            index.blocks = []
+        if len(index) > index.saved:
+            pages[_key(group, index.saved)] = msgspec.msgpack.encode(index.ids[index.saved :])
+            index.blocks.append(index.saved)
         index.saved = len(index)
+    pages[b"model"] = msgspec.msgpack.encode(_scalars(model))
+    return pages
+
+
+def all_pages(model: Model) -> dict[bytes, bytes]:
+    """The whole model, whatever a checkpoint holds of it; the same bytes for the same state."""
+    pages: dict[bytes, bytes] = {}
+    for group, arrays, _, size in _groups(model):
+        rows = np.arange(size)
+        pages.update(zip(_keys(group, rows), _pack(arrays, rows), strict=True))
+    for group, index in _indices(model):
+        pages[_key(group, 0)] = msgspec.msgpack.encode(index.ids)
     pages[b"model"] = msgspec.msgpack.encode(_scalars(model))
     return pages
 
@@ -82,6 +96,14 @@ def _groups(model: Model) -> list[tuple[bytes, Arrays, np.ndarray, int]]:
         (b"memories/", _clean(model.memories), model.memories.dirty, len(model.items)),
         (b"pairs/", [pairs], g.pairs.dirty, len(pairs)),
     ]
+
+
+def _indices(model: Model) -> list[tuple[bytes, NodeIndex]]:
+    return [(b"user-ids/", model.users), (b"item-ids/", model.items)]
+
+
+def _key(group: bytes, n: int) -> bytes:
+    return group + n.to_bytes(8, "big")
 
 
 def _clean(group: Any) -> list[np.ndarray]:
@@ -141,4 +163,5 @@ def _load_ids(pages: list[tuple[bytes, bytes]]) -> NodeIndex:
         ids += msgspec.msgpack.decode(value)
     index = NodeIndex(ids)
     index.saved = len(index)
+    index.blocks = [int.from_bytes(first, "big") for first, _ in pages]
     return index

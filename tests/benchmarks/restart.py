@@ -58,10 +58,10 @@ def read(folder: Path) -> dict[str, float]:
 
     settings = Settings()
     imported = time.perf_counter()
-    state = StreamState(settings)
-    made = time.perf_counter()
     log = EmbeddedLog(folder)
-    state.load(log.committer(settings.application).load_state)
+    state = StreamState(settings, log.committer(settings.application).load_state)
+    made = time.perf_counter()
+    state.load()
     loaded = time.perf_counter()
     items = state.engine.list_of((folder / LAST).read_text(), state.clock_ms)
     return {

@@ -62,7 +62,7 @@ def test_each_reason(reason: Reason, value: bytes | None) -> None:
 
 
 def test_every_reason_is_reached_and_documented() -> None:
-    assert {reason for reason, _ in BAD} == set(Reason)
+    assert {reason for reason, _ in BAD} == set(Reason) - {Reason.TOO_LATE}  # needs a stream: tests/streamer/test_undo
     source = (Path(__file__).parents[2] / "consumers/dead_letter.py").read_text()
     assert all(f'"{reason}"  # ' in source for reason in Reason)
 

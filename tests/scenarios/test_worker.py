@@ -22,7 +22,7 @@ from streamer.replay import ReplayOptions, replay
 from streamer.settings import Settings
 from streamer.worker import Worker
 from tests.worlds import Events, checkerboard, table_of
-from tgn.pages import changed_pages
+from tgn.pages import all_pages
 
 
 def send(log: OwnedLog, events: Events) -> None:
@@ -102,7 +102,7 @@ def test_a_restart_in_the_middle_changes_nothing(settings: Settings, tmp_path: P
                 worker.checkpoint()
             worker.close()  # without a checkpoint, as a crash between two commits
         worker = run(log, mine)
-        states.append(changed_pages(worker.state.engine.model, full=True))
+        states.append(all_pages(worker.state.engine.model))
         records = [(r.key, r.value) for topic in ("recommendations", "quality") for r in read_all(log, topic)]
         states.append({b"records": repr(records).encode()})
         epochs = [

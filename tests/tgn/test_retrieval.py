@@ -7,7 +7,7 @@ from tgn.embedding import new_embeddings, new_popularity_weights
 from tgn.graph import new_graph
 from tgn.model import Model
 from tgn.observe import observe
-from tgn.pages import changed_pages, load_pages
+from tgn.pages import all_pages, load_pages
 from tgn.retrieval import LANES, Active, best, new_active, refresh_vector, scan, touch
 
 CONFIG = ModelConfig(active=2 * LANES, embedding=8)
@@ -78,7 +78,7 @@ def test_slots_follow_what_is_learned_and_come_back_from_a_checkpoint() -> None:
     vectors = model.active.vector[slots // LANES, :, slots % LANES]
     assert np.array_equal(vectors, model.embeddings.candidate[held])
     restored = Model(model.config)
-    load_pages(restored, changed_pages(model).items())
+    load_pages(restored, all_pages(model).items())
     for name in ("item", "touched", "hand", "vector", "standing"):
         assert np.array_equal(getattr(restored.active, name), getattr(model.active, name)), name
 

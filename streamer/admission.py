@@ -1,0 +1,63 @@
+"""What of an epoch counts: bad, late, repeated and void records are told apart from those that are taken."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+from consumers.dead_letter import DeadLetter, Reason
+from consumers.schemas import Interaction
+from streamer.alignment import Arrival
+from streamer.dedup import digest_of
+from streamer.ledger import event_number
+from streamer.order import Ordering, Placed
+from streamer.settings import Settings
+from streamer.state import StreamState
+
+
+@dataclass
+class Admitted:
+    """An epoch's interactions, sorted out; each list in the order of arrival."""
+
+    placed: list[Placed] = field(default_factory=list)
+    retractions: list[Interaction] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    duplicates: int = 0
+    void: int = 0  # of users that were erased after the record was written
+
+
+def admit(arrivals: list[Arrival], state: StreamState, settings: Settings) -> Admitted:
+    """Sorts out an epoch; moves the watermark and remembers the event ids."""
+    admitted = Admitted()
+    ordering = Ordering(settings.allowed_lateness_ms, state.clock_ms, state.newest_place)
+    refuses_late = settings.too_late == "dead-letter"
+    number = state.engine.model.events
+    for arrival in arrivals:
+        payload = arrival.payload
+        digest = None if isinstance(payload, DeadLetter) or payload.event_id is None else digest_of(payload.event_id)
+        if isinstance(payload, DeadLetter):
+            admitted.dead.append(payload)
+        elif state.erased and is_void(arrival, state, settings):
+            admitted.void += 1
+        elif payload.retract and digest:
+            state.seen_events.take(digest)  # an interaction that comes after its retraction is a duplicate
+            admitted.retractions.append(payload)
+        elif refuses_late and ordering.too_late(arrival):
+            behind_ms = ordering.clock_ms - payload.timestamp
+            admitted.dead.append(DeadLetter(arrival.record, Reason.TOO_LATE, f"{behind_ms} ms behind the watermark"))
+        elif digest and not state.seen_events.take(digest):
+            admitted.duplicates += 1
+        else:
+            admitted.placed.append(ordering.place(arrival, number + len(admitted.placed), event_number(digest)))
+    state.seen_events.forget_old()
+    state.clock_ms, state.newest_place = ordering.clock_ms, ordering.newest
+    return admitted
+
+
+def is_void(arrival: Arrival, state: StreamState, settings: Settings) -> bool:
+    """Whether its user was erased after it was written."""
+    before = state.erased.get(user_digest(arrival.payload.user_id, settings), {})
+    return arrival.offset < before.get(arrival.partition, 0)
+
+
+def user_digest(user_id: str, settings: Settings) -> bytes:
+    """16 bytes that stand for an erased user, keyed by the application so that equal ids differ between them."""
+    return hashlib.blake2b(user_id.encode(), key=settings.application.encode()[:64], digest_size=16).digest()

@@ -1,0 +1,136 @@
+"""The undo ledger: every interaction that was taken, by user, in the checkpoint; read only where something is undone.
+
+A user's interactions lie in blocks, one for each checkpoint that they were active in; an edit makes one block of them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from tgn.graph import I32
+from tgn.repair import History
+
+ENTRY = np.dtype(
+    [
+        ("order_ms", "<i8"),  # with `order`: the place among all interactions
+        ("order", "<u8"),
+        ("t", "<i8"),  # event time, epoch ms
+        ("event", "<u8"),  # digest of the event id, 0: none
+        ("item", "<i4"),
+        ("weight", "<f4"),
+    ]
+)
+ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
+Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
+
+
+def event_number(digest: bytes | None) -> int:
+    """What stands for an event id here; 0: the interaction has none."""
+    return 0 if digest is None else int.from_bytes(digest[:8], "little") or 1
+
+
+class Ledger:
+    """Interactions by user.
+
+    Args: pages: reads the saved blocks whose keys begin with a prefix, as `Committer.load_state` does.
+    """
+
+    def __init__(self, pages: Pages) -> None:
+        self._pages = pages
+        self._users: list[np.ndarray] = []  # of what was added since the last checkpoint
+        self._entries: list[np.ndarray] = []
+        self._edited: dict[int, np.ndarray] = {}  # whole ledgers that replace what is saved and added
+        self._blocks = 0  # number of the next block
+
+    def add(self, users: I32, entries: np.ndarray) -> None:
+        """Adds interactions [N], entries of dtype ENTRY, of users [N]."""
+        edited = np.isin(users, list(self._edited)) if self._edited else np.zeros(len(users), bool)
+        for user in set(users[edited].tolist()):
+            self._edited[user] = _in_order(np.concatenate([self._edited[user], entries[users == user]]))
+        self._users.append(users[~edited])
+        self._entries.append(entries[~edited])
+
+    def of(self, user: int) -> np.ndarray:
+        """A user's interactions in order, dtype ENTRY."""
+        return self._read([user])[1]
+
+    def history(self, users: I32) -> History:
+        """The interactions of several users in the order of all of them."""
+        user, entries = self._read(users.tolist())
+        return History(user, entries["item"], entries["t"], entries["weight"])
+
+    def replace(self, user: int, entries: np.ndarray) -> None:
+        """Makes `entries` all that a user has done."""
+        for n, users in enumerate(self._users):
+            others = users != user
+            self._users[n], self._entries[n] = users[others], self._entries[n][others]
+        self._edited[user] = entries
+
+    def delta(self) -> dict[bytes, bytes | None]:
+        """Blocks to write and to delete at a checkpoint."""
+        pages: dict[bytes, bytes | None] = {}
+        for user, entries in self._edited.items():
+            pages.update((key, None) for key, _ in self._pages(_prefix(user)))
+            if len(entries):
+                pages[self._key(user)] = entries.tobytes()
+        users, entries = self._unsaved()
+        order = np.argsort(users, kind="stable")
+        users, entries = users[order], entries[order]
+        starts = np.flatnonzero(np.diff(users, prepend=-1))
+        for start, end in pairwise([*starts.tolist(), len(users)]):
+            pages[self._key(int(users[start]))] = entries[start:end].tobytes()
+        self._users, self._entries, self._edited = [], [], {}
+        self._blocks += 1
+        return pages
+
+    def state(self) -> int:
+        """What `restore` needs beside the blocks."""
+        return self._blocks
+
+    def restore(self, blocks: int) -> None:
+        """Takes back what `state` gave."""
+        self._blocks = blocks
+
+    def _key(self, user: int) -> bytes:
+        return _prefix(user) + self._blocks.to_bytes(8, "big")
+
+    def _read(self, wanted: Sequence[int]) -> tuple[I32, np.ndarray]:
+        users, entries = self._unsaved()
+        mine = np.isin(users, wanted)
+        parts = [(users[mine], entries[mine])]
+        for user, block in self._saved([user for user in wanted if user not in self._edited]):
+            parts.append((np.full(len(block), user, np.int32), block))
+        for user in wanted:
+            if user in self._edited:
+                parts.append((np.full(len(self._edited[user]), user, np.int32), self._edited[user]))
+        users = np.concatenate([part[0] for part in parts]).astype(np.int32)
+        entries = np.concatenate([part[1] for part in parts])
+        order = np.lexsort((entries["order"], entries["order_ms"]))
+        return users[order], entries[order]
+
+    def _saved(self, users: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        if len(users) > ALL_AT_ONCE:
+            wanted = set(users)
+            for key, value in self._pages(b""):
+                user = int.from_bytes(key[:4], "big")
+                if user in wanted:
+                    yield user, np.frombuffer(value, ENTRY)
+            return
+        for user in users:
+            for _, value in self._pages(_prefix(user)):
+                yield user, np.frombuffer(value, ENTRY)
+
+    def _unsaved(self) -> tuple[I32, np.ndarray]:
+        if len(self._users) != 1:
+            self._users = [np.concatenate([np.zeros(0, np.int32), *self._users])]
+            self._entries = [np.concatenate([np.zeros(0, ENTRY), *self._entries])]
+        return self._users[0], self._entries[0]
+
+
+def _in_order(entries: np.ndarray) -> np.ndarray:
+    return entries[np.lexsort((entries["order"], entries["order_ms"]))]
+
+
+def _prefix(user: int) -> bytes:
+    return user.to_bytes(4, "big")

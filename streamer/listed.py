@@ -1,0 +1,61 @@
+"""Which items the newest list of each user names: so that a deleted item can be taken out of every list that has it."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from tgn.graph import I32
+
+
+class PublishedLists:
+    """One row a user, −1 past the end of a list; a user without a list has `NO_LIST` in the first place."""
+
+    NO_LIST = -2
+
+    def __init__(self, k: int) -> None:
+        self._item = np.full((1024, k), self.NO_LIST, np.int32)
+        self._changed: set[int] = set()
+
+    def note(self, users: I32, items: I32) -> None:
+        """Lists [N, K] of users [N] were published."""
+        if len(users):
+            self._make_room(int(users.max()) + 1)
+            self._item[users] = items
+            self._changed.update(users.tolist())
+
+    def withdraw(self, users: I32) -> None:
+        """The lists of users [N] are no longer published."""
+        self.note(users, np.full((len(users), self._item.shape[1]), self.NO_LIST, np.int32))
+
+    def has_list(self, users: I32) -> np.ndarray:
+        """[N] bool."""
+        self._make_room(int(users.max(initial=-1)) + 1)
+        return np.asarray(self._item[users, 0] != self.NO_LIST)
+
+    def naming(self, item: int) -> I32:
+        """The users whose list names an item."""
+        return np.flatnonzero((self._item == item).any(axis=1)).astype(np.int32)
+
+    def delta(self) -> dict[bytes, bytes | None]:
+        """What changed since the last call."""
+        pages: dict[bytes, bytes | None] = {}
+        for user in sorted(self._changed):
+            row = self._item[user]
+            pages[user.to_bytes(4, "big")] = row.tobytes() if row[0] != self.NO_LIST else None
+        self._changed = set()
+        return pages
+
+    def load(self, pages: Iterable[tuple[bytes, bytes]]) -> None:
+        """Takes back what `delta` gave."""
+        for key, value in pages:
+            user = int.from_bytes(key, "big")
+            self._make_room(user + 1)
+            row = np.frombuffer(value, np.int32)[: self._item.shape[1]]  # of another k, if that was set since
+            self._item[user] = -1
+            self._item[user, : len(row)] = row
+
+    def _make_room(self, users: int) -> None:
+        if users > len(self._item):
+            grown = np.full((max(users, 2 * len(self._item)), self._item.shape[1]), self.NO_LIST, np.int32)
+            grown[: len(self._item)] = self._item
+            self._item = grown
