@@ -53,9 +53,12 @@ def admit(arrivals: list[Arrival], state: StreamState, settings: Settings) -> Ad
 
 
 def is_void(arrival: Arrival, state: StreamState, settings: Settings) -> bool:
-    """Whether its user was erased after it was written."""
-    before = state.erased.get(user_digest(arrival.payload.user_id, settings), {})
-    return arrival.offset < before.get(arrival.partition, 0)
+    """Whether its user was erased after it was written.
+
+    By its offset, or by the log's clock: who reads the log anew may meet the erasure before what it erases.
+    """
+    at_ms, before = state.erased.get(user_digest(arrival.payload.user_id, settings), (-1, {}))
+    return arrival.offset < before.get(arrival.partition, 0) or arrival.record.timestamp_ms <= at_ms
 
 
 def user_digest(user_id: str, settings: Settings) -> bytes:

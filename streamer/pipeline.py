@@ -33,9 +33,10 @@ class ItemChange:
 
 @dataclass
 class Erasure:
-    """A tombstone of the users topic."""
+    """A tombstone of the users topic, appended at `at_ms` (epoch ms, the log's clock)."""
 
     user_id: str
+    at_ms: int
 
 
 @dataclass
@@ -82,7 +83,7 @@ class Pipeline:
             if isinstance(change, ItemChange):
                 self._change_item(change)
             else:
-                withdrawn += self._erase(change.user_id)
+                withdrawn += self._erase(change)
         admitted = admit(epoch.arrivals, state, self._settings)
         letters = [*epoch.dead, *admitted.dead]
         records = [dead_letter_record(letter, self._settings.dead_topic) for letter in letters]
@@ -113,12 +114,12 @@ class Pipeline:
         state.amendments.drop_item(node)
         state.amendments.relist(state.listed.naming(node))
 
-    def _erase(self, user_id: str) -> list[NewRecord]:
+    def _erase(self, erasure: Erasure) -> list[NewRecord]:
         """Takes a user out of the ledger, the lists and the ids; what comes of them later is somebody new."""
-        state = self._state
+        state, user_id = self._state, erasure.user_id
         topic = self._settings.interactions_topic
         before = {tp.partition: offset for tp, offset in state.positions.items() if tp.topic == topic}
-        state.erased[user_digest(user_id, self._settings)] = before
+        state.erased[user_digest(user_id, self._settings)] = (erasure.at_ms, before)
         node = state.engine.model.users.get(user_id)
         if node is None:
             return []
@@ -204,7 +205,7 @@ class Pipeline:
             if isinstance(arrival.payload, DeadLetter) and arrival.payload.reason is Reason.FUTURE_TIMESTAMP:
                 refused.setdefault(str(arrival.partition), []).append(arrival.offset)
         digests = [user_digest(user_id, self._settings) for user_id in erased]
-        void = {digest.hex(): {str(p): end for p, end in self._state.erased[digest].items()} for digest in digests}
+        void = {digest.hex(): {str(p): end for p, end in self._state.erased[digest][1].items()} for digest in digests}
         return self._publish.manifest(
             EpochManifest(
                 self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void

@@ -39,7 +39,7 @@ class StreamState:
         self.listed = PublishedLists(settings.k)
         self.ledger = Ledger(lambda prefix: _without(_LEDGER, prefix, pages))
         self.amendments = Amendments(self.engine.model, self.ledger)
-        self.erased: dict[bytes, dict[int, int]] = {}  # digest of a user → partition → what came before is void
+        self.erased: dict[bytes, tuple[int, dict[int, int]]] = {}  # digest of a user → when, and the offsets reached
         self.quality = QualityMeter()
         self.drift = DriftMonitor()
         self.positions: dict[TopicPartition, int] = {}  # next offset to take of each input partition
@@ -78,7 +78,7 @@ class StreamState:
         self.listed.load(_without(_LISTED, b"", self._pages))
         self.ledger.restore(stream["ledger"])
         self.amendments.restore(stream["amendments"])
-        self.erased = stream["erased"]
+        self.erased = {digest: (at_ms, before) for digest, (at_ms, before) in stream["erased"].items()}
         self.newest_place = tuple(stream["newest_place"])
         self.quality.restore(stream["quality"])
         self.drift.restore(stream["drift"])

@@ -134,7 +134,8 @@ class Worker:
         if record.key is None:
             return DeadLetter(record, Reason.BAD_ID, "there is no key")
         if record.topic == self._settings.users_topic:
-            return Erasure(record.key.decode("utf-8", "replace")) if record.value is None else None
+            user_id = record.key.decode("utf-8", "replace")
+            return Erasure(user_id, record.timestamp_ms) if record.value is None else None
         if record.value is None:
             return ItemChange(record.key.decode("utf-8", "replace"), None)
         item = decode_item(record.value)

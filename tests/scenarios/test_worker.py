@@ -239,3 +239,45 @@ def test_sigterm_ends_with_a_checkpoint_and_zero(log: OwnedLog, settings: Settin
     committer = log.committer("freshet")
     assert committer.positions()[TopicPartition("interactions", 0)] == 300
     assert any(key == b"stream" for key, _ in committer.load_state())
+
+
+def interaction(user: str, item: str, t: int, **more: object) -> NewRecord:
+    row = {"user_id": user, "item_id": item, "event_type": "view", "timestamp": t} | more
+    return NewRecord("interactions", user.encode(), json.dumps(row).encode())
+
+
+def test_undo_through_the_log_survives_restarts(log: OwnedLog, settings: Settings) -> None:
+    """Retracted, deleted and erased in the log; half of the epochs are taken again after a crash without a checkpoint."""
+    rare = settings.model_copy(update={"checkpoint_interval_ms": 10**9, "max_epoch_events": 7})
+    events = checkerboard(events=300, users=10, items=12)
+    log.append([interaction(u, i, t, event_id=str(n)) for n, (u, i, t) in enumerate(events)])
+    run(log, rare)
+    taken_back = [n for n, (user, _, _) in enumerate(events) if user != "u3" and n % 17 == 0]
+    log.append([interaction(*events[n], event_id=str(n), retract=True) for n in taken_back])
+    log.append([NewRecord("users", b"u3", None), NewRecord("items", b"i4", None)])
+    worker = Worker(log, rare)
+    while worker.step():
+        pass
+    worker.close()  # a crash: no checkpoint
+    again = run(log, rare)
+    left = [e for n, e in enumerate(events) if n not in taken_back and e[0] != "u3" and e[1] != "i4"]
+    model = again.state.engine.model
+    assert model.graph.users.events.sum() == len(left)
+    assert {user for user in model.users.ids if user} == {f"u{n}" for n in range(10)} - {"u3"}
+    newest = {r.key: r.value for r in read_all(log, "recommendations")}
+    assert newest[b"u3"] is None
+    assert all(b'"i4"' not in value for value in newest.values() if value)
+    assert all_pages(worker.state.engine.model) == all_pages(model)
+
+
+def test_who_reads_the_log_anew_does_not_meet_the_erased(log: OwnedLog, settings: Settings) -> None:
+    log.append([interaction(u, i, t) for u, i, t in checkerboard(events=100, users=5)])
+    log.append([NewRecord("users", b"u1", None)])
+    time.sleep(0.002)
+    log.append([interaction("u1", "i1", 10**9)])
+    worker = Worker(log, settings.model_copy(update={"application": "another"}))
+    worker._changes = [(r, worker._change(r)) for r in read_all(log, "users")]  # the erasure comes first
+    worker.run(lambda: False, exit_at_end=True)
+    worker.close()
+    node = worker.state.engine.model.users.get("u1")
+    assert worker.state.engine.model.graph.users.events[node] == 1

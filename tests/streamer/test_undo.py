@@ -130,7 +130,7 @@ def test_an_erased_user_is_nowhere_and_returns_as_somebody_new() -> None:
     world, clean = World(), World()
     world.take([event(SOMEBODY, 1, 0, "of-u987654321"), event(SOMEBODY, 2, 1, "also"), event(2, 1, 2, "u2-a")])
     world.checkpoint()
-    output = world.take([], Erasure("u987654321"))
+    output = world.take([], Erasure("u987654321", -1))
     assert (b"u987654321", None) in [(r.key, r.value) for r in output.records]
     manifest = output.records[-1]
     assert b"u987654321" not in (manifest.value or b"")
@@ -154,9 +154,10 @@ class Step:
     restart: bool
 
 
+KINDS = ["next"] * 8 + ["late", "repeat", "retract", "bad", "delete", "erase", "early retract", "repair"]
 STEPS = st.builds(
     Step,
-    st.sampled_from(["next"] * 8 + ["late", "repeat", "retract", "bad", "delete", "erase", "early retract", "repair"]),
+    st.sampled_from(KINDS),
     st.integers(0, 10**6),
     st.booleans(),
     st.booleans(),
@@ -216,7 +217,7 @@ def check_interleaving(steps: list[Step], seed: int, window: int = 20) -> None:
         elif kind == "erase":
             end_epoch()
             facts = [fact for fact in facts if fact[2] != user]
-            end_epoch(Erasure(f"u{user}"))
+            end_epoch(Erasure(f"u{user}", -1))
         elif kind == "repair":
             end_epoch(repair=True)
         if step.cut:

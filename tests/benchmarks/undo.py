@@ -1,0 +1,180 @@
+"""Undo, measured: python -m tests.benchmarks.undo [--streams N] [--file F] writes UNDO.md.
+
+(1) N generated streams of late, repeated, retracted, deleted, erased and bad records against the clean stream; (2) 1,000
+random interactions of a real stream retracted after the fact, against a run without them; (3) 100 of its users erased:
+what of them is left in state, lists and compacted topics, and after a rebuild from the log.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from consumers.files import read_interactions
+from consumers.open import OwnedLog
+from consumers.records import NewRecord, Record, TopicPartition
+from consumers.weights import EventWeights
+from streamer.commands.produce import interaction_chunks
+from streamer.engine import Engine
+from streamer.logs import topic_specs
+from streamer.replay import weights_of
+from streamer.settings import Settings
+from streamer.worker import Worker
+from tests.benchmarks.records import commit, machine
+from tests.canonical import canonical
+from tests.conftest import DATA
+from tests.streamer.test_undo import KINDS, Step, check_interleaving
+
+RESULTS = Path(__file__).parent / "UNDO.md"
+RETRACTED, ERASED = 1_000, 100
+
+
+def generated_streams(n: int) -> str:
+    """Plays n random interleavings; raises where one leaves another state."""
+    started, steps = time.perf_counter(), 0
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        script = [
+            Step(str(rng.choice(KINDS)), int(rng.integers(10**6)), bool(rng.random() < 0.3), bool(rng.random() < 0.1))
+            for _ in range(rng.integers(5, 80))
+        ]
+        check_interleaving(script, seed, int(rng.choice([1, 2, 3, 20])))
+        steps += len(script)
+    return f"{n:,} streams, {steps:,} steps, all equal to the clean stream; {time.perf_counter() - started:.0f} s"
+
+
+class Run:
+    """One log and its worker."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = Settings(log=folder / "log", state=folder / "state", checkpoint_interval_ms=10**9)
+        self.log = OwnedLog(folder / "log")
+        self.log.create(topic_specs(self.settings, partitions=1))
+
+    def send(self, table: pa.Table) -> None:
+        for records, _ in interaction_chunks(table, "interactions"):
+            self.log.append(records)
+
+    def work(self) -> tuple[Worker, float]:
+        """Takes all there is; gives the closed worker and the seconds."""
+        started = time.perf_counter()
+        worker = Worker(self.log, self.settings)
+        worker.run(lambda: False, exit_at_end=True)
+        worker.close()
+        return worker, time.perf_counter() - started
+
+    def newest(self, topic: str) -> dict[bytes, bytes | None]:
+        """The last record of each key."""
+        reader = self.log.reader({TopicPartition(topic, p): s for p, s in self.log.starts(topic).items()})
+        newest: dict[bytes, bytes | None] = {}
+        while records := reader.read(10_000, 0):
+            newest.update(_values(records))
+        return newest
+
+
+def _values(records: list[Record]) -> Iterator[tuple[bytes, bytes | None]]:
+    return ((record.key or b"", record.value) for record in records)
+
+
+def observed(table: pa.Table, settings: Settings) -> dict[str, Any]:
+    """The graph of a stream, with nothing scored."""
+    engine = Engine(settings)
+    columns = engine.encode_table(table, weights_of(table, EventWeights(settings.event_weights)))
+    engine.take(columns, learn=False, score=False, publish=False)
+    return canonical(engine.model)
+
+
+def difference(a: Any, b: Any) -> float:
+    """The largest relative difference of two canonical graphs; inf where they differ in what is exact."""
+    if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+        return max((difference(a[key], b[key]) for key in a), default=0.0)
+    if isinstance(a, list | tuple) and isinstance(b, list | tuple) and len(a) == len(b):
+        return max((difference(x, y) for x, y in zip(a, b, strict=True)), default=0.0)
+    if isinstance(a, float) and isinstance(b, float):
+        return 0.0 if a == b else abs(a - b) / max(abs(a), abs(b))
+    return 0.0 if a == b else float("inf")
+
+
+def retract(run: Run, table: pa.Table) -> list[str]:
+    """Retracts random interactions after the fact."""
+    _, first_s = run.work()
+    chosen = np.sort(np.random.default_rng(0).choice(len(table), RETRACTED, replace=False))
+    rows = table.take(pa.array(chosen)).to_pylist()
+    values = [_retraction(row, number) for row, number in zip(rows, chosen.tolist(), strict=True)]
+    run.log.append(
+        [NewRecord("interactions", value["user_id"].encode(), json.dumps(value).encode()) for value in values]
+    )
+    worker, seconds = run.work()
+    keep = np.ones(len(table), bool)
+    keep[chosen] = False
+    most = difference(canonical(worker.state.engine.model), observed(table.filter(pa.array(keep)), run.settings))
+    return [
+        f"taking {len(table):,} interactions, restart included: {first_s:.1f} s",
+        f"{RETRACTED:,} retracted: restart, repair, lists anew {seconds:.1f} s; largest relative difference from a run "
+        f"without them {most:.1e} (0: every integer, set and float equal)",
+    ]
+
+
+def _retraction(row: dict[str, Any], number: int) -> dict[str, Any]:
+    own = {name: row[name] for name in ("user_id", "item_id", "event_type", "timestamp")}
+    return own | {"event_id": str(number), "retract": True}
+
+
+def erase(run: Run, table: pa.Table, folder: Path) -> list[str]:
+    """Erases random users, and rebuilds the state from the log."""
+    users = sorted(set(table["user_id"].to_pylist()))
+    gone = np.random.default_rng(1).choice(users, ERASED, replace=False).tolist()
+    run.log.append([NewRecord("users", user.encode(), None) for user in gone])
+    worker, seconds = run.work()
+    left = _left(worker, run, gone)
+    rebuilt = Settings(**{**run.settings.model_dump(), "application": "rebuilt", "state": folder / "rebuilt"})
+    again = Worker(run.log, rebuilt)
+    again.run(lambda: False, exit_at_end=True)
+    again.close()
+    return [
+        f"{ERASED} users erased: restart, repair, lists {seconds:.1f} s; of them in graph, ids, lists published: "
+        f"{left}",
+        f"a second application that reads the log from its start: {_left(again, run, gone)}",
+    ]
+
+
+def _left(worker: Worker, run: Run, gone: list[str]) -> list[int]:
+    graph, names = canonical(worker.state.engine.model), set(worker.state.engine.model.users.ids)
+    lists = run.newest("recommendations")
+    return [
+        sum(user in graph["users"] for user in gone),
+        sum(user in names for user in gone),
+        sum(lists.get(user.encode()) is not None for user in gone),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.undo")
+    parser.add_argument("--streams", type=int, default=10_000)
+    parser.add_argument("--file", type=Path, default=DATA / "movietweetings" / "interactions.parquet")
+    arguments = parser.parse_args()
+    table = read_interactions(arguments.file)
+    lines = [generated_streams(arguments.streams)]
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder))
+        run.send(table)
+        lines += retract(run, table)
+        lines += erase(run, table, Path(folder))
+        run.log.close()
+    text = "\n".join(f"- {line}" for line in lines)
+    RESULTS.write_text(
+        f"# Undo, measured\n\n`python -m tests.benchmarks.undo`, {arguments.file.parent.name}, commit {commit()}, "
+        f"{machine()}.\n\n{text}\n"
+    )
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
