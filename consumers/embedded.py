@@ -355,6 +355,11 @@ class EmbeddedCommitter:
         for key, value in self._log._scan(self._state_prefix + prefix):
             yield key[len(self._state_prefix) :], value
 
+    def purge_state(self) -> None:
+        """See `Committer.purge_state`."""
+        self._log._db.flush()
+        self._log._db.compact_range(self._state_prefix, self._state_prefix[:-1] + b"0")  # "0" follows "/"
+
     def close(self) -> None:
         """Nothing to free: the seat is kept."""
 

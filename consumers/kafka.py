@@ -314,6 +314,10 @@ class KafkaCommitter:
         """See `Committer.load_state`."""
         return self._store.load(prefix)
 
+    def purge_state(self) -> None:
+        """See `Committer.purge_state`."""
+        self._store.purge()
+
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""
         self._group.close()

@@ -70,6 +70,11 @@ class StateStore:
                 raise LogUnavailable("the checkpoint is damaged; remove the state folder to rebuild it from the log")
             yield key[1:], value[4:]
 
+    def purge(self) -> None:
+        """Rewrites the files without what was deleted or written over."""
+        self._db.flush()
+        self._db.compact_range(None, None)
+
     def close(self) -> None:
         """Frees the folder."""
         self._db.close()

@@ -32,6 +32,7 @@ class Amendments:
         self._places: dict[int, list[Place]] = {}
         self._removed: list[tuple[int, int]] = []  # (user, item)
         self._relist: set[int] = set()  # users whose list alone is out of date
+        self.taken_back = 0  # interactions, since the process started
 
     def __len__(self) -> int:
         return len(self._places) + len(self._relist)
@@ -97,6 +98,7 @@ class Amendments:
             places += [Place(int(e["order_ms"]), int(e["order"]), False) for e in gone]
             self._removed += [(user, int(item)) for item in gone["item"]]
             self._ledger.replace(user, entries[keep])
+            self.taken_back += len(gone)
         return len(gone)
 
     def _mark(self, user: int, wanted: U8) -> None:

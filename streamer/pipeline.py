@@ -60,6 +60,8 @@ class EpochOutput:
     admitted: Admitted
     dead: int = 0
     repaired: bool = False
+    erased: int = 0  # users
+    taken_back: int = 0  # interactions, by retractions, deleted items and erased users
 
 
 class Pipeline:
@@ -78,6 +80,7 @@ class Pipeline:
         """
         state = self._state
         withdrawn: list[NewRecord] = []
+        before = state.amendments.taken_back
         erased = [change.user_id for change in epoch.changes if isinstance(change, Erasure)]
         for change in epoch.changes:
             if isinstance(change, ItemChange):
@@ -100,7 +103,8 @@ class Pipeline:
         state.epoch += 1
         records.append(self._manifest(epoch, repaired, erased))
         taken = [placed.arrival for placed in admitted.placed]
-        return EpochOutput(records, taken, outcome, admitted, len(letters), repaired)
+        taken_back = state.amendments.taken_back - before
+        return EpochOutput(records, taken, outcome, admitted, len(letters), repaired, len(erased), taken_back)
 
     # items and users
 

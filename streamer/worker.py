@@ -69,11 +69,15 @@ class Worker:
         output = self._pipeline.take(epoch)
         if output.repaired:
             self._pace.took(time.monotonic() - started)
-        due = time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
+        due = (
+            bool(output.erased) or time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
+        )
         self._committer.commit(output.records, self.state.positions, self._delta() if due else None)
         self._write_test_lists(output)
         if output.dead:
             _logger.warning("%d records went to %s", output.dead, self._settings.dead_topic)
+        if output.erased:
+            self._report_erasure(output)
         return output
 
     def checkpoint(self) -> None:
@@ -221,6 +225,16 @@ class Worker:
         self._checkpointed = time.monotonic()
         self.state.manifest_position = self._log.ends(self._settings.epochs_topic)[0]
         return self.state.delta()
+
+    def _report_erasure(self, output: EpochOutput) -> None:
+        """Says what was erased and what is left to the topics' retention; off the disk it goes now."""
+        self._committer.purge_state()
+        settings = self._settings
+        kept = (settings.interactions_topic, settings.feedback_topic, settings.dead_topic, settings.epochs_topic)
+        _logger.info(
+            "erased %d users: %d interactions taken back, lists withdrawn; %s keep their records until retention ends",
+            output.erased, output.taken_back, ", ".join(kept),
+        )  # fmt: skip
 
     def _write_test_lists(self, output: EpochOutput) -> None:
         if self._test_lists.enabled and output.outcome:
