@@ -1,6 +1,7 @@
 """What of an epoch counts: bad, late, repeated and void records are told apart from those that are taken."""
 
 import hashlib
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from consumers.dead_letter import DeadLetter, Reason
@@ -21,11 +22,16 @@ class Admitted:
     retractions: list[Interaction] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     duplicates: int = 0
-    void: int = 0  # of users that were erased after the record was written
+    void: int = 0  # of users that were erased, or taken back, after the record was written
 
 
-def admit(arrivals: list[Arrival], state: StreamState, settings: Settings) -> Admitted:
-    """Sorts out an epoch; moves the watermark and remembers the event ids."""
+def admit(
+    arrivals: list[Arrival], state: StreamState, settings: Settings, void_events: Container[bytes] = ()
+) -> Admitted:
+    """Sorts out an epoch; moves the watermark and remembers the event ids.
+
+    `void_events`: digests of event ids that are known to be taken back later: a rebuild never takes them.
+    """
     admitted = Admitted()
     ordering = Ordering(settings.allowed_lateness_ms, state.clock_ms, state.newest_place)
     refuses_late = settings.too_late == "dead-letter"
@@ -40,6 +46,8 @@ def admit(arrivals: list[Arrival], state: StreamState, settings: Settings) -> Ad
         elif payload.retract and digest:
             state.seen_events.take(digest)  # an interaction that comes after its retraction is a duplicate
             admitted.retractions.append(payload)
+        elif digest in void_events:
+            admitted.void += 1
         elif refuses_late and ordering.too_late(arrival):
             behind_ms = ordering.clock_ms - payload.timestamp
             admitted.dead.append(DeadLetter(arrival.record, Reason.TOO_LATE, f"{behind_ms} ms behind the watermark"))

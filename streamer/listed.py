@@ -36,6 +36,11 @@ class PublishedLists:
         """The users whose list names an item."""
         return np.flatnonzero((self._item == item).any(axis=1)).astype(np.int32)
 
+    def lists(self) -> dict[int, list[int]]:
+        """User → items, of everybody who has a list."""
+        users = np.flatnonzero(self._item[:, 0] != self.NO_LIST)
+        return {user: row[row >= 0].tolist() for user, row in zip(users.tolist(), self._item[users], strict=True)}
+
     def delta(self) -> dict[bytes, bytes | None]:
         """What changed since the last call."""
         pages: dict[bytes, bytes | None] = {}

@@ -1,6 +1,6 @@
 """One epoch: records → score, learn, observe → records to publish. No clock, no I/O but the ledger's: a function."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -65,10 +65,13 @@ class EpochOutput:
 
 
 class Pipeline:
-    """Takes epochs into a `StreamState`."""
+    """Takes epochs into a `StreamState`.
 
-    def __init__(self, settings: Settings, state: StreamState) -> None:
-        self._settings, self._state = settings, state
+    Args: void_events: see `streamer.admission.admit`.
+    """
+
+    def __init__(self, settings: Settings, state: StreamState, void_events: Container[bytes] = ()) -> None:
+        self._settings, self._state, self._void_events = settings, state, void_events
         self._weights = EventWeights(settings.event_weights)
         self._publish = Publisher(settings, state.engine.model)
 
@@ -87,7 +90,7 @@ class Pipeline:
                 self._change_item(change)
             else:
                 withdrawn += self._erase(change)
-        admitted = admit(epoch.arrivals, state, self._settings)
+        admitted = admit(epoch.arrivals, state, self._settings, self._void_events)
         letters = [*epoch.dead, *admitted.dead]
         records = [dead_letter_record(letter, self._settings.dead_topic) for letter in letters]
         lists: dict[str, NewRecord] = {}
@@ -197,7 +200,7 @@ class Pipeline:
         users = users[active]
         outcome = state.engine.relist(users, state.clock_ms)
         topic = self._settings.interactions_topic
-        as_of = AsOf(state.clock_ms, _by_partition(state.positions, topic))
+        as_of = AsOf(state.clock_ms, by_partition(state.positions, topic))
         for n in np.flatnonzero(outcome.changed).tolist():
             user_id = model.users.ids[users[n]]
             lists[user_id] = self._publish.list_of(f"{epoch}-{user_id}", user_id, as_of, outcome, n)
@@ -229,7 +232,7 @@ def _positions_after(
     taken: Sequence[Arrival], epoch: EpochInput, before: dict[TopicPartition, int], topic: str
 ) -> list[dict[str, int]]:
     """What each list knew: the next offset of every partition after each taken event."""
-    reached = _by_partition(before, topic)
+    reached = by_partition(before, topic)
     after, n = [], 0
     for arrival in epoch.arrivals:
         reached[str(arrival.partition)] = arrival.offset + 1
@@ -239,5 +242,6 @@ def _positions_after(
     return after
 
 
-def _by_partition(positions: dict[TopicPartition, int], topic: str) -> dict[str, int]:
+def by_partition(positions: dict[TopicPartition, int], topic: str) -> dict[str, int]:
+    """The positions of one topic as records name them."""
     return {str(tp.partition): offset for tp, offset in sorted(positions.items()) if tp.topic == topic}

@@ -5,26 +5,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import numpy as np
 
-from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import InteractionDecoder, decode_item
-from consumers.errors import UnknownTopic
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
-from consumers.schemas import EpochManifest
-from streamer.alignment import Aligner, Arrival, in_order
+from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
+from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
-from streamer.pipeline import EpochInput, EpochOutput, Erasure, ItemChange, Pipeline
+from streamer.pipeline import EpochInput, EpochOutput, Pipeline
+from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
 
-FAR_FUTURE_MS = 1 << 60
 _logger = logging.getLogger(__name__)
-_manifest = msgspec.json.Decoder(EpochManifest)
-_Change = ItemChange | Erasure | DeadLetter | None
 
 
 class Worker:
@@ -37,12 +31,11 @@ class Worker:
     def __init__(self, log: Log, settings: Settings, lists_out: Path | None = None) -> None:
         self._log, self._settings = log, settings
         self._topic = settings.interactions_topic
-        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._intake = Intake(settings)
         self._committer = log.committer(settings.application)
         self.state = StreamState(settings, self._committer.load_state)
         self._pipeline = Pipeline(settings, self.state)
-        self._last_t: dict[TopicPartition, int] = {}
-        self._changes: list[tuple[Record, _Change]] = []
+        self._changes: list[Change] = []
         self._pace = Pace()
         self._checkpointed = time.monotonic()
         self._recover()
@@ -114,36 +107,16 @@ class Worker:
             deadline = deadline or time.monotonic() + interval_s
 
     def _admit(self, records: list[Record]) -> None:
-        """Decodes records into the aligner's queues, or into the list of catalogue changes."""
+        """Decodes records into the aligner's queues, or into the list of changes of items and users."""
         now_ms = int(time.time() * 1000)
         queues: dict[TopicPartition, list[Arrival]] = {}
         for record in records:
-            if record.topic == self._topic:
-                queues.setdefault(record.topic_partition, []).append(self._arrival(record, now_ms))
+            if self._intake.is_interaction(record):
+                queues.setdefault(record.topic_partition, []).append(self._intake.arrival(record, now_ms))
             else:
-                self._changes.append((record, self._change(record)))
+                self._changes.append(self._intake.change(record))
         for tp, arrivals in queues.items():
             self._aligner.add(tp, arrivals)
-
-    def _arrival(self, record: Record, now_ms: int) -> Arrival:
-        """A decoded interaction; a bad one waits at the event time of the one before it."""
-        tp = record.topic_partition
-        payload = self._decoder.decode(record, now_ms)
-        if not isinstance(payload, DeadLetter):
-            self._last_t[tp] = payload.timestamp
-        return Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload, record)
-
-    def _change(self, record: Record) -> _Change:
-        """The change that a record of the items or users topic makes; None where it makes none."""
-        if record.key is None:
-            return DeadLetter(record, Reason.BAD_ID, "there is no key")
-        if record.topic == self._settings.users_topic:
-            user_id = record.key.decode("utf-8", "replace")
-            return Erasure(user_id, record.timestamp_ms) if record.value is None else None
-        if record.value is None:
-            return ItemChange(record.key.decode("utf-8", "replace"), None)
-        item = decode_item(record.value)
-        return ItemChange(item.item_id, item) if item else DeadLetter(record, Reason.BAD_TYPE, "this is no item")
 
     def _next_epoch(self) -> EpochInput | None:
         """What has come and may be taken. Repairs wait for one another while there is other work."""
@@ -151,73 +124,22 @@ class Worker:
         changes, self._changes = self._changes, []
         idle = not arrivals and not changes
         repair = len(self.state.amendments) > 0 and (idle or self._pace.due())
-        return self._epoch_of(arrivals, changes, repair) if repair or not idle else None
-
-    def _epoch_of(self, arrivals: list[Arrival], changes: list[tuple[Record, _Change]], repair: bool) -> EpochInput:
-        epoch = EpochInput(arrivals, repair=repair)
-        for arrival in arrivals:
-            epoch.ends[TopicPartition(self._topic, arrival.partition)] = arrival.offset + 1
-        for record, change in changes:
-            epoch.ends[record.topic_partition] = record.offset + 1
-            if isinstance(change, DeadLetter):
-                epoch.dead.append(change)
-            elif change:
-                epoch.changes.append(change)
-        return epoch
+        return self._intake.epoch(arrivals, changes, repair) if repair or not idle else None
 
     def _caught_up(self) -> bool:
         return not len(self._aligner) and self._reader.at_end() >= self.state.positions.keys()
 
-    # recovery
-
     def _recover(self) -> None:
-        loaded = self.state.load()
+        """Brings the state to the last committed epoch."""
+        state = self.state
+        loaded = state.load()
         topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
-        self.state.positions = starts | self.state.positions
-        missed = self._manifests()
+        state.positions = starts | state.positions
+        missed = manifests(self._log, self._settings, state)
         if loaded or missed:
-            _logger.info("state of epoch %d, %d committed epochs to take again", self.state.epoch, len(missed))
-        for manifest in missed:
-            self._take_again(manifest)
-
-    def _manifests(self) -> list[EpochManifest]:
-        """The committed epochs after the checkpoint, oldest first."""
-        tp = TopicPartition(self._settings.epochs_topic, 0)
-        if 0 not in self._log.ends(tp.topic):
-            raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
-        reader = self._log.reader({tp: max(self.state.manifest_position, self._log.starts(tp.topic)[0])})
-        found: list[EpochManifest] = []
-        while records := reader.read(1000, 0.2) or tp not in reader.at_end():
-            for record in records if isinstance(records, list) else ():
-                manifest = _manifest.decode(record.value or b"")
-                if manifest.epoch > self.state.epoch:
-                    found.append(manifest)
-        reader.close()
-        return found
-
-    def _take_again(self, manifest: EpochManifest) -> None:
-        """Takes the very records of a committed epoch; its outputs are in the log already."""
-        ends = {
-            TopicPartition(topic, int(p)): end for topic, parts in manifest.ends.items() for p, end in parts.items()
-        }
-        reader = self._log.reader({tp: self.state.positions[tp] for tp in ends})
-        arrivals: list[Arrival] = []
-        changes: list[tuple[Record, _Change]] = []
-        positions = {tp: self.state.positions[tp] for tp in ends}
-        while any(positions[tp] < end for tp, end in ends.items()):
-            for record in reader.read(10_000, 1.0):
-                tp = record.topic_partition
-                positions[tp] = record.offset + 1
-                if record.offset >= ends[tp]:
-                    continue
-                if record.topic == self._topic:
-                    was_future = record.offset in manifest.refused.get(str(tp.partition), ())
-                    arrivals.append(self._arrival(record, 0 if was_future else FAR_FUTURE_MS))
-                else:
-                    changes.append((record, self._change(record)))
-        reader.close()
-        self._pipeline.take(self._epoch_of(in_order(arrivals), changes, manifest.repaired))
+            _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
+        take_again(self._log, self._settings, state, self._pipeline, missed, lambda records: None)
 
     # output
 

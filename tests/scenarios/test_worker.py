@@ -42,8 +42,13 @@ def lists_of(log: OwnedLog) -> dict[str, list[str]]:
     """The newest list of each user."""
     newest = {}
     for record in read_all(log, "recommendations"):
-        value = msgspec.json.decode(record.value or b"", type=RecommendationList)
-        newest[value.user_id] = [item.item_id for item in value.items]
+        user = (record.key or b"").decode()
+        if record.value is None:
+            newest.pop(user, None)
+            continue
+        value = msgspec.json.decode(record.value, type=RecommendationList)
+        assert value.user_id == user
+        newest[user] = [item.item_id for item in value.items]
     return newest
 
 
@@ -276,7 +281,7 @@ def test_who_reads_the_log_anew_does_not_meet_the_erased(log: OwnedLog, settings
     time.sleep(0.002)
     log.append([interaction("u1", "i1", 10**9)])
     worker = Worker(log, settings.model_copy(update={"application": "another"}))
-    worker._changes = [(r, worker._change(r)) for r in read_all(log, "users")]  # the erasure comes first
+    worker._changes = [worker._intake.change(r) for r in read_all(log, "users")]  # the erasure comes first
     worker.run(lambda: False, exit_at_end=True)
     worker.close()
     node = worker.state.engine.model.users.get("u1")

@@ -1,0 +1,96 @@
+"""Recovery: the epochs that were committed after the checkpoint are taken again, their outputs suppressed.
+
+The manifest of an epoch says which records it took, so the same function takes the same input and gives the same state.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from consumers.errors import UnknownTopic
+from consumers.log import Log, Reader
+from consumers.records import Record, TopicPartition
+from consumers.schemas import EpochManifest
+from streamer.alignment import in_order
+from streamer.intake import Intake
+from streamer.pipeline import EpochInput, Pipeline
+from streamer.settings import Settings
+from streamer.state import StreamState
+
+FAR_FUTURE_MS = 1 << 60
+_decode = msgspec.json.Decoder(EpochManifest).decode
+
+
+def manifests(log: Log, settings: Settings, state: StreamState) -> list[EpochManifest]:
+    """The committed epochs after the state, oldest first. Raises UnknownTopic."""
+    tp = TopicPartition(settings.epochs_topic, 0)
+    if 0 not in log.ends(tp.topic):
+        raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
+    reader = log.reader({tp: max(state.manifest_position, log.starts(tp.topic)[0])})
+    found: list[EpochManifest] = []
+    while True:
+        records = reader.read(1000, 0.2)
+        found += [manifest for record in records if (manifest := _decode(record.value or b"")).epoch > state.epoch]
+        if not records and tp in reader.at_end():
+            break
+    reader.close()
+    return found
+
+
+def take_again(
+    log: Log,
+    settings: Settings,
+    state: StreamState,
+    pipeline: Pipeline,
+    epochs: Sequence[EpochManifest],
+    advance: Callable[[int], None],
+) -> None:
+    """Takes the very records of committed epochs. `advance` is told the records of each."""
+    if not epochs:
+        return
+    source = _Source(log, settings, state)
+    for manifest in epochs:
+        pipeline.take(source.epoch(manifest))
+        advance(manifest.events)
+    source.close()
+
+
+class _Source:
+    """The input topics from the state's positions on, cut as the manifests say."""
+
+    def __init__(self, log: Log, settings: Settings, state: StreamState) -> None:
+        self._intake = Intake(settings)
+        self._reader: Reader = log.reader(state.positions)
+        self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in state.positions}
+        self._read = dict(state.positions)  # next offset to read
+
+    def epoch(self, manifest: EpochManifest) -> EpochInput:
+        """The input of one committed epoch, bad records refused then refused again."""
+        ends = {
+            TopicPartition(topic, int(p)): end for topic, parts in manifest.ends.items() for p, end in parts.items()
+        }
+        self._fill(ends)
+        arrivals, changes = [], []
+        for tp, end in ends.items():
+            waiting = self._waiting[tp]
+            while waiting and waiting[0].offset < end:
+                record = waiting.popleft()
+                if self._intake.is_interaction(record):
+                    was_future = record.offset in manifest.refused.get(str(tp.partition), ())
+                    arrivals.append(self._intake.arrival(record, 0 if was_future else FAR_FUTURE_MS))
+                else:
+                    changes.append(self._intake.change(record))
+        epoch = self._intake.epoch(in_order(arrivals), changes, manifest.repaired)
+        epoch.ends = ends  # compaction may have taken the last ones
+        return epoch
+
+    def _fill(self, ends: dict[TopicPartition, int]) -> None:
+        """Reads until every record before `ends` is here; what compaction removed is not waited for."""
+        while any(self._read[tp] < end and tp not in self._reader.at_end() for tp, end in ends.items()):
+            for record in self._reader.read(10_000, 1.0):
+                self._waiting[record.topic_partition].append(record)
+                self._read[record.topic_partition] = record.offset + 1
+
+    def close(self) -> None:
+        self._reader.close()
