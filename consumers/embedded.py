@@ -23,6 +23,7 @@ from typing import Any
 import msgspec
 from rocksdict import Options, Rdict, WriteBatch, WriteOptions
 
+from consumers.effects import happened
 from consumers.errors import Fenced, LogBusy, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
 from consumers.log import Positions, StateDelta
 from consumers.partitioner import partition_of
@@ -149,7 +150,10 @@ class EmbeddedLog:
     def _write(self, batch: Any, ends: Mapping[TopicPartition, int]) -> None:
         """Ends a batch begun by `_put_records`; the caller holds `changed`."""
         self._drop_superseded(batch)
-        self._db.write(batch, self._write_options)
+        try:
+            self._db.write(batch, self._write_options)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise LogUnavailable(f"the log cannot be written: {error}; free space on its disk") from error
         self._ends.update(ends)
         self.changed.notify_all()
         self._appends += 1
@@ -334,7 +338,7 @@ class EmbeddedCommitter:
         return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(stored)} if stored else {}
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
-        """See `Committer.commit`: one WriteBatch."""
+        """See `Committer.commit`. One effect: (1) a WriteBatch of outputs, positions and state is written."""
         log = self._log
         with log.changed:
             if log._db.get(self._generation_key) != self._generation.to_bytes(8, "big"):
@@ -348,7 +352,9 @@ class EmbeddedCommitter:
                     batch.delete(self._state_prefix + key)
                 else:
                     batch.put(self._state_prefix + key, value)
-            log._write(batch, ends)
+            happened("batched")
+            log._write(batch, ends)  # (1)
+        happened("written")
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""

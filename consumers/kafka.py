@@ -2,14 +2,16 @@
 
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
+from consumers.effects import happened
 from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
 from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
@@ -18,10 +20,27 @@ from consumers.state_store import StateStore, instance_id
 START_TIMEOUT_S = 15.0
 APPEND_TIMEOUT_S = 60.0
 TRANSACTION_TIMEOUT_MS = 60_000
+COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
 _librdkafka.setLevel(logging.CRITICAL)
+
+
+Answer = TypeVar("Answer")
+
+
+def _answered(call: Callable[..., Answer]) -> Callable[..., Answer]:
+    """A call to the broker whose failure is LogUnavailable."""
+
+    @wraps(call)
+    def answered(*arguments: Any, **named: Any) -> Answer:
+        try:
+            return call(*arguments, **named)
+        except KafkaException as error:
+            raise LogUnavailable(f"the broker does not answer: {_text(error)}") from error
+
+    return answered
 
 
 class KafkaLog:
@@ -52,6 +71,7 @@ class KafkaLog:
             self._client.close()
             raise LogUnavailable(f"no broker answers at {bootstrap}: {_text(error)}") from error
 
+    @_answered
     def create(self, specs: Iterable[TopicSpec]) -> list[str]:
         """See `Log.create`."""
         wanted, have = {spec.name: spec for spec in specs}, self.topics()
@@ -79,6 +99,7 @@ class KafkaLog:
             time.sleep(0.05)
         raise LogUnavailable("new topics did not become visible; see the broker's log")
 
+    @_answered
     def topics(self) -> dict[str, TopicSpec]:
         """See `Log.topics`."""
         listed = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
@@ -92,14 +113,17 @@ class KafkaLog:
             specs[name] = TopicSpec(name, len(listed[name].partitions), cleanup, retention_ms)
         return specs
 
+    @_answered
     def starts(self, topic: str) -> dict[int, int]:
         """See `Log.starts`."""
         return {p: self._watermarks(topic, p)[0] for p in self._partitions(topic)}
 
+    @_answered
     def ends(self, topic: str) -> dict[int, int]:
         """See `Log.ends`; a committed transaction's marker takes an offset of its own."""
         return {p: self._watermarks(topic, p)[1] for p in self._partitions(topic)}
 
+    @_answered
     def append(self, records: Sequence[NewRecord]) -> None:
         """See `Log.append`."""
         known = self._admin.list_topics(timeout=START_TIMEOUT_S).topics if self._producer is None else None
@@ -271,6 +295,7 @@ class KafkaCommitter:
             self.close()
             raise LogUnavailable(f"the broker gave no transactional seat: {_text(error)}") from error
 
+    @_answered
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
         asked = [KafkaPartition(topic, p) for topic, partitions in self._input_partitions().items() for p in partitions]
@@ -278,37 +303,59 @@ class KafkaCommitter:
         return {TopicPartition(c.topic, c.partition): c.offset for c in committed if c.offset >= 0}
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
-        """See `Committer.commit`: (1) the transaction, (2) the checkpoint."""
-        offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
+        """See `Committer.commit`. The effects, in this order:
+
+        (1) a transaction is begun, (2) the outputs are produced, (3) the offsets are sent, (4) all of it is committed;
+        (5) the checkpoint is written, if there is one. A crash before (4) leaves nothing, a crash after it leaves
+        epochs whose manifests say how to take them again.
+        """
         try:
             if self._exactly_once:
-                self._producer.begin_transaction()
-                _produce(self._producer, outputs)
-                self._producer.send_offsets_to_transaction(offsets, self._group.consumer_group_metadata())
-                self._commit_transaction()
+                self._commit_transaction(outputs, positions)
             else:
-                _produce(self._producer, outputs)
-                if self._producer.flush(APPEND_TIMEOUT_S):
-                    raise LogUnavailable("lists were not acknowledged within a minute; start again to go on")
-                self._group.commit(offsets=offsets, asynchronous=False)
+                self._commit_loosely(outputs, positions)
         except KafkaException as error:
             if error.args[0].code() in _FENCED:
                 raise Fenced("another process took over this application; this one stops") from error
-            raise LogUnavailable(
-                f"the commit failed: {_text(error)}; start again to go on from the last one"
-            ) from error
+            raise LogUnavailable(f"the commit failed: {_text(error)}; going on from the last one") from error
         if state is not None:
-            self._store.write(state, positions)
+            self._store.write(state, positions)  # (5)
+            happened("checkpointed")
 
-    def _commit_transaction(self) -> None:
+    def _commit_transaction(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
+        producer = self._producer
+        producer.begin_transaction()  # (1)
+        happened("begun")
+        _produce(producer, outputs[:1])
+        if outputs:
+            happened("first output")
+        _produce(producer, outputs[1:])  # (2)
+        happened("outputs")
+        offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
+        producer.send_offsets_to_transaction(offsets, self._group.consumer_group_metadata(), COMMIT_TIMEOUT_S)  # (3)
+        happened("offsets")
+        self._finish_transaction()  # (4)
+        happened("committed")
+
+    def _finish_transaction(self) -> None:
+        """Waits for the commit as long as it may still succeed: giving up leaves its outcome to the restart."""
+        deadline = time.monotonic() + COMMIT_TIMEOUT_S
         while True:
             try:
-                self._producer.commit_transaction()
+                self._producer.commit_transaction(COMMIT_TIMEOUT_S)
                 return
             except KafkaException as error:
-                if not error.args[0].retriable():
+                if not error.args[0].retriable() or time.monotonic() > deadline:
                     raise
                 _logger.warning("the commit is tried again: %s", _text(error))
+
+    def _commit_loosely(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
+        """At least once: the offsets follow the outputs, and a crash between them repeats those."""
+        _produce(self._producer, outputs)
+        if self._producer.flush(COMMIT_TIMEOUT_S):
+            raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
+        offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
+        self._group.commit(offsets=offsets, asynchronous=False)
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""

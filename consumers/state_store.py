@@ -51,7 +51,12 @@ class StateStore:
             else:
                 batch.put(b"s" + key, zlib.crc32(value).to_bytes(4, "big") + value)
         batch.put(_POSITIONS, msgspec.msgpack.encode([(*tp, offset) for tp, offset in positions.items()]))
-        self._db.write(batch)
+        try:
+            self._db.write(batch)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise LogUnavailable(
+                f"the checkpoint cannot be written: {error}; free space on its disk. The last good one holds"
+            ) from error
 
     def positions(self) -> dict[TopicPartition, int]:
         """The positions of the last write."""

@@ -51,6 +51,10 @@ class SeenEvents:
             del self._ids[id_]
         self._first += excess
 
+    def digests(self) -> list[bytes]:
+        """What is held, oldest first."""
+        return list(self._ids)
+
     def delta(self) -> dict[bytes, bytes | None]:
         """The ids taken since the last call, under the number of the first; blocks out of the window are deleted."""
         pages: dict[bytes, bytes | None] = {}

@@ -1,15 +1,21 @@
-"""A progress bar with rate and time left on standard error; silent where that is no terminal."""
+"""A progress bar with rate and time left on standard error; where that is no terminal, lines in a log, or nothing."""
 
+import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+LINE_EVERY_S = 5.0
+
 
 @contextmanager
-def progress(what: str, total: int | None, unit: str = "events") -> Iterator[Callable[[int], None]]:
-    """Gives `advance(n)`; `total` None where the end is not known."""
+def progress(
+    what: str, total: int | None, unit: str = "events", logger: logging.Logger | None = None
+) -> Iterator[Callable[[int], None]]:
+    """Gives `advance(n)`; `total` None where the end is not known; `logger`: for lines where there is no terminal."""
     if not sys.stderr.isatty():
-        yield lambda n: None
+        yield _Lines(what, total or 0, unit, logger) if logger else lambda n: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,3 +36,24 @@ def progress(what: str, total: int | None, unit: str = "events") -> Iterator[Cal
             bar.update(task, rate=f"{speed:,.0f} {unit}/s" if speed else "")
 
         yield advance
+
+
+class _Lines:
+    """A line every few seconds: how far, how fast, how long yet."""
+
+    def __init__(self, what: str, total: int, unit: str, logger: logging.Logger) -> None:
+        self._what, self._total, self._unit, self._logger = what, total, unit, logger
+        self._done, self._started = 0, time.monotonic()
+        self._next = self._started + LINE_EVERY_S
+
+    def __call__(self, n: int) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + LINE_EVERY_S
+            rate = self._done / (now - self._started)
+            left_s = (self._total - self._done) / max(rate, 1e-9)
+            self._logger.info(
+                "%s: %d of %d %s, %.0f a second, %.0f s left",
+                self._what, self._done, self._total, self._unit, rate, left_s,
+            )  # fmt: skip

@@ -45,12 +45,18 @@ def take_again(
     pipeline: Pipeline,
     epochs: Sequence[EpochManifest],
     advance: Callable[[int], None],
+    stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Takes the very records of committed epochs. `advance` is told the records of each."""
+    """Takes the very records of committed epochs, or the first of them where it is to stop.
+
+    `advance` is told the records of each.
+    """
     if not epochs:
         return
     source = _Source(log, settings, state)
     for manifest in epochs:
+        if stop():
+            break
         pipeline.take(source.epoch(manifest))
         advance(manifest.events)
     source.close()

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     too_late: Literal["take", "dead-letter"] = Field(
         "take", description="what happens to a later one: taken in order of arrival, or kept as a dead letter"
     )
+    on_position_gone: Literal["stop", "earliest"] = Field(
+        "stop", description="what to do where the topic no longer has the next record: end, or take the first there is"
+    )
     delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery of lists")
 
     # lists

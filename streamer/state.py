@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from consumers.records import TopicPartition
 from streamer.amendments import Amendments
@@ -87,19 +88,33 @@ class StreamState:
             setattr(self, name, stream[name])
         return True
 
+    def parts(self) -> dict[str, Any]:
+        """All of it but the model, in one order: equal for equal states."""
+        users = np.arange(len(self.engine.model.users), dtype=np.int32)
+        history = self.ledger.history(users)
+        return self._counters() | {
+            "events": self.seen_events.digests(),
+            "listed": list(self.listed.lists().items()),
+            "history": [column.tobytes() for column in history],
+        }
+
     def _stream(self) -> dict[str, Any]:
-        return {
+        return self._counters() | {
             "format": FORMAT,
             "config": self._config,
+            "ledger": self.ledger.state(),
+            "manifest_position": self.manifest_position,
+        }
+
+    def _counters(self) -> dict[str, Any]:
+        return {
             "epoch": self.epoch,
             "clock_ms": self.clock_ms,
             "records": self.records,
             "newest_place": self.newest_place,
-            "ledger": self.ledger.state(),
             "amendments": self.amendments.state(),
             "erased": self.erased,
-            "manifest_position": self.manifest_position,
-            "positions": [(*tp, offset) for tp, offset in self.positions.items()],
+            "positions": [(*tp, offset) for tp, offset in sorted(self.positions.items())],
             "quality": self.quality.state(),
             "drift": self.drift.state(),
         }

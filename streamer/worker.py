@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
+from consumers.effects import happened
+from consumers.errors import PositionGone
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from streamer.alignment import Aligner, Arrival
@@ -14,6 +15,7 @@ from streamer.amendments import Pace
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
+from streamer.progress import progress
 from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
@@ -26,10 +28,18 @@ class Worker:
 
     Opening it: (1) the committer, which fences an older worker of this seat; (2) the checkpoint; (3) the epochs
     committed after it, taken again with their outputs suppressed; (4) a reader from there on.
+
+    Args: test_lists: where the lists made before each event go; stop: asked between two pieces of work.
     """
 
-    def __init__(self, log: Log, settings: Settings, lists_out: Path | None = None) -> None:
-        self._log, self._settings = log, settings
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        test_lists: TestLists | None = None,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._log, self._settings, self._stop = log, settings, stop
         self._topic = settings.interactions_topic
         self._intake = Intake(settings)
         self._committer = log.committer(settings.application)
@@ -42,15 +52,16 @@ class Worker:
         self._aligner = Aligner([tp for tp in self.state.positions if tp.topic == self._topic], settings.alignment_ms)
         self._reader = log.reader(self.state.positions)
         self._paused: list[TopicPartition] = []
-        self._test_lists = TestLists(lists_out)
+        self._test_lists = test_lists or TestLists(None)
 
-    def run(self, stop: Callable[[], bool], exit_at_end: bool = False) -> None:
-        """Takes epochs until `stop`, or until everything in the log is taken; then writes the checkpoint."""
-        while not stop():
+    def run(self, exit_at_end: bool = False) -> None:
+        """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
+        while self._recovered and not self._stop():
             taken = self.step()
             if exit_at_end and not taken and self._caught_up():
                 break
-        self.checkpoint()
+        if self._recovered:
+            self.checkpoint()
 
     def step(self) -> EpochOutput | None:
         """One epoch: (1) read for a commit interval, (2) order, (3) take, (4) commit. None when there was nothing."""
@@ -60,6 +71,7 @@ class Worker:
             return None
         started = time.monotonic()
         output = self._pipeline.take(epoch)
+        happened("taken")
         if output.repaired:
             self._pace.took(time.monotonic() - started)
         due = (
@@ -79,7 +91,6 @@ class Worker:
 
     def close(self) -> None:
         """Closes what the worker opened; the log stays open."""
-        self._test_lists.close()
         self._reader.close()
         self._committer.close()
 
@@ -136,10 +147,26 @@ class Worker:
         topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
         state.positions = starts | state.positions
+        self._check_reach(starts)
         missed = manifests(self._log, self._settings, state)
         if loaded or missed:
             _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
-        take_again(self._log, self._settings, state, self._pipeline, missed, lambda records: None)
+        with progress("recovery", sum(manifest.events for manifest in missed), logger=_logger) as advance:
+            take_again(self._log, self._settings, state, self._pipeline, missed, advance, self._stop)
+        self._recovered = not missed or state.epoch == missed[-1].epoch  # else it was asked to stop
+
+    def _check_reach(self, starts: dict[TopicPartition, int]) -> None:
+        """Finds positions whose records the log has dropped, or never had. What then is a setting, never silence."""
+        ends = self._log.ends(self._topic)
+        for tp in [tp for tp in starts if tp.topic == self._topic]:
+            position, start, end = self.state.positions[tp], starts[tp], ends[tp.partition]
+            if start <= position <= end:
+                continue
+            gone = f"{tp.topic}[{tp.partition}] holds offsets {start} to {end}, the state goes on at {position}"
+            if self._settings.on_position_gone == "stop":
+                raise PositionGone(f'{gone}; set on_position_gone = "earliest" to go on with what there is')
+            _logger.warning("%s: going on at %d, %d records are lost", gone, start, max(start - position, 0))
+            self.state.positions[tp] = start
 
     # output
 

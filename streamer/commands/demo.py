@@ -85,7 +85,7 @@ class Demo:
         view.start()
         server.start()
         print(f"the page: {server.address}", flush=True)
-        worker = Worker(log, self._settings)
+        worker = Worker(log, self._settings, stop=lambda: bool(self._stop))
         working = threading.Thread(target=self._work, args=(worker,), name="worker")
         working.start()
         started = time.monotonic()
@@ -109,7 +109,7 @@ class Demo:
 
     def _work(self, worker: "Worker") -> None:
         try:
-            worker.run(lambda: bool(self._stop))
+            worker.run()
         except BaseException as error:
             self._failure = error
             self._stop.set()

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from contextlib import closing
 from pathlib import Path
 
 from streamer.cli import add_setting_flags, settings_of
@@ -26,9 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     stop = StopRequest()
     settings = settings_of(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with StateLock(state_folder(settings)), closing(open_log_of(settings)) as log:
-        from streamer.worker import Worker  # the kernels load once the log has answered
+    with StateLock(state_folder(settings)):
+        open_log_of(settings).close()  # a log that is not there is said before the kernels load
+        from streamer.supervisor import supervise
 
-        with closing(Worker(log, settings, arguments.lists_out)) as worker:
-            worker.run(lambda: bool(stop), arguments.exit_at_end)
+        supervise(lambda: open_log_of(settings), settings, stop, arguments.lists_out, arguments.exit_at_end)
     return 0

@@ -65,7 +65,7 @@ class Run:
         """Takes all there is; gives the closed worker and the seconds."""
         started = time.perf_counter()
         worker = Worker(self.log, self.settings)
-        worker.run(lambda: False, exit_at_end=True)
+        worker.run(exit_at_end=True)
         worker.close()
         return worker, time.perf_counter() - started
 
@@ -135,7 +135,7 @@ def erase(run: Run, table: pa.Table, folder: Path) -> list[str]:
     left = _left(worker, run, gone)
     rebuilt = Settings(**{**run.settings.model_dump(), "application": "rebuilt", "state": folder / "rebuilt"})
     again = Worker(run.log, rebuilt)
-    again.run(lambda: False, exit_at_end=True)
+    again.run(exit_at_end=True)
     again.close()
     return [
         f"{ERASED} users erased: restart, repair, lists {seconds:.1f} s; of them in graph, ids, lists published: "

@@ -54,8 +54,9 @@ def address(log: OwnedLog, settings: Settings) -> Iterator[str]:
     assert httpx.post(f"{server.address}/items", json=films).status_code == 202
     for records, _ in interaction_chunks(table_of(checkerboard(events=1_200)), "interactions"):
         log.append(records)
-    worker, stop = Worker(log, settings), StopRequest()
-    working = threading.Thread(target=worker.run, args=(lambda: bool(stop),))
+    stop = StopRequest()
+    worker = Worker(log, settings, stop=lambda: bool(stop))
+    working = threading.Thread(target=worker.run)
     working.start()
     yield server.address
     stop.set()

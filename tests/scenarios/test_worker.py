@@ -12,6 +12,7 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
+import streamer.lists_out
 from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import EpochManifest, RecommendationList
@@ -53,9 +54,10 @@ def lists_of(log: OwnedLog) -> dict[str, list[str]]:
 
 
 def run(log: OwnedLog, settings: Settings, lists_out: Path | None = None) -> Worker:
-    worker = Worker(log, settings, lists_out)
-    worker.run(lambda: False, exit_at_end=True)
-    worker.close()
+    with streamer.lists_out.TestLists(lists_out) as test_lists:
+        worker = Worker(log, settings, test_lists)
+        worker.run(exit_at_end=True)
+        worker.close()
     return worker
 
 
@@ -282,7 +284,7 @@ def test_who_reads_the_log_anew_does_not_meet_the_erased(log: OwnedLog, settings
     log.append([interaction("u1", "i1", 10**9)])
     worker = Worker(log, settings.model_copy(update={"application": "another"}))
     worker._changes = [worker._intake.change(r) for r in read_all(log, "users")]  # the erasure comes first
-    worker.run(lambda: False, exit_at_end=True)
+    worker.run(exit_at_end=True)
     worker.close()
     node = worker.state.engine.model.users.get("u1")
     assert worker.state.engine.model.graph.users.events[node] == 1

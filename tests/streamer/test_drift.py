@@ -155,7 +155,7 @@ def test_a_change_of_taste_is_an_alarm_live_as_in_replay_whatever_restarts(setti
             worker.checkpoint()
         worker.close()
     worker = Worker(log, mine)
-    worker.run(lambda: False, exit_at_end=True)
+    worker.run(exit_at_end=True)
     worker.close()
     assert [msgspec.json.decode(r.value or b"", type=Drift) for r in drift_records(log)] == [
         Drift("log loss", **alarm._asdict()) for alarm in found

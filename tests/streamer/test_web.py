@@ -50,7 +50,7 @@ def test_post_run_get(serve, log: OwnedLog, settings: Settings) -> None:
     assert (answer.status_code, answer.json()) == (202, {"accepted": 3})
     assert client.get("/recommendations/v").status_code == 404
     worker = Worker(log, settings)
-    worker.run(lambda: False, exit_at_end=True)
+    worker.run(exit_at_end=True)
     worker.close()
     for _ in range(200):
         if (answer := client.get("/recommendations/v")).status_code == 200:
@@ -68,7 +68,7 @@ def test_new_lists_are_pushed(serve, log: OwnedLog, settings: Settings) -> None:
     client.post("/interactions", json=EVENT)
     with client.stream("GET", "/recommendations/u/stream") as stream:
         worker = Worker(log, settings)
-        worker.run(lambda: False, exit_at_end=True)
+        worker.run(exit_at_end=True)
         worker.close()
         lines = stream.iter_lines()
         assert next(lines) == "event: list"

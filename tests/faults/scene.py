@@ -1,0 +1,82 @@
+"""A log under test, in either home, whose workers crash, and the audit of what is left in it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from consumers.log import Log
+from consumers.records import NewRecord
+from streamer.audit import Audit, audit
+from streamer.logs import open_log_of, topic_specs
+from streamer.settings import Settings
+from tests.faults.victim import CRASHED
+from tests.worlds import Events
+
+ROOT = Path(__file__).parents[2]
+TOPICS = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs")
+
+
+class Scene:
+    """Topics of its own, and the settings of a worker that commits and checkpoints often.
+
+    Args: name: prefix of the topics; bootstrap: a broker; None: an embedded log in `folder`.
+    """
+
+    def __init__(self, folder: Path, name: str, bootstrap: str | None = None, **settings: Any) -> None:
+        own = {f"{topic}_topic": f"{name}.{topic}" for topic in TOPICS} | {"application": name}
+        home: dict[str, Any] = {"bootstrap": bootstrap} if bootstrap else {"log": str(folder / "log")}
+        often = {"max_epoch_events": 40, "checkpoint_interval_ms": 30, "state": str(folder / "state")}
+        self.values = own | home | often | settings
+        self.file = folder / f"{name}.toml"
+        self.file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in self.values.items()))
+        self.settings = Settings.load(self.file)
+
+    def open(self) -> Log:
+        """The log, as another process has it."""
+        return open_log_of(self.settings)
+
+    def create(self, partitions: int = 1) -> None:
+        """Makes the topics."""
+        log = self.open()
+        log.create(topic_specs(self.settings, partitions))
+        log.close()
+
+    def send(self, records: Sequence[NewRecord]) -> None:
+        """Appends records."""
+        log = self.open()
+        log.append(records)
+        log.close()
+
+    def crash(self, effect: str, n: int = 1) -> None:
+        """Runs a worker that dies the nth time that the effect has happened."""
+        done = self._run(effect, n)
+        assert done.returncode == CRASHED, (effect, done.returncode, done.stdout, done.stderr)
+
+    def finish(self) -> str:
+        """Runs a worker to the end of the log; gives the digest of its state."""
+        done = self._run("-", 0)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[-1]
+
+    def audit(self) -> Audit:
+        """Compares what is in the log with one pass over its committed epochs."""
+        log = self.open()
+        found = audit(log, self.settings)
+        log.close()
+        return found
+
+    def interactions(self, events: Events, first: int = 0) -> list[NewRecord]:
+        """Events as records, numbered from `first`."""
+        rows: list[dict[str, Any]] = [
+            {"user_id": u, "item_id": i, "event_type": "view", "timestamp": t, "event_id": str(first + n)}
+            for n, (u, i, t) in enumerate(events)
+        ]
+        topic = self.settings.interactions_topic
+        return [NewRecord(topic, row["user_id"].encode(), json.dumps(row).encode()) for row in rows]
+
+    def _run(self, effect: str, n: int) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "tests.faults.victim", str(self.file), effect, str(n)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
