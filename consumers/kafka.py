@@ -22,6 +22,7 @@ APPEND_TIMEOUT_S = 60.0
 TRANSACTION_TIMEOUT_MS = 60_000
 COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
 _FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
+_LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
 _librdkafka.setLevel(logging.CRITICAL)
@@ -31,14 +32,18 @@ Answer = TypeVar("Answer")
 
 
 def _answered(call: Callable[..., Answer]) -> Callable[..., Answer]:
-    """A call to the broker whose failure is LogUnavailable."""
+    """A question to the broker: asked again while a partition finds its leader; else its failure is LogUnavailable."""
 
     @wraps(call)
     def answered(*arguments: Any, **named: Any) -> Answer:
-        try:
-            return call(*arguments, **named)
-        except KafkaException as error:
-            raise LogUnavailable(f"the broker does not answer: {_text(error)}") from error
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            try:
+                return call(*arguments, **named)
+            except KafkaException as error:
+                if error.args[0].code() not in _LEADERLESS or time.monotonic() > deadline:
+                    raise LogUnavailable(f"the broker does not answer: {_text(error)}") from error
+            time.sleep(0.1)
 
     return answered
 
