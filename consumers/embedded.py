@@ -21,13 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rocksdict import Options, Rdict, WriteBatch, WriteOptions
+from rocksdict import WriteBatch, WriteOptions
 
 from consumers.effects import happened
 from consumers.errors import Fenced, LogBusy, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
 from consumers.log import Positions, StateDelta
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+from consumers.rocks import Damaged, Locked, open_database, scan, shut
+from consumers.state_store import checked, unchecked
 
 COMPACTION_LAG_MS = 60_000
 TOMBSTONE_RETENTION_MS = 24 * 3_600_000
@@ -126,7 +128,7 @@ class EmbeddedLog:
         with self.changed:
             if not self._closed:
                 self._closed = True
-                self._db.close()
+                shut(self._db)
             self.changed.notify_all()
 
     # what readers and committers of this module use
@@ -140,8 +142,8 @@ class EmbeddedLog:
             return []
         prefix = _prefix(tp)
         found: list[Record] = []
-        for key, value in self._db.items(from_key=prefix + offset.to_bytes(8, "big")):
-            if not key.startswith(prefix) or len(found) >= limit:
+        for key, value in self._scan(prefix, offset.to_bytes(8, "big")):
+            if len(found) >= limit:
                 break
             k, v, headers, timestamp_ms = _decode_record(value)
             found.append(Record(tp.topic, tp.partition, int.from_bytes(key[-8:], "big"), k, v, headers, timestamp_ms))
@@ -218,8 +220,8 @@ class EmbeddedLog:
             spec = self._specs[tp.topic]
             if "delete" not in spec.cleanup or spec.retention_ms < 0:
                 continue
-            for key, value in self._db.items(from_key=_prefix(tp)):
-                if not key.startswith(_prefix(tp)) or _decode_record(value)[3] >= now_ms - spec.retention_ms:
+            for key, value in self._scan(_prefix(tp)):
+                if _decode_record(value)[3] >= now_ms - spec.retention_ms:
                     break
                 del self._db[key]
 
@@ -251,10 +253,8 @@ class EmbeddedLog:
 
     def _start(self, tp: TopicPartition) -> int:
         """The first offset held; the end where nothing is."""
-        for key, _ in self._db.items(from_key=_prefix(tp)):
-            if key.startswith(_prefix(tp)):
-                return int.from_bytes(key[-8:], "big")
-            break
+        for key, _ in self._scan(_prefix(tp)):
+            return int.from_bytes(key[-8:], "big")
         return self._ends[tp]
 
     def _first_kept(self, tp: TopicPartition) -> int:
@@ -262,11 +262,11 @@ class EmbeddedLog:
         spec = self._specs[tp.topic]
         return self._start(tp) if "delete" in spec.cleanup and spec.retention_ms >= 0 else 0
 
-    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        for key, value in self._db.items(from_key=prefix):
-            if not key.startswith(prefix):
-                return
-            yield key, value
+    def _scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from scan(self._db, prefix, start)
+        except Damaged as error:
+            raise LogUnavailable(f"the log is damaged: {error}; restore its folder, or begin anew") from error
 
 
 class EmbeddedReader:
@@ -351,7 +351,7 @@ class EmbeddedCommitter:
                 if value is None:
                     batch.delete(self._state_prefix + key)
                 else:
-                    batch.put(self._state_prefix + key, value)
+                    batch.put(self._state_prefix + key, checked(value))
             happened("batched")
             log._write(batch, ends)  # (1)
         happened("written")
@@ -359,7 +359,13 @@ class EmbeddedCommitter:
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
         for key, value in self._log._scan(self._state_prefix + prefix):
-            yield key[len(self._state_prefix) :], value
+            page = key[len(self._state_prefix) :]
+            yield page, unchecked(page, value)
+
+    def discard_state(self) -> None:
+        """See `Committer.discard_state`."""
+        end = self._state_prefix[:-1] + b"0"  # "0" follows "/"
+        self._log._db.delete_range(self._state_prefix, end)
 
     def purge_state(self) -> None:
         """See `Committer.purge_state`."""
@@ -371,14 +377,11 @@ class EmbeddedCommitter:
 
 
 def _open(folder: Path) -> Any:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Rdict(str(folder / "rocksdb"), options)
-    except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
-        if "lock" in str(error).lower():
-            raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
+        return open_database(folder / "rocksdb")
+    except Locked as error:
+        raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
+    except Damaged as error:
         raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
 
 

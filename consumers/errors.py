@@ -3,6 +3,7 @@
 WireError
 ├── LogUnavailable      the broker or the embedded log cannot be reached or opened
 │   └── LogBusy         another process owns the embedded log and does not answer
+├── CheckpointDamaged   a page of the checkpoint is not what was written
 ├── UnknownTopic        the topic does not exist
 ├── TopicConflict       the topic exists with other settings
 ├── PositionGone        a position to read from is no longer (or not yet) in the log
@@ -21,6 +22,10 @@ class LogUnavailable(WireError):
 
 class LogBusy(LogUnavailable):
     """Operator: end the other process, or give this one its own `--log` folder."""
+
+
+class CheckpointDamaged(WireError):
+    """Operator: nothing where the log reaches back to its start; the state is then rebuilt from it."""
 
 
 class UnknownTopic(WireError):

@@ -366,6 +366,10 @@ class KafkaCommitter:
         """See `Committer.load_state`."""
         return self._store.load(prefix)
 
+    def discard_state(self) -> None:
+        """See `Committer.discard_state`; the damaged files stay beside it."""
+        self._store.discard()
+
     def purge_state(self) -> None:
         """See `Committer.purge_state`."""
         self._store.purge()

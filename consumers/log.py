@@ -47,6 +47,9 @@ class Committer(Protocol):
     def load_state(self, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
         """The checkpoint: every key written by `commit(state=…)` that begins with `prefix`, in key order."""
 
+    def discard_state(self) -> None:
+        """Begins an empty checkpoint in the place of a damaged one."""
+
     def purge_state(self) -> None:
         """Takes what was deleted or written over in the checkpoint off the disk now, not at some later compaction."""
 

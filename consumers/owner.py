@@ -86,6 +86,10 @@ class _Session:
         assert self._committer, "open_committer comes first"
         return list(self._committer.load_state(prefix))
 
+    def discard_state(self) -> None:
+        assert self._committer, "open_committer comes first"
+        self._committer.discard_state()
+
     def purge_state(self) -> None:
         assert self._committer, "open_committer comes first"
         self._committer.purge_state()
@@ -104,6 +108,7 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "positions": (),
     "commit": (list[NewRecord], _Positions, list[tuple[bytes, bytes | None]]),
     "load_state": (bytes,),
+    "discard_state": (),
     "purge_state": (),
 }
 
@@ -303,6 +308,10 @@ class RemoteCommitter:
     def load_state(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
         return [(key, value) for key, value in self._connection.call("load_state", prefix)]
+
+    def discard_state(self) -> None:
+        """See `Committer.discard_state`."""
+        self._connection.call("discard_state")
 
     def purge_state(self) -> None:
         """See `Committer.purge_state`."""

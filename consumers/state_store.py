@@ -1,5 +1,6 @@
 """The checkpoint of a worker on Kafka: one RocksDB in the state folder, written in one batch, with checksums."""
 
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from rocksdict import Options, Rdict, WriteBatch
+from rocksdict import WriteBatch
 
-from consumers.errors import LogBusy, LogUnavailable
+from consumers.errors import CheckpointDamaged, LogBusy, LogUnavailable
 from consumers.log import Positions, StateDelta
 from consumers.records import TopicPartition
+from consumers.rocks import Damaged, Locked, open_database, scan, shut
 
 _POSITIONS = b"p"
 
@@ -25,6 +27,18 @@ def instance_id(folder: Path) -> str:
     return file.read_text().strip()
 
 
+def checked(value: bytes) -> bytes:
+    """A page with its checksum before it."""
+    return zlib.crc32(value).to_bytes(4, "big") + value
+
+
+def unchecked(key: bytes, value: bytes) -> bytes:
+    """The page behind its checksum. Raises CheckpointDamaged where that does not hold."""
+    if zlib.crc32(value[4:]).to_bytes(4, "big") != value[:4]:
+        raise CheckpointDamaged(f"page {key!r} of the checkpoint is damaged")
+    return value[4:]
+
+
 class StateStore:
     """Keys and values with the positions that they stand for. One process at a time.
 
@@ -33,14 +47,19 @@ class StateStore:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        options = Options(raw_mode=True)
-        options.create_if_missing(True)
+        self._folder = folder / "checkpoint"
+        self._db: Any = self._open()
+
+    def _open(self) -> Any:
+        folder = self._folder.parent
         try:
-            self._db: Any = Rdict(str(folder / "checkpoint"), options)
-        except Exception as error:  # rocksdict raises bare Exception
-            if "lock" in str(error).lower():
-                raise LogBusy(f"another process uses the state in {folder}; give this one its own --state") from error
-            raise LogUnavailable(f"the state in {folder} cannot be opened: {error}") from error
+            return open_database(self._folder)
+        except Locked as error:
+            raise LogBusy(f"another process uses the state in {folder}; give this one its own --state") from error
+        except Damaged as error:
+            raise LogUnavailable(
+                f"the state in {folder} cannot be opened: {error}; remove it there to have it rebuilt from the log"
+            ) from error
 
     def write(self, delta: StateDelta, positions: Positions) -> None:
         """Applies the delta and the positions in one batch."""
@@ -49,7 +68,7 @@ class StateStore:
             if value is None:
                 batch.delete(b"s" + key)
             else:
-                batch.put(b"s" + key, zlib.crc32(value).to_bytes(4, "big") + value)
+                batch.put(b"s" + key, checked(value))
         batch.put(_POSITIONS, msgspec.msgpack.encode([(*tp, offset) for tp, offset in positions.items()]))
         try:
             self._db.write(batch)
@@ -66,14 +85,20 @@ class StateStore:
     def load(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that begin with `prefix` and their values, in key order.
 
-        Raises LogUnavailable where a checksum does not hold.
+        Raises CheckpointDamaged where a checksum does not hold, a page's or a file's.
         """
-        for key, value in self._db.items(from_key=b"s" + prefix):
-            if not key.startswith(b"s" + prefix):
-                return
-            if zlib.crc32(value[4:]).to_bytes(4, "big") != value[:4]:
-                raise LogUnavailable("the checkpoint is damaged; remove the state folder to rebuild it from the log")
-            yield key[1:], value[4:]
+        try:
+            for key, value in scan(self._db, b"s" + prefix):
+                yield key[1:], unchecked(key[1:], value)
+        except Damaged as error:
+            raise CheckpointDamaged(f"the checkpoint cannot be read: {error}") from error
+
+    def discard(self) -> None:
+        """Sets the damaged files aside, under a name with the time, and begins an empty checkpoint."""
+        shut(self._db)
+        aside = self._folder.with_name(f"checkpoint.damaged-{int(time.time())}")
+        self._folder.rename(aside)
+        self._db = self._open()
 
     def purge(self) -> None:
         """Rewrites the files without what was deleted or written over."""
@@ -82,4 +107,4 @@ class StateStore:
 
     def close(self) -> None:
         """Frees the folder."""
-        self._db.close()
+        shut(self._db)

@@ -13,6 +13,7 @@ from consumers.log import Log, Reader
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.alignment import in_order
+from streamer.errors import StateUnreadable
 from streamer.intake import Intake
 from streamer.pipeline import EpochInput, Pipeline
 from streamer.settings import Settings
@@ -23,7 +24,10 @@ _decode = msgspec.json.Decoder(EpochManifest).decode
 
 
 def manifests(log: Log, settings: Settings, state: StreamState) -> list[EpochManifest]:
-    """The committed epochs after the state, oldest first. Raises UnknownTopic."""
+    """The committed epochs after the state, oldest first.
+
+    Raises UnknownTopic, and StateUnreadable where the topic no longer has the first of them.
+    """
     tp = TopicPartition(settings.epochs_topic, 0)
     if 0 not in log.ends(tp.topic):
         raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
@@ -35,6 +39,11 @@ def manifests(log: Log, settings: Settings, state: StreamState) -> list[EpochMan
         if not records and tp in reader.at_end():
             break
     reader.close()
+    if found and found[0].epoch != state.epoch + 1:
+        raise StateUnreadable(
+            f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
+            "short; restore a later checkpoint, or remove the state and the committed offsets to begin anew"
+        )
     return found
 
 

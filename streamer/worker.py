@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from consumers.effects import happened
-from consumers.errors import PositionGone
+from consumers.errors import CheckpointDamaged, PositionGone
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from streamer.alignment import Aligner, Arrival
@@ -43,8 +43,7 @@ class Worker:
         self._topic = settings.interactions_topic
         self._intake = Intake(settings)
         self._committer = log.committer(settings.application)
-        self.state = StreamState(settings, self._committer.load_state)
-        self._pipeline = Pipeline(settings, self.state)
+        self._open_state()
         self._changes: list[Change] = []
         self._pace = Pace()
         self._checkpointed = time.monotonic()
@@ -53,6 +52,10 @@ class Worker:
         self._reader = log.reader(self.state.positions)
         self._paused: list[TopicPartition] = []
         self._test_lists = test_lists or TestLists(None)
+
+    def _open_state(self) -> None:
+        self.state = StreamState(self._settings, self._committer.load_state)
+        self._pipeline = Pipeline(self._settings, self.state)
 
     def run(self, exit_at_end: bool = False) -> None:
         """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
@@ -142,8 +145,8 @@ class Worker:
 
     def _recover(self) -> None:
         """Brings the state to the last committed epoch."""
+        loaded = self._load()
         state = self.state
-        loaded = state.load()
         topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
         state.positions = starts | state.positions
@@ -154,6 +157,16 @@ class Worker:
         with progress("recovery", sum(manifest.events for manifest in missed), logger=_logger) as advance:
             take_again(self._log, self._settings, state, self._pipeline, missed, advance, self._stop)
         self._recovered = not missed or state.epoch == missed[-1].epoch  # else it was asked to stop
+
+    def _load(self) -> bool:
+        """Loads the checkpoint; a damaged one is set aside, and the log has all it takes to make it anew."""
+        try:
+            return self.state.load()
+        except CheckpointDamaged as error:
+            _logger.warning("%s; it is set aside, and the state is rebuilt from the log", error)
+        self._committer.discard_state()  # not before the error is gone: its frames hold the damaged files open
+        self._open_state()
+        return False
 
     def _check_reach(self, starts: dict[TopicPartition, int]) -> None:
         """Finds positions whose records the log has dropped, or never had. What then is a setting, never silence."""

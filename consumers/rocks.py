@@ -1,0 +1,60 @@
+"""RocksDB as both homes use it: opened, scanned and closed, with errors that say what they are."""
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rocksdict import Options, Rdict
+
+_logger = logging.getLogger(__name__)
+
+
+class Locked(Exception):
+    """Another process has the database open."""
+
+
+class Damaged(Exception):
+    """A file of the database is not what was written."""
+
+
+def open_database(folder: Path) -> Any:
+    """The database in a folder, made where there is none. Raises Locked, Damaged."""
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        return Rdict(str(folder), options)
+    except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
+        raise (Locked if "lock" in str(error).lower() else Damaged)(str(error)) from error
+
+
+def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Keys that begin with `prefix`, from prefix + start on, and their values, in key order. Raises Damaged.
+
+    An iterator of rocksdict ends at a damaged block as if nothing came after it, so its end is looked at twice.
+    """
+    last = prefix + start
+    for key, value in db.items(from_key=last):
+        if not key.startswith(prefix):
+            return
+        last = key
+        yield key, value
+    after = db.iter()
+    after.seek(last)
+    if after.valid() and after.key() == last:
+        after.next()
+    try:
+        after.status()
+    except Exception as error:
+        raise Damaged(str(error)) from error
+    if after.valid() and after.key().startswith(prefix):
+        raise Damaged(f"the records after {last!r} cannot be read")
+
+
+def shut(db: Any) -> None:
+    """Closes a database. One that could not write says so again when it is closed: it has been heard."""
+    try:
+        db.close()
+    except Exception as error:  # rocksdict raises bare Exception
+        _logger.debug("closed after a failed write: %s", error)

@@ -1,0 +1,121 @@
+"""What goes wrong around a worker, and how it goes on: a row of the README's table each."""
+
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient
+
+from tests.faults.scene import ROOT, Scene
+from tests.worlds import checkerboard
+
+
+def command(scene: Scene, *flags: str, limit_bytes: int | None = None) -> subprocess.Popen[str]:
+    """`freshet run` with the scene's settings; no file that it writes may grow over `limit_bytes`."""
+    folder = scene.file.parent / "cwd"
+    folder.mkdir(exist_ok=True)
+    (folder / "freshet.toml").write_text(scene.file.read_text())
+
+    def limited() -> None:
+        if limit_bytes:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    line = [sys.executable, "-m", "streamer", "run", *flags]
+    return subprocess.Popen(
+        line, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home())}, text=True,
+        stderr=subprocess.PIPE, preexec_fn=limited,
+    )  # fmt: skip
+
+
+def line_with(process: subprocess.Popen[str], words: str) -> str:
+    """The first line of its log with these words."""
+    assert process.stderr
+    for line in process.stderr:
+        if words in line:
+            return line
+    raise AssertionError(f"it ended without a word of {words!r}")
+
+
+def check(scene: Scene, interactions: int) -> None:
+    digest = scene.finish()
+    found = scene.audit()
+    assert (found.interactions, found.lost, found.doubled) == (interactions, 0, 0)
+    assert found.digest == digest
+
+
+@pytest.fixture
+def kafka_scene(tmp_path: Path, kafka_bootstrap: str) -> Scene:
+    scene = Scene(tmp_path, f"f{uuid4().hex[:8]}", kafka_bootstrap)
+    scene.create()
+    return scene
+
+
+def test_a_full_disk_is_said_and_waited_out(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, "full")
+    scene.create()
+    scene.send(scene.interactions(checkerboard(events=2_000, users=200, items=300)))
+    worker = command(scene, limit_bytes=1_500_000)
+    try:
+        assert "free space on its disk" in line_with(worker, "cannot be written")
+        line_with(worker, "trying again")
+    finally:
+        worker.kill()
+        worker.communicate()
+    check(scene, 2_000)
+
+
+@pytest.mark.kafka
+def test_a_damaged_checkpoint_is_set_aside_and_rebuilt(kafka_scene: Scene, tmp_path: Path) -> None:
+    kafka_scene.send(kafka_scene.interactions(checkerboard(events=500)))
+    digest = kafka_scene.finish()
+    for file in (tmp_path / "state" / "checkpoint").glob("*.log"):
+        data = bytearray(file.read_bytes())
+        for place in range(len(data) // 3, len(data) // 2, 97):
+            data[place] ^= 0xFF
+        file.write_bytes(data)
+    for file in (tmp_path / "state" / "checkpoint").glob("*.sst"):
+        data = bytearray(file.read_bytes())
+        for place in range(100, len(data) // 2, 97):
+            data[place] ^= 0xFF
+        file.write_bytes(data)
+    assert kafka_scene.finish() == digest
+    check(kafka_scene, 500)
+
+
+@pytest.mark.kafka
+def test_a_position_that_is_gone_ends_it_or_is_passed_over_as_the_setting_says(kafka_scene: Scene) -> None:
+    records = kafka_scene.interactions(checkerboard(events=300))
+    kafka_scene.send(records[:100])
+    kafka_scene.finish()
+    kafka_scene.send(records[100:])
+    admin = AdminClient({"bootstrap.servers": str(kafka_scene.values["bootstrap"])})
+    for future in admin.delete_records([KafkaPartition(kafka_scene.settings.interactions_topic, 0, 200)]).values():
+        future.result()
+    stopped = command(kafka_scene, "--exit-at-end")
+    assert "holds offsets 200 to 300, the state goes on at 100" in line_with(stopped, "freshet:")
+    stopped.communicate(timeout=30)
+    assert stopped.returncode == 1
+    goes_on = command(kafka_scene, "--exit-at-end", "--on-position-gone", "earliest")
+    assert "100 records are lost" in line_with(goes_on, "lost")
+    goes_on.communicate(timeout=60)
+    assert goes_on.returncode == 0
+
+
+@pytest.mark.parametrize("after_s", [0.7, 1.6, 2.4])
+def test_sigterm_in_any_phase_ends_with_zero(tmp_path: Path, after_s: float) -> None:
+    scene = Scene(tmp_path, "term", max_epoch_events=10)
+    scene.create()
+    scene.send(scene.interactions(checkerboard(events=3_000)))
+    scene.crash("written", 20)  # there is something to recover
+    worker = command(scene)
+    time.sleep(after_s)
+    worker.send_signal(signal.SIGTERM)
+    _, said = worker.communicate(timeout=30)
+    assert worker.returncode == 0, said
+    check(scene, 3_000)
