@@ -123,6 +123,13 @@ class EmbeddedLog:
         """See `Log.committer`."""
         return EmbeddedCommitter(self, application)
 
+    def stored_state(self, application: str, prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `Log.stored_state`; `start`: what of a key comes after the prefix, at least."""
+        group = _state_prefix(application)
+        for key, value in self._scan(group + prefix, start):
+            page = key[len(group) :]
+            yield page, unchecked(page, value)
+
     def close(self) -> None:
         """Closes the database; readers that wait are woken."""
         with self.changed:
@@ -321,13 +328,10 @@ class EmbeddedCommitter:
     """See `consumers.log.Committer`."""
 
     def __init__(self, log: EmbeddedLog, application: str) -> None:
-        self._log = log
+        self._log, self._application = log, application
         name = application.encode()
-        self._generation_key, self._positions_key, self._state_prefix = (
-            b"g/" + name,
-            b"p/" + name,
-            b"s/" + name + b"/",
-        )
+        self._generation_key, self._positions_key = b"g/" + name, b"p/" + name
+        self._state_prefix = _state_prefix(application)
         with log.changed:
             self._generation = int.from_bytes(log._db.get(self._generation_key) or b"", "big") + 1
             log._db[self._generation_key] = self._generation.to_bytes(8, "big")
@@ -358,9 +362,7 @@ class EmbeddedCommitter:
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        for key, value in self._log._scan(self._state_prefix + prefix):
-            page = key[len(self._state_prefix) :]
-            yield page, unchecked(page, value)
+        return self._log.stored_state(self._application, prefix)
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""
@@ -383,6 +385,10 @@ def _open(folder: Path) -> Any:
         raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
     except Damaged as error:
         raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
+
+
+def _state_prefix(application: str) -> bytes:
+    return b"s/" + application.encode() + b"/"
 
 
 def _prefix(tp: TopicPartition) -> bytes:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -160,6 +161,11 @@ class KafkaLog:
             self._state,
             self._exactly_once,
         )
+
+    def stored_state(self, application: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `Log.stored_state`; the state folder is this worker's own, whatever its application."""
+        with closing(StateStore(self._state)) as store:
+            yield from store.load(prefix)
 
     def close(self) -> None:
         """Sends what is buffered and closes the connections."""

@@ -83,4 +83,7 @@ class Log(Protocol):
     def committer(self, application: str) -> Committer:
         """The seat of `application`, with the positions and the state that it committed."""
 
+    def stored_state(self, application: str, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
+        """What `Committer.load_state` would give, without taking the seat. Raises CheckpointDamaged, LogBusy."""
+
     def close(self) -> None: ...

@@ -11,7 +11,8 @@ import secrets
 import socket
 import socketserver
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
+PAGES_A_FRAME = 10_000
 OWNER_FILE = "owner.json"
 
 _Positions = list[tuple[str, int, int]]
@@ -82,9 +84,8 @@ class _Session:
         assert self._committer, "open_committer comes first"
         self._committer.commit(outputs, _mapping(positions), dict(state))
 
-    def load_state(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
-        assert self._committer, "open_committer comes first"
-        return list(self._committer.load_state(prefix))
+    def stored_state(self, application: str, prefix: bytes, start: bytes) -> list[tuple[bytes, bytes]]:
+        return list(islice(self._log.stored_state(application, prefix, start), PAGES_A_FRAME))
 
     def discard_state(self) -> None:
         assert self._committer, "open_committer comes first"
@@ -107,7 +108,7 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "open_committer": (str,),
     "positions": (),
     "commit": (list[NewRecord], _Positions, list[tuple[bytes, bytes | None]]),
-    "load_state": (bytes,),
+    "stored_state": (str, bytes, bytes),
     "discard_state": (),
     "purge_state": (),
 }
@@ -254,6 +255,10 @@ class RemoteLog:
         """See `Log.committer`."""
         return RemoteCommitter(_Connection(self._folder), application)
 
+    def stored_state(self, application: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `Log.stored_state`."""
+        return _stored_state(self._connection, application, prefix)
+
     def close(self) -> None:
         """Ends the connection."""
         self._connection.close()
@@ -294,7 +299,7 @@ class RemoteCommitter:
     """See `consumers.log.Committer`."""
 
     def __init__(self, connection: _Connection, application: str) -> None:
-        self._connection = connection
+        self._connection, self._application = connection, application
         connection.call("open_committer", application)
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -305,9 +310,9 @@ class RemoteCommitter:
         """See `Committer.commit`."""
         self._connection.call("commit", list(outputs), _flat(positions), list((state or {}).items()))
 
-    def load_state(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
+    def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        return [(key, value) for key, value in self._connection.call("load_state", prefix)]
+        return _stored_state(self._connection, self._application, prefix)
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""
@@ -320,3 +325,11 @@ class RemoteCommitter:
     def close(self) -> None:
         """Ends the connection; the seat is kept."""
         self._connection.close()
+
+
+def _stored_state(connection: _Connection, application: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """A checkpoint, one frame after the other."""
+    start = b""
+    while pages := connection.call("stored_state", application, prefix, start):
+        yield from ((key, value) for key, value in pages)
+        start = pages[-1][0][len(prefix) :] + b"\0"
