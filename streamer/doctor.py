@@ -87,10 +87,13 @@ def _lag(log: Log, settings: Settings, held: Summary) -> Finding:
 
 def _epochs(log: Log, settings: Settings) -> Iterator[Finding]:
     """Whether the epochs after the checkpoint follow one another."""
-    numbers = [json.loads(record.value or b"{}").get("epoch", 0) for record in _last(log, settings.epochs_topic, 1_000)]
-    gaps = sum(later != earlier + 1 for earlier, later in pairwise(numbers))
+    numbers: dict[str, list[int]] = {}
+    for record in _last(log, settings.epochs_topic, 1_000):
+        epoch = json.loads(record.value or b"{}")
+        numbers.setdefault(epoch.get("worker", ""), []).append(epoch.get("epoch", 0))
+    gaps = sum(later != earlier + 1 for own in numbers.values() for earlier, later in pairwise(own))
     mend = "keep all records of this topic; export a checkpoint now" if gaps else ""
-    yield Finding("epochs", not gaps, f"{len(numbers)} looked at, {gaps} gaps", mend)
+    yield Finding("epochs", not gaps, f"{sum(map(len, numbers.values()))} looked at, {gaps} gaps", mend)
 
 
 def _clock(log: Log, settings: Settings) -> Iterator[Finding]:
