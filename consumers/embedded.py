@@ -30,6 +30,7 @@ from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
 from consumers.state_store import checked, unchecked
+from consumers.stored_state import EmbeddedState
 
 COMPACTION_LAG_MS = 60_000
 TOMBSTONE_RETENTION_MS = 24 * 3_600_000
@@ -122,6 +123,10 @@ class EmbeddedLog:
     def committer(self, application: str) -> "EmbeddedCommitter":
         """See `Log.committer`."""
         return EmbeddedCommitter(self, application)
+
+    def stored_state(self, application: str) -> EmbeddedState:
+        """See `Log.stored_state`."""
+        return EmbeddedState(self._db, application)
 
     def close(self) -> None:
         """Closes the database; readers that wait are woken."""

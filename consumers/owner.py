@@ -11,7 +11,8 @@ import secrets
 import socket
 import socketserver
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 OWNER_FILE = "owner.json"
+PAGES_A_FRAME = 10_000
 
 _Positions = list[tuple[str, int, int]]
 
@@ -43,6 +45,7 @@ class _Session:
         self._log = log
         self._reader: EmbeddedReader | None = None
         self._committer: EmbeddedCommitter | None = None
+        self._pages: Iterator[tuple[bytes, bytes]] = iter(())
 
     def create(self, specs: list[TopicSpec]) -> list[str]:
         return self._log.create(specs)
@@ -82,9 +85,24 @@ class _Session:
         assert self._committer, "open_committer comes first"
         self._committer.commit(outputs, _mapping(positions), dict(state))
 
-    def load_state(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
+    def load_state(self, prefix: bytes) -> None:
         assert self._committer, "open_committer comes first"
-        return list(self._committer.load_state(prefix))
+        self._pages = self._committer.load_state(prefix)
+
+    def stored_positions(self, application: str) -> _Positions:
+        return _flat(self._log.stored_state(application).positions())
+
+    def seek_pages(self, application: str, prefix: bytes) -> None:
+        self._pages = self._log.stored_state(application).pages(prefix)
+
+    def next_pages(self) -> list[tuple[bytes, bytes]]:
+        return list(islice(self._pages, PAGES_A_FRAME))
+
+    def write_state(self, application: str, delta: list[tuple[bytes, bytes | None]]) -> None:
+        self._log.stored_state(application).write(dict(delta))
+
+    def clear_state(self, application: str) -> None:
+        self._log.stored_state(application).clear()
 
     def discard_state(self) -> None:
         assert self._committer, "open_committer comes first"
@@ -108,6 +126,11 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "positions": (),
     "commit": (list[NewRecord], _Positions, list[tuple[bytes, bytes | None]]),
     "load_state": (bytes,),
+    "stored_positions": (str,),
+    "seek_pages": (str, bytes),
+    "next_pages": (),
+    "write_state": (str, list[tuple[bytes, bytes | None]]),
+    "clear_state": (str,),
     "discard_state": (),
     "purge_state": (),
 }
@@ -254,6 +277,10 @@ class RemoteLog:
         """See `Log.committer`."""
         return RemoteCommitter(_Connection(self._folder), application)
 
+    def stored_state(self, application: str) -> "RemoteState":
+        """See `Log.stored_state`."""
+        return RemoteState(self._connection, application)
+
     def close(self) -> None:
         """Ends the connection."""
         self._connection.close()
@@ -305,9 +332,9 @@ class RemoteCommitter:
         """See `Committer.commit`."""
         self._connection.call("commit", list(outputs), _flat(positions), list((state or {}).items()))
 
-    def load_state(self, prefix: bytes = b"") -> list[tuple[bytes, bytes]]:
-        """See `Committer.load_state`."""
-        return [(key, value) for key, value in self._connection.call("load_state", prefix)]
+    def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `Committer.load_state`; one read at a time."""
+        return _pages(self._connection, "load_state", prefix)
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""
@@ -320,3 +347,33 @@ class RemoteCommitter:
     def close(self) -> None:
         """Ends the connection; the seat is kept."""
         self._connection.close()
+
+
+class RemoteState:
+    """See `consumers.log.StoredState`; on the log's own connection."""
+
+    def __init__(self, connection: _Connection, application: str) -> None:
+        self._connection, self._application = connection, application
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `StoredState.positions`."""
+        return _mapping(self._connection.call("stored_positions", self._application))
+
+    def pages(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `StoredState.pages`; one read at a time."""
+        return _pages(self._connection, "seek_pages", self._application, prefix)
+
+    def write(self, delta: StateDelta) -> None:
+        """See `StoredState.write`."""
+        self._connection.call("write_state", self._application, list(delta.items()))
+
+    def clear(self) -> None:
+        """See `StoredState.clear`."""
+        self._connection.call("clear_state", self._application)
+
+
+def _pages(connection: _Connection, call: str, *arguments: Any) -> Iterator[tuple[bytes, bytes]]:
+    """What a call has made ready, a frame at a time: a state may be larger than a frame."""
+    connection.call(call, *arguments)
+    while pages := connection.call("next_pages"):
+        yield from ((key, value) for key, value in pages)

@@ -21,6 +21,7 @@ COMMANDS = {
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
     "topics": "create or list the topics",
+    "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
 }
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 3, 130
 

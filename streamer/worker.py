@@ -12,6 +12,7 @@ from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
+from streamer.checkpoint import written_now
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
@@ -186,7 +187,7 @@ class Worker:
     def _delta(self) -> dict[bytes, bytes | None]:
         self._checkpointed = time.monotonic()
         self.state.manifest_position = self._log.ends(self._settings.epochs_topic)[0]
-        return self.state.delta()
+        return self.state.delta() | written_now()
 
     def _report_erasure(self, output: EpochOutput) -> None:
         """Says what was erased and what is left to the topics' retention; off the disk it goes now."""

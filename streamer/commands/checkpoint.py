@@ -1,0 +1,165 @@
+"""`freshet checkpoint`: looks at the state on disk, takes it elsewhere, makes it anew."""
+
+import argparse
+import json
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from consumers.log import Log, StoredState
+from streamer import checkpoint as checkpoints
+from streamer.checkpoint_file import read_file, write_file
+from streamer.cli import add_setting_flags, settings_of
+from streamer.errors import StateUnreadable, UsageError
+from streamer.logs import open_log_of, state_folder
+from streamer.progress import progress
+from streamer.settings import Settings
+from streamer.state_lock import StateLock
+
+EXAMPLE = "freshet checkpoint export state.parquet --bootstrap localhost:9092 --state freshet-state"
+PAGES_A_WRITE = 10_000
+Answer = tuple[dict[str, Any], str, int]  # for machines, for people, exit code
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "action",
+        choices=("ls", "verify", "export", "import", "rebuild", "rm"),
+        help="ls: what is in it; verify: is it whole, and does the log go on from it; export, import: as one file; "
+        "rebuild: made again from the log, without what was taken back; rm: away with it",
+    )
+    parser.add_argument("file", type=Path, nargs="?", help="of export and import")
+    add_setting_flags(parser, "bootstrap", "log", "state", "application")
+    parser.add_argument("--replace", action="store_true", help="import over the checkpoint that is there")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if (arguments.file is None) == (arguments.action in ("export", "import")):
+        raise UsageError(
+            f"`freshet checkpoint {arguments.action}` {'needs a' if arguments.file is None else 'has no'} file"
+        )
+    settings = settings_of(arguments)
+    action = {"ls": _ls, "verify": _verify, "export": _export, "import": _import, "rebuild": _rebuild, "rm": _rm}
+    with closing(open_log_of(settings)) as log:
+        for_machines, for_people, code = action[arguments.action](log, settings, arguments)
+    print(json.dumps(for_machines) if arguments.json else for_people)
+    return code
+
+
+def _ls(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    summary = checkpoints.summarise(_stored(log, settings).pages())
+    if summary is None:
+        return {"checkpoint": None}, "there is no checkpoint", 0
+    return _as_json(summary), _as_text(summary), 0
+
+
+def _verify(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    summary, wrong = checkpoints.verify(log, settings)
+    if wrong:
+        return {"whole": False, "wrong": wrong}, "\n".join(wrong), 1
+    if summary is None:
+        return {"whole": True, "checkpoint": None}, "there is no checkpoint", 0
+    answer = {"whole": True, "epoch": summary.epoch, "pages": sum(group.pages for group in summary.groups)}
+    return answer, f"whole: epoch {answer['epoch']:,}, {answer['pages']:,} pages; the log goes on from it", 0
+
+
+def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    with progress("export", None, "pages") as advance:
+        pages = write_file(_counted(_stored(log, settings).pages(), advance), arguments.file)
+    if not pages:
+        arguments.file.unlink()
+        raise StateUnreadable("there is no checkpoint to export; `freshet run` makes the first one")
+    size = arguments.file.stat().st_size
+    return (
+        {"file": str(arguments.file), "pages": pages, "bytes": size},
+        f"{pages:,} pages in {arguments.file}, {_mib(size)}",
+        0,
+    )
+
+
+def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    """(1) The file is checked as a whole, (2) against the log; (3) the old checkpoint goes, (4) the new one comes.
+
+    The page `stream` comes last: until it is there, no checkpoint is.
+    """
+    with StateLock(state_folder(settings)):
+        stored = _stored(log, settings)
+        if not arguments.replace and next(iter(stored.pages()), None):
+            raise StateUnreadable("there is a checkpoint already; import over it with --replace")
+        summary = checkpoints.check_whole(read_file(arguments.file))  # (1)
+        checkpoints.check_fits(log, settings, summary)  # (2)
+        stored.clear()  # (3)
+        total = sum(group.pages for group in summary.groups)
+        with progress("import", total, "pages") as advance:  # (4)
+            pages = iter(read_file(arguments.file))
+            last: dict[bytes, bytes] = {}
+            while part := dict(islice(pages, PAGES_A_WRITE)):
+                last |= {key: part.pop(key) for key in (b"stream",) if key in part}
+                stored.write(part)
+                advance(len(part))
+            stored.write(last)
+    return {"epoch": summary.epoch, "pages": total}, f"epoch {summary.epoch:,}, {total:,} pages taken in", 0
+
+
+def _rebuild(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    from streamer.rebuild import rebuild  # the kernels load where they are needed
+
+    with StateLock(state_folder(settings)), progress("rebuild", None) as advance:
+        done = rebuild(log, settings, advance)
+    text = (
+        f"{done.epochs:,} epochs and {done.interactions:,} interactions taken again, {done.taken_back:,} that were "
+        f"taken back left out; {done.lists:,} lists published"
+    )
+    return done._asdict(), text, 0
+
+
+def _rm(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    with StateLock(state_folder(settings)):
+        _stored(log, settings).clear()
+    return {"removed": True}, "removed; the next `freshet run` makes the state again from the log", 0
+
+
+def _stored(log: Log, settings: Settings) -> StoredState:
+    return log.stored_state(settings.application)
+
+
+def _counted(pages: checkpoints.Pages, advance: Any) -> Any:
+    for page in pages:
+        advance(1)
+        yield page
+
+
+def _as_json(summary: checkpoints.Summary) -> dict[str, Any]:
+    positions: dict[str, dict[str, int]] = {}
+    for tp, position in sorted(summary.positions.items()):
+        positions.setdefault(tp.topic, {})[str(tp.partition)] = position
+    age_s = summary.age_s()
+    return {
+        "format": summary.format,
+        "epoch": summary.epoch,
+        "records": summary.records,
+        "age_s": None if age_s is None else round(age_s, 1),
+        "positions": positions,
+        "pages": sum(group.pages for group in summary.groups),
+        "bytes": sum(group.bytes for group in summary.groups),
+        "groups": {group.name: {"pages": group.pages, "bytes": group.bytes} for group in summary.groups},
+    }
+
+
+def _as_text(summary: checkpoints.Summary) -> str:
+    age_s = summary.age_s()
+    lines = [
+        f"epoch {summary.epoch:,}, {summary.records:,} records, format {summary.format}, "
+        + ("of unknown age" if age_s is None else f"written {age_s:,.0f} s ago"),
+        *(f"goes on at {tp.topic}[{tp.partition}] {position:,}" for tp, position in sorted(summary.positions.items())),
+        f"{'pages':>28} {'size':>10}",
+        *(f"{group.name:<16} {group.pages:>11,} {_mib(group.bytes):>10}" for group in summary.groups),
+    ]
+    total = sum(group.pages for group in summary.groups), sum(group.bytes for group in summary.groups)
+    return "\n".join([*lines, f"{'together':<16} {total[0]:>11,} {_mib(total[1]):>10}"])
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
