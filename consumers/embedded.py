@@ -29,7 +29,7 @@ from consumers.log import Positions, StateDelta
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
-from consumers.state_store import checked, unchecked
+from consumers.state_store import checked
 from consumers.stored_state import EmbeddedState
 
 COMPACTION_LAG_MS = 60_000
@@ -326,13 +326,10 @@ class EmbeddedCommitter:
     """See `consumers.log.Committer`."""
 
     def __init__(self, log: EmbeddedLog, application: str) -> None:
-        self._log = log
+        self._log, self._application = log, application
         name = application.encode()
-        self._generation_key, self._positions_key, self._state_prefix = (
-            b"g/" + name,
-            b"p/" + name,
-            b"s/" + name + b"/",
-        )
+        self._generation_key, self._positions_key = b"g/" + name, b"p/" + name
+        self._state_prefix = _state_prefix(application)
         with log.changed:
             self._generation = int.from_bytes(log._db.get(self._generation_key) or b"", "big") + 1
             log._db[self._generation_key] = self._generation.to_bytes(8, "big")
@@ -363,9 +360,7 @@ class EmbeddedCommitter:
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        for key, value in self._log._scan(self._state_prefix + prefix):
-            page = key[len(self._state_prefix) :]
-            yield page, unchecked(page, value)
+        return self._log.stored_state(self._application).pages(prefix)
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""
@@ -388,6 +383,10 @@ def _open(folder: Path) -> Any:
         raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
     except Damaged as error:
         raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
+
+
+def _state_prefix(application: str) -> bytes:
+    return b"s/" + application.encode() + b"/"
 
 
 def _prefix(tp: TopicPartition) -> bytes:

@@ -24,8 +24,8 @@ from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
-OWNER_FILE = "owner.json"
 PAGES_A_FRAME = 10_000
+OWNER_FILE = "owner.json"
 
 _Positions = list[tuple[str, int, int]]
 

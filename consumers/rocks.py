@@ -26,7 +26,7 @@ def open_database(folder: Path) -> Any:
     options.create_if_missing(True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        return Rdict(str(folder), options)
+        return Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
     except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
         raise (Locked if "lock" in str(error).lower() else Damaged)(str(error)) from error
 

@@ -14,7 +14,7 @@ from consumers.schemas import EpochManifest
 from streamer.errors import StateUnreadable
 from streamer.ledger import ENTRY
 from streamer.settings import Settings
-from streamer.state import FORMAT
+from streamer.state import FORMAT, StreamState
 
 WRITTEN = b"written"
 REMOVE = "`freshet checkpoint rm` removes it, and the next `freshet run` makes it again from the log"
@@ -56,7 +56,10 @@ def summarise(pages: Pages) -> Summary | None:
 
 
 def verify(log: Log, settings: Settings) -> tuple[Summary | None, list[str]]:
-    """The checkpoint of the settings' application and a line for each thing that is wrong with it, with its mend."""
+    """The checkpoint of the settings' application, and a line for each thing that is wrong with it, with its mend.
+
+    Every page against its checksum, what must be there, the positions against the log; then all of it as a state.
+    """
     try:
         inspection = _Inspection(log.stored_state(settings.application).pages())
         summary = inspection.summary()
@@ -66,7 +69,7 @@ def verify(log: Log, settings: Settings) -> tuple[Summary | None, list[str]]:
         return None, []
     if summary.format != FORMAT:
         return summary, [f"it has format {summary.format}, this version reads {FORMAT}; {REMOVE}"]
-    return summary, [*inspection.gaps(), *_misfits(log, settings, summary)]
+    return summary, [*inspection.gaps(), *_misfits(log, settings, summary)] or _unusable(log, settings)
 
 
 def check_whole(pages: Pages) -> Summary:
@@ -110,6 +113,20 @@ def _last_epoch_from(log: Log, tp: TopicPartition, begin: int) -> int:
         elif tp in reader.at_end():
             reader.close()
             return last
+
+
+def _unusable(log: Log, settings: Settings) -> list[str]:
+    """Why the checkpoint is no state of these settings."""
+    state = StreamState(settings, log.stored_state(settings.application).pages)
+    try:
+        state.load()
+    except (CheckpointDamaged, StateUnreadable) as error:
+        return [str(error)]
+    users = np.arange(len(state.engine.model.users), dtype=np.int32)
+    observed = int(state.engine.model.graph.users.events.sum())
+    if not len(state.amendments) and len(state.ledger.history(users).user) < observed:
+        return [f"the ledger lacks interactions that the graph has; {REMOVE}"]
+    return []
 
 
 def _misfits(log: Log, settings: Settings, summary: Summary) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamer.errors import StateUnreadable
+from consumers.errors import DataRefused
 
 KIND = b"freshet-checkpoint"
 ROWS_A_GROUP = 10_000
@@ -29,15 +29,15 @@ def write_file(pages: Iterable[tuple[bytes, bytes]], file: Path) -> int:
 
 
 def read_file(file: Path) -> Iterator[tuple[bytes, bytes]]:
-    """The pages in their order. Raises StateUnreadable where it is no such file, torn or damaged."""
+    """The pages in their order. Raises DataRefused where it is no such file, torn or damaged."""
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as stored:
             if KIND not in (stored.schema_arrow.metadata or {}):
-                raise StateUnreadable(f"{file} is no checkpoint; `freshet checkpoint export` makes one")
+                raise DataRefused(f"{file} is no checkpoint; `freshet checkpoint export` makes one")
             for batch in stored.iter_batches(ROWS_A_GROUP):
                 yield from zip(batch["key"].to_pylist(), batch["page"].to_pylist(), strict=True)
     except (pa.ArrowException, OSError) as error:
-        raise StateUnreadable(f"{file} is torn or damaged ({_line(error)}); export it again") from error
+        raise DataRefused(f"{file} is torn or damaged ({_line(error)}); export it again") from error
 
 
 def _line(error: Exception) -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "tail": "print a topic as it grows",
     "topics": "create or list the topics",
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
+    "doctor": "what is wrong around a worker, and how to mend it",
 }
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 3, 130
 

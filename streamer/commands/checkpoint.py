@@ -5,7 +5,7 @@ import json
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consumers.log import Log, StoredState
 from streamer import checkpoint as checkpoints
@@ -17,21 +17,32 @@ from streamer.progress import progress
 from streamer.settings import Settings
 from streamer.state_lock import StateLock
 
+if TYPE_CHECKING:
+    from streamer.audit import Audit
+
 EXAMPLE = "freshet checkpoint export state.parquet --bootstrap localhost:9092 --state freshet-state"
 PAGES_A_WRITE = 10_000
+ACTIONS = {
+    "ls": "what is in it",
+    "verify": "is it whole, does the log go on from it; with --replay also every output since the log began",
+    "export": "into one FILE",
+    "import": "from a FILE that export wrote",
+    "rebuild": "made again from the log, without what was taken back: what was learned of that goes too",
+    "rm": "away with it; the next run makes it again from the log",
+}
 Answer = tuple[dict[str, Any], str, int]  # for machines, for people, exit code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "action",
-        choices=("ls", "verify", "export", "import", "rebuild", "rm"),
-        help="ls: what is in it; verify: is it whole, and does the log go on from it; export, import: as one file; "
-        "rebuild: made again from the log, without what was taken back; rm: away with it",
+        choices=ACTIONS,
+        help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
     )
     parser.add_argument("file", type=Path, nargs="?", help="of export and import")
-    add_setting_flags(parser, "bootstrap", "log", "state", "application")
+    add_setting_flags(parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window")
     parser.add_argument("--replace", action="store_true", help="import over the checkpoint that is there")
+    parser.add_argument("--replay", action="store_true", help="verify: take every committed epoch again, and compare")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -57,12 +68,29 @@ def _ls(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
 
 def _verify(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
     summary, wrong = checkpoints.verify(log, settings)
-    if wrong:
-        return {"whole": False, "wrong": wrong}, "\n".join(wrong), 1
-    if summary is None:
-        return {"whole": True, "checkpoint": None}, "there is no checkpoint", 0
-    answer = {"whole": True, "epoch": summary.epoch, "pages": sum(group.pages for group in summary.groups)}
-    return answer, f"whole: epoch {answer['epoch']:,}, {answer['pages']:,} pages; the log goes on from it", 0
+    answer: dict[str, Any] = {"fine": not wrong, "findings": wrong, "epoch": summary and summary.epoch}
+    lines = wrong or ["there is no checkpoint" if summary is None else _whole(summary)]
+    if arguments.replay:
+        done = _replayed(log, settings)
+        answer |= done._asdict()
+        answer["fine"] = not (wrong or done.lost or done.doubled)
+        lines.append(
+            f"{done.epochs:,} epochs taken again: of {done.outputs:,} outputs {done.lost:,} are lost, "
+            f"{done.doubled:,} doubled"
+        )
+    return answer, "\n".join(lines), 0 if answer["fine"] else 1
+
+
+def _whole(summary: checkpoints.Summary) -> str:
+    pages = sum(group.pages for group in summary.groups)
+    return f"whole: epoch {summary.epoch:,}, {pages:,} pages; the log goes on from it"
+
+
+def _replayed(log: Log, settings: Settings) -> "Audit":
+    from streamer.audit import audit  # the kernels load where they are needed
+
+    with progress("replay", None) as advance:
+        return audit(log, settings, advance)
 
 
 def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:

@@ -74,6 +74,30 @@ def test_a_whole_one_is_whole(settings: Settings, freshet: Freshet, capsys: pyte
     taken(settings, partitions=2)
     assert freshet("verify") == 0
     assert "whole: epoch 1" in capsys.readouterr().out
+    assert freshet("verify", "--replay", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fine"], found["interactions"], found["lost"], found["doubled"]) == (True, 400, 0, 0)
+
+
+def test_settings_of_another_model_are_found(
+    settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken(settings)
+    assert freshet("verify", "--window", "5") == 1
+    assert "window = 20" in capsys.readouterr().out
+
+
+def test_a_damaged_checkpoint_is_made_again_by_the_next_run(settings: Settings) -> None:
+    before = taken(settings)
+    assert settings.log
+    log = OwnedLog(settings.log)
+    key = b"s/freshet/model/items/" + (5).to_bytes(8, "big")
+    log._db[key] = log._db[key][:-1] + b"?"
+    worker = Worker(log, settings)
+    worker.run(exit_at_end=True)
+    assert digest(worker.state) == before
+    worker.close()
+    log.close()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +133,7 @@ def test_a_damaged_page_is_named(settings: Settings, freshet: Freshet, capsys: p
     log._db[key] = bytes(value)
     log.close()
     assert freshet("verify", "--json") == 1
-    (wrong,) = json.loads(capsys.readouterr().out)["wrong"]
+    (wrong,) = json.loads(capsys.readouterr().out)["findings"]
     assert "model/items/" in wrong
     assert "damaged" in wrong
     assert "`freshet checkpoint rm`" in wrong
@@ -162,7 +186,7 @@ def test_a_file_that_is_none_or_damaged_is_refused(
     flipped[len(good) // 2] ^= 0xFF
     for data in (b"", b"hello", good[: len(good) // 2], bytes(flipped)):
         Path("bad.parquet").write_bytes(data)
-        assert freshet("import", "bad.parquet", "--replace") == 1
+        assert freshet("import", "bad.parquet", "--replace") == 3
         said = capsys.readouterr().err
         assert "torn or damaged" in said
         assert len(said.splitlines()) == 1
