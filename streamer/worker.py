@@ -9,12 +9,13 @@ import numpy as np
 from consumers.effects import happened
 from consumers.errors import CheckpointDamaged, PositionGone
 from consumers.log import Log
-from consumers.records import Record, TopicPartition
+from consumers.records import NewRecord, Record, TopicPartition
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
 from streamer.checkpoint import written_now
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
+from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.progress import progress
 from streamer.recovery import manifests, take_again
@@ -30,7 +31,8 @@ class Worker:
     Opening it: (1) the committer, which fences an older worker of this seat; (2) the checkpoint; (3) the epochs
     committed after it, taken again with their outputs suppressed; (4) a reader from there on.
 
-    Args: test_lists: where the lists made before each event go; stop: asked between two pieces of work.
+    Args: test_lists: where the lists made before each event go; stop: asked between two pieces of work; metrics: what
+    to tell what is done.
     """
 
     def __init__(
@@ -39,7 +41,10 @@ class Worker:
         settings: Settings,
         test_lists: TestLists | None = None,
         stop: Callable[[], bool] = lambda: False,
+        metrics: RunMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or RunMetrics(settings)
+        self._metrics.starting()
         self._log, self._settings, self._stop = log, settings, stop
         self._topic = settings.interactions_topic
         self._intake = Intake(settings)
@@ -60,6 +65,9 @@ class Worker:
 
     def run(self, exit_at_end: bool = False) -> None:
         """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
+        if self._recovered:
+            self.state.warm_up()
+            self._metrics.ready(self._log, self.state)
         while self._recovered and not self._stop():
             taken = self.step()
             if exit_at_end and not taken and self._caught_up():
@@ -76,12 +84,14 @@ class Worker:
         started = time.monotonic()
         output = self._pipeline.take(epoch)
         happened("taken")
+        took_s = time.monotonic() - started
         if output.repaired:
-            self._pace.took(time.monotonic() - started)
+            self._pace.took(took_s)
         due = (
             bool(output.erased) or time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
         )
-        self._committer.commit(output.records, self.state.positions, self._delta() if due else None)
+        self._commit(output.records, due)
+        self._metrics.epoch(epoch, output, took_s)
         self._write_test_lists(output)
         if output.dead:
             _logger.warning("%d records went to %s", output.dead, self._settings.dead_topic)
@@ -91,7 +101,7 @@ class Worker:
 
     def checkpoint(self) -> None:
         """Writes the state as it is."""
-        self._committer.commit([], self.state.positions, self._delta())
+        self._commit([], True)
 
     def close(self) -> None:
         """Closes what the worker opened; the log stays open."""
@@ -155,7 +165,9 @@ class Worker:
         missed = manifests(self._log, self._settings, state)
         if loaded or missed:
             _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
-        with progress("recovery", sum(manifest.events for manifest in missed), logger=_logger) as advance:
+        events = sum(manifest.events for manifest in missed)
+        with progress("recovery", events, logger=_logger) as advance:
+            advance = self._metrics.recovering(events, advance)
             take_again(self._log, self._settings, state, self._pipeline, missed, advance, self._stop)
         self._recovered = not missed or state.epoch == missed[-1].epoch  # else it was asked to stop
 
@@ -183,6 +195,12 @@ class Worker:
             self.state.positions[tp] = start
 
     # output
+
+    def _commit(self, records: list[NewRecord], checkpoint: bool) -> None:
+        started = time.monotonic()
+        delta = self._delta() if checkpoint else None
+        self._committer.commit(records, self.state.positions, delta)
+        self._metrics.committed(time.monotonic() - started, delta)
 
     def _delta(self) -> dict[bytes, bytes | None]:
         self._checkpointed = time.monotonic()

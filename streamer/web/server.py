@@ -41,8 +41,6 @@ def _listen(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise PortTaken(
-            f"{host}:{port} cannot be listened on ({error.strerror}); choose another with --port"
-        ) from error
+        raise PortTaken(f"{host}:{port} cannot be listened on ({error.strerror}); choose another port") from error
     listener.listen(128)
     return listener
