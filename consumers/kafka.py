@@ -247,8 +247,19 @@ class KafkaReader:
                 return []
             rest = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
             records = [record for m in (message, *rest) if (record := self._record_of(m))]
+            self._note_ends({record.topic_partition: record.offset + 1 for record in records})
             if records or time.monotonic() >= deadline:
                 return records
+
+    def _note_ends(self, read: Mapping[TopicPartition, int]) -> None:
+        """A partition whose last record was read is at its end, by what the broker said of it in the same answer.
+
+        The event that says so too comes an answer later, and until then the others would be held back.
+        """
+        for tp, position in read.items():
+            _, end = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
+            if position >= end > 0:
+                self._at_end.add(tp)
 
     def _record_of(self, message: Any) -> Record | None:
         tp = TopicPartition(message.topic(), message.partition())
