@@ -107,7 +107,7 @@ def documented(which: str) -> set[str]:
 
 
 def names(text: str) -> set[str]:
-    families = text_string_to_metric_families(text)
+    families = [f for f in text_string_to_metric_families(text) if not f.name.endswith("_created")]  # the library's own
     return {family.name + "_total" * (family.type == "counter") for family in families}
 
 
