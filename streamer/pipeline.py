@@ -17,6 +17,7 @@ from streamer.order import Placed
 from streamer.publish import Publisher, ends_by_topic
 from streamer.settings import Settings
 from streamer.state import StreamState
+from streamer.tracing import carried
 from tgn.graph import I32
 from tgn.prequential import Outcome
 
@@ -157,7 +158,9 @@ class Pipeline:
         for n in changed.tolist():
             arrival, user = taken[n], interactions[n].user_id
             as_of = AsOf(interactions[n].timestamp, positions[n])
-            lists[user] = self._publish.list_of(f"{arrival.partition}-{arrival.offset}", user, as_of, outcome, n)
+            lists[user] = self._publish.list_of(
+                f"{arrival.partition}-{arrival.offset}", user, as_of, outcome, n, carried(arrival.record.headers)
+            )
         state.listed.note(columns.user[changed], outcome.published.item[changed])
         before = state.quality.events
         state.quality.add(outcome.rank, outcome.popularity_rank)

@@ -21,6 +21,7 @@ from streamer.progress import progress
 from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
+from streamer.tracing import listed
 
 _logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class Worker:
         )
         self._commit(output.records, due)
         self._metrics.epoch(epoch, output, took_s)
+        if output.outcome is not None:
+            listed((output.taken[n].record for n in np.flatnonzero(output.outcome.changed).tolist()), time.time_ns())
         self._write_test_lists(output)
         if output.dead:
             _logger.warning("%d records went to %s", output.dead, self._settings.dead_topic)
