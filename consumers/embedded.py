@@ -25,7 +25,8 @@ from rocksdict import WriteBatch, WriteOptions
 
 from consumers.effects import happened
 from consumers.errors import Fenced, LogBusy, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
-from consumers.log import Positions, StateDelta
+from consumers.log import Committer, Positions, StateDelta
+from consumers.membership import SoleMember
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
@@ -119,6 +120,10 @@ class EmbeddedLog:
         for tp in positions:
             self._partitions(tp.topic)
         return EmbeddedReader(self, positions)
+
+    def subscribe(self, committer: Committer, positions: Positions) -> SoleMember:
+        """See `Log.subscribe`: this process has them all."""
+        return SoleMember(self.reader(positions), positions)
 
     def committer(self, application: str) -> "EmbeddedCommitter":
         """See `Log.committer`."""
@@ -324,6 +329,8 @@ class EmbeddedReader:
 
 class EmbeddedCommitter:
     """See `consumers.log.Committer`."""
+
+    seat = ""
 
     def __init__(self, log: EmbeddedLog, application: str) -> None:
         self._log, self._application = log, application

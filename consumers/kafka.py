@@ -7,22 +7,28 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from consumers.effects import happened
 from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
-from consumers.log import Positions, StateDelta
+from consumers.log import Committer, Positions, StateDelta
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.state_store import StateStore, instance_id
 from consumers.stored_state import FolderState
 
 START_TIMEOUT_S = 15.0
 APPEND_TIMEOUT_S = 60.0
-TRANSACTION_TIMEOUT_MS = 60_000
+TRANSACTION_TIMEOUT_MS = 30_000
+SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
-_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
+_FENCED = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+}
 _LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
@@ -53,12 +59,20 @@ class KafkaLog:
     """A `consumers.log.Log` on a broker.
 
     Args: state: the folder of the checkpoint and of this worker's identity; config: librdkafka keys on top of ours;
-    exactly_once: False gives up the transaction: a crash may then repeat lists.
+    exactly_once: False gives up the transaction: a crash may then repeat lists; group_protocol: "classic", or
+    "consumer" for KIP-848.
     Raises LogUnavailable when no broker answers within START_TIMEOUT_S.
     """
 
-    def __init__(self, bootstrap: str, state: Path, config: Mapping[str, Any], exactly_once: bool = True) -> None:
-        self._state, self._exactly_once = state, exactly_once
+    def __init__(
+        self,
+        bootstrap: str,
+        state: Path,
+        config: Mapping[str, Any],
+        exactly_once: bool = True,
+        group_protocol: str = "classic",
+    ) -> None:
+        self._state, self._exactly_once, self._group_protocol = state, exactly_once, group_protocol
         self._config = {
             "bootstrap.servers": bootstrap,
             "retry.backoff.ms": 20,  # librdkafka's 100 ms default shows in every transaction (CONCURRENT_TRANSACTIONS)
@@ -150,13 +164,20 @@ class KafkaLog:
         """See `Log.reader`."""
         for topic in {tp.topic for tp in positions}:
             self._partitions(topic)
-        return KafkaReader(self._consumer_config("freshet-reader"), positions)
+        consumer: Any = Consumer(self._consumer_config("freshet-reader"))
+        consumer.assign([KafkaPartition(*tp, offset) for tp, offset in positions.items()])
+        return KafkaReader(consumer)
+
+    def subscribe(self, committer: Committer, positions: Positions) -> "GroupReader":
+        """See `Log.subscribe`: cooperative rebalancing, with static membership."""
+        assert isinstance(committer, KafkaCommitter), "a committer of this log"
+        return GroupReader(committer.group, positions)
 
     def committer(self, application: str) -> "KafkaCommitter":
         """See `Log.committer`."""
         return KafkaCommitter(
             self._producer_config(),
-            self._consumer_config(application),
+            self._consumer_config(application) | _membership(self._group_protocol),
             application,
             self._state,
             self._exactly_once,
@@ -232,11 +253,10 @@ class BrokerAway:
 class KafkaReader:
     """See `consumers.log.Reader`: a consumer with a fixed assignment."""
 
-    def __init__(self, config: dict[str, Any], positions: Positions) -> None:
-        self._consumer: Any = Consumer(config)
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
         self._at_end: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
-        self._consumer.assign([KafkaPartition(*tp, offset) for tp, offset in positions.items()])
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`. `consume(n, t)` would wait the whole of t for n messages, so: one, then what is there."""
@@ -273,6 +293,8 @@ class KafkaReader:
             self._at_end.add(tp)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise PositionGone(f"{tp.topic}[{tp.partition}] no longer holds the position to read from: {error.str()}")
+        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
+            raise Fenced("another process took this worker's seat in the group; this one stops")
         elif error.fatal():
             raise LogUnavailable(f"the broker refused to go on: {error.str()}")
         else:  # librdkafka reconnects by itself
@@ -295,6 +317,67 @@ class KafkaReader:
         self._consumer.close()
 
 
+class GroupReader(KafkaReader):
+    """See `consumers.log.Member`: a consumer whose partitions come and go, one by one.
+
+    The group calls back within `read` and `stay`, when no epoch is half done: what was taken is committed, what was
+    only read is read again by the next owner. So a partition is let go at once.
+    """
+
+    def __init__(self, consumer: Any, positions: Positions) -> None:
+        super().__init__(consumer)
+        self._begin_at = dict(positions)
+        self._gained: dict[TopicPartition, int] = {}
+        self._lost: set[TopicPartition] = set()
+        self._begun: set[TopicPartition] = set()
+        (topic,) = {tp.topic for tp in positions}
+        consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def changes(self) -> tuple[dict[TopicPartition, int], frozenset[TopicPartition]]:
+        """See `Member.changes`."""
+        gained, lost = self._gained, frozenset(self._lost)
+        self._gained, self._lost = {}, set()
+        return gained, lost
+
+    def begin(self, partition: TopicPartition, position: int) -> None:
+        """See `Member.begin`."""
+        if partition in self._begin_at:  # else it was lost meanwhile
+            self._consumer.incremental_unassign([KafkaPartition(*partition)])
+            self._consumer.incremental_assign([KafkaPartition(*partition, position)])
+            self._consumer.resume([KafkaPartition(*partition)])  # a pause outlives an assignment
+            self._begun.add(partition)
+
+    def stay(self) -> None:
+        """See `Member.stay`."""
+        running = [KafkaPartition(*tp) for tp in self._begun - self._paused]
+        self._consumer.pause(running)  # so that this poll brings no record
+        self._consumer.poll(0)
+        self._consumer.resume([p for p in running if TopicPartition(p.topic, p.partition) in self._begun])
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Reader.pause`."""
+        super().pause([tp for tp in partitions if tp in self._begun])
+
+    def close(self) -> None:
+        """Nothing: the consumer is the committer's, which leaves the group."""
+
+    def _on_assign(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
+        consumer.incremental_assign([KafkaPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
+        consumer.pause(partitions)  # until `begin`
+        for c in consumer.committed(partitions, timeout=START_TIMEOUT_S) if partitions else ():
+            self._gained[TopicPartition(c.topic, c.partition)] = max(c.offset, -1)
+        self._lost -= self._gained.keys()
+
+    def _on_revoke(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
+        consumer.incremental_unassign(partitions)
+        gone = {TopicPartition(p.topic, p.partition) for p in partitions}
+        for held in (self._begun, self._at_end, self._paused):
+            held -= gone
+        for tp in gone:
+            self._gained.pop(tp, None)
+        self._lost |= gone
+
+
 class KafkaCommitter:
     """See `consumers.log.Committer`.
 
@@ -312,12 +395,13 @@ class KafkaCommitter:
     ) -> None:
         self._store = StateStore(state)
         self._exactly_once = exactly_once
+        self.seat = instance_id(state)
         transactional = {
-            "transactional.id": f"{application}-{instance_id(state)}",
+            "transactional.id": f"{application}-{self.seat}",
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         }
         self._producer: Any = Producer(producer | (transactional if exactly_once else {}))
-        self._group: Any = Consumer(consumer)
+        self.group: Any = Consumer(consumer | {"group.instance.id": f"{application}-{self.seat}"})
         try:
             if exactly_once:
                 self._producer.init_transactions(START_TIMEOUT_S)
@@ -328,7 +412,7 @@ class KafkaCommitter:
     @_answered
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
-        return _committed(self._group)
+        return _committed(self.group)
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`. The effects, in this order:
@@ -352,6 +436,8 @@ class KafkaCommitter:
 
     def _commit_transaction(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         producer = self._producer
+        if not outputs and not positions:
+            return
         producer.begin_transaction()  # (1)
         happened("begun")
         _produce(producer, outputs[:1])
@@ -360,7 +446,8 @@ class KafkaCommitter:
         _produce(producer, outputs[1:])  # (2)
         happened("outputs")
         offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
-        producer.send_offsets_to_transaction(offsets, self._group.consumer_group_metadata(), COMMIT_TIMEOUT_S)  # (3)
+        if offsets:  # with the group's generation: who lost the partitions meanwhile is refused
+            producer.send_offsets_to_transaction(offsets, self.group.consumer_group_metadata(), COMMIT_TIMEOUT_S)  # (3)
         happened("offsets")
         self._finish_transaction()  # (4)
         happened("committed")
@@ -383,7 +470,8 @@ class KafkaCommitter:
         if self._producer.flush(COMMIT_TIMEOUT_S):
             raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
         offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
-        self._group.commit(offsets=offsets, asynchronous=False)
+        if offsets:
+            self.group.commit(offsets=offsets, asynchronous=False)
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
@@ -399,7 +487,7 @@ class KafkaCommitter:
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""
-        self._group.close()
+        self.group.close()
         self._store.close()
 
 
@@ -411,6 +499,13 @@ def _committed(group: Any) -> dict[TopicPartition, int]:
     ]
     committed = group.committed(asked, timeout=START_TIMEOUT_S)
     return {TopicPartition(c.topic, c.partition): c.offset for c in committed if c.offset >= 0}
+
+
+def _membership(protocol: str) -> dict[str, Any]:
+    """How a worker is a member of its group."""
+    if protocol == "consumer":  # KIP-848: the broker assigns, and knows the session's timeout
+        return {"group.protocol": "consumer"}
+    return {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": SESSION_TIMEOUT_MS}
 
 
 def _produce(producer: Any, records: Sequence[NewRecord], delivered: Any = None) -> None:

@@ -31,14 +31,35 @@ class Reader(Protocol):
     def close(self) -> None: ...
 
 
+class Member(Reader, Protocol):
+    """A reader of those partitions of one topic that the group gave to this process.
+
+    A partition that it gained is read from `begin` on; one that it lost is read no more from the moment it is lost.
+    """
+
+    def changes(self) -> tuple[dict[TopicPartition, int], frozenset[TopicPartition]]:
+        """Partitions gained since the last call, with the group's committed position (−1: none), and those lost."""
+
+    def begin(self, partition: TopicPartition, position: int) -> None:
+        """Reads a gained partition from `position` on."""
+
+    def stay(self) -> None:
+        """Tells the group that this process lives, while it does something else than read."""
+
+
 class Committer(Protocol):
     """The atomic step of one application. Opening one fences whoever held the same seat before."""
+
+    seat: str
+    """Names this worker among those of the application; empty where there can be only one."""
 
     def positions(self) -> dict[TopicPartition, int]:
         """What was committed last: where a restart goes on. Empty before the first commit."""
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """Makes `outputs`, `positions` and `state` durable. Raises Fenced when another process took the seat.
+
+        `positions`: of what the epoch took; nothing where it took nothing of its own.
 
         Embedded: one RocksDB write of all three. Kafka: (1) one transaction of outputs and positions,
         (2) then, where `state` is given, one RocksDB write of it: state may lag the log, never lead it.
@@ -95,6 +116,9 @@ class Log(Protocol):
 
     def reader(self, positions: Positions) -> Reader:
         """A reader of these partitions, each from this offset on."""
+
+    def subscribe(self, committer: Committer, positions: Positions) -> Member:
+        """Joins the committer's group as a reader of the one topic of `positions`, where each partition would begin."""
 
     def committer(self, application: str) -> Committer:
         """The seat of `application`, with the positions and the state that it committed."""

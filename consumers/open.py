@@ -29,15 +29,17 @@ def open_log(
     state: Path,
     config: Mapping[str, Any] | None = None,
     exactly_once: bool = True,
+    group_protocol: str = "classic",
 ) -> Log:
     """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
 
-    Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through.
+    Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through;
+    exactly_once, group_protocol: see KafkaLog.
     """
     if bootstrap:
         from consumers.kafka import KafkaLog
 
-        return KafkaLog(bootstrap, state, config or {}, exactly_once)
+        return KafkaLog(bootstrap, state, config or {}, exactly_once, group_protocol)
     try:
         return OwnedLog(folder)
     except LogBusy:

@@ -20,7 +20,8 @@ import msgspec
 
 from consumers import errors
 from consumers.embedded import EmbeddedCommitter, EmbeddedLog, EmbeddedReader
-from consumers.log import Positions, StateDelta
+from consumers.log import Committer, Positions, StateDelta
+from consumers.membership import SoleMember
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
 MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -277,6 +278,10 @@ class RemoteLog:
         """See `Log.committer`."""
         return RemoteCommitter(_Connection(self._folder), application)
 
+    def subscribe(self, committer: Committer, positions: Positions) -> SoleMember:
+        """See `Log.subscribe`: this process has them all."""
+        return SoleMember(self.reader(positions), positions)
+
     def stored_state(self, application: str) -> "RemoteState":
         """See `Log.stored_state`."""
         return RemoteState(self._connection, application)
@@ -319,6 +324,8 @@ class RemoteReader:
 
 class RemoteCommitter:
     """See `consumers.log.Committer`."""
+
+    seat = ""
 
     def __init__(self, connection: _Connection, application: str) -> None:
         self._connection = connection

@@ -80,7 +80,9 @@ class EpochManifest(msgspec.Struct, frozen=True):
     `refused`: partition → offsets of interactions that lay in the future by the wall clock of the moment. It is the
     one thing about a record that the log does not know, so the manifest does. `repaired`: at its end the graph followed
     what was taken back or came late. `erased`: digest of each user whom this epoch erased → partition → the offset of
-    `interactions` before which nothing of that user counts any more.
+    `interactions` before which nothing of that user counts any more. `worker`: whose epoch it is; each counts its own.
+    `adopted`: records that another worker had taken and listed, taken into this one's state. `released`: partitions
+    that went to another worker before this epoch.
     """
 
     epoch: int
@@ -89,6 +91,9 @@ class EpochManifest(msgspec.Struct, frozen=True):
     refused: dict[str, list[int]] = {}
     repaired: bool = False
     erased: dict[str, dict[str, int]] = {}
+    worker: str = ""
+    adopted: bool = False
+    released: list[int] = []
 
 
 class Quality(msgspec.Struct, frozen=True):

@@ -2,7 +2,6 @@
 
 import time
 from collections import deque
-from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from consumers.records import Record, TopicPartition
@@ -25,14 +24,26 @@ class Aligner:
     older than theirs may be on their way.
     """
 
-    def __init__(self, partitions: Iterable[TopicPartition], alignment_ms: int) -> None:
-        self._waiting: dict[TopicPartition, deque[Arrival]] = {tp: deque() for tp in partitions}
+    def __init__(self, alignment_ms: int) -> None:
+        self._waiting: dict[TopicPartition, deque[Arrival]] = {}
         self._alignment_s = alignment_ms / 1000
         self._held_since: float | None = None
         self._size = 0
 
     def __len__(self) -> int:
         return self._size
+
+    def open(self, tp: TopicPartition) -> None:
+        """Merges this partition too from now on."""
+        self._waiting[tp] = deque()
+
+    def drop(self, tp: TopicPartition) -> None:
+        """Forgets a partition and what waits of it."""
+        self._size -= len(self._waiting.pop(tp, ()))
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Those that are merged."""
+        return frozenset(self._waiting)
 
     def add(self, tp: TopicPartition, arrivals: list[Arrival]) -> None:
         """Queues records of one partition, in offset order. What comes in restarts the wait for what does not."""

@@ -9,7 +9,7 @@ import msgspec
 
 from consumers.log import Log
 from consumers.records import TopicPartition
-from streamer.pipeline import Pipeline
+from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
@@ -22,39 +22,47 @@ class Audit(NamedTuple):
     """What an audit found."""
 
     epochs: int
-    interactions: int
+    interactions: int  # each once, whoever took it into its state besides
     outputs: int  # records that the epochs give
     lost: int  # of them, not in the log
     doubled: int  # in the log, not of any epoch
-    digest: str  # of the state after the last epoch
+    digests: dict[str, str]  # of the state of each worker after its last epoch
 
 
 def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda records: None) -> Audit:
     """Takes every committed epoch from the log's start, and compares. Topics are taken to hold all that was written."""
-    state = StreamState(settings)
-    topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
-    state.positions = {TopicPartition(t, p): start for t in topics for p, start in log.starts(t).items()}
-    epochs = manifests(log, settings, state)
+    every = manifests(log, settings, StreamState(settings), None)
     expected: Counter[Output] = Counter()
-
-    class Listening(Pipeline):
-        """Keeps what each epoch gives."""
-
-        def take(self, epoch):  # type: ignore[no-untyped-def]
-            output = super().take(epoch)
-            expected.update((r.topic, r.key, r.value) for r in output.records)
-            return output
-
-    take_again(log, settings, state, Listening(settings, state), epochs, advance)
+    digests = {}
+    for worker in sorted({manifest.worker for manifest in every}):
+        state = StreamState(settings)
+        topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
+        state.positions = {TopicPartition(t, p): start for t in topics for p, start in log.starts(t).items()}
+        epochs = manifests(log, settings, state, worker)
+        take_again(log, settings, state, _Listening(settings, state, worker, expected), epochs, advance)
+        digests[worker] = digest(state)
     found = _outputs(log, settings)
     return Audit(
-        len(epochs),
-        sum(manifest.events for manifest in epochs),
+        len(every),
+        sum(manifest.events for manifest in every if not manifest.adopted),
         expected.total(),
         (expected - found).total(),
         (found - expected).total(),
-        digest(state),
+        digests,
     )
+
+
+class _Listening(Pipeline):
+    """Counts what each epoch gives."""
+
+    def __init__(self, settings: Settings, state: StreamState, worker: str, outputs: Counter[Output]) -> None:
+        super().__init__(settings, state, worker=worker)
+        self._outputs = outputs
+
+    def take(self, epoch: EpochInput) -> EpochOutput:
+        output = super().take(epoch)
+        self._outputs.update((r.topic, r.key, r.value) for r in output.records)
+        return output
 
 
 def digest(state: StreamState) -> str:

@@ -10,7 +10,6 @@ import numpy as np
 from consumers.errors import CheckpointDamaged, UnknownTopic
 from consumers.log import Log
 from consumers.records import TopicPartition
-from consumers.schemas import EpochManifest
 from streamer.errors import StateUnreadable
 from streamer.ledger import ENTRY
 from streamer.settings import Settings
@@ -91,30 +90,6 @@ def check_fits(log: Log, settings: Settings, summary: Summary) -> None:
         raise StateUnreadable(f"the log does not fit the checkpoint: {misfits[0]}")
 
 
-def last_epoch(log: Log, settings: Settings) -> int:
-    """The number of the last committed epoch; 0 where there is none. Raises UnknownTopic."""
-    tp = TopicPartition(settings.epochs_topic, 0)
-    start, end = log.starts(tp.topic).get(0, 0), log.ends(tp.topic).get(0, 0)
-    back = 10  # transactions' markers take offsets too: a few may come last
-    while True:
-        begin = max(start, end - back)
-        last = _last_epoch_from(log, tp, begin)
-        if last or begin == start:
-            return last
-        back *= 10
-
-
-def _last_epoch_from(log: Log, tp: TopicPartition, begin: int) -> int:
-    reader, last = log.reader({tp: begin}), 0
-    while True:
-        records = reader.read(1_000, 0.5)
-        if records:
-            last = msgspec.json.decode(records[-1].value or b"", type=EpochManifest).epoch
-        elif tp in reader.at_end():
-            reader.close()
-            return last
-
-
 def _unusable(log: Log, settings: Settings) -> list[str]:
     """Why the checkpoint is no state of these settings."""
     state = StreamState(settings, log.stored_state(settings.application).pages)
@@ -146,8 +121,6 @@ def _misfits(log: Log, settings: Settings, summary: Summary) -> list[str]:
                 f"it goes on at {tp.topic}[{tp.partition}] {position}, the log holds {start} to {end}; "
                 "raise the topic's retention, and begin anew or with a later checkpoint"
             )
-    if not found and (last := last_epoch(log, settings)) < summary.epoch:
-        found.append(f"it is of epoch {summary.epoch}, the log ends with {last}: it belongs to another log")
     return found
 
 

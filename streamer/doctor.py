@@ -199,12 +199,15 @@ def _kept(retention_ms: int) -> str:
 
 
 def _epochs(patient: Patient) -> Iterator[Finding]:
-    """Whether the epochs follow one another."""
+    """Whether the epochs of each worker follow one another."""
     records = _last(patient.log, patient.settings.epochs_topic, EPOCHS_LOOKED_AT)
-    numbers = [msgspec.json.decode(record.value or b"", type=EpochManifest).epoch for record in records]
-    gaps = sum(later != earlier + 1 for earlier, later in pairwise(numbers))
+    epochs = [msgspec.json.decode(record.value or b"", type=EpochManifest) for record in records]
+    numbers: dict[str, list[int]] = {}  # each worker counts its own
+    for epoch in epochs:
+        numbers.setdefault(epoch.worker, []).append(epoch.epoch)
+    gaps = sum(later != earlier + 1 for own in numbers.values() for earlier, later in pairwise(own))
     mend = "keep all records of this topic; export the checkpoint now" if gaps else ""
-    yield Finding("epochs", not gaps, f"the last {len(numbers):,} have {gaps or 'no'} gaps", mend)
+    yield Finding("epochs", not gaps, f"the last {len(epochs):,} have {gaps or 'no'} gaps", mend)
 
 
 # positions and state

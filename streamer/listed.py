@@ -14,18 +14,25 @@ class PublishedLists:
 
     def __init__(self, k: int) -> None:
         self._item = np.full((1024, k), self.NO_LIST, np.int32)
+        self._partition = np.full(1024, -1, np.int32)  # of the user's last interaction
         self._changed: set[int] = set()
 
-    def note(self, users: I32, items: I32) -> None:
-        """Lists [N, K] of users [N] were published."""
+    def note(self, users: I32, items: I32, partitions: I32 | None = None) -> None:
+        """Lists [N, K] of users [N] were published; `partitions`: of the interactions that caused them."""
         if len(users):
             self._make_room(int(users.max()) + 1)
             self._item[users] = items
+            if partitions is not None:
+                self._partition[users] = partitions
             self._changed.update(users.tolist())
 
     def withdraw(self, users: I32) -> None:
         """The lists of users [N] are no longer published."""
         self.note(users, np.full((len(users), self._item.shape[1]), self.NO_LIST, np.int32))
+
+    def release(self, partition: int) -> None:
+        """Another worker publishes for the users of this partition now."""
+        self.withdraw(np.flatnonzero(self._partition == partition).astype(np.int32))
 
     def has_list(self, users: I32) -> np.ndarray:
         """[N] bool."""
@@ -46,7 +53,8 @@ class PublishedLists:
         pages: dict[bytes, bytes | None] = {}
         for user in sorted(self._changed):
             row = self._item[user]
-            pages[user.to_bytes(4, "big")] = row.tobytes() if row[0] != self.NO_LIST else None
+            value = self._partition[user].tobytes() + row.tobytes()
+            pages[user.to_bytes(4, "big")] = value if row[0] != self.NO_LIST else None
         self._changed = set()
         return pages
 
@@ -55,7 +63,8 @@ class PublishedLists:
         for key, value in pages:
             user = int.from_bytes(key, "big")
             self._make_room(user + 1)
-            row = np.frombuffer(value, np.int32)[: self._item.shape[1]]  # of another k, if that was set since
+            self._partition[user], *_ = stored = np.frombuffer(value, np.int32)
+            row = stored[1:][: self._item.shape[1]]  # of another k, if that was set since
             self._item[user] = -1
             self._item[user, : len(row)] = row
 
@@ -64,3 +73,6 @@ class PublishedLists:
             grown = np.full((max(users, 2 * len(self._item)), self._item.shape[1]), self.NO_LIST, np.int32)
             grown[: len(self._item)] = self._item
             self._item = grown
+            of = np.full(len(grown), -1, np.int32)
+            of[: len(self._partition)] = self._partition
+            self._partition = of

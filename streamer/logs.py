@@ -17,7 +17,12 @@ def open_log_of(settings: Settings) -> Log:
     """The log of the settings: the broker, or the embedded log in a folder. Raises LogUnavailable, LogBusy."""
     exactly_once = settings.delivery == "exactly-once"
     return open_log(
-        settings.bootstrap, settings.log or DEFAULT_LOG, state_folder(settings), settings.kafka, exactly_once
+        settings.bootstrap,
+        settings.log or DEFAULT_LOG,
+        state_folder(settings),
+        settings.kafka,
+        exactly_once,
+        settings.group_protocol,
     )
 
 

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from consumers.dead_letter import Reason
 from consumers.errors import WireError
 from consumers.log import Log, StateDelta
+from consumers.records import TopicPartition
 from consumers.schemas import DRIFT_KEY
 from streamer.logs import DEFAULT_LOG, state_folder
 from streamer.pipeline import EpochInput, EpochOutput
@@ -83,7 +84,7 @@ class RunMetrics:
         self._to_recover, self._recovered, self._recovering_since = 0, 0, 0.0
         self._checkpointed: float | None = None
         self._delta_bytes = 0
-        self._watched: tuple[Log, StreamState] | None = None
+        self._watched: tuple[Log, StreamState, Callable[[], Iterable[TopicPartition]]] | None = None
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -104,9 +105,12 @@ class RunMetrics:
 
         return advanced
 
-    def ready(self, log: Log, state: StreamState) -> None:
-        """The state is that of the last commit, and the next epoch takes no longer than any other."""
-        self._watched, self._stage = (log, state), "ready"
+    def ready(self, log: Log, state: StreamState, mine: Callable[[], Iterable[TopicPartition]]) -> None:
+        """The state is that of the last commit, and the next epoch takes no longer than any other.
+
+        `mine`: the partitions that are this worker's at the moment.
+        """
+        self._watched, self._stage = (log, state, mine), "ready"
 
     def waiting(self) -> None:
         """The log has gone away; another worker will be tried."""
@@ -201,16 +205,15 @@ class RunMetrics:
                 "freshet_watermark_delay_seconds", "from the latest event time taken to now", value=delay_s
             )
 
-    def _of_log(self, log: Log, state: StreamState) -> Iterator[Metric]:
-        topic, positions = self._settings.interactions_topic, dict(state.positions)
+    def _of_log(self, log: Log, state: StreamState, mine: Callable[[], Iterable[TopicPartition]]) -> Iterator[Metric]:
         try:
-            ends = log.ends(topic)
+            ends = log.ends(self._settings.interactions_topic)
         except (WireError, RuntimeError):  # away, or closed by a worker that starts again: the worker says it
             return
         lag = GaugeMetricFamily("freshet_lag", "interactions that wait in the log", labels=["partition"])
-        for tp, position in positions.items():
-            if tp.topic == topic:
-                lag.add_metric([str(tp.partition)], max(ends.get(tp.partition, 0) - position, 0))
+        for tp in sorted(mine()):
+            behind = ends.get(tp.partition, 0) - state.positions.get(tp, 0)
+            lag.add_metric([str(tp.partition)], max(behind, 0))
         yield lag
 
 

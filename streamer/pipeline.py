@@ -49,6 +49,8 @@ class EpochInput:
     dead: list[DeadLetter] = field(default_factory=list)  # of items and users
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     repair: bool = False  # the graph is to follow what was taken back or came late
+    adopted: bool = False  # another worker took and listed these records: only the state follows
+    released: list[int] = field(default_factory=list)  # partitions that are another worker's now
 
 
 @dataclass
@@ -68,11 +70,13 @@ class EpochOutput:
 class Pipeline:
     """Takes epochs into a `StreamState`.
 
-    Args: void_events: see `streamer.admission.admit`.
+    Args: void_events: see `streamer.admission.admit`; worker: whose epochs these are.
     """
 
-    def __init__(self, settings: Settings, state: StreamState, void_events: Container[bytes] = ()) -> None:
-        self._settings, self._state, self._void_events = settings, state, void_events
+    def __init__(
+        self, settings: Settings, state: StreamState, void_events: Container[bytes] = (), worker: str = ""
+    ) -> None:
+        self._settings, self._state, self._void_events, self._worker = settings, state, void_events, worker
         self._weights = EventWeights(settings.event_weights)
         self._publish = Publisher(settings, state.engine.model)
 
@@ -85,6 +89,8 @@ class Pipeline:
         state = self._state
         withdrawn: list[NewRecord] = []
         before = state.amendments.taken_back
+        for partition in epoch.released:
+            state.listed.release(partition)
         erased = [change.user_id for change in epoch.changes if isinstance(change, Erasure)]
         for change in epoch.changes:
             if isinstance(change, ItemChange):
@@ -105,7 +111,8 @@ class Pipeline:
         state.positions.update(epoch.ends)
         state.records += len(epoch.arrivals)
         state.epoch += 1
-        records.append(self._manifest(epoch, repaired, erased))
+        manifest = self._manifest(epoch, repaired, erased)
+        records = [manifest] if epoch.adopted else [*records, manifest]
         taken = [placed.arrival for placed in admitted.placed]
         taken_back = state.amendments.taken_back - before
         return EpochOutput(records, taken, outcome, admitted, len(letters), repaired, len(erased), taken_back)
@@ -161,7 +168,8 @@ class Pipeline:
             lists[user] = self._publish.list_of(
                 f"{arrival.partition}-{arrival.offset}", user, as_of, outcome, n, carried(arrival.record.headers)
             )
-        state.listed.note(columns.user[changed], outcome.published.item[changed])
+        partitions = np.array([arrival.partition for arrival in taken], np.int32)
+        state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
         before = state.quality.events
         state.quality.add(outcome.rank, outcome.popularity_rank)
         if before // QUALITY_EVERY != state.quality.events // QUALITY_EVERY:
@@ -218,7 +226,8 @@ class Pipeline:
         void = {digest.hex(): {str(p): end for p, end in self._state.erased[digest][1].items()} for digest in digests}
         return self._publish.manifest(
             EpochManifest(
-                self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void
+                self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
+                self._worker, epoch.adopted, epoch.released,
             )
         )  # fmt: skip
 

@@ -43,13 +43,13 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
     fresh = StreamState(settings)
     fresh.positions, fresh.erased = dict.fromkeys(old.positions, 0), dict(old.erased)
     retracted = _retracted(log, settings, old)
-    epochs = [m for m in manifests(log, settings, fresh) if m.epoch <= old.epoch]
-    take_again(log, settings, fresh, Pipeline(settings, fresh, retracted), epochs, advance)
+    epochs = [m for m in manifests(log, settings, fresh, committer.seat) if m.epoch <= old.epoch]
+    take_again(log, settings, fresh, Pipeline(settings, fresh, retracted, committer.seat), epochs, advance)
     fresh.amendments.repair()
     fresh.manifest_position = old.manifest_position
     lists = _lists_anew(settings, old, fresh)
     delta = dict.fromkeys(key for key, _ in committer.load_state()) | fresh.delta() | written_now()
-    committer.commit(lists, fresh.positions, delta)
+    committer.commit(lists, {}, delta)
     committer.purge_state()
     committer.close()
     taken = fresh.engine.model.events

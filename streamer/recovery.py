@@ -23,8 +23,8 @@ FAR_FUTURE_MS = 1 << 60
 _decode = msgspec.json.Decoder(EpochManifest).decode
 
 
-def manifests(log: Log, settings: Settings, state: StreamState) -> list[EpochManifest]:
-    """The committed epochs after the state, oldest first.
+def manifests(log: Log, settings: Settings, state: StreamState, worker: str | None = "") -> list[EpochManifest]:
+    """The committed epochs of a worker after the state, oldest first; of every worker for None.
 
     Raises UnknownTopic, and StateUnreadable where the topic no longer has the first of them.
     """
@@ -35,11 +35,12 @@ def manifests(log: Log, settings: Settings, state: StreamState) -> list[EpochMan
     found: list[EpochManifest] = []
     while True:
         records = reader.read(1000, 0.2)
-        found += [manifest for record in records if (manifest := _decode(record.value or b"")).epoch > state.epoch]
+        decoded = (_decode(record.value or b"") for record in records)
+        found += [m for m in decoded if m.epoch > state.epoch and worker in (None, m.worker)]
         if not records and tp in reader.at_end():
             break
     reader.close()
-    if found and found[0].epoch != state.epoch + 1:
+    if found and worker is not None and found[0].epoch != state.epoch + 1:
         raise StateUnreadable(
             f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
             "short; restore a later checkpoint, or remove the state and the committed offsets to begin anew"
@@ -62,7 +63,7 @@ def take_again(
     """
     if not epochs:
         return
-    source = _Source(log, settings, state)
+    source = _Source(log, settings, state, epochs)
     for manifest in epochs:
         if stop():
             break
@@ -74,17 +75,15 @@ def take_again(
 class _Source:
     """The input topics from the state's positions on, cut as the manifests say."""
 
-    def __init__(self, log: Log, settings: Settings, state: StreamState) -> None:
+    def __init__(self, log: Log, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
         self._intake = Intake(settings)
-        self._reader: Reader = log.reader(state.positions)
-        self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in state.positions}
-        self._read = dict(state.positions)  # next offset to read
+        self._read = {tp: state.positions.get(tp, 0) for m in epochs for tp in _ends(m)}  # next offset to read
+        self._reader: Reader = log.reader(self._read)
+        self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in self._read}
 
     def epoch(self, manifest: EpochManifest) -> EpochInput:
         """The input of one committed epoch, bad records refused then refused again."""
-        ends = {
-            TopicPartition(topic, int(p)): end for topic, parts in manifest.ends.items() for p, end in parts.items()
-        }
+        ends = _ends(manifest)
         self._fill(ends)
         arrivals, changes = [], []
         for tp, end in ends.items():
@@ -98,6 +97,7 @@ class _Source:
                     changes.append(self._intake.change(record))
         epoch = self._intake.epoch(in_order(arrivals), changes, manifest.repaired)
         epoch.ends = ends  # compaction may have taken the last ones
+        epoch.adopted, epoch.released = manifest.adopted, manifest.released
         return epoch
 
     def _fill(self, ends: dict[TopicPartition, int]) -> None:
@@ -109,3 +109,7 @@ class _Source:
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _ends(manifest: EpochManifest) -> dict[TopicPartition, int]:
+    return {TopicPartition(topic, int(p)): end for topic, parts in manifest.ends.items() for p, end in parts.items()}

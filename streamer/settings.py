@@ -79,6 +79,9 @@ class Settings(BaseSettings):
     on_position_gone: Literal["stop", "earliest"] = Field(
         "stop", description="what to do where the topic no longer has the next record: end, or take the first there is"
     )
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="how workers share partitions: cooperative-sticky, or KIP-848 where the broker assigns"
+    )
     delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery of lists")
 
     # lists

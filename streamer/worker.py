@@ -8,7 +8,7 @@ import numpy as np
 
 from consumers.effects import happened
 from consumers.errors import CheckpointDamaged, PositionGone
-from consumers.log import Log
+from consumers.log import Log, Positions
 from consumers.records import NewRecord, Record, TopicPartition
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
@@ -18,11 +18,12 @@ from streamer.lists_out import TestLists, list_column
 from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.progress import progress
-from streamer.recovery import manifests, take_again
+from streamer.recovery import FAR_FUTURE_MS, manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
 from streamer.tracing import listed
 
+JOINING_S = 15.0  # how long a worker waits for its first partition before it takes it that there is none for it
 _logger = logging.getLogger(__name__)
 
 
@@ -55,20 +56,25 @@ class Worker:
         self._pace = Pace()
         self._checkpointed = time.monotonic()
         self._recover()
-        self._aligner = Aligner([tp for tp in self.state.positions if tp.topic == self._topic], settings.alignment_ms)
-        self._reader = log.reader(self.state.positions)
+        self._aligner = Aligner(settings.alignment_ms)
+        mine = {tp: position for tp, position in self.state.positions.items() if tp.topic == self._topic}
+        self._catalogue_positions = {tp: p for tp, p in self.state.positions.items() if tp.topic != self._topic}
+        self._member = log.subscribe(self._committer, mine)
+        self._catalogue = log.reader(self._catalogue_positions)
+        self._released: set[int] = set()  # partitions that went to another worker since the last epoch
+        self._joining_until = time.monotonic() + JOINING_S
         self._paused: list[TopicPartition] = []
         self._test_lists = test_lists or TestLists(None)
 
     def _open_state(self) -> None:
         self.state = StreamState(self._settings, self._committer.load_state)
-        self._pipeline = Pipeline(self._settings, self.state)
+        self._pipeline = Pipeline(self._settings, self.state, worker=self._committer.seat)
 
     def run(self, exit_at_end: bool = False) -> None:
         """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
         if self._recovered:
             self.state.warm_up()
-            self._metrics.ready(self._log, self.state)
+            self._metrics.ready(self._log, self.state, self._aligner.partitions)
         while self._recovered and not self._stop():
             taken = self.step()
             if exit_at_end and not taken and self._caught_up():
@@ -91,7 +97,8 @@ class Worker:
         due = (
             bool(output.erased) or time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
         )
-        self._commit(output.records, due)
+        mine = {tp: end for tp, end in epoch.ends.items() if tp.topic == self._topic}
+        self._commit(output.records, mine, due)
         self._metrics.epoch(epoch, output, took_s)
         if output.outcome is not None:
             listed((output.taken[n].record for n in np.flatnonzero(output.outcome.changed).tolist()), time.time_ns())
@@ -104,11 +111,12 @@ class Worker:
 
     def checkpoint(self) -> None:
         """Writes the state as it is."""
-        self._commit([], True)
+        self._commit([], {}, True)
 
     def close(self) -> None:
         """Closes what the worker opened; the log stays open."""
-        self._reader.close()
+        self._member.close()
+        self._catalogue.close()
         self._committer.close()
 
     # reading
@@ -120,7 +128,7 @@ class Worker:
         """
         full = self._aligner.full(self._settings.max_epoch_events)
         if full != self._paused:
-            self._reader.pause(full)
+            self._member.pause(full)
             self._paused = full
         interval_s = self._settings.commit_interval_ms / 1000
         deadline = None if not len(self._aligner) else time.monotonic() + interval_s
@@ -128,8 +136,10 @@ class Worker:
             wait_s = 0.2 if deadline is None else deadline - time.monotonic()
             if wait_s <= 0:
                 return
-            records = self._reader.read(self._settings.max_epoch_events, wait_s)
+            records = self._member.read(self._settings.max_epoch_events, wait_s)
+            self._follow_group()
             self._admit(records)
+            self._admit(self._catalogue.read(self._settings.max_epoch_events, 0))
             if not records or self._aligner.full(self._settings.max_epoch_events):
                 return
             deadline = deadline or time.monotonic() + interval_s
@@ -143,19 +153,57 @@ class Worker:
                 queues.setdefault(record.topic_partition, []).append(self._intake.arrival(record, now_ms))
             else:
                 self._changes.append(self._intake.change(record))
-        for tp, arrivals in queues.items():
-            self._aligner.add(tp, arrivals)
+        for tp in queues.keys() & self._aligner.partitions():  # not of one that was lost just now
+            self._aligner.add(tp, queues[tp])
 
     def _next_epoch(self) -> EpochInput | None:
         """What has come and may be taken. Repairs wait for one another while there is other work."""
-        arrivals = self._aligner.release(self._reader.at_end(), self._settings.max_epoch_events)
+        arrivals = self._aligner.release(self._member.at_end(), self._settings.max_epoch_events)
         changes, self._changes = self._changes, []
         idle = not arrivals and not changes
         repair = len(self.state.amendments) > 0 and (idle or self._pace.due())
-        return self._intake.epoch(arrivals, changes, repair) if repair or not idle else None
+        if idle and not repair:
+            return None
+        epoch = self._intake.epoch(arrivals, changes, repair)
+        epoch.released, self._released = sorted(self._released), set()
+        return epoch
 
     def _caught_up(self) -> bool:
-        return not len(self._aligner) and self._reader.at_end() >= self.state.positions.keys()
+        mine = self._aligner.partitions()
+        joined = bool(mine) or time.monotonic() > self._joining_until
+        ends = self._member.at_end() >= mine and self._catalogue.at_end() >= self._catalogue_positions.keys()
+        return joined and not len(self._aligner) and ends
+
+    # the group
+
+    def _follow_group(self) -> None:
+        """Lets go of partitions that went to another worker, and takes over those that came."""
+        gained, lost = self._member.changes()
+        for tp in lost:
+            self._aligner.drop(tp)
+            self._released.add(tp.partition)
+        for tp, committed in sorted(gained.items()):
+            self._released.discard(tp.partition)
+            self._adopt(tp, committed)
+            self._aligner.open(tp)
+            self._member.begin(tp, self.state.positions.setdefault(tp, 0))
+
+    def _adopt(self, tp: TopicPartition, committed: int) -> None:
+        """Takes into the state what others took of a partition: epochs of its own, with their outputs suppressed."""
+        position = self.state.positions.setdefault(tp, 0)
+        if position >= committed:
+            return
+        _logger.info("partition %d: taking over %d interactions", tp.partition, committed - position)
+        reader = self._log.reader({tp: position})
+        while position < committed and tp not in reader.at_end():
+            records = [r for r in reader.read(self._settings.max_epoch_events, 1.0) if r.offset < committed]
+            if records:
+                position = records[-1].offset + 1
+                epoch = self._intake.epoch([self._intake.arrival(r, FAR_FUTURE_MS) for r in records], [], False)
+                epoch.adopted = True
+                self._commit(self._pipeline.take(epoch).records, {}, False)
+            self._member.stay()
+        reader.close()
 
     def _recover(self) -> None:
         """Brings the state to the last committed epoch."""
@@ -165,7 +213,7 @@ class Worker:
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
         state.positions = starts | state.positions
         self._check_reach(starts)
-        missed = manifests(self._log, self._settings, state)
+        missed = manifests(self._log, self._settings, state, self._committer.seat)
         if loaded or missed:
             _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
         events = sum(manifest.events for manifest in missed)
@@ -199,10 +247,10 @@ class Worker:
 
     # output
 
-    def _commit(self, records: list[NewRecord], checkpoint: bool) -> None:
+    def _commit(self, records: list[NewRecord], positions: Positions, checkpoint: bool) -> None:
         started = time.monotonic()
         delta = self._delta() if checkpoint else None
-        self._committer.commit(records, self.state.positions, delta)
+        self._committer.commit(records, positions, delta)
         self._metrics.committed(time.monotonic() - started, delta)
 
     def _delta(self) -> dict[bytes, bytes | None]:

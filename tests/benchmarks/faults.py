@@ -154,7 +154,7 @@ def _verdict(scene: Scene, sent: int) -> str:
     digest = scene.finish()
     found: Audit = scene.audit()
     held = _held(scene)
-    state = "state equal" if found.digest == digest else "STATE DIFFERS"
+    state = "state equal" if list(found.digests.values()) == [digest] else "STATE DIFFERS"
     return (
         f"{sent:,} interactions acknowledged, {held:,} in the log, {found.interactions:,} taken in {found.epochs:,} epochs; "
         f"{found.outputs:,} records out: {found.lost} lost, {found.doubled} doubled; {state}"

@@ -79,6 +79,8 @@ def measure(
 ) -> str:
     """One row of the table."""
     name = f"r{rate}i{interval_ms}{delivery[:2]}"
+    folder = folder / name
+    folder.mkdir()
     scene = Scene(
         folder, name, broker.bootstrap, commit_interval_ms=interval_ms, delivery=delivery, max_epoch_events=5_000,
         checkpoint_interval_ms=5_000,
@@ -89,6 +91,9 @@ def measure(
     lists = Lists(broker.bootstrap, scene.settings.recommendations_topic)
     lists.start()
     worker = start_worker(scene)
+    while not lists.arrived:
+        assert worker.poll() is None, "the worker ended; see its log"
+        time.sleep(0.1)
     _settle(lists)
     sent = _send(broker.bootstrap, records[WARM_EVENTS : WARM_EVENTS + int(rate * seconds)], rate)
     _settle(lists)
