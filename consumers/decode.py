@@ -72,7 +72,7 @@ class InteractionDecoder:
             return DeadLetter(record, Reason.NOT_JSON, "nested too deep")
 
     def _parse(self, value: bytes, record: Record) -> _Wire:
-        if not record.headers and not self._field_map:
+        if not self._field_map and not any(name[:3].lower() == "ce_" for name, _ in record.headers):
             try:
                 return self._wire.decode(value)
             except (msgspec.DecodeError, UnicodeDecodeError):

@@ -30,7 +30,8 @@ from consumers.membership import SoleMember
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
-from consumers.state_store import checked, unchecked
+from consumers.state_store import checked
+from consumers.stored_state import EmbeddedState
 
 COMPACTION_LAG_MS = 60_000
 TOMBSTONE_RETENTION_MS = 24 * 3_600_000
@@ -128,12 +129,9 @@ class EmbeddedLog:
         """See `Log.committer`."""
         return EmbeddedCommitter(self, application)
 
-    def stored_state(self, application: str, prefix: bytes = b"", start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """See `Log.stored_state`; `start`: what of a key comes after the prefix, at least."""
-        group = _state_prefix(application)
-        for key, value in self._scan(group + prefix, start):
-            page = key[len(group) :]
-            yield page, unchecked(page, value)
+    def stored_state(self, application: str) -> EmbeddedState:
+        """See `Log.stored_state`."""
+        return EmbeddedState(self._db, application)
 
     def close(self) -> None:
         """Closes the database; readers that wait are woken."""
@@ -369,7 +367,7 @@ class EmbeddedCommitter:
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        return self._log.stored_state(self._application, prefix)
+        return self._log.stored_state(self._application).pages(prefix)
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict
 from consumers.log import Committer, Positions, StateDelta
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.state_store import StateStore, instance_id
+from consumers.stored_state import FolderState
 
 START_TIMEOUT_S = 15.0
 APPEND_TIMEOUT_S = 60.0
@@ -183,10 +183,18 @@ class KafkaLog:
             self._exactly_once,
         )
 
-    def stored_state(self, application: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """See `Log.stored_state`; the state folder is this worker's own, whatever its application."""
-        with closing(StateStore(self._state)) as store:
-            yield from store.load(prefix)
+    def stored_state(self, application: str) -> FolderState:
+        """See `Log.stored_state`."""
+        return FolderState(self._state, lambda: self._committed(application))
+
+    @_answered
+    def _committed(self, application: str) -> dict[TopicPartition, int]:
+        """What a group has committed, asked without joining it."""
+        group: Any = Consumer(self._consumer_config(application))
+        try:
+            return _committed(group)
+        finally:
+            group.close()
 
     def close(self) -> None:
         """Sends what is buffered and closes the connections."""
@@ -404,9 +412,7 @@ class KafkaCommitter:
     @_answered
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
-        asked = [KafkaPartition(topic, p) for topic, partitions in self._input_partitions().items() for p in partitions]
-        committed = self.group.committed(asked, timeout=START_TIMEOUT_S)
-        return {TopicPartition(c.topic, c.partition): c.offset for c in committed if c.offset >= 0}
+        return _committed(self.group)
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`. The effects, in this order:
@@ -484,10 +490,15 @@ class KafkaCommitter:
         self.group.close()
         self._store.close()
 
-    def _input_partitions(self) -> dict[str, list[int]]:
-        """Every topic of the cluster: what is committed for a group is known only by asking for it."""
-        topics = self.group.list_topics(timeout=START_TIMEOUT_S).topics
-        return {name: sorted(meta.partitions) for name, meta in topics.items() if not name.startswith("__")}
+
+def _committed(group: Any) -> dict[TopicPartition, int]:
+    """The committed positions of every topic of the cluster: what a group has is known only by asking for it."""
+    topics = group.list_topics(timeout=START_TIMEOUT_S).topics
+    asked = [
+        KafkaPartition(n, p) for n, meta in topics.items() if not n.startswith("__") for p in sorted(meta.partitions)
+    ]
+    committed = group.committed(asked, timeout=START_TIMEOUT_S)
+    return {TopicPartition(c.topic, c.partition): c.offset for c in committed if c.offset >= 0}
 
 
 def _membership(protocol: str) -> dict[str, Any]:

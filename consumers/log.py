@@ -77,6 +77,22 @@ class Committer(Protocol):
     def close(self) -> None: ...
 
 
+class StoredState(Protocol):
+    """The checkpoint of one application as it lies there. Reading it takes no seat: a worker goes on undisturbed."""
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """What the application committed last."""
+
+    def pages(self, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
+        """Keys that begin with `prefix`, in key order, as they were at one moment. Raises CheckpointDamaged."""
+
+    def write(self, delta: StateDelta) -> None:
+        """Changes keys; no worker may be running. Raises LogBusy where one is."""
+
+    def clear(self) -> None:
+        """Removes every key, readable or not; no worker may be running. The positions stay."""
+
+
 class Log(Protocol):
     """An event log of topics, partitions, keys, headers, offsets, compaction and tombstones."""
 
@@ -107,7 +123,7 @@ class Log(Protocol):
     def committer(self, application: str) -> Committer:
         """The seat of `application`, with the positions and the state that it committed."""
 
-    def stored_state(self, application: str, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:
-        """What `Committer.load_state` would give, without taking the seat. Raises CheckpointDamaged, LogBusy."""
+    def stored_state(self, application: str) -> StoredState:
+        """What `application` committed, without its seat."""
 
     def close(self) -> None: ...

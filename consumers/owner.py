@@ -46,6 +46,7 @@ class _Session:
         self._log = log
         self._reader: EmbeddedReader | None = None
         self._committer: EmbeddedCommitter | None = None
+        self._pages: Iterator[tuple[bytes, bytes]] = iter(())
 
     def create(self, specs: list[TopicSpec]) -> list[str]:
         return self._log.create(specs)
@@ -85,8 +86,24 @@ class _Session:
         assert self._committer, "open_committer comes first"
         self._committer.commit(outputs, _mapping(positions), dict(state))
 
-    def stored_state(self, application: str, prefix: bytes, start: bytes) -> list[tuple[bytes, bytes]]:
-        return list(islice(self._log.stored_state(application, prefix, start), PAGES_A_FRAME))
+    def load_state(self, prefix: bytes) -> None:
+        assert self._committer, "open_committer comes first"
+        self._pages = self._committer.load_state(prefix)
+
+    def stored_positions(self, application: str) -> _Positions:
+        return _flat(self._log.stored_state(application).positions())
+
+    def seek_pages(self, application: str, prefix: bytes) -> None:
+        self._pages = self._log.stored_state(application).pages(prefix)
+
+    def next_pages(self) -> list[tuple[bytes, bytes]]:
+        return list(islice(self._pages, PAGES_A_FRAME))
+
+    def write_state(self, application: str, delta: list[tuple[bytes, bytes | None]]) -> None:
+        self._log.stored_state(application).write(dict(delta))
+
+    def clear_state(self, application: str) -> None:
+        self._log.stored_state(application).clear()
 
     def discard_state(self) -> None:
         assert self._committer, "open_committer comes first"
@@ -109,7 +126,12 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "open_committer": (str,),
     "positions": (),
     "commit": (list[NewRecord], _Positions, list[tuple[bytes, bytes | None]]),
-    "stored_state": (str, bytes, bytes),
+    "load_state": (bytes,),
+    "stored_positions": (str,),
+    "seek_pages": (str, bytes),
+    "next_pages": (),
+    "write_state": (str, list[tuple[bytes, bytes | None]]),
+    "clear_state": (str,),
     "discard_state": (),
     "purge_state": (),
 }
@@ -260,9 +282,9 @@ class RemoteLog:
         """See `Log.subscribe`: this process has them all."""
         return SoleMember(self.reader(positions), positions)
 
-    def stored_state(self, application: str, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    def stored_state(self, application: str) -> "RemoteState":
         """See `Log.stored_state`."""
-        return _stored_state(self._connection, application, prefix)
+        return RemoteState(self._connection, application)
 
     def close(self) -> None:
         """Ends the connection."""
@@ -306,7 +328,7 @@ class RemoteCommitter:
     seat = ""
 
     def __init__(self, connection: _Connection, application: str) -> None:
-        self._connection, self._application = connection, application
+        self._connection = connection
         connection.call("open_committer", application)
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -318,8 +340,8 @@ class RemoteCommitter:
         self._connection.call("commit", list(outputs), _flat(positions), list((state or {}).items()))
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """See `Committer.load_state`."""
-        return _stored_state(self._connection, self._application, prefix)
+        """See `Committer.load_state`; one read at a time."""
+        return _pages(self._connection, "load_state", prefix)
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""
@@ -334,9 +356,31 @@ class RemoteCommitter:
         self._connection.close()
 
 
-def _stored_state(connection: _Connection, application: str, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """A checkpoint, one frame after the other."""
-    start = b""
-    while pages := connection.call("stored_state", application, prefix, start):
+class RemoteState:
+    """See `consumers.log.StoredState`; on the log's own connection."""
+
+    def __init__(self, connection: _Connection, application: str) -> None:
+        self._connection, self._application = connection, application
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `StoredState.positions`."""
+        return _mapping(self._connection.call("stored_positions", self._application))
+
+    def pages(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `StoredState.pages`; one read at a time."""
+        return _pages(self._connection, "seek_pages", self._application, prefix)
+
+    def write(self, delta: StateDelta) -> None:
+        """See `StoredState.write`."""
+        self._connection.call("write_state", self._application, list(delta.items()))
+
+    def clear(self) -> None:
+        """See `StoredState.clear`."""
+        self._connection.call("clear_state", self._application)
+
+
+def _pages(connection: _Connection, call: str, *arguments: Any) -> Iterator[tuple[bytes, bytes]]:
+    """What a call has made ready, a frame at a time: a state may be larger than a frame."""
+    connection.call(call, *arguments)
+    while pages := connection.call("next_pages"):
         yield from ((key, value) for key, value in pages)
-        start = pages[-1][0][len(prefix) :] + b"\0"

@@ -1,11 +1,13 @@
 """RocksDB as both homes use it: opened, scanned and closed, with errors that say what they are."""
 
 import logging
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rocksdict import Options, Rdict
+from rocksdict import AccessType, Options, Rdict, WriteBatch
 
 _logger = logging.getLogger(__name__)
 
@@ -27,6 +29,34 @@ def open_database(folder: Path) -> Any:
         return Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
     except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
         raise (Locked if "lock" in str(error).lower() else Damaged)(str(error)) from error
+
+
+@contextmanager
+def database_beside(folder: Path) -> Iterator[Any]:
+    """The database as it is now, beside whoever has it open; None where there is none. Raises Damaged."""
+    if not (folder / "CURRENT").is_file():
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="freshet-") as own:  # RocksDB's secondary writes a log of its own
+        try:
+            db = Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.secondary(own))
+        except Exception as error:  # rocksdict raises bare Exception
+            raise Damaged(str(error)) from error
+        try:
+            yield db
+        finally:
+            shut(db)
+
+
+def write_batch(db: Any, changes: Mapping[bytes, bytes | None]) -> None:
+    """Puts the keys, or deletes them where the value is None: all or nothing."""
+    batch = WriteBatch(raw_mode=True)
+    for key, value in changes.items():
+        if value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, value)
+    db.write(batch)
 
 
 def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

@@ -1,5 +1,6 @@
 """The checkpoint of a worker on Kafka: one RocksDB in the state folder, written in one batch, with checksums."""
 
+import shutil
 import time
 import zlib
 from collections.abc import Iterator
@@ -99,6 +100,11 @@ class StateStore:
         aside = self._folder.with_name(f"checkpoint.damaged-{int(time.time())}")
         self._folder.rename(aside)
         self._db = self._open()
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Removes the checkpoint of a state folder that nobody has open, readable or not. The seat's id stays."""
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
     def purge(self) -> None:
         """Rewrites the files without what was deleted or written over."""

@@ -1,148 +1,207 @@
-"""Checkpoints as an operator sees them: what one holds, whether it is whole, and as one file elsewhere."""
+"""A checkpoint as an operator sees it: what is in it, whether it is whole, whether the log can go on from it."""
 
-import hashlib
-from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, BinaryIO
+import time
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
-from consumers.errors import DataRefused
+from consumers.errors import CheckpointDamaged, UnknownTopic
 from consumers.log import Log
 from consumers.records import TopicPartition
 from streamer.errors import StateUnreadable
+from streamer.ledger import ENTRY
 from streamer.settings import Settings
 from streamer.state import FORMAT, StreamState
 
-MAGIC = b"freshet checkpoint 1\n"
-_pack = msgspec.msgpack.encode
+WRITTEN = b"written"
+REMOVE = "`freshet checkpoint rm` removes it, and the next `freshet run` makes it again from the log"
+Pages = Iterable[tuple[bytes, bytes]]
 
 
-class Summary(msgspec.Struct):
-    """What a checkpoint holds."""
+class Group(NamedTuple):
+    """Pages of one kind."""
+
+    name: str
+    pages: int
+    bytes: int
+
+
+class Summary(NamedTuple):
+    """What is in a checkpoint."""
 
     format: int
     epoch: int
-    clock_ms: int  # latest event time taken
-    records: int  # interactions records taken, bad ones too
-    positions: dict[str, dict[str, int]]
-    pages: dict[str, int]  # by group
-    bytes: dict[str, int]  # by group, before compression
-    erased_users: int
-    pending_repairs: int
+    records: int  # of the interactions topic that it knows
+    positions: dict[TopicPartition, int]
+    manifest_position: int  # where in the epochs topic the epochs after it begin
+    written_ms: int | None
+    groups: list[Group]
+
+    def age_s(self) -> float | None:
+        """Seconds since it was written; None where nobody noted when."""
+        return None if self.written_ms is None else time.time() - self.written_ms / 1000
 
 
-def summary(log: Log, settings: Settings) -> Summary:
-    """Reads every page of the checkpoint. Raises StateUnreadable where there is none, CheckpointDamaged."""
-    pages, size, stream = Counter[str](), Counter[str](), b""
-    for key, value in log.stored_state(settings.application):
-        group = _group(key)
-        pages[group] += 1
-        size[group] += len(key) + len(value)
-        stream = value if key == b"stream" else stream
-    if not stream:
-        raise StateUnreadable("there is no checkpoint; `freshet run` makes the first one")
-    held = msgspec.msgpack.decode(stream)
-    positions: dict[str, dict[str, int]] = {}
-    for topic, partition, offset in held["positions"]:
-        positions.setdefault(topic, {})[str(partition)] = offset
-    return Summary(
-        held["format"], held["epoch"], held["clock_ms"], held["records"], positions, dict(pages), dict(size),
-        len(held.get("erased", ())), len(held.get("amendments", ((),))[0]),
-    )  # fmt: skip
+def written_now() -> dict[bytes, bytes | None]:
+    """The page that says when a checkpoint was written. Not part of the state: two equal states differ in it."""
+    return {WRITTEN: msgspec.msgpack.encode(int(time.time() * 1000))}
 
 
-def verify(log: Log, settings: Settings) -> list[str]:
-    """What is wrong with the checkpoint, one line each; nothing where it is whole.
+def summarise(pages: Pages) -> Summary | None:
+    """Reads every page; None where there is no checkpoint. Raises CheckpointDamaged."""
+    return _Inspection(pages).summary()
 
-    Every page against its checksum, all of them as a state of the present settings, and its positions against the log.
+
+def verify(log: Log, settings: Settings) -> tuple[Summary | None, list[str]]:
+    """The checkpoint of the settings' application, and a line for each thing that is wrong with it, with its mend.
+
+    Every page against its checksum, what must be there, the positions against the log; then all of it as a state.
     """
-    state = StreamState(settings, lambda prefix: log.stored_state(settings.application, prefix))
-    if not state.load():
-        raise StateUnreadable("there is no checkpoint; `freshet run` makes the first one")
-    wrong = []
-    model = state.engine.model
-    if not len(state.amendments) and len(state.ledger.history(_all_users(state)).user) < int(
-        model.graph.users.events.sum()
-    ):
-        wrong.append("the ledger lacks interactions that the graph has")
-    for tp, position in state.positions.items():
-        wrong += _out_of_reach(log, tp, position)
-    return wrong
+    try:
+        inspection = _Inspection(log.stored_state(settings.application).pages())
+        summary = inspection.summary()
+    except CheckpointDamaged as error:
+        return None, [f"{error}; {REMOVE}"]
+    if summary is None:
+        return None, []
+    if summary.format != FORMAT:
+        return summary, [f"it has format {summary.format}, this version reads {FORMAT}; {REMOVE}"]
+    return summary, [*inspection.gaps(), *_misfits(log, settings, summary)] or _unusable(log, settings)
 
 
-def _all_users(state: StreamState) -> Any:
-    import numpy as np
-
-    return np.arange(len(state.engine.model.users), dtype=np.int32)
-
-
-def _out_of_reach(log: Log, tp: TopicPartition, position: int) -> Iterator[str]:
-    end, start = log.ends(tp.topic).get(tp.partition, 0), log.starts(tp.topic).get(tp.partition, 0)
-    if position > end:
-        yield f"{tp.topic}[{tp.partition}] ends at {end}, the checkpoint goes on at {position}"
-    elif position < start and "compact" not in log.topics()[tp.topic].cleanup:
-        yield f"{tp.topic}[{tp.partition}] begins at {start}, the checkpoint goes on at {position}"
-
-
-def export(log: Log, settings: Settings, file: Path) -> int:
-    """Writes every page into one file, with a digest of all at its end; gives the number of pages."""
-    hashed, count = hashlib.blake2b(digest_size=16), 0
-    with file.open("wb") as out:
-        out.write(MAGIC)
-        for page in log.stored_state(settings.application):
-            data = _pack(page)
-            hashed.update(data)
-            out.write(len(data).to_bytes(4, "big") + data)
-            count += 1
-        out.write(bytes(4) + hashed.digest())
-    if not count:
-        file.unlink()
-        raise StateUnreadable("there is no checkpoint; `freshet run` makes the first one")
-    return count
+def check_whole(pages: Pages) -> Summary:
+    """For a checkpoint that is to be taken in: raises StateUnreadable where it is of another format or not whole."""
+    inspection = _Inspection(pages)
+    summary = inspection.summary()
+    if summary is None:
+        raise StateUnreadable("there is no checkpoint in it")
+    if summary.format != FORMAT:
+        raise StateUnreadable(f"the checkpoint has format {summary.format}, this version reads {FORMAT}")
+    if gaps := inspection.gaps():
+        raise StateUnreadable(f"the checkpoint is not whole: {gaps[0]}")
+    return summary
 
 
-def import_(log: Log, settings: Settings, file: Path, replace: bool) -> int:
-    """Makes an exported checkpoint this application's; gives the number of pages.
-
-    The whole file is checked before anything is written. Raises DataRefused, and StateUnreadable where there is a
-    checkpoint already and `replace` is not set.
-    """
-    pages = dict(_read(file))
-    stream = msgspec.msgpack.decode(pages.get(b"stream", b"\x80"))
-    if stream.get("format") != FORMAT:
-        raise DataRefused(f"{file} has format {stream.get('format')}, this version reads {FORMAT}")
-    old = [key for key, _ in log.stored_state(settings.application)]
-    if old and not replace:
-        raise StateUnreadable("there is a checkpoint already; say --replace to put this one in its place")
-    committer = log.committer(settings.application)
-    committer.commit([], {}, dict.fromkeys(old) | pages)
-    committer.close()
-    return len(pages)
+def check_fits(log: Log, settings: Settings, summary: Summary) -> None:
+    """Raises StateUnreadable where the log cannot go on from a checkpoint."""
+    if misfits := _misfits(log, settings, summary):
+        raise StateUnreadable(f"the log does not fit the checkpoint: {misfits[0]}")
 
 
-def _read(file: Path) -> Iterator[tuple[bytes, bytes]]:
-    hashed = hashlib.blake2b(digest_size=16)
-    with file.open("rb") as source:
-        if source.read(len(MAGIC)) != MAGIC:
-            raise DataRefused(f"{file} is no exported checkpoint")
-        while size := int.from_bytes(_exactly(source, 4, file), "big"):
-            data = _exactly(source, size, file)
-            hashed.update(data)
-            yield msgspec.msgpack.decode(data, type=tuple[bytes, bytes])
-        if _exactly(source, 16, file) != hashed.digest():
-            raise DataRefused(f"{file} is damaged: its digest does not hold")
+def _unusable(log: Log, settings: Settings) -> list[str]:
+    """Why the checkpoint is no state of these settings."""
+    state = StreamState(settings, log.stored_state(settings.application).pages)
+    try:
+        state.load()
+    except (CheckpointDamaged, StateUnreadable) as error:
+        return [str(error)]
+    users = np.arange(len(state.engine.model.users), dtype=np.int32)
+    observed = int(state.engine.model.graph.users.events.sum())
+    if not len(state.amendments) and len(state.ledger.history(users).user) < observed:
+        return [f"the ledger lacks interactions that the graph has; {REMOVE}"]
+    return []
 
 
-def _exactly(source: BinaryIO, size: int, file: Path) -> bytes:
-    data = source.read(size)
-    if len(data) < size:
-        raise DataRefused(f"{file} is cut off")
-    return data
+def _misfits(log: Log, settings: Settings, summary: Summary) -> list[str]:
+    """Where positions and log do not go together."""
+    found = []
+    bounds: dict[str, tuple[dict[int, int], dict[int, int]]] = {}
+    epochs = TopicPartition(settings.epochs_topic, 0)
+    for tp, position in [*sorted(summary.positions.items()), (epochs, summary.manifest_position)]:
+        try:
+            starts, ends = bounds.setdefault(tp.topic, (log.starts(tp.topic), log.ends(tp.topic)))
+        except UnknownTopic as error:
+            found.append(str(error))
+            continue
+        start, end = starts.get(tp.partition, 0), ends.get(tp.partition, -1)
+        if not start <= position <= end:
+            found.append(
+                f"it goes on at {tp.topic}[{tp.partition}] {position}, the log holds {start} to {end}; "
+                "raise the topic's retention, and begin anew or with a later checkpoint"
+            )
+    return found
+
+
+class _Inspection:
+    """One pass over the pages: sizes by group, and what must be there for the rest to make sense."""
+
+    def __init__(self, pages: Pages) -> None:
+        self._sizes: dict[str, list[int]] = {}
+        self._rows: dict[str, list[int]] = {}
+        self._ids: dict[str, dict[int, int]] = {"model/user-ids": {}, "model/item-ids": {}}
+        self._stream: dict[str, Any] | None = None
+        self._model: dict[str, Any] | None = None
+        self._written_ms: int | None = None
+        self._pairs = 0
+        self._wrong: list[str] = []
+        for key, value in pages:
+            self._look(_group(key), key, value)
+
+    def _look(self, group: str, key: bytes, value: bytes) -> None:
+        size = self._sizes.setdefault(group, [0, 0])
+        size[0] += 1
+        size[1] += len(value)
+        if group in self._ids:
+            self._ids[group][int.from_bytes(key[-8:], "big")] = len(msgspec.msgpack.decode(value))
+        elif group == "stream":
+            self._stream = msgspec.msgpack.decode(value)
+        elif group == "model/model":
+            self._model = msgspec.msgpack.decode(value)
+        elif group == "written":
+            self._written_ms = msgspec.msgpack.decode(value)
+        elif group == "ledger" and len(value) % ENTRY.itemsize:
+            self._wrong.append(f"a page of the ledger has {len(value)} bytes")
+        elif group.startswith("model/"):
+            self._rows.setdefault(group, []).append(int.from_bytes(key[-8:], "big"))
+            if group == "model/pairs":
+                self._pairs += int(np.count_nonzero(np.frombuffer(value, np.uint64)))
+
+    def summary(self) -> Summary | None:
+        stream = self._stream
+        if stream is None:
+            if self._sizes:
+                raise CheckpointDamaged("the checkpoint is torn: its pages are there, its page `stream` is not")
+            return None
+        positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
+        groups = [Group(name, *size) for name, size in sorted(self._sizes.items())]
+        return Summary(
+            stream["format"], stream["epoch"], stream["records"], positions, stream["manifest_position"],
+            self._written_ms, groups,
+        )  # fmt: skip
+
+    def gaps(self) -> list[str]:
+        """What is missing, a line each."""
+        if self._model is None:
+            return [f"the page `model/model` is missing; {REMOVE}"]
+        users, items = (self._count(name) for name in self._ids)
+        expected = (
+            ("model/users", users, True),
+            ("model/items", items, True),
+            ("model/embeddings", items, False),
+            ("model/memories", items, False),
+        )
+        for group, size, every in expected:
+            rows = self._rows.get(group, [])
+            beyond = sum(row >= size for row in rows)
+            if beyond or (every and len(rows) < size):
+                self._wrong.append(f"{group} has {len(rows)} pages, {beyond} of them beyond the {size} ids")
+        if self._pairs != self._model["pairs"]:
+            self._wrong.append(f"model/pairs holds {self._pairs} pairs of {self._model['pairs']}")
+        return [f"{line}; {REMOVE}" for line in self._wrong]
+
+    def _count(self, group: str) -> int:
+        """How many ids there are; a gap between two blocks is noted."""
+        end = 0
+        for first, count in sorted(self._ids[group].items()):
+            if first != end:
+                self._wrong.append(f"{group} lacks the ids from {end} to {first}")
+            end = first + count
+        return end
 
 
 def _group(key: bytes) -> str:
-    """The part of the state that a page is of: `model/users`, `ledger`, …"""
-    parts = key.split(b"/", 2)
-    return "/".join(part.decode() for part in parts[: 2 if parts[0] == b"model" else 1])
+    """`model/users` of `model/users/<n>`, `ledger` of `ledger/<n>`."""
+    first, _, rest = key.partition(b"/")
+    return f"model/{rest.partition(b'/')[0].decode()}" if first == b"model" else first.decode()

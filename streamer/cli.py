@@ -21,7 +21,7 @@ COMMANDS = {
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
     "topics": "create or list the topics",
-    "checkpoint": "look at, verify, export, import or rebuild the state of a worker",
+    "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
     "doctor": "what is wrong around a worker, and how to mend it",
 }
 EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 3, 130

@@ -1,21 +1,28 @@
-"""What may be wrong around a worker, found by asking: each finding with its mend."""
+"""What may be wrong around a worker, found by asking: each finding with its mend. Nobody is fenced, nothing changed."""
 
-import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 from typing import NamedTuple
 
-from consumers.errors import CheckpointDamaged, LogBusy, WireError
+import msgspec
+
+from consumers.errors import UnknownTopic, WireError
+from consumers.kafka_probe import KafkaProbe
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
-from streamer.checkpoint import Summary, summary, verify
-from streamer.errors import FreshetError, StateUnreadable
-from streamer.logs import state_folder, topic_specs
+from consumers.schemas import EpochManifest
+from streamer.checkpoint import Summary, verify
+from streamer.errors import FreshetError, StateBusy
+from streamer.logs import DEFAULT_LOG, open_log_of, state_folder, topic_specs
 from streamer.settings import Settings
+from streamer.state_lock import StateLock
 
-FREE_BYTES, MANY = 1 << 30, 100_000
+FREE_BYTES, MANY, SHORT_MS = 1 << 30, 100_000, 24 * 3_600_000
+EPOCHS_LOOKED_AT = 1_000
 
 
 class Finding(NamedTuple):
@@ -27,104 +34,218 @@ class Finding(NamedTuple):
     mend: str = ""
 
 
-Check = Callable[[Log, Settings], Iterator[Finding]]
+class Patient(NamedTuple):
+    """What is examined."""
+
+    log: Log
+    settings: Settings
+    probe: KafkaProbe | None  # None: the log is embedded
 
 
-def examine(log: Log, settings: Settings) -> Iterator[Finding]:
+Check = Callable[[Patient], Iterator[Finding]]
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
     """Everything, one after the other; a check that cannot be made is a finding itself."""
-    yield Finding("log", True, f"answers at {settings.bootstrap or settings.log or 'the default folder'}")
+    yield from _state_folder(settings)
+    yield _disk("state", state_folder(settings))
+    try:
+        log = open_log_of(settings)
+    except (WireError, FreshetError) as error:
+        yield Finding("log", False, str(error), "start the broker or mend --bootstrap, --log and the table [kafka]")
+        return
+    try:
+        yield from _everything_of(log, settings)
+    finally:
+        log.close()
+
+
+def _everything_of(log: Log, settings: Settings) -> Iterator[Finding]:
+    if settings.bootstrap:
+        patient = Patient(log, settings, KafkaProbe(settings.bootstrap, settings.kafka))
+        yield Finding("log", True, f"the broker at {settings.bootstrap} answers")
+    else:
+        folder = settings.log or DEFAULT_LOG
+        patient = Patient(log, settings, None)
+        yield Finding("log", True, f"the embedded log in {folder} is open")
+        yield _disk("log", folder)
     for check in CHECKS:
         try:
-            yield from check(log, settings)
+            yield from check(patient)
+        except UnknownTopic:
+            continue  # that is a finding already
         except (WireError, FreshetError) as error:
             yield Finding(check.__name__.strip("_"), False, str(error), "mend what this says, then run doctor again")
 
 
-def _topics(log: Log, settings: Settings) -> Iterator[Finding]:
-    """Whether each topic is there, cleaned up as it must be, and held for long enough."""
-    have = log.topics()
-    for spec in topic_specs(settings):
-        topic = have.get(spec.name)
-        if topic is None:
-            yield Finding(f"topic {spec.name}", False, "is missing", "run `freshet topics create`")
-        elif set(topic.cleanup.split(",")) != set(spec.cleanup.split(",")):
-            mend = f"set its cleanup.policy to {spec.cleanup}"
-            yield Finding(f"topic {spec.name}", False, f"has cleanup {topic.cleanup}", mend)
-        elif spec.name in (settings.interactions_topic, settings.epochs_topic) and topic.retention_ms >= 0:
-            found = f"keeps records {topic.retention_ms} ms: a state older than that cannot be recovered"
-            yield Finding(f"topic {spec.name}", False, found, "set its retention.ms to -1, or keep checkpoints younger")
-        else:
-            yield Finding(f"topic {spec.name}", True, f"{topic.partitions} partitions, {topic.cleanup}")
+# this machine
 
 
-def _checkpoint(log: Log, settings: Settings) -> Iterator[Finding]:
-    """Whether the checkpoint is whole and fits the settings and the log."""
-    try:
-        held = summary(log, settings)
-    except StateUnreadable:
-        yield Finding("checkpoint", True, "none yet")
-        return
-    except LogBusy:
-        yield Finding("checkpoint", True, "a worker has it open")
-        return
-    except CheckpointDamaged as error:
-        yield Finding("checkpoint", False, str(error), "nothing: the next `freshet run` rebuilds it from the log")
-        return
-    wrong = verify(log, settings)
-    size = sum(held.bytes.values()) / 2**20
-    yield Finding("checkpoint", not wrong, "; ".join(wrong) or f"epoch {held.epoch}, {size:.1f} MiB, every page whole",
-                  "set on_position_gone, or restore the topic" if wrong else "")  # fmt: skip
-    yield _lag(log, settings, held)
-
-
-def _lag(log: Log, settings: Settings, held: Summary) -> Finding:
-    ends = log.ends(settings.interactions_topic)
-    at = held.positions.get(settings.interactions_topic, {})
-    lag = sum(max(end - at.get(str(p), 0), 0) for p, end in ends.items())
-    mend = "start a worker, or find out why it does not keep up" if lag > MANY else ""
-    return Finding("lag", lag <= MANY, f"{lag:,} interactions after the checkpoint", mend)
-
-
-def _epochs(log: Log, settings: Settings) -> Iterator[Finding]:
-    """Whether the epochs after the checkpoint follow one another."""
-    numbers: dict[str, list[int]] = {}
-    for record in _last(log, settings.epochs_topic, 1_000):
-        epoch = json.loads(record.value or b"{}")
-        numbers.setdefault(epoch.get("worker", ""), []).append(epoch.get("epoch", 0))
-    gaps = sum(later != earlier + 1 for own in numbers.values() for earlier, later in pairwise(own))
-    mend = "keep all records of this topic; export a checkpoint now" if gaps else ""
-    yield Finding("epochs", not gaps, f"{sum(map(len, numbers.values()))} looked at, {gaps} gaps", mend)
-
-
-def _clock(log: Log, settings: Settings) -> Iterator[Finding]:
-    """Whether the newest records were written in the future, as this machine sees it."""
-    now_ms = time.time() * 1000
-    ahead = [record.timestamp_ms - now_ms for record in _last(log, settings.interactions_topic, 1)]
-    most = max(ahead, default=0.0)
-    fine = most <= 1_000
-    found = f"the newest record is {most / 1000:.1f} s in the future" if not fine else "no record is in the future"
-    yield Finding("clock", fine, found, "" if fine else "set the clocks of this machine and the producers by NTP")
-
-
-def _disk(log: Log, settings: Settings) -> Iterator[Finding]:
-    """Whether there is room for the state to grow."""
+def _state_folder(settings: Settings) -> Iterator[Finding]:
+    """Whether a worker can have the state folder, or has it."""
     folder = state_folder(settings)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        yield Finding(
+            "state folder", False, f"{existing} cannot be written", "give this user the right, or move --state"
+        )
+    elif existing != folder:
+        yield Finding("state folder", True, f"{folder} is not there yet")
+    else:
+        try:
+            with StateLock(folder):
+                yield Finding("state folder", True, f"{folder} is free")
+        except StateBusy:
+            yield Finding("state folder", True, f"a worker is at work in {folder}")
+
+
+def _disk(what: str, folder: Path) -> Finding:
+    """Whether there is room to grow."""
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     fine = free >= FREE_BYTES
-    yield Finding(
-        "disk", fine, f"{free / 2**30:.1f} GiB free at {folder}", "" if fine else "free some, or move --state"
+    return Finding(
+        f"disk of the {what}", fine, f"{free / 2**30:.1f} GiB free", "" if fine else f"free some, or move {folder}"
     )
 
 
-def _seat(log: Log, settings: Settings) -> Iterator[Finding]:
-    """Whether the log takes a commit: on Kafka, a transaction of a seat that nobody else has."""
-    committer = log.committer(f"{settings.application}-doctor")
-    try:
-        committer.commit([], {})
-    finally:
-        committer.close()
-    yield Finding("commit", True, "an empty commit went through")
+def _clock(patient: Patient) -> Iterator[Finding]:
+    """Whether the newest records were written in the future, as this machine sees it."""
+    now_ms = time.time() * 1000
+    newest = _last(patient.log, patient.settings.interactions_topic, 1)
+    ahead_s = max((record.timestamp_ms - now_ms for record in newest), default=0.0) / 1000
+    fine = ahead_s <= 1
+    found = "no record is in the future" if fine else f"the newest record is {ahead_s:.1f} s in the future"
+    yield Finding("clock", fine, found, "" if fine else "set the clocks of this machine and of the producers by NTP")
+
+
+# the broker
+
+
+def _broker(patient: Patient) -> Iterator[Finding]:
+    """Whether its version is one that we know to work."""
+    if patient.probe:
+        broker = patient.probe.broker()
+        version = f"Kafka {broker.version}" if broker.version else "a version that it may not tell us"
+        found = f"{version}, {broker.brokers} broker{'s' * (broker.brokers != 1)}"
+        yield Finding("broker", not broker.too_old, found, "take Kafka 3.7 or newer" if broker.too_old else "")
+
+
+def _rights(patient: Patient) -> Iterator[Finding]:
+    """Whether we may do with topics, group and transactions what `freshet run` does."""
+    probe, settings = patient.probe, patient.settings
+    if probe is None:
+        return
+    read = {settings.interactions_topic, settings.items_topic, settings.users_topic, settings.epochs_topic}
+    written = {settings.recommendations_topic, settings.quality_topic, settings.dead_topic, settings.epochs_topic}
+    rights = probe.topic_rights(read | written)
+    missing = [f"READ {topic}" for topic in sorted(read & rights.keys()) if "READ" not in rights[topic]]
+    missing += [f"WRITE {topic}" for topic in sorted(written & rights.keys()) if "WRITE" not in rights[topic]]
+    if "READ" not in probe.group_rights(settings.application):
+        missing.append(f"READ group {settings.application}")
+    if missing:
+        yield Finding(
+            "rights", False, f"lacks {', '.join(missing)}", "add these ACLs for the user of the table [kafka]"
+        )
+    else:
+        yield Finding("rights", True, "may read, write and join what run needs")
+    if settings.delivery == "exactly-once":
+        yield _transactions(probe, f"{settings.application}-doctor")
+
+
+def _transactions(probe: KafkaProbe, transactional_id: str) -> Finding:
+    refused = probe.may_open_transactions(transactional_id)
+    if refused is None:
+        return Finding("transactions", True, f"the broker takes those of {transactional_id}")
+    mend = f"allow WRITE on transactional ids with the prefix {transactional_id.removesuffix('doctor')}"
+    return Finding("transactions", False, refused, f"{mend}, and transaction.max.timeout.ms of 60 s or more")
+
+
+# topics
+
+
+def _topics(patient: Patient) -> Iterator[Finding]:
+    """Whether each topic is there, cleaned up as it must be, held for long enough and in enough copies."""
+    have = patient.log.topics()
+    specs = topic_specs(patient.settings)
+    brokers = patient.probe.broker().brokers if patient.probe else 1
+    copies = patient.probe.replication([spec.name for spec in specs]) if patient.probe and brokers > 1 else {}
+    lasting = (patient.settings.interactions_topic, patient.settings.epochs_topic)
+    for spec in specs:
+        name, topic = f"topic {spec.name}", have.get(spec.name)
+        if topic is None:
+            yield Finding(name, False, "is missing", "run `freshet topics create`")
+        elif set(topic.cleanup.split(",")) != set(spec.cleanup.split(",")):
+            yield Finding(name, False, f"has cleanup {topic.cleanup}", f"set its cleanup.policy to {spec.cleanup}")
+        elif spec.partitions == 1 != topic.partitions:
+            yield Finding(name, False, f"has {topic.partitions} partitions", "it must have one: create it anew")
+        elif copies.get(spec.name, 2) < 2:
+            yield Finding(name, False, f"has one copy on {brokers} brokers", "raise its replication factor to 3")
+        elif spec.name in lasting and 0 <= topic.retention_ms < SHORT_MS:
+            found = f"keeps records {topic.retention_ms} ms: after a longer stop they are lost"
+            yield Finding(name, False, found, "set its retention.ms to -1, or to days at least")
+        else:
+            yield Finding(name, True, f"{_partitions(topic.partitions)}, {topic.cleanup}, {_kept(topic.retention_ms)}")
+
+
+def _partitions(n: int) -> str:
+    return f"{n} partition{'s' * (n != 1)}"
+
+
+def _kept(retention_ms: int) -> str:
+    if retention_ms < 0:
+        return "kept for ever"
+    return f"kept {retention_ms / 86_400_000:.3g} days"
+
+
+def _epochs(patient: Patient) -> Iterator[Finding]:
+    """Whether the epochs of each worker follow one another."""
+    records = _last(patient.log, patient.settings.epochs_topic, EPOCHS_LOOKED_AT)
+    epochs = [msgspec.json.decode(record.value or b"", type=EpochManifest) for record in records]
+    numbers: dict[str, list[int]] = {}  # each worker counts its own
+    for epoch in epochs:
+        numbers.setdefault(epoch.worker, []).append(epoch.epoch)
+    gaps = sum(later != earlier + 1 for own in numbers.values() for earlier, later in pairwise(own))
+    mend = "keep all records of this topic; export the checkpoint now" if gaps else ""
+    yield Finding("epochs", not gaps, f"the last {len(epochs):,} have {gaps or 'no'} gaps", mend)
+
+
+# positions and state
+
+
+def _positions(patient: Patient) -> Iterator[Finding]:
+    """Whether the log still has what is to be taken next, and how much that is."""
+    log, topic = patient.log, patient.settings.interactions_topic
+    committed = log.stored_state(patient.settings.application).positions()
+    starts, ends = log.starts(topic), log.ends(topic)
+    at = {p: committed.get(TopicPartition(topic, p), start) for p, start in starts.items()}
+    gone = [f"{topic}[{p}] {at[p]} of {starts[p]} to {ends[p]}" for p in ends if not starts[p] <= at[p] <= ends[p]]
+    if gone:
+        mend = 'raise the topic\'s retention; on_position_gone = "earliest" goes on with what there is'
+        yield Finding("positions", False, f"committed where the log has nothing: {', '.join(gone)}", mend)
+        return
+    yield Finding("positions", True, "the log has what comes next" if committed else "nothing was committed yet")
+    lag = sum(ends[p] - at[p] for p in ends)
+    mend = "start a worker, or find out why it does not keep up" if lag > MANY else ""
+    yield Finding("lag", lag <= MANY, f"{lag:,} records of {topic} wait", mend)
+
+
+def _checkpoint(patient: Patient) -> Iterator[Finding]:
+    """Whether the checkpoint is whole, of this format, and fits the settings and the log."""
+    summary, wrong = verify(patient.log, patient.settings)
+    if wrong:
+        yield Finding("checkpoint", False, wrong[0], "see `freshet checkpoint verify`")
+    elif summary is None:
+        yield Finding("checkpoint", True, "none yet")
+    else:
+        yield Finding("checkpoint", True, _described(summary))
+
+
+def _described(summary: Summary) -> str:
+    size = sum(group.bytes for group in summary.groups) / 2**20
+    age_s = summary.age_s()
+    age = "" if age_s is None else f", {age_s:,.0f} s old"
+    return f"format {summary.format}, epoch {summary.epoch:,}, {size:,.1f} MiB{age}, every page whole"
 
 
 def _last(log: Log, topic: str, n: int) -> list[Record]:
@@ -140,4 +261,4 @@ def _last(log: Log, topic: str, n: int) -> list[Record]:
             return found
 
 
-CHECKS: tuple[Check, ...] = (_topics, _epochs, _checkpoint, _clock, _disk, _seat)
+CHECKS: tuple[Check, ...] = (_broker, _topics, _rights, _epochs, _positions, _checkpoint, _clock)

@@ -17,6 +17,7 @@ from streamer.order import Placed
 from streamer.publish import Publisher, ends_by_topic
 from streamer.settings import Settings
 from streamer.state import StreamState
+from streamer.tracing import carried
 from tgn.graph import I32
 from tgn.prequential import Outcome
 
@@ -164,7 +165,9 @@ class Pipeline:
         for n in changed.tolist():
             arrival, user = taken[n], interactions[n].user_id
             as_of = AsOf(interactions[n].timestamp, positions[n])
-            lists[user] = self._publish.list_of(f"{arrival.partition}-{arrival.offset}", user, as_of, outcome, n)
+            lists[user] = self._publish.list_of(
+                f"{arrival.partition}-{arrival.offset}", user, as_of, outcome, n, carried(arrival.record.headers)
+            )
         partitions = np.array([arrival.partition for arrival in taken], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
         before = state.quality.events

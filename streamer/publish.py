@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from consumers.records import NewRecord, TopicPartition
+from consumers.records import Headers, NewRecord, TopicPartition
 from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, ListedItem, Quality, RecommendationList
 from streamer.drift import Alarm
 from streamer.settings import Settings
@@ -25,7 +25,7 @@ class Publisher:
         self._model_version = "walk-counts-" + hashlib.blake2b(repr(model.config).encode(), digest_size=4).hexdigest()
         self._surface = "" if settings.surface == "default" else f"-{settings.surface}"
 
-    def list_of(self, cause: str, user: str, as_of: AsOf, outcome: Outcome, n: int) -> NewRecord:
+    def list_of(self, cause: str, user: str, as_of: AsOf, outcome: Outcome, n: int, headers: Headers = ()) -> NewRecord:
         """The published list in row n of an outcome. `cause`: the list's id without the surface."""
         settings, ids = self._settings, self._model.items.ids
         size = int(outcome.published.size[n])
@@ -48,7 +48,7 @@ class Publisher:
         value = RecommendationList(
             cause + self._surface, user, settings.surface, items, as_of, self._model_version, _fallback(items)
         )
-        return NewRecord(settings.recommendations_topic, user.encode(), _encode(value))
+        return NewRecord(settings.recommendations_topic, user.encode(), _encode(value), headers)
 
     def withdrawal(self, user: str) -> NewRecord:
         """The tombstone of a user's list."""

@@ -10,6 +10,7 @@ from consumers.errors import PositionGone
 from consumers.log import Log
 from consumers.records import NewRecord
 from consumers.schemas import AsOf, Interaction
+from streamer.checkpoint import written_now
 from streamer.dedup import digest_of
 from streamer.errors import StateUnreadable
 from streamer.pipeline import Pipeline, by_partition
@@ -47,7 +48,7 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
     fresh.amendments.repair()
     fresh.manifest_position = old.manifest_position
     lists = _lists_anew(settings, old, fresh)
-    delta = dict.fromkeys(key for key, _ in committer.load_state()) | fresh.delta()
+    delta = dict.fromkeys(key for key, _ in committer.load_state()) | fresh.delta() | written_now()
     committer.commit(lists, {}, delta)
     committer.purge_state()
     committer.close()

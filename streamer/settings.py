@@ -99,6 +99,10 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8765, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
     api_key: str | None = Field(None, description="when set, requests need the header X-API-Key", repr=False)
+    metrics_host: str = Field("127.0.0.1", description="address on which `run` answers /livez, /readyz and /metrics")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="port of the same; without one it does not listen, 0 takes a free one"
+    )
     max_body_bytes: int = Field(1_000_000, gt=0, description="largest request body, bytes")
 
     @classmethod

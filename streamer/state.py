@@ -10,7 +10,7 @@ import numpy as np
 from consumers.records import TopicPartition
 from streamer.amendments import Amendments
 from streamer.dedup import SeenEvents
-from streamer.drift import DriftMonitor
+from streamer.drift import DriftMonitor, new_adwin
 from streamer.engine import Engine, model_config
 from streamer.errors import StateUnreadable
 from streamer.ledger import Ledger, Pages
@@ -87,6 +87,11 @@ class StreamState:
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
             setattr(self, name, stream[name])
         return True
+
+    def warm_up(self) -> None:
+        """Loads what the first interaction would wait for; changes nothing."""
+        self.engine.warm_up()
+        new_adwin()
 
     def parts(self) -> dict[str, Any]:
         """All of it but the model, in one order: equal for equal states."""

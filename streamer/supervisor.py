@@ -8,6 +8,7 @@ from pathlib import Path
 from consumers.errors import LogUnavailable
 from consumers.log import Log
 from streamer.lists_out import TestLists
+from streamer.metrics import RunMetrics
 from streamer.settings import Settings
 from streamer.signals import StopRequest
 from streamer.worker import Worker
@@ -17,7 +18,12 @@ _logger = logging.getLogger(__name__)
 
 
 def supervise(
-    open_log: Callable[[], Log], settings: Settings, stop: StopRequest, lists_out: Path | None, exit_at_end: bool
+    open_log: Callable[[], Log],
+    settings: Settings,
+    stop: StopRequest,
+    lists_out: Path | None,
+    exit_at_end: bool,
+    metrics: RunMetrics,
 ) -> None:
     """Runs a worker until `stop`, or with `exit_at_end` until everything in the log is taken.
 
@@ -29,18 +35,18 @@ def supervise(
     with TestLists(lists_out) as test_lists:
         while True:
             try:
-                with closing(open_log()) as log, closing(_worker(log, settings, test_lists, stop)) as worker:
+                with (
+                    closing(open_log()) as log,
+                    closing(Worker(log, settings, test_lists, lambda: bool(stop), metrics)) as worker,
+                ):
                     wait_s, started = FIRST_WAIT_S, True
                     worker.run(exit_at_end)
                 return
             except LogUnavailable as error:
                 if not started:
                     raise
+                metrics.waiting()
                 _logger.warning("%s; trying again in %.1f s", error, wait_s)
             if stop.wait(wait_s):
                 return
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
-
-
-def _worker(log: Log, settings: Settings, test_lists: TestLists, stop: StopRequest) -> Worker:
-    return Worker(log, settings, test_lists, lambda: bool(stop))

@@ -8,17 +8,20 @@ import numpy as np
 
 from consumers.effects import happened
 from consumers.errors import CheckpointDamaged, PositionGone
-from consumers.log import Log
-from consumers.records import Record, TopicPartition
+from consumers.log import Log, Positions
+from consumers.records import NewRecord, Record, TopicPartition
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
+from streamer.checkpoint import written_now
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
+from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.progress import progress
 from streamer.recovery import FAR_FUTURE_MS, manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
+from streamer.tracing import listed
 
 JOINING_S = 15.0  # how long a worker waits for its first partition before it takes it that there is none for it
 _logger = logging.getLogger(__name__)
@@ -30,7 +33,8 @@ class Worker:
     Opening it: (1) the committer, which fences an older worker of this seat; (2) the checkpoint; (3) the epochs
     committed after it, taken again with their outputs suppressed; (4) a reader from there on.
 
-    Args: test_lists: where the lists made before each event go; stop: asked between two pieces of work.
+    Args: test_lists: where the lists made before each event go; stop: asked between two pieces of work; metrics: what
+    to tell what is done.
     """
 
     def __init__(
@@ -39,7 +43,10 @@ class Worker:
         settings: Settings,
         test_lists: TestLists | None = None,
         stop: Callable[[], bool] = lambda: False,
+        metrics: RunMetrics | None = None,
     ) -> None:
+        self._metrics = metrics or RunMetrics(settings)
+        self._metrics.starting()
         self._log, self._settings, self._stop = log, settings, stop
         self._topic = settings.interactions_topic
         self._intake = Intake(settings)
@@ -65,6 +72,9 @@ class Worker:
 
     def run(self, exit_at_end: bool = False) -> None:
         """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
+        if self._recovered:
+            self.state.warm_up()
+            self._metrics.ready(self._log, self.state, self._aligner.partitions)
         while self._recovered and not self._stop():
             taken = self.step()
             if exit_at_end and not taken and self._caught_up():
@@ -81,13 +91,17 @@ class Worker:
         started = time.monotonic()
         output = self._pipeline.take(epoch)
         happened("taken")
+        took_s = time.monotonic() - started
         if output.repaired:
-            self._pace.took(time.monotonic() - started)
+            self._pace.took(took_s)
         due = (
             bool(output.erased) or time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
         )
         mine = {tp: end for tp, end in epoch.ends.items() if tp.topic == self._topic}
-        self._committer.commit(output.records, mine, self._delta() if due else None)
+        self._commit(output.records, mine, due)
+        self._metrics.epoch(epoch, output, took_s)
+        if output.outcome is not None:
+            listed((output.taken[n].record for n in np.flatnonzero(output.outcome.changed).tolist()), time.time_ns())
         self._write_test_lists(output)
         if output.dead:
             _logger.warning("%d records went to %s", output.dead, self._settings.dead_topic)
@@ -97,7 +111,7 @@ class Worker:
 
     def checkpoint(self) -> None:
         """Writes the state as it is."""
-        self._committer.commit([], {}, self._delta())
+        self._commit([], {}, True)
 
     def close(self) -> None:
         """Closes what the worker opened; the log stays open."""
@@ -187,7 +201,7 @@ class Worker:
                 position = records[-1].offset + 1
                 epoch = self._intake.epoch([self._intake.arrival(r, FAR_FUTURE_MS) for r in records], [], False)
                 epoch.adopted = True
-                self._committer.commit(self._pipeline.take(epoch).records, {})
+                self._commit(self._pipeline.take(epoch).records, {}, False)
             self._member.stay()
         reader.close()
 
@@ -202,7 +216,9 @@ class Worker:
         missed = manifests(self._log, self._settings, state, self._committer.seat)
         if loaded or missed:
             _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
-        with progress("recovery", sum(manifest.events for manifest in missed), logger=_logger) as advance:
+        events = sum(manifest.events for manifest in missed)
+        with progress("recovery", events, logger=_logger) as advance:
+            advance = self._metrics.recovering(events, advance)
             take_again(self._log, self._settings, state, self._pipeline, missed, advance, self._stop)
         self._recovered = not missed or state.epoch == missed[-1].epoch  # else it was asked to stop
 
@@ -231,10 +247,16 @@ class Worker:
 
     # output
 
+    def _commit(self, records: list[NewRecord], positions: Positions, checkpoint: bool) -> None:
+        started = time.monotonic()
+        delta = self._delta() if checkpoint else None
+        self._committer.commit(records, positions, delta)
+        self._metrics.committed(time.monotonic() - started, delta)
+
     def _delta(self) -> dict[bytes, bytes | None]:
         self._checkpointed = time.monotonic()
         self.state.manifest_position = self._log.ends(self._settings.epochs_topic)[0]
-        return self.state.delta()
+        return self.state.delta() | written_now()
 
     def _report_erasure(self, output: EpochOutput) -> None:
         """Says what was erased and what is left to the topics' retention; off the disk it goes now."""

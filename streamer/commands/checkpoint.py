@@ -1,84 +1,193 @@
-"""`freshet checkpoint`: looks at, checks, moves and rebuilds the checkpoint of a worker."""
+"""`freshet checkpoint`: looks at the state on disk, takes it elsewhere, makes it anew."""
 
 import argparse
 import json
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from consumers.log import Log
+from consumers.log import Log, StoredState
+from streamer import checkpoint as checkpoints
+from streamer.checkpoint_file import read_file, write_file
 from streamer.cli import add_setting_flags, settings_of
-from streamer.errors import UsageError
+from streamer.errors import StateUnreadable, UsageError
 from streamer.logs import open_log_of, state_folder
 from streamer.progress import progress
 from streamer.settings import Settings
 from streamer.state_lock import StateLock
 
-EXAMPLE = "freshet checkpoint verify --bootstrap localhost:9092 --state freshet-state"
+if TYPE_CHECKING:
+    from streamer.audit import Audit
+
+EXAMPLE = "freshet checkpoint export state.parquet --bootstrap localhost:9092 --state freshet-state"
+PAGES_A_WRITE = 10_000
 ACTIONS = {
-    "ls": "what it holds",
-    "verify": "every page, and its positions against the log; with --replay also every output since the log began",
+    "ls": "what is in it",
+    "verify": "is it whole, does the log go on from it; with --replay also every output since the log began",
     "export": "into one FILE",
     "import": "from a FILE that export wrote",
-    "rebuild": "from the log, without anything that was taken back: what was learned of it goes too",
+    "rebuild": "made again from the log, without what was taken back: what was learned of that goes too",
+    "rm": "away with it; the next run makes it again from the log",
 }
+Answer = tuple[dict[str, Any], str, int]  # for machines, for people, exit code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="of export and import")
+    parser.add_argument(
+        "action",
+        choices=ACTIONS,
+        help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
+    )
+    parser.add_argument("file", type=Path, nargs="?", help="of export and import")
     add_setting_flags(parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window")
-    parser.add_argument("--replace", action="store_true", help="import: put it in the place of the one that is there")
+    parser.add_argument("--replace", action="store_true", help="import over the checkpoint that is there")
     parser.add_argument("--replay", action="store_true", help="verify: take every committed epoch again, and compare")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    settings = settings_of(arguments)
     if (arguments.file is None) == (arguments.action in ("export", "import")):
-        raise UsageError("export and import take one FILE, the other actions none")
-    with StateLock(state_folder(settings)), closing(open_log_of(settings)) as log:
-        answer, fine = _act(arguments, log, settings)
-    if arguments.json:
-        print(json.dumps(answer))
-    else:
-        print("\n".join(f"{name}: {_shown(value)}" for name, value in answer.items()))
-    return 0 if fine else 1
+        raise UsageError(
+            f"`freshet checkpoint {arguments.action}` {'needs a' if arguments.file is None else 'has no'} file"
+        )
+    settings = settings_of(arguments)
+    action = {"ls": _ls, "verify": _verify, "export": _export, "import": _import, "rebuild": _rebuild, "rm": _rm}
+    with closing(open_log_of(settings)) as log:
+        for_machines, for_people, code = action[arguments.action](log, settings, arguments)
+    print(json.dumps(for_machines) if arguments.json else for_people)
+    return code
 
 
-def _act(arguments: argparse.Namespace, log: Log, settings: Settings) -> tuple[dict[str, Any], bool]:
-    from streamer import checkpoint
-
-    match arguments.action:
-        case "ls":
-            return msgspec.to_builtins(checkpoint.summary(log, settings)), True
-        case "verify":
-            wrong = checkpoint.verify(log, settings)
-            replayed = _replayed(log, settings) if arguments.replay else {}
-            fine = not wrong and not replayed.get("lost") and not replayed.get("doubled")
-            return {"fine": fine, "findings": wrong} | replayed, fine
-        case "export":
-            return {"pages": checkpoint.export(log, settings, arguments.file), "file": str(arguments.file)}, True
-        case "import":
-            return {"pages": checkpoint.import_(log, settings, arguments.file, arguments.replace)}, True
-    from streamer.rebuild import rebuild
-
-    with progress("rebuild", None) as advance:
-        return rebuild(log, settings, advance)._asdict(), True
+def _ls(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    summary = checkpoints.summarise(_stored(log, settings).pages())
+    if summary is None:
+        return {"checkpoint": None}, "there is no checkpoint", 0
+    return _as_json(summary), _as_text(summary), 0
 
 
-def _replayed(log: Log, settings: Settings) -> dict[str, Any]:
-    from streamer.audit import audit
+def _verify(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    summary, wrong = checkpoints.verify(log, settings)
+    answer: dict[str, Any] = {"fine": not wrong, "findings": wrong, "epoch": summary and summary.epoch}
+    lines = wrong or ["there is no checkpoint" if summary is None else _whole(summary)]
+    if arguments.replay:
+        done = _replayed(log, settings)
+        answer |= done._asdict()
+        answer["fine"] = not (wrong or done.lost or done.doubled)
+        lines.append(
+            f"{done.epochs:,} epochs taken again: of {done.outputs:,} outputs {done.lost:,} are lost, "
+            f"{done.doubled:,} doubled"
+        )
+    return answer, "\n".join(lines), 0 if answer["fine"] else 1
+
+
+def _whole(summary: checkpoints.Summary) -> str:
+    pages = sum(group.pages for group in summary.groups)
+    return f"whole: epoch {summary.epoch:,}, {pages:,} pages; the log goes on from it"
+
+
+def _replayed(log: Log, settings: Settings) -> "Audit":
+    from streamer.audit import audit  # the kernels load where they are needed
 
     with progress("replay", None) as advance:
-        return audit(log, settings, advance)._asdict()
+        return audit(log, settings, advance)
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {_shown(part)}" for name, part in value.items()) or "nothing"
-    if isinstance(value, list):
-        return "; ".join(map(str, value)) or "none"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    with progress("export", None, "pages") as advance:
+        pages = write_file(_counted(_stored(log, settings).pages(), advance), arguments.file)
+    if not pages:
+        arguments.file.unlink()
+        raise StateUnreadable("there is no checkpoint to export; `freshet run` makes the first one")
+    size = arguments.file.stat().st_size
+    return (
+        {"file": str(arguments.file), "pages": pages, "bytes": size},
+        f"{pages:,} pages in {arguments.file}, {_mib(size)}",
+        0,
+    )
+
+
+def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    """(1) The file is checked as a whole, (2) against the log; (3) the old checkpoint goes, (4) the new one comes.
+
+    The page `stream` comes last: until it is there, no checkpoint is.
+    """
+    with StateLock(state_folder(settings)):
+        stored = _stored(log, settings)
+        if not arguments.replace and next(iter(stored.pages()), None):
+            raise StateUnreadable("there is a checkpoint already; import over it with --replace")
+        summary = checkpoints.check_whole(read_file(arguments.file))  # (1)
+        checkpoints.check_fits(log, settings, summary)  # (2)
+        stored.clear()  # (3)
+        total = sum(group.pages for group in summary.groups)
+        with progress("import", total, "pages") as advance:  # (4)
+            pages = iter(read_file(arguments.file))
+            last: dict[bytes, bytes] = {}
+            while part := dict(islice(pages, PAGES_A_WRITE)):
+                last |= {key: part.pop(key) for key in (b"stream",) if key in part}
+                stored.write(part)
+                advance(len(part))
+            stored.write(last)
+    return {"epoch": summary.epoch, "pages": total}, f"epoch {summary.epoch:,}, {total:,} pages taken in", 0
+
+
+def _rebuild(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    from streamer.rebuild import rebuild  # the kernels load where they are needed
+
+    with StateLock(state_folder(settings)), progress("rebuild", None) as advance:
+        done = rebuild(log, settings, advance)
+    text = (
+        f"{done.epochs:,} epochs and {done.interactions:,} interactions taken again, {done.taken_back:,} that were "
+        f"taken back left out; {done.lists:,} lists published"
+    )
+    return done._asdict(), text, 0
+
+
+def _rm(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    with StateLock(state_folder(settings)):
+        _stored(log, settings).clear()
+    return {"removed": True}, "removed; the next `freshet run` makes the state again from the log", 0
+
+
+def _stored(log: Log, settings: Settings) -> StoredState:
+    return log.stored_state(settings.application)
+
+
+def _counted(pages: checkpoints.Pages, advance: Any) -> Any:
+    for page in pages:
+        advance(1)
+        yield page
+
+
+def _as_json(summary: checkpoints.Summary) -> dict[str, Any]:
+    positions: dict[str, dict[str, int]] = {}
+    for tp, position in sorted(summary.positions.items()):
+        positions.setdefault(tp.topic, {})[str(tp.partition)] = position
+    age_s = summary.age_s()
+    return {
+        "format": summary.format,
+        "epoch": summary.epoch,
+        "records": summary.records,
+        "age_s": None if age_s is None else round(age_s, 1),
+        "positions": positions,
+        "pages": sum(group.pages for group in summary.groups),
+        "bytes": sum(group.bytes for group in summary.groups),
+        "groups": {group.name: {"pages": group.pages, "bytes": group.bytes} for group in summary.groups},
+    }
+
+
+def _as_text(summary: checkpoints.Summary) -> str:
+    age_s = summary.age_s()
+    lines = [
+        f"epoch {summary.epoch:,}, {summary.records:,} records, format {summary.format}, "
+        + ("of unknown age" if age_s is None else f"written {age_s:,.0f} s ago"),
+        *(f"goes on at {tp.topic}[{tp.partition}] {position:,}" for tp, position in sorted(summary.positions.items())),
+        f"{'pages':>28} {'size':>10}",
+        *(f"{group.name:<16} {group.pages:>11,} {_mib(group.bytes):>10}" for group in summary.groups),
+    ]
+    total = sum(group.pages for group in summary.groups), sum(group.bytes for group in summary.groups)
+    return "\n".join([*lines, f"{'together':<16} {total[0]:>11,} {_mib(total[1]):>10}"])
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"

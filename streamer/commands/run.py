@@ -2,21 +2,29 @@
 
 import argparse
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from streamer.cli import add_setting_flags, settings_of
 from streamer.logs import open_log_of, state_folder
+from streamer.settings import Settings
 from streamer.signals import StopRequest
 from streamer.state_lock import StateLock
 
+if TYPE_CHECKING:
+    from streamer.metrics import RunMetrics
+
 EXAMPLE = "freshet run --bootstrap localhost:9092 --state freshet-state"
+_logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "field_map", "window",
         "every_item_below", "commit_interval_ms", "checkpoint_interval_ms", "alignment_ms", "delivery",
-        "on_position_gone", "allowed_lateness_ms", "too_late",
+        "on_position_gone", "allowed_lateness_ms", "too_late", "metrics_host", "metrics_port",
     )  # fmt: skip
     parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
     parser.add_argument("--exit-at-end", action="store_true", help="stop when everything in the log has been taken")
@@ -28,7 +36,30 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with StateLock(state_folder(settings)):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
+        from streamer.metrics import RunMetrics
         from streamer.supervisor import supervise
 
-        supervise(lambda: open_log_of(settings), settings, stop, arguments.lists_out, arguments.exit_at_end)
+        metrics = RunMetrics(settings)
+        with _health(settings, metrics):
+            supervise(
+                lambda: open_log_of(settings), settings, stop, arguments.lists_out, arguments.exit_at_end, metrics
+            )
     return 0
+
+
+@contextmanager
+def _health(settings: Settings, metrics: "RunMetrics") -> Iterator[None]:
+    """Answers /livez, /readyz and /metrics meanwhile, where a port is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    from streamer.web.health import health_app
+    from streamer.web.server import WebServer
+
+    server = WebServer(health_app(metrics), settings.metrics_host, settings.metrics_port, "--metrics-port")
+    server.start()
+    _logger.info("/livez, /readyz and /metrics on %s", server.address)
+    try:
+        yield
+    finally:
+        server.stop()

@@ -11,10 +11,10 @@ from streamer.errors import PortTaken
 
 
 class WebServer:
-    """Serves an application on host:port; port 0 takes a free one."""
+    """Serves an application on host:port; port 0 takes a free one. `flag`: what chooses another port."""
 
-    def __init__(self, app: Starlette, host: str, port: int) -> None:
-        self._socket = _listen(host, port)
+    def __init__(self, app: Starlette, host: str, port: int, flag: str = "--port") -> None:
+        self._socket = _listen(host, port, flag)
         self.address = f"http://{host}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
@@ -33,7 +33,7 @@ class WebServer:
         self._socket.close()
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, flag: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,7 +42,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise PortTaken(
-            f"{host}:{port} cannot be listened on ({error.strerror}); choose another with --port"
+            f"{host}:{port} cannot be listened on ({error.strerror}); choose another with {flag}"
         ) from error
     listener.listen(128)
     return listener

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from tests.benchmarks import growth, records
+from tests.benchmarks import checkpoints, growth, records
 from tests.benchmarks.event_parts import SAMPLE, STAGES
 from tests.benchmarks.sizes import row_bytes
 from tests.benchmarks.streams import STREAMS
@@ -49,12 +49,13 @@ def run() -> str:
         rows = [_against_tgn(), *_globo_news()]
         rows += _state()
         restart, restart_note = _restart(Path(scratch) / "log")
+        written = _checkpoints()
         grown, growth_table = _growth()
         parts = _parts()
     head = "| what | measured | by processor time | bar | goal |\n|---|---|---|---|---|"
     lines = [f"| {' | '.join(row)} |" for row in (*rows, grown, restart)]
     table = "\n".join([head, *lines])
-    return "\n\n".join(["## Speed", _how(load), table, restart_note, growth_table, parts])
+    return "\n\n".join(["## Speed", _how(load), table, restart_note, written, growth_table, parts])
 
 
 def _how(load: float) -> str:
@@ -127,6 +128,16 @@ def _restart(log: Path) -> tuple[Row, str]:
         f"disk; packing {written['pack_s']:.1f} s, writing {written['commit_s']:.1f} s. Restart: {steps}."
     )
     return Row(what, f"**{wall:.1f} s**", f"{cpu:.1f} s", "10 s", "3 s"), note
+
+
+def _checkpoints() -> str:
+    found = [_module("checkpoints", _file("globo-news"), str(size)).answer for size in checkpoints.SIZES]
+    how = (
+        f"Checkpoints of globo-news (`checkpoints.py`): everything at once, and what {checkpoints.EVENTS:,} more events "
+        f"changed (five seconds at 1,000 a second, the default interval), median of {checkpoints.DELTAS}. A delta grows "
+        "with the users and items that its events touch, not with the state."
+    )
+    return "\n".join([how, "", checkpoints.table_of(found)])
 
 
 READ_STEPS = ("import", "make", "load", "list")

@@ -171,6 +171,30 @@ def test_positions_outputs_and_state_survive_a_restart(log: Log, topic: str) -> 
     again.close()
 
 
+def test_stored_state_is_read_and_replaced_without_the_seat(log: Log, topic: str) -> None:
+    application, tp = f"app-{uuid4().hex[:8]}", TopicPartition(topic, 0)
+    assert log.stored_state(application).positions() == {}
+    assert list(log.stored_state(application).pages()) == []
+    committer = log.committer(application)
+    committer.commit([], {tp: 7}, {b"a/1": b"1", b"a/2": b"2", b"b/1": b"3"})
+    stored = log.stored_state(application)
+    assert dict(stored.pages(b"a/")) == {b"a/1": b"1", b"a/2": b"2"}
+    assert stored.positions()[tp] == 7
+    committer.commit([], {tp: 8}, {b"a/1": None})  # it has not been fenced
+    assert [key for key, _ in stored.pages()] == [b"a/2", b"b/1"]
+    assert stored.positions()[tp] == 8
+    committer.close()
+    stored.clear()
+    assert list(stored.pages()) == []
+    many = {f"c/{n:05}".encode(): bytes(50) for n in range(25_000)}
+    stored.write(many)
+    stored.write({b"c/00000": None})
+    again = log.committer(application)
+    assert dict(again.load_state(b"c/")) == dict(list(many.items())[1:])
+    assert again.positions()[tp] == 8
+    again.close()
+
+
 def test_a_zombie_is_fenced_and_writes_nothing(home: Home, log: Log, topic: str, tmp_path: Path) -> None:
     application, tp = f"app-{uuid4().hex[:8]}", TopicPartition(topic, 0)
     zombie = log.committer(application)

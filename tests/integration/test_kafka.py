@@ -68,7 +68,9 @@ def test_a_restart_goes_on_where_it_stopped(freshet: Callable[..., str], tmp_pat
     assert sum(epoch["events"] for epoch in epochs) == 400
     assert [epoch["epoch"] for epoch in epochs] == list(range(1, len(epochs) + 1))
     report = [json.loads(line) for line in freshet("doctor", "--state", "state", "--json").splitlines()]
-    assert {"topic", "epochs", "checkpoint", "lag", "commit"} <= {finding["check"].split()[0] for finding in report}
+    assert {"topic", "epochs", "checkpoint", "lag", "transactions"} <= {
+        finding["check"].split()[0] for finding in report
+    }
     audit = json.loads(freshet("checkpoint", "verify", "--replay", "--state", "state", "--json"))
     assert (audit["fine"], audit["interactions"], audit["lost"], audit["doubled"]) == (True, 400, 0, 0)
     last = epochs[-1]["ends"]

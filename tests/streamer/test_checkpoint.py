@@ -1,102 +1,239 @@
-"""Checkpoints as an operator handles them, on the embedded log."""
+"""`freshet checkpoint`: what it says of whole, torn, damaged and misplaced checkpoints, and the way out and in again."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from consumers.errors import CheckpointDamaged
 from consumers.open import OwnedLog
+from consumers.rocks import scan
+from consumers.state_store import StateStore
+from consumers.stored_state import FolderState
 from streamer.audit import digest
+from streamer.checkpoint import verify
 from streamer.cli import main
+from streamer.commands.produce import interaction_chunks
+from streamer.logs import topic_specs
 from streamer.settings import Settings
 from streamer.state import StreamState
-from tests.scenarios.test_worker import run, send
-from tests.worlds import checkerboard
+from streamer.state_lock import StateLock
+from streamer.worker import Worker
+from tests.worlds import checkerboard, table_of
 
-GOLDEN = Path(__file__).parent / "golden" / "checkpoint-format-5"
+Freshet = Callable[..., int]
+
+
+def taken(settings: Settings, events: int = 400, partitions: int = 1) -> str:
+    """A log with a checkpoint; gives the digest of the state."""
+    assert settings.log
+    log = OwnedLog(settings.log)
+    log.create(topic_specs(settings, partitions))
+    for records, _ in interaction_chunks(table_of(checkerboard(events=events)), "interactions"):
+        log.append(records)
+    worker = Worker(log, settings)
+    worker.run(exit_at_end=True)
+    found = digest(worker.state)
+    worker.close()
+    log.close()
+    return found
+
+
+def stored_digest(settings: Settings) -> str:
+    assert settings.log
+    log = OwnedLog(settings.log)
+    state = StreamState(settings, log.stored_state(settings.application).pages)
+    assert state.load()
+    found = digest(state)
+    log.close()
+    return found
 
 
 @pytest.fixture
-def worked(log: OwnedLog, settings: Settings, capsys: pytest.CaptureFixture[str]) -> OwnedLog:
-    send(log, checkerboard(events=300))
-    run(log, settings)
-    return log
+def freshet(settings: Settings) -> Freshet:
+    """`freshet checkpoint …` on the log of the settings; gives the exit code."""
+    return lambda *words: main(["checkpoint", *words, "--log", str(settings.log), "--state", str(settings.state)])
 
 
-def answer(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> dict[str, object]:
-    capsys.readouterr()
-    assert main(["checkpoint", *words, "--log", "log", "--state", "state", "--json"]) == code
-    said: dict[str, object] = json.loads(capsys.readouterr().out)
-    return said
+def test_ls_says_what_is_in_it(settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert freshet("ls") == 0
+    assert capsys.readouterr().out == "there is no checkpoint\n"
+    taken(settings)
+    assert freshet("ls", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["records"], found["positions"]["interactions"]) == (400, {"0": 400})
+    assert found["groups"]["model/users"]["pages"] == 40
+    assert found["age_s"] >= 0
+    assert freshet("ls") == 0
+    assert "goes on at interactions[0] 400" in capsys.readouterr().out
 
 
-def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    capsys.readouterr()
-    assert main(["checkpoint", *words, "--log", "log", "--state", "state"]) in (1, 2, 3)
-    return capsys.readouterr().err
+def test_a_whole_one_is_whole(settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert freshet("verify") == 0
+    taken(settings, partitions=2)
+    assert freshet("verify") == 0
+    assert "whole: epoch 1" in capsys.readouterr().out
+    assert freshet("verify", "--replay", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["fine"], found["interactions"], found["lost"], found["doubled"]) == (True, 400, 0, 0)
 
 
-def test_ls_says_what_it_holds(worked: OwnedLog, capsys: pytest.CaptureFixture[str]) -> None:
-    held = answer(capsys, "ls")
-    assert held["records"] == 300
-    assert held["positions"]["interactions"] == {"0": 300}  # type: ignore[index]
-    assert {"model/users", "model/items", "ledger", "listed", "stream"} <= held["pages"].keys()  # type: ignore[attr-defined]
-
-
-def test_verify_finds_a_flipped_bit(worked: OwnedLog, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(capsys, "verify", "--replay")["fine"] is True
-    key, value = next(iter(worked._scan(b"s/freshet/model/users/")))
-    worked._db[key] = value[:-1] + bytes([value[-1] ^ 1])
-    assert "model/users" in refused(capsys, "verify")
-
-
-def test_a_damaged_checkpoint_is_rebuilt(worked: OwnedLog, settings: Settings) -> None:
-    expected = digest(run(worked, settings).state)
-    key, value = next(iter(worked._scan(b"s/freshet/model/items/")))
-    worked._db[key] = value[:-1] + bytes([value[-1] ^ 1])
-    assert digest(run(worked, settings).state) == expected
-
-
-def test_what_is_exported_can_be_imported(
-    worked: OwnedLog, settings: Settings, capsys: pytest.CaptureFixture[str]
+def test_settings_of_another_model_are_found(
+    settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = digest(run(worked, settings).state)
-    pages = answer(capsys, "export", "backup")["pages"]
-    assert "--replace" in refused(capsys, "import", "backup")
-    send(worked, checkerboard(events=100, seed=1))
-    run(worked, settings)
-    assert answer(capsys, "import", "backup", "--replace")["pages"] == pages
-    assert answer(capsys, "ls")["records"] == 300
-    assert digest(run(worked, settings).state) != before  # the epochs after it were taken again
-    data = bytearray(Path("backup").read_bytes())
-    data[len(data) // 2] ^= 1
-    Path("backup").write_bytes(data)
-    assert "damaged" in refused(capsys, "import", "backup", "--replace")
-    Path("backup").write_bytes(data[:-20])
-    assert "cut off" in refused(capsys, "import", "backup", "--replace")
+    taken(settings)
+    assert freshet("verify", "--window", "5") == 1
+    assert "window = 20" in capsys.readouterr().out
 
 
-def test_rebuild_is_a_command(worked: OwnedLog, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answer(capsys, "rebuild")["interactions"] == 300
-
-
-def test_a_checkpoint_of_this_format_is_read_for_ever(log: OwnedLog, settings: Settings) -> None:
-    """A change of the format needs a new FORMAT, a new golden file, and a clear refusal of this one."""
-    assert main(["checkpoint", "import", str(GOLDEN), "--log", "log", "--state", "state"]) == 0
-    state = StreamState(settings, lambda prefix: log.stored_state("freshet", prefix))
-    assert state.load()
-    assert state.records == 40
-    assert sorted(state.engine.model.users.ids) == [f"u{n}" for n in range(5)]
-
-
-def test_doctor_names_the_mend(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_made_again_by_the_next_run(settings: Settings) -> None:
+    before = taken(settings)
     assert settings.log
-    OwnedLog(settings.log).close()
-    assert main(["doctor", "--log", "log", "--state", "state"]) == 1
-    said = capsys.readouterr().out
-    assert "MEND topic interactions: is missing. Run `freshet topics create`" in said
-    assert main(["topics", "create", "--log", "log"]) == 0
-    capsys.readouterr()
-    assert main(["doctor", "--log", "log", "--state", "state", "--json"]) == 0
-    findings = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert all(finding["fine"] for finding in findings)
+    log = OwnedLog(settings.log)
+    key = b"s/freshet/model/items/" + (5).to_bytes(8, "big")
+    log._db[key] = log._db[key][:-1] + b"?"
+    worker = Worker(log, settings)
+    worker.run(exit_at_end=True)
+    assert digest(worker.state) == before
+    worker.close()
+    log.close()
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        (b"model/users/" + (3).to_bytes(8, "big"), "model/users has 39 pages"),
+        (b"model/model", "`model/model` is missing"),
+        (b"model/user-ids/" + bytes(8), "model/users has 40 pages, 40 of them beyond the 0 ids"),
+        (b"stream", "the checkpoint is torn"),
+        (b"model/pairs/" + bytes(8), "pairs of"),
+    ],
+)
+def test_what_is_missing_is_said(
+    settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str], key: bytes, says: str
+) -> None:
+    taken(settings, events=2_000)
+    assert settings.log
+    log = OwnedLog(settings.log)
+    log.stored_state("freshet").write({key: None})
+    log.close()
+    assert freshet("verify") == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert any(says in line and "`freshet checkpoint rm`" in line for line in lines)
+
+
+def test_a_damaged_page_is_named(settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]) -> None:
+    taken(settings)
+    assert settings.log
+    log = OwnedLog(settings.log)
+    key = b"s/freshet/model/items/" + (5).to_bytes(8, "big")
+    value = bytearray(log._db[key])
+    value[20] ^= 1
+    log._db[key] = bytes(value)
+    log.close()
+    assert freshet("verify", "--json") == 1
+    (wrong,) = json.loads(capsys.readouterr().out)["findings"]
+    assert "model/items/" in wrong
+    assert "damaged" in wrong
+    assert "`freshet checkpoint rm`" in wrong
+    assert freshet("export", "x.parquet") == 1
+    assert not Path("x.parquet").exists()
+    assert freshet("rm") == 0
+    assert freshet("verify") == 0
+
+
+def test_positions_that_the_log_does_not_have(settings: Settings, tmp_path: Path) -> None:
+    """A checkpoint of another log: further than this one."""
+    taken(settings, events=400)
+    assert settings.log
+    log = OwnedLog(settings.log)
+    pages = dict(log.stored_state("freshet").pages())
+    log.close()
+    other = OwnedLog(tmp_path / "other")
+    other.create(topic_specs(settings, 1))
+    other.stored_state("freshet").write(pages)
+    _, wrong = verify(other, settings)
+    other.close()
+    assert "goes on at interactions[0] 400, the log holds 0 to 0" in wrong[0]
+
+
+def test_out_and_in_again(settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]) -> None:
+    before = taken(settings)
+    assert freshet("export", "state.parquet") == 0
+    assert freshet("import", "state.parquet") == 1
+    assert "--replace" in capsys.readouterr().err
+    assert settings.state
+    with StateLock(settings.state):
+        assert freshet("import", "state.parquet", "--replace") == 1
+    assert "another worker uses" in capsys.readouterr().err
+    taken(settings, events=500)
+    assert freshet("import", "state.parquet", "--replace") == 0
+    assert stored_digest(settings) == before
+    assert freshet("rm") == 0
+    assert freshet("import", "state.parquet") == 0
+    assert freshet("verify") == 0
+    assert stored_digest(settings) == before
+
+
+def test_a_file_that_is_none_or_damaged_is_refused(
+    settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = taken(settings)
+    assert freshet("export", "state.parquet") == 0
+    good = Path("state.parquet").read_bytes()
+    flipped = bytearray(good)
+    flipped[len(good) // 2] ^= 0xFF
+    for data in (b"", b"hello", good[: len(good) // 2], bytes(flipped)):
+        Path("bad.parquet").write_bytes(data)
+        assert freshet("import", "bad.parquet", "--replace") == 3
+        said = capsys.readouterr().err
+        assert "torn or damaged" in said
+        assert len(said.splitlines()) == 1
+    assert stored_digest(settings) == before
+
+
+def test_a_rebuild_through_the_command(settings: Settings, freshet: Freshet) -> None:
+    taken(settings)
+    assert freshet("rebuild", "--json") == 0
+    assert freshet("verify") == 0
+
+
+def test_usage(freshet: Freshet, capsys: pytest.CaptureFixture[str]) -> None:
+    assert freshet("export") == 2
+    assert freshet("ls", "file") == 2
+
+
+def test_a_torn_write_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
+    """The folder of a worker on Kafka, whose last write did not reach the disk whole: RocksDB has the one before."""
+    store = StateStore(tmp_path)
+    for n in range(1, 4):
+        store.write({b"stream": bytes([n]), **{f"page {k}".encode(): bytes([n]) * 500 for k in range(50)}}, {})
+    store._db.flush_wal(True)
+    (log,) = (tmp_path / "checkpoint").glob("*.log")
+    whole = log.read_bytes()
+    store.close()
+    torn = tmp_path / "torn" / "checkpoint"
+    (tmp_path / "checkpoint").rename(tmp_path / "closed")
+    StateStore(tmp_path / "torn").close()
+    (newest,) = torn.glob("*.log")
+    newest.write_bytes(whole[:-700])
+    pages = dict(FolderState(tmp_path / "torn", dict).pages())
+    assert {value[:1] for value in pages.values()} == {bytes([2])}
+    assert len(pages) == 51
+
+
+def test_the_folder_is_read_beside_its_worker(tmp_path: Path) -> None:
+    store = StateStore(tmp_path)
+    store.write({b"a/1": b"x", b"b/1": b"y"}, {})
+    state = FolderState(tmp_path, dict)
+    assert dict(state.pages()) == {b"a/1": b"x", b"b/1": b"y"}
+    assert dict(state.pages(b"b/")) == {b"b/1": b"y"}
+    store.write({b"a/1": None}, {})
+    assert dict(state.pages()) == {b"b/1": b"y"}
+    key, value = next(scan(store._db, b"sb/1"))
+    store._db[key] = value[:-1] + b"?"
+    with pytest.raises(CheckpointDamaged, match="b/1"):
+        list(state.pages())
+    store.close()
+    assert list(FolderState(tmp_path / "nowhere", dict).pages()) == []

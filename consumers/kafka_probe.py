@@ -1,0 +1,132 @@
+"""What a broker says about itself and about our rights, for `freshet doctor`. Asks, and changes nothing."""
+
+import re
+import time
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import TopicCollection as Topics
+from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
+
+from consumers.errors import LogUnavailable
+
+TIMEOUT_S = 15.0
+TRANSACTION_TIMEOUT_MS = 60_000
+_NOT_YET = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
+_DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+
+
+class Broker(NamedTuple):
+    """A cluster, seen from the broker that answered."""
+
+    brokers: int
+    version: str | None  # as near as it tells, None where we may not ask for its configuration
+    too_old: bool  # before 3.7
+
+
+class KafkaProbe:
+    """Raises LogUnavailable where no broker answers."""
+
+    def __init__(self, bootstrap: str, config: Mapping[str, Any]) -> None:
+        self._config = {"bootstrap.servers": bootstrap, "log_level": 0, "retry.backoff.ms": 20, **config}
+        self._admin: Any = AdminClient(dict(self._config))
+
+    def broker(self) -> Broker:
+        """How many brokers, and of which version."""
+        cluster = self._ask(self._admin.describe_cluster(request_timeout=TIMEOUT_S))
+        version = self._version(str(cluster.nodes[0].id))
+        return Broker(len(cluster.nodes), version, version is not None and _number(version) < (3, 7))
+
+    def _version(self, broker: str) -> str | None:
+        """Brokers do not tell their version, but its settings come and go: KIP-896, 932 and 1071 brought these."""
+        resource = ConfigResource(ResourceType.BROKER, broker)
+        try:
+            settings = self._ask(self._admin.describe_configs([resource], request_timeout=TIMEOUT_S)[resource])
+        except PermissionError:
+            return None
+        if "inter.broker.protocol.version" in settings:  # up to 3.9: "3.7-IV4"
+            return str(settings["inter.broker.protocol.version"].value).partition("-")[0]
+        return "4.1 or newer" if "group.streams.max.size" in settings else "4.0"
+
+    def topic_rights(self, topics: Collection[str]) -> dict[str, set[str]]:
+        """What we may do with each topic, as ACLs name it, in capitals; without topics that are not there."""
+        found = self._admin.describe_topics(
+            Topics(list(topics)), include_authorized_operations=True, request_timeout=TIMEOUT_S
+        )
+        rights = {}
+        for topic, answer in found.items():
+            try:
+                rights[topic] = _names(self._ask(answer))
+            except PermissionError:
+                rights[topic] = set()
+            except LookupError:
+                continue
+        return rights
+
+    def replication(self, topics: Collection[str]) -> dict[str, int]:
+        """Copies of each topic's partitions, the least of them."""
+        metadata = self._admin.list_topics(timeout=TIMEOUT_S).topics
+        there = {topic: metadata[topic] for topic in topics if topic in metadata}
+        return {t: min((len(p.replicas) for p in meta.partitions.values()), default=0) for t, meta in there.items()}
+
+    def group_rights(self, group: str) -> set[str]:
+        """What we may do with a consumer group."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            asked = self._admin.describe_consumer_groups(
+                [group], include_authorized_operations=True, request_timeout=TIMEOUT_S
+            )
+            try:
+                return _names(self._ask(asked[group]))
+            except PermissionError:
+                return set()
+            except LookupError:  # KIP-848's brokers know no group before somebody was in it; then ACLs tell nothing yet
+                return {"READ"}
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise LogUnavailable(f"nobody coordinates the group {group} yet; ask again") from None
+            time.sleep(0.1)
+
+    def may_open_transactions(self, transactional_id: str) -> str | None:
+        """Why the broker gives no transaction; None: it does. Takes a transactional id that nobody else has."""
+        producer = Producer(
+            {
+                **self._config,
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+            }
+        )
+        try:
+            producer.init_transactions(TIMEOUT_S)
+        except KafkaException as error:
+            return str(error.args[0].str())
+        return None
+
+    def _ask(self, answer: Any) -> Any:
+        try:
+            return answer.result(TIMEOUT_S)
+        except TimeoutError as error:
+            raise LogUnavailable(f"the broker does not answer within {TIMEOUT_S:.0f} s") from error
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code in _DENIED:
+                raise PermissionError(error.args[0].str()) from error
+            if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND):
+                raise LookupError(error.args[0].str()) from error
+            if code in _NOT_YET:
+                raise BlockingIOError from error
+            raise LogUnavailable(f"the broker does not answer: {error.args[0].str()}") from error
+
+
+def _names(description: Any) -> set[str]:
+    return {operation.name for operation in description.authorized_operations or ()}
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
