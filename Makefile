@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench kafka lock
+.PHONY: help demo test check bench bench-faults kafka lock
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -33,6 +33,11 @@ check: $(VENV)/full  ## style, types, layers
 
 bench: $(VENV)/full  ## the measurements of tests/benchmarks
 	$(BIN)/python -m tests.benchmarks
+
+bench-faults: $(VENV)/full  ## crashes, kills, a dying broker, undo and latency, measured on a real Kafka (20 minutes)
+	$(BIN)/python -m tests.benchmarks.faults
+	$(BIN)/python -m tests.benchmarks.undo
+	$(BIN)/python -m tests.benchmarks.latency
 
 kafka: $(VENV)/core  ## a real Kafka 4.1 on loopback until Ctrl-C (Java 17 and Maven)
 	$(BIN)/python -m tests.kafka_broker
