@@ -177,7 +177,7 @@ class KafkaLog:
         """See `Log.committer`."""
         return KafkaCommitter(
             self._producer_config(),
-            self._consumer_config(application) | _membership(self._group_protocol),
+            _membership(self._group_protocol) | self._consumer_config(application),
             application,
             self._state,
             self._exactly_once,

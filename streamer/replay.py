@@ -77,7 +77,8 @@ def replay(
     result = ReplayResult(events=len(table))
     learn_until_ms = _time_quantile(table, options.learn_until)
     measured_from = first_measured(len(table), options)
-    wanted = options.chunk or LISTED_ITEMS_A_CHUNK // settings.k
+    lists = options.score or options.last_lists_out is not None
+    wanted = options.chunk or (LISTED_ITEMS_A_CHUNK // settings.k if lists else len(table))
     chunk = max(1, wanted // options.stale) * options.stale  # whole blocks
     last_lists: dict[str, pa.Scalar] = {}
     with TestLists(options.lists_out) as test_lists:
@@ -99,7 +100,9 @@ def replay(
                 result.drift += monitor.add(event, columns.t, outcome.rank, outcome.surprise)
                 _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
                 watch(Taken(event, columns, outcome, time.perf_counter() - chunk_started))
-            test_lists.write_empty(np.setdiff1d(np.arange(first, first + len(rows)), event))
+            not_taken = np.ones(len(rows), bool)
+            not_taken[event - first] = False
+            test_lists.write_empty(first + np.flatnonzero(not_taken))
             advance(len(rows))
     if options.last_lists_out:
         _write_last(options.last_lists_out, last_lists)

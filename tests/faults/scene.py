@@ -31,7 +31,7 @@ class Scene:
         often = {"max_epoch_events": 40, "checkpoint_interval_ms": 30, "state": str(folder / "state")}
         self.values = own | home | often | settings
         self.file = folder / f"{name}.toml"
-        self.file.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in self.values.items()))
+        self.file.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in self.values.items()))
         self.settings = Settings.load(self.file)
 
     def open(self) -> Log:
@@ -80,3 +80,9 @@ class Scene:
     def _run(self, effect: str, n: int) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tests.faults.victim", str(self.file), effect, str(n)]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key)} = {_toml(part)}" for key, part in value.items()) + "}"
+    return json.dumps(value)
