@@ -89,6 +89,12 @@ class StoredState(Protocol):
     def write(self, delta: StateDelta) -> None:
         """Changes keys; no worker may be running. Raises LogBusy where one is."""
 
+    def seat(self) -> str:
+        """Whose state it is, see `Committer.seat`; empty where no worker was there yet, or there can be only one."""
+
+    def take_seat(self, seat: str) -> None:
+        """Makes the next worker that of `seat`, whose state is written here; no worker may be running."""
+
     def clear(self) -> None:
         """Removes every key, readable or not; no worker may be running. The positions stay."""
 

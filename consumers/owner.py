@@ -374,6 +374,13 @@ class RemoteState:
         """See `StoredState.write`."""
         self._connection.call("write_state", self._application, list(delta.items()))
 
+    def seat(self) -> str:
+        """See `StoredState.seat`."""
+        return ""
+
+    def take_seat(self, seat: str) -> None:
+        """See `StoredState.take_seat`: there is one only."""
+
     def clear(self) -> None:
         """See `StoredState.clear`."""
         self._connection.call("clear_state", self._application)

@@ -17,12 +17,13 @@ from consumers.records import TopicPartition
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
 
 _POSITIONS = b"p"
+INSTANCE_FILE = "instance"
 
 
 def instance_id(folder: Path) -> str:
     """The id that keeps this state folder's seat in the group; made on first use."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "instance"
+    file = folder / INSTANCE_FILE
     if not file.exists():
         file.write_text(uuid4().hex[:12])
     return file.read_text().strip()

@@ -10,7 +10,7 @@ from consumers.errors import CheckpointDamaged
 from consumers.log import StateDelta
 from consumers.records import TopicPartition
 from consumers.rocks import Damaged, database_beside, scan, write_batch
-from consumers.state_store import StateStore, checked, unchecked
+from consumers.state_store import INSTANCE_FILE, StateStore, checked, unchecked
 
 
 class EmbeddedState:
@@ -32,6 +32,13 @@ class EmbeddedState:
     def write(self, delta: StateDelta) -> None:
         """See `StoredState.write`."""
         write_batch(self._db, {self._prefix + key: value and checked(value) for key, value in delta.items()})
+
+    def seat(self) -> str:
+        """See `StoredState.seat`."""
+        return ""
+
+    def take_seat(self, seat: str) -> None:
+        """See `StoredState.take_seat`: there is one only."""
 
     def clear(self) -> None:
         """See `StoredState.clear`."""
@@ -64,6 +71,15 @@ class FolderState:
             store.write(delta, {})
         finally:
             store.close()
+
+    def seat(self) -> str:
+        """See `StoredState.seat`."""
+        file = self._folder / INSTANCE_FILE
+        return file.read_text().strip() if file.is_file() else ""
+
+    def take_seat(self, seat: str) -> None:
+        """See `StoredState.take_seat`."""
+        (self._folder / INSTANCE_FILE).write_text(seat)
 
     def clear(self) -> None:
         """See `StoredState.clear`."""

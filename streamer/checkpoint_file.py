@@ -9,18 +9,22 @@ import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
 
-KIND = b"freshet-checkpoint"
+KIND, SEAT = b"freshet-checkpoint", b"freshet-seat"
 ROWS_A_GROUP = 10_000
-_SCHEMA = pa.schema([("key", pa.binary()), ("page", pa.binary())], metadata={KIND: b"1"})
+_SCHEMA = pa.schema([("key", pa.binary()), ("page", pa.binary())])
 
 
-def write_file(pages: Iterable[tuple[bytes, bytes]], file: Path) -> int:
-    """Writes the pages; the file appears when all of it is there. Returns how many there were."""
+def write_file(pages: Iterable[tuple[bytes, bytes]], file: Path, seat: str = "") -> int:
+    """Writes the pages; the file appears when all of it is there. Returns how many there were.
+
+    `seat`: whose state it is, as `StoredState.seat` has it.
+    """
+    schema = _SCHEMA.with_metadata({KIND: b"1", SEAT: seat.encode()})
     part, count, rest = file.with_name(f".{file.name}.part"), 0, iter(pages)
     try:
-        with pq.ParquetWriter(part, _SCHEMA, compression="zstd", use_dictionary=False, write_page_checksum=True) as out:
+        with pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as out:
             while rows := list(islice(rest, ROWS_A_GROUP)):
-                out.write_table(pa.table(list(zip(*rows, strict=True)), schema=_SCHEMA))
+                out.write_table(pa.table(list(zip(*rows, strict=True)), schema=schema))
                 count += len(rows)
         part.replace(file)
     finally:
@@ -38,6 +42,11 @@ def read_file(file: Path) -> Iterator[tuple[bytes, bytes]]:
                 yield from zip(batch["key"].to_pylist(), batch["page"].to_pylist(), strict=True)
     except (pa.ArrowException, OSError) as error:
         raise DataRefused(f"{file} is torn or damaged ({_line(error)}); export it again") from error
+
+
+def seat_of(file: Path) -> str:
+    """Whose state is in a file that can be read."""
+    return str((pq.read_schema(file).metadata or {}).get(SEAT, b"").decode())
 
 
 def _line(error: Exception) -> str:

@@ -68,3 +68,19 @@ def log(settings: Settings) -> Iterator[OwnedLog]:
     opened.create(topic_specs(settings, partitions=1))
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def on_kafka(kafka_bootstrap: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings on a real broker with topics of this test's own, for commands too."""
+    return own_topics(kafka_bootstrap, settings, monkeypatch)
+
+
+def own_topics(bootstrap: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings on a broker under names of the test's own, in the environment too."""
+    prefix = f"{settings.state.parent.name}." if settings.state else ""
+    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs")
+    own = {f"{name}_topic": prefix + name for name in names} | {"application": prefix + "app", "bootstrap": bootstrap}
+    for name, value in own.items():
+        monkeypatch.setenv(f"FRESHET_{name.upper()}", value)
+    return settings.model_copy(update={**own, "log": None})

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumers.log import Log, StoredState
 from streamer import checkpoint as checkpoints
-from streamer.checkpoint_file import read_file, write_file
+from streamer.checkpoint_file import read_file, seat_of, write_file
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
 from streamer.logs import open_log_of, state_folder
@@ -94,8 +94,9 @@ def _replayed(log: Log, settings: Settings) -> "Audit":
 
 
 def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
+    stored = _stored(log, settings)
     with progress("export", None, "pages") as advance:
-        pages = write_file(_counted(_stored(log, settings).pages(), advance), arguments.file)
+        pages = write_file(_counted(stored.pages(), advance), arguments.file, stored.seat())
     if not pages:
         arguments.file.unlink()
         raise StateUnreadable("there is no checkpoint to export; `freshet run` makes the first one")
@@ -110,7 +111,8 @@ def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
 def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
     """(1) The file is checked as a whole, (2) against the log; (3) the old checkpoint goes, (4) the new one comes.
 
-    The page `stream` comes last: until it is there, no checkpoint is.
+    The page `stream` comes last: until it is there, no checkpoint is. The seat goes along: the epochs in the log that
+    come after the checkpoint are those of the worker that wrote it.
     """
     with StateLock(state_folder(settings)):
         stored = _stored(log, settings)
@@ -119,6 +121,8 @@ def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
         summary = checkpoints.check_whole(read_file(arguments.file))  # (1)
         checkpoints.check_fits(log, settings, summary)  # (2)
         stored.clear()  # (3)
+        if seat := seat_of(arguments.file):
+            stored.take_seat(seat)
         total = sum(group.pages for group in summary.groups)
         with progress("import", total, "pages") as advance:  # (4)
             pages = iter(read_file(arguments.file))

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from consumers.errors import CheckpointDamaged
+from consumers.log import Log
 from consumers.open import OwnedLog
+from consumers.records import NewRecord
 from consumers.rocks import scan
 from consumers.state_store import StateStore
 from consumers.stored_state import FolderState
@@ -15,11 +17,12 @@ from streamer.audit import digest
 from streamer.checkpoint import verify
 from streamer.cli import main
 from streamer.commands.produce import interaction_chunks
-from streamer.logs import topic_specs
+from streamer.logs import open_log_of, topic_specs
 from streamer.settings import Settings
 from streamer.state import StreamState
 from streamer.state_lock import StateLock
 from streamer.worker import Worker
+from tests.scenarios.test_worker import run
 from tests.worlds import checkerboard, table_of
 
 Freshet = Callable[..., int]
@@ -40,13 +43,13 @@ def taken(settings: Settings, events: int = 400, partitions: int = 1) -> str:
     return found
 
 
-def stored_digest(settings: Settings) -> str:
-    assert settings.log
-    log = OwnedLog(settings.log)
-    state = StreamState(settings, log.stored_state(settings.application).pages)
+def stored_digest(settings: Settings, log: Log | None = None) -> str:
+    opened = log or open_log_of(settings)
+    state = StreamState(settings, opened.stored_state(settings.application).pages)
     assert state.load()
     found = digest(state)
-    log.close()
+    if log is None:
+        opened.close()
     return found
 
 
@@ -237,3 +240,35 @@ def test_the_folder_is_read_beside_its_worker(tmp_path: Path) -> None:
         list(state.pages())
     store.close()
     assert list(FolderState(tmp_path / "nowhere", dict).pages()) == []
+
+
+@pytest.mark.kafka
+def test_a_state_moves_to_another_folder_with_its_seat(
+    on_kafka: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exported early, it takes the epochs that its worker committed later, and goes on to count them."""
+    log = open_log_of(on_kafka)
+    log.create(topic_specs(on_kafka, 1))
+    digests = []
+    for n in range(3):
+        rows = [(f"u{k % 7}", f"i{(k * n) % 11}", 1_000 * n + k) for k in range(50)]
+        for user, item, t in rows:
+            value = {"user_id": user, "item_id": item, "event_type": "view", "timestamp": t}
+            log.append([NewRecord(on_kafka.interactions_topic, user.encode(), json.dumps(value).encode())])
+        run(log, on_kafka)
+        digests.append(stored_digest(on_kafka, log))
+        if n == 0:
+            assert main(["checkpoint", "export", "early.parquet", "--state", str(on_kafka.state)]) == 0
+    log.close()
+    elsewhere = on_kafka.model_copy(update={"state": tmp_path / "elsewhere"})
+    assert main(["checkpoint", "import", "early.parquet", "--state", str(elsewhere.state)]) == 0
+    assert main(["checkpoint", "verify", "--replay", "--state", str(elsewhere.state)]) == 0
+    log = open_log_of(elsewhere)
+    run(log, elsewhere)
+    assert stored_digest(elsewhere, log) == digests[-1]
+    log.close()
+    assert main(["checkpoint", "rm", "--state", str(elsewhere.state)]) == 0
+    log = open_log_of(elsewhere)
+    run(log, elsewhere)
+    assert stored_digest(elsewhere, log) == digests[-1]
+    log.close()

@@ -22,7 +22,7 @@ from streamer.logs import open_log_of, topic_specs
 from streamer.settings import Settings
 from streamer.state_lock import StateLock
 from tests import kafka_broker
-from tests.conftest import missing
+from tests.conftest import missing, own_topics
 from tests.scenarios.test_worker import run, send
 from tests.worlds import checkerboard
 
@@ -124,21 +124,6 @@ def test_topics_of_another_kind(settings: Settings, doctor: Doctor) -> None:
     assert wrong["topic interactions"].endswith("→ set its retention.ms to -1, or to days at least")
 
 
-@pytest.fixture
-def on_kafka(kafka_bootstrap: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    return _own_topics(kafka_bootstrap, settings, monkeypatch)
-
-
-def _own_topics(bootstrap: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings of a test with topics of its own, for the command too."""
-    prefix = f"{settings.state.parent.name}." if settings.state else ""
-    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs")
-    own = {f"{name}_topic": prefix + name for name in names} | {"application": prefix + "app", "bootstrap": bootstrap}
-    for name, value in own.items():
-        monkeypatch.setenv(f"FRESHET_{name.upper()}", value)
-    return settings.model_copy(update={**own, "log": None})
-
-
 @pytest.mark.kafka
 def test_on_kafka(on_kafka: Settings, doctor: Doctor) -> None:
     flags = ("--bootstrap", str(on_kafka.bootstrap))
@@ -207,7 +192,7 @@ def strict_bootstrap(tmp_path: Path) -> Iterator[str]:
 def test_rights_that_are_lacking(
     strict_bootstrap: str, settings: Settings, doctor: Doctor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mine = _own_topics(strict_bootstrap, settings, monkeypatch)
+    mine = own_topics(strict_bootstrap, settings, monkeypatch)
     log = open_log_of(mine)
     log.create(topic_specs(mine, 1))
     assert doctor("--bootstrap", strict_bootstrap) == {}
