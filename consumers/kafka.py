@@ -258,6 +258,7 @@ class KafkaReader:
         self._at_end: set[TopicPartition] = set()
         self._paused: set[TopicPartition] = set()
 
+    @_answered
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`. `consume(n, t)` would wait the whole of t for n messages, so: one, then what is there."""
         deadline = time.monotonic() + timeout_s
@@ -339,6 +340,7 @@ class GroupReader(KafkaReader):
         self._gained, self._lost = {}, set()
         return gained, lost
 
+    @_answered
     def begin(self, partition: TopicPartition, position: int) -> None:
         """See `Member.begin`."""
         if partition in self._begin_at:  # else it was lost meanwhile
@@ -347,6 +349,7 @@ class GroupReader(KafkaReader):
             self._consumer.resume([KafkaPartition(*partition)])  # a pause outlives an assignment
             self._begun.add(partition)
 
+    @_answered
     def stay(self) -> None:
         """See `Member.stay`."""
         running = [KafkaPartition(*tp) for tp in self._begun - self._paused]

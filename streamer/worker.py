@@ -54,6 +54,7 @@ class Worker:
         self._open_state()
         self._changes: list[Change] = []
         self._pace = Pace()
+        self._gathered = 0.0  # when the last epoch's records were together
         self._checkpointed = time.monotonic()
         self._recover()
         self._aligner = Aligner(settings.alignment_ms)
@@ -122,7 +123,7 @@ class Worker:
     # reading
 
     def _read(self) -> None:
-        """Fills the aligner for at most a commit interval, counted from the first record.
+        """Fills the aligner until a commit interval after the last time: what comes after a pause is taken at once.
 
         A partition that is far ahead of the others is paused, so that what is read is what the others wait for.
         """
@@ -131,18 +132,18 @@ class Worker:
             self._member.pause(full)
             self._paused = full
         interval_s = self._settings.commit_interval_ms / 1000
-        deadline = None if not len(self._aligner) else time.monotonic() + interval_s
+        due = self._gathered + interval_s
         while True:
-            wait_s = 0.2 if deadline is None else deadline - time.monotonic()
-            if wait_s <= 0:
-                return
+            now = time.monotonic()
+            wait_s = max(due - now, 0.0) if len(self._aligner) else 0.2
             records = self._member.read(self._settings.max_epoch_events, wait_s)
             self._follow_group()
             self._admit(records)
             self._admit(self._catalogue.read(self._settings.max_epoch_events, 0))
-            if not records or self._aligner.full(self._settings.max_epoch_events):
+            gathered = not records or time.monotonic() >= due
+            if gathered or self._aligner.full(self._settings.max_epoch_events):
+                self._gathered = time.monotonic()
                 return
-            deadline = deadline or time.monotonic() + interval_s
 
     def _admit(self, records: list[Record]) -> None:
         """Decodes records into the aligner's queues, or into the list of changes of items and users."""

@@ -85,7 +85,7 @@ class Group:
         """Seats that have committed."""
         return {m["worker"] for m in self.manifests()}
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    def until(self, condition: Callable[[], bool], timeout_s: float = 150) -> None:
         deadline = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < deadline, self.logs()
