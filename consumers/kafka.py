@@ -22,6 +22,8 @@ START_TIMEOUT_S = 15.0
 APPEND_TIMEOUT_S = 60.0
 TRANSACTION_TIMEOUT_MS = 30_000
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
+JOIN_AGAIN_S = 1.0  # how often a seat is asked for that the group still keeps for a worker that died
+POSITIONS_TIMEOUT_S = 1.0  # what a worker that died left open is asked for again, and other partitions go on meanwhile
 COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
 _FENCED = {
     KafkaError._FENCED,
@@ -171,7 +173,8 @@ class KafkaLog:
     def subscribe(self, committer: Committer, positions: Positions) -> "GroupReader":
         """See `Log.subscribe`: cooperative rebalancing, with static membership."""
         assert isinstance(committer, KafkaCommitter), "a committer of this log"
-        return GroupReader(committer.group, positions)
+        (topic,) = {tp.topic for tp in positions}
+        return GroupReader(committer, topic)
 
     def committer(self, application: str) -> "KafkaCommitter":
         """See `Log.committer`."""
@@ -294,10 +297,10 @@ class KafkaReader:
             self._at_end.add(tp)
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise PositionGone(f"{tp.topic}[{tp.partition}] no longer holds the position to read from: {error.str()}")
-        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
-            raise Fenced("another process took this worker's seat in the group; this one stops")
-        elif error.fatal():
-            raise LogUnavailable(f"the broker refused to go on: {error.str()}")
+        elif error.code() == KafkaError._FATAL:
+            raise _end_of(error)
+        elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
+            _logger.warning("this worker was silent for too long for its group, and joins it again: %s", error.str())
         else:  # librdkafka reconnects by itself
             _logger.warning("reading goes on when the broker is back: %s", error.str())
         return None
@@ -318,44 +321,91 @@ class KafkaReader:
         self._consumer.close()
 
 
+class _SeatKept(Exception):
+    """The group keeps this worker's seat for one that has died, until that one's session ends (KIP-848)."""
+
+
+def _end_of(error: KafkaError) -> Exception:
+    """Why a consumer can never go on. librdkafka gives the cause of a fatal error only in words: its own."""
+    if KafkaError(KafkaError.FENCED_INSTANCE_ID).str() in error.str():
+        return Fenced("another process took this worker's seat in the group; this one stops")
+    if KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in error.str():
+        return _SeatKept(error.str())
+    return LogUnavailable(f"the broker refused to go on: {error.str()}")
+
+
 class GroupReader(KafkaReader):
     """See `consumers.log.Member`: a consumer whose partitions come and go, one by one.
 
-    The group calls back within `read` and `stay`, when no epoch is half done: what was taken is committed, what was
-    only read is read again by the next owner. So a partition is let go at once.
+    The group calls back within `read`, when no epoch is half done: what was taken is committed, what was only read is
+    read again by the next owner. So a partition is let go at once. The callbacks only note what happened: an error in
+    one would leave through whatever call was being answered.
     """
 
-    def __init__(self, consumer: Any, positions: Positions) -> None:
-        super().__init__(consumer)
-        self._begin_at = dict(positions)
-        self._gained: dict[TopicPartition, int] = {}
-        self._lost: set[TopicPartition] = set()
+    def __init__(self, committer: "KafkaCommitter", topic: str) -> None:
+        super().__init__(committer.group)
+        self._committer, self._topic = committer, topic
+        self._held: set[TopicPartition] = set()  # ours, by the group's last word
+        self._new: set[TopicPartition] = set()  # of them, not told by `changes` yet
+        self._lost: set[TopicPartition] = set()  # not told yet; may be ours again
         self._begun: set[TopicPartition] = set()
-        (topic,) = {tp.topic for tp in positions}
-        consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        self._waiting_for_seat = False
+        self._ask_at = 0.0
+        self._join()
+
+    def _join(self) -> None:
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+        self._committer.joined = True
+
+    def read(self, max_records: int, timeout_s: float) -> list[Record]:
+        """See `Reader.read`."""
+        try:
+            records = super().read(max_records, timeout_s)
+        except _SeatKept:
+            self._join_again()
+            return []
+        if self._lost:
+            records = [record for record in records if record.topic_partition not in self._lost]
+        return records
+
+    def _join_again(self) -> None:
+        """Asks for the seat once more, with another consumer: one that met a fatal error stays dead."""
+        if not self._waiting_for_seat:
+            _logger.warning("the group keeps this worker's seat until the session of the one before ends; waiting")
+        self._waiting_for_seat = True
+        time.sleep(JOIN_AGAIN_S)
+        self._consumer = self._committer.new_consumer()
+        self._join()
 
     def changes(self) -> tuple[dict[TopicPartition, int], frozenset[TopicPartition]]:
         """See `Member.changes`."""
-        gained, lost = self._gained, frozenset(self._lost)
-        self._gained, self._lost = {}, set()
+        lost, self._lost = frozenset(self._lost), set()
+        gained = self._committed_of_new() if self._new and time.monotonic() >= self._ask_at else {}
+        self._new -= gained.keys()
         return gained, lost
+
+    def _committed_of_new(self) -> dict[TopicPartition, int]:
+        """Nothing while the broker has no stable answer: a worker that died may have left a commit undecided."""
+        asked = [KafkaPartition(*tp) for tp in sorted(self._new)]
+        try:
+            answer = self._consumer.committed(asked, timeout=POSITIONS_TIMEOUT_S)
+        except KafkaException as error:
+            _logger.info("the group's positions are not known yet, asking again: %s", _text(error))
+            self._ask_at = time.monotonic() + POSITIONS_TIMEOUT_S
+            return {}
+        return {TopicPartition(c.topic, c.partition): max(c.offset, -1) for c in answer if c.error is None}
 
     @_answered
     def begin(self, partition: TopicPartition, position: int) -> None:
         """See `Member.begin`."""
-        if partition in self._begin_at:  # else it was lost meanwhile
-            self._consumer.incremental_unassign([KafkaPartition(*partition)])
-            self._consumer.incremental_assign([KafkaPartition(*partition, position)])
-            self._consumer.resume([KafkaPartition(*partition)])  # a pause outlives an assignment
-            self._begun.add(partition)
-
-    @_answered
-    def stay(self) -> None:
-        """See `Member.stay`."""
-        running = [KafkaPartition(*tp) for tp in self._begun - self._paused]
-        self._consumer.pause(running)  # so that this poll brings no record
-        self._consumer.poll(0)
-        self._consumer.resume([p for p in running if TopicPartition(p.topic, p.partition) in self._begun])
+        if partition not in self._held or partition in self._new | self._lost:
+            return
+        self._consumer.incremental_unassign([KafkaPartition(*partition)])
+        self._consumer.incremental_assign([KafkaPartition(*partition, position)])
+        self._consumer.resume([KafkaPartition(*partition)])  # a pause outlives an assignment
+        self._begun.add(partition)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Reader.pause`."""
@@ -367,17 +417,16 @@ class GroupReader(KafkaReader):
     def _on_assign(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
         consumer.incremental_assign([KafkaPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
         consumer.pause(partitions)  # until `begin`
-        for c in consumer.committed(partitions, timeout=START_TIMEOUT_S) if partitions else ():
-            self._gained[TopicPartition(c.topic, c.partition)] = max(c.offset, -1)
-        self._lost -= self._gained.keys()
+        came = {TopicPartition(p.topic, p.partition) for p in partitions}
+        self._held |= came
+        self._new |= came
+        self._waiting_for_seat = False
 
     def _on_revoke(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
         consumer.incremental_unassign(partitions)
         gone = {TopicPartition(p.topic, p.partition) for p in partitions}
-        for held in (self._begun, self._at_end, self._paused):
-            held -= gone
-        for tp in gone:
-            self._gained.pop(tp, None)
+        for known in (self._held, self._new, self._begun, self._at_end, self._paused):
+            known -= gone
         self._lost |= gone
 
 
@@ -404,7 +453,9 @@ class KafkaCommitter:
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         }
         self._producer: Any = Producer(producer | (transactional if exactly_once else {}))
-        self.group: Any = Consumer(consumer | {"group.instance.id": f"{application}-{self.seat}"})
+        self._group_config = consumer | {"group.instance.id": f"{application}-{self.seat}"}
+        self.group: Any = Consumer(self._group_config)
+        self.joined = False
         try:
             if exactly_once:
                 self._producer.init_transactions(START_TIMEOUT_S)
@@ -437,6 +488,23 @@ class KafkaCommitter:
             self._store.write(state, positions)  # (5)
             happened("checkpointed")
 
+    def new_consumer(self) -> Any:
+        """Another consumer in the place of one that can go on no more."""
+        self.group.close()
+        self.group = Consumer(self._group_config)
+        return self.group
+
+    def _generation(self) -> Any:
+        """With it the broker refuses the offsets of one whose partitions went to others.
+
+        Who knows that the group gave it up has none to be refused by: such a commit would pass into a group that has
+        become empty, or be taken for that of a fenced process. Asked in this order, for it may be lost in between.
+        """
+        generation = self.group.consumer_group_metadata()
+        if self.joined and not self.group.memberid():
+            raise LogUnavailable("the group has given this worker's partitions away; joining it again")
+        return generation
+
     def _commit_transaction(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         producer = self._producer
         if not outputs and not positions:
@@ -449,8 +517,8 @@ class KafkaCommitter:
         _produce(producer, outputs[1:])  # (2)
         happened("outputs")
         offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
-        if offsets:  # with the group's generation: who lost the partitions meanwhile is refused
-            producer.send_offsets_to_transaction(offsets, self.group.consumer_group_metadata(), COMMIT_TIMEOUT_S)  # (3)
+        if offsets:
+            producer.send_offsets_to_transaction(offsets, self._generation(), COMMIT_TIMEOUT_S)  # (3)
         happened("offsets")
         self._finish_transaction()  # (4)
         happened("committed")
@@ -469,6 +537,8 @@ class KafkaCommitter:
 
     def _commit_loosely(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         """At least once: the offsets follow the outputs, and a crash between them repeats those."""
+        if positions:
+            self._generation()
         _produce(self._producer, outputs)
         if self._producer.flush(COMMIT_TIMEOUT_S):
             raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")

@@ -35,16 +35,17 @@ class Member(Reader, Protocol):
     """A reader of those partitions of one topic that the group gave to this process.
 
     A partition that it gained is read from `begin` on; one that it lost is read no more from the moment it is lost.
+    Partitions move while `read` runs: whoever holds some and reads nothing for minutes loses them.
     """
 
     def changes(self) -> tuple[dict[TopicPartition, int], frozenset[TopicPartition]]:
-        """Partitions gained since the last call, with the group's committed position (−1: none), and those lost."""
+        """Partitions gained since the last call, with the group's committed position (−1: none), and those lost.
+
+        One that was lost and came back is in both: it was lost first. One whose position is not known yet comes later.
+        """
 
     def begin(self, partition: TopicPartition, position: int) -> None:
-        """Reads a gained partition from `position` on."""
-
-    def stay(self) -> None:
-        """Tells the group that this process lives, while it does something else than read."""
+        """Reads a gained partition from `position` on; does nothing where it was lost meanwhile."""
 
 
 class Committer(Protocol):

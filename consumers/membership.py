@@ -21,9 +21,6 @@ class SoleMember:
     def begin(self, partition: TopicPartition, position: int) -> None:
         """Nothing to do: its reader was opened there."""
 
-    def stay(self) -> None:
-        """Nothing to do: nobody waits for it."""
-
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`."""
         return self._reader.read(max_records, timeout_s)

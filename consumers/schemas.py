@@ -82,7 +82,7 @@ class EpochManifest(msgspec.Struct, frozen=True):
     what was taken back or came late. `erased`: digest of each user whom this epoch erased → partition → the offset of
     `interactions` before which nothing of that user counts any more. `worker`: whose epoch it is; each counts its own.
     `adopted`: records that another worker had taken and listed, taken into this one's state. `released`: partitions
-    that went to another worker before this epoch.
+    that went to another worker before this epoch; `regained`: those that came back.
     """
 
     epoch: int
@@ -94,6 +94,7 @@ class EpochManifest(msgspec.Struct, frozen=True):
     worker: str = ""
     adopted: bool = False
     released: list[int] = []
+    regained: list[int] = []
 
 
 class Quality(msgspec.Struct, frozen=True):

@@ -26,15 +26,20 @@ class Admitted:
 
 
 def admit(
-    arrivals: list[Arrival], state: StreamState, settings: Settings, void_events: Container[bytes] = ()
+    arrivals: list[Arrival],
+    state: StreamState,
+    settings: Settings,
+    void_events: Container[bytes] = (),
+    adopted: bool = False,
 ) -> Admitted:
     """Sorts out an epoch; moves the watermark and remembers the event ids.
 
-    `void_events`: digests of event ids that are known to be taken back later: a rebuild never takes them.
+    `void_events`: digests of event ids that are known to be taken back later: a rebuild never takes them. `adopted`:
+    another worker took them in their time; by this one's clock all of them may come too late.
     """
     admitted = Admitted()
     ordering = Ordering(settings.allowed_lateness_ms, state.clock_ms, state.newest_place)
-    refuses_late = settings.too_late == "dead-letter"
+    refuses_late = settings.too_late == "dead-letter" and not adopted
     number = state.engine.model.events
     for arrival in arrivals:
         payload = arrival.payload

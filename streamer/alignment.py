@@ -34,7 +34,8 @@ class Aligner:
         return self._size
 
     def open(self, tp: TopicPartition) -> None:
-        """Merges this partition too from now on."""
+        """Merges this partition too from now on, with nothing of it waiting."""
+        self.drop(tp)
         self._waiting[tp] = deque()
 
     def drop(self, tp: TopicPartition) -> None:

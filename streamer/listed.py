@@ -16,6 +16,7 @@ class PublishedLists:
         self._item = np.full((1024, k), self.NO_LIST, np.int32)
         self._partition = np.full(1024, -1, np.int32)  # of the user's last interaction
         self._changed: set[int] = set()
+        self.away: set[int] = set()  # partitions for whose users another worker publishes
 
     def note(self, users: I32, items: I32, partitions: I32 | None = None) -> None:
         """Lists [N, K] of users [N] were published; `partitions`: of the interactions that caused them."""
@@ -32,20 +33,31 @@ class PublishedLists:
 
     def release(self, partition: int) -> None:
         """Another worker publishes for the users of this partition now."""
-        self.withdraw(np.flatnonzero(self._partition == partition).astype(np.int32))
+        self.away.add(partition)
+
+    def regain(self, partition: int) -> None:
+        """It is this worker again, for the lists that it knew too."""
+        self.away.discard(partition)
+
+    def is_away(self, partition: int) -> bool:
+        """Whether another worker publishes for this partition's users."""
+        return partition in self.away
 
     def has_list(self, users: I32) -> np.ndarray:
-        """[N] bool."""
+        """[N] bool: whether this worker has one published."""
         self._make_room(int(users.max(initial=-1)) + 1)
-        return np.asarray(self._item[users, 0] != self.NO_LIST)
+        return np.asarray((self._item[users, 0] != self.NO_LIST) & self._here(self._partition[users]))
+
+    def _here(self, partitions: I32) -> np.ndarray:
+        return ~np.isin(partitions, list(self.away))
 
     def naming(self, item: int) -> I32:
         """The users whose list names an item."""
-        return np.flatnonzero((self._item == item).any(axis=1)).astype(np.int32)
+        return np.flatnonzero((self._item == item).any(axis=1) & self._here(self._partition)).astype(np.int32)
 
     def lists(self) -> dict[int, list[int]]:
         """User → items, of everybody who has a list."""
-        users = np.flatnonzero(self._item[:, 0] != self.NO_LIST)
+        users = np.flatnonzero((self._item[:, 0] != self.NO_LIST) & self._here(self._partition))
         return {user: row[row >= 0].tolist() for user, row in zip(users.tolist(), self._item[users], strict=True)}
 
     def delta(self) -> dict[bytes, bytes | None]:

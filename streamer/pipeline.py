@@ -51,6 +51,7 @@ class EpochInput:
     repair: bool = False  # the graph is to follow what was taken back or came late
     adopted: bool = False  # another worker took and listed these records: only the state follows
     released: list[int] = field(default_factory=list)  # partitions that are another worker's now
+    regained: list[int] = field(default_factory=list)  # partitions that were, and came back
 
 
 @dataclass
@@ -91,13 +92,15 @@ class Pipeline:
         before = state.amendments.taken_back
         for partition in epoch.released:
             state.listed.release(partition)
+        for partition in epoch.regained:
+            state.listed.regain(partition)
         erased = [change.user_id for change in epoch.changes if isinstance(change, Erasure)]
         for change in epoch.changes:
             if isinstance(change, ItemChange):
                 self._change_item(change)
             else:
                 withdrawn += self._erase(change)
-        admitted = admit(epoch.arrivals, state, self._settings, self._void_events)
+        admitted = admit(epoch.arrivals, state, self._settings, self._void_events, epoch.adopted)
         letters = [*epoch.dead, *admitted.dead]
         records = [dead_letter_record(letter, self._settings.dead_topic) for letter in letters]
         lists: dict[str, NewRecord] = {}
@@ -159,6 +162,8 @@ class Pipeline:
             [self._weights.of(i.event_type, i.value) for i in interactions],
         )
         outcome = state.engine.take(columns)
+        if epoch.adopted:  # what was published came from another worker's state
+            state.engine.model.forget_published(columns.user)
         self._enter(placed, columns.user, columns.item, columns.weight)
         positions = _positions_after(taken, epoch, state.positions, self._settings.interactions_topic)
         changed = np.flatnonzero(outcome.changed)
@@ -227,7 +232,7 @@ class Pipeline:
         return self._publish.manifest(
             EpochManifest(
                 self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
-                self._worker, epoch.adopted, epoch.released,
+                self._worker, epoch.adopted, epoch.released, epoch.regained,
             )
         )  # fmt: skip
 

@@ -97,7 +97,7 @@ class _Source:
                     changes.append(self._intake.change(record))
         epoch = self._intake.epoch(in_order(arrivals), changes, manifest.repaired)
         epoch.ends = ends  # compaction may have taken the last ones
-        epoch.adopted, epoch.released = manifest.adopted, manifest.released
+        epoch.adopted, epoch.released, epoch.regained = manifest.adopted, manifest.released, manifest.regained
         return epoch
 
     def _fill(self, ends: dict[TopicPartition, int]) -> None:

@@ -77,6 +77,7 @@ class StreamState:
         load_pages(self.engine.model, _without(_MODEL, b"", self._pages))
         self.seen_events.load(_without(_EVENTS, b"", self._pages))
         self.listed.load(_without(_LISTED, b"", self._pages))
+        self.listed.away = set(stream.get("away", ()))
         self.ledger.restore(stream["ledger"])
         self.amendments.restore(stream["amendments"])
         self.erased = {digest: (at_ms, before) for digest, (at_ms, before) in stream["erased"].items()}
@@ -109,6 +110,7 @@ class StreamState:
             "config": self._config,
             "ledger": self.ledger.state(),
             "manifest_position": self.manifest_position,
+            "away": sorted(self.listed.away),
         }
 
     def _counters(self) -> dict[str, Any]:

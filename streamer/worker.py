@@ -10,6 +10,7 @@ from consumers.effects import happened
 from consumers.errors import CheckpointDamaged, PositionGone
 from consumers.log import Log, Positions
 from consumers.records import NewRecord, Record, TopicPartition
+from streamer.adoption import Adoption
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
 from streamer.checkpoint import written_now
@@ -18,7 +19,7 @@ from streamer.lists_out import TestLists, list_column
 from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.progress import progress
-from streamer.recovery import FAR_FUTURE_MS, manifests, take_again
+from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
 from streamer.tracing import listed
@@ -62,7 +63,10 @@ class Worker:
         self._catalogue_positions = {tp: p for tp, p in self.state.positions.items() if tp.topic != self._topic}
         self._member = log.subscribe(self._committer, mine)
         self._catalogue = log.reader(self._catalogue_positions)
+        from_start = settings.on_position_gone == "earliest"
+        self._adoption = Adoption(log, self._intake, settings.max_epoch_events, from_start)
         self._released: set[int] = set()  # partitions that went to another worker since the last epoch
+        self._regained: set[int] = set()  # partitions that came back from one
         self._joining_until = time.monotonic() + JOINING_S
         self._paused: list[TopicPartition] = []
         self._test_lists = test_lists or TestLists(None)
@@ -84,22 +88,24 @@ class Worker:
             self.checkpoint()
 
     def step(self) -> EpochOutput | None:
-        """One epoch: (1) read for a commit interval, (2) order, (3) take, (4) commit. None when there was nothing."""
+        """One epoch: (1) read for a commit interval, (2) order, (3) take, (4) commit. None when there was nothing.
+
+        A piece of what is to be taken over from other workers follows, as an epoch of its own.
+        """
         self._read()
         epoch = self._next_epoch()
-        if epoch is None:
-            return None
+        output = self._take(epoch) if epoch else None
+        return self._adopt() or output
+
+    def _take(self, epoch: EpochInput) -> EpochOutput:
         started = time.monotonic()
         output = self._pipeline.take(epoch)
         happened("taken")
         took_s = time.monotonic() - started
         if output.repaired:
             self._pace.took(took_s)
-        due = (
-            bool(output.erased) or time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
-        )
         mine = {tp: end for tp, end in epoch.ends.items() if tp.topic == self._topic}
-        self._commit(output.records, mine, due)
+        self._commit(output.records, mine, bool(output.erased) or self._checkpoint_is_due())
         self._metrics.epoch(epoch, output, took_s)
         if output.outcome is not None:
             listed((output.taken[n].record for n in np.flatnonzero(output.outcome.changed).tolist()), time.time_ns())
@@ -116,6 +122,7 @@ class Worker:
 
     def close(self) -> None:
         """Closes what the worker opened; the log stays open."""
+        self._adoption.close()
         self._member.close()
         self._catalogue.close()
         self._committer.close()
@@ -134,8 +141,8 @@ class Worker:
         interval_s = self._settings.commit_interval_ms / 1000
         due = self._gathered + interval_s
         while True:
-            now = time.monotonic()
-            wait_s = max(due - now, 0.0) if len(self._aligner) else 0.2
+            idle_s = 0.0 if len(self._adoption) else 0.2
+            wait_s = max(due - time.monotonic(), 0.0) if len(self._aligner) else idle_s
             records = self._member.read(self._settings.max_epoch_events, wait_s)
             self._follow_group()
             self._admit(records)
@@ -166,14 +173,13 @@ class Worker:
         if idle and not repair:
             return None
         epoch = self._intake.epoch(arrivals, changes, repair)
-        epoch.released, self._released = sorted(self._released), set()
-        return epoch
+        return self._with_moves(epoch)
 
     def _caught_up(self) -> bool:
         mine = self._aligner.partitions()
         joined = bool(mine) or time.monotonic() > self._joining_until
         ends = self._member.at_end() >= mine and self._catalogue.at_end() >= self._catalogue_positions.keys()
-        return joined and not len(self._aligner) and ends
+        return joined and not len(self._aligner) and not len(self._adoption) and ends
 
     # the group
 
@@ -182,29 +188,39 @@ class Worker:
         gained, lost = self._member.changes()
         for tp in lost:
             self._aligner.drop(tp)
+            self._adoption.drop(tp)
             self._released.add(tp.partition)
+            self._regained.discard(tp.partition)
         for tp, committed in sorted(gained.items()):
             self._released.discard(tp.partition)
-            self._adopt(tp, committed)
-            self._aligner.open(tp)
-            self._member.begin(tp, self.state.positions.setdefault(tp, 0))
+            if self.state.listed.is_away(tp.partition):
+                self._regained.add(tp.partition)
+            position = self.state.positions.setdefault(tp, 0)
+            if position < committed:
+                self._adoption.begin(tp, position, committed)
+            else:
+                self._open(tp, position)
 
-    def _adopt(self, tp: TopicPartition, committed: int) -> None:
-        """Takes into the state what others took of a partition: epochs of its own, with their outputs suppressed."""
-        position = self.state.positions.setdefault(tp, 0)
-        if position >= committed:
-            return
-        _logger.info("partition %d: taking over %d interactions", tp.partition, committed - position)
-        reader = self._log.reader({tp: position})
-        while position < committed and tp not in reader.at_end():
-            records = [r for r in reader.read(self._settings.max_epoch_events, 1.0) if r.offset < committed]
-            if records:
-                position = records[-1].offset + 1
-                epoch = self._intake.epoch([self._intake.arrival(r, FAR_FUTURE_MS) for r in records], [], False)
-                epoch.adopted = True
-                self._commit(self._pipeline.take(epoch).records, {}, False)
-            self._member.stay()
-        reader.close()
+    def _open(self, tp: TopicPartition, position: int) -> None:
+        """Takes a partition from here on, and publishes for its users."""
+        self._aligner.open(tp)
+        self._member.begin(tp, position)
+
+    def _adopt(self) -> EpochOutput | None:
+        """Takes a piece of what others took and listed; it moves no position of the group."""
+        epoch, output = self._adoption.next(), None
+        if epoch is not None:
+            output = self._pipeline.take(self._with_moves(epoch))
+            self._commit(output.records, {}, self._checkpoint_is_due())
+        for tp, committed in self._adoption.finished().items():
+            self._open(tp, committed)
+        return output
+
+    def _with_moves(self, epoch: EpochInput) -> EpochInput:
+        """The epoch, told which partitions have moved since the one before."""
+        epoch.released, self._released = sorted(self._released), set()
+        epoch.regained, self._regained = sorted(self._regained), set()
+        return epoch
 
     def _recover(self) -> None:
         """Brings the state to the last committed epoch."""
@@ -253,6 +269,9 @@ class Worker:
         delta = self._delta() if checkpoint else None
         self._committer.commit(records, positions, delta)
         self._metrics.committed(time.monotonic() - started, delta)
+
+    def _checkpoint_is_due(self) -> bool:
+        return time.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
 
     def _delta(self) -> dict[bytes, bytes | None]:
         self._checkpointed = time.monotonic()

@@ -88,6 +88,10 @@ def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
         "log.cleaner.backoff.ms": "200",
+        "group.consumer.min.session.timeout.ms": "6000",  # KIP-848: these are the broker's to say
+        "group.consumer.session.timeout.ms": "6000",
+        "group.consumer.min.heartbeat.interval.ms": "1000",
+        "group.consumer.heartbeat.interval.ms": "1000",
     } | dict.fromkeys(one, "1")
 
 

@@ -110,6 +110,11 @@ class Model:
         self._make_room(0)
         delete_item(self.graph, item)
 
+    def forget_published(self, users: I32) -> None:
+        """What is published of these users is not known: the next list of each counts as another one."""
+        self.graph.users.listed[users] = 0
+        self.graph.users.dirty[users] = 1
+
     def refresh(self) -> None:
         """Makes what follows from the state fit it, after a checkpoint was loaded."""
         room = len(self.graph.items.events)

@@ -156,6 +156,22 @@ def test_a_position_outside_the_log_is_an_error(log: Log, topic: str) -> None:
     reader.close()
 
 
+def test_a_lone_member_gets_every_partition_and_begins_where_it_says(log: Log, topic: str) -> None:
+    log.append([NewRecord(topic, b"", b"", partition=p) for p in range(4) for _ in range(5)])
+    positions = {TopicPartition(topic, p): p for p in range(4)}
+    committer = log.committer(f"app-{uuid4().hex[:8]}")
+    member = log.subscribe(committer, positions)
+    gained: dict[TopicPartition, int] = {}
+    while len(gained) < 4:
+        assert member.read(10, 0.1) == [] or not isinstance(log, KafkaLog)
+        new, lost = member.changes()
+        gained |= new
+        assert not lost
+    assert gained == dict.fromkeys(positions, -1)
+    member.close()
+    committer.close()
+
+
 def test_positions_outputs_and_state_survive_a_restart(log: Log, topic: str) -> None:
     application, tp = f"app-{uuid4().hex[:8]}", TopicPartition(topic, 0)
     committer = log.committer(application)
