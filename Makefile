@@ -35,6 +35,7 @@ bench: $(VENV)/full  ## the measurements of tests/benchmarks
 	$(BIN)/python -m tests.benchmarks
 
 bench-faults: $(VENV)/full  ## crashes, kills, a dying broker, undo and latency, measured on a real Kafka (20 minutes)
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.benchmarks.faults
 	$(BIN)/python -m tests.benchmarks.undo
 	$(BIN)/python -m tests.benchmarks.latency

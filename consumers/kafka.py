@@ -1,6 +1,7 @@
 """The Kafka home of the log: confluent-kafka, one transaction a commit, the checkpoint behind it."""
 
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import wraps
@@ -24,6 +25,7 @@ TRANSACTION_TIMEOUT_MS = 30_000
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 JOIN_AGAIN_S = 1.0  # how often a seat is asked for that the group still keeps for a worker that died
 POSITIONS_TIMEOUT_S = 1.0  # what a worker that died left open is asked for again, and other partitions go on meanwhile
+GENERATION_TIMEOUT_S = 5.0  # how long a commit waits to hear of the group's new generation
 COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
 _FENCED = {
     KafkaError._FENCED,
@@ -31,10 +33,15 @@ _FENCED = {
     KafkaError.PRODUCER_FENCED,
     KafkaError.FENCED_INSTANCE_ID,
 }
+_BEHIND = {  # the group has begun another generation, of which this member is to hear in a moment
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.REBALANCE_IN_PROGRESS,
+    KafkaError.STALE_MEMBER_EPOCH,
+}
 _LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
-_librdkafka.setLevel(logging.CRITICAL)
+_librdkafka.setLevel(logging.CRITICAL + 1)  # what is fatal is raised as well
 
 
 Answer = TypeVar("Answer")
@@ -349,23 +356,39 @@ class GroupReader(KafkaReader):
         self._new: set[TopicPartition] = set()  # of them, not told by `changes` yet
         self._lost: set[TopicPartition] = set()  # not told yet; may be ours again
         self._begun: set[TopicPartition] = set()
-        self._waiting_for_seat = False
-        self._ask_at = 0.0
+        self._waiting_for_seat = self._had_seat = False
+        self._ask_at = 0.0  # when the group may be asked for positions again
+        self._waiting_for_positions = False
+        self._deal_again = False
         self._join()
 
     def _join(self) -> None:
-        self._consumer.subscribe(
-            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        self._subscribe(self._topic)
         self._committer.joined = True
+
+    def _subscribe(self, topic: str) -> None:
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def _ask_for_a_deal(self) -> None:
+        """Makes the group share out the partitions once more, each keeping what it has.
+
+        A static member that died between giving up a partition and saying so gets its old assignment back without a
+        rebalance, and the partition would be nobody's. A pattern in the place of the topic's name makes for one.
+        """
+        self._deal_again = False
+        self._subscribe(f"^{re.escape(self._topic)}$")
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`."""
         try:
             records = super().read(max_records, timeout_s)
-        except _SeatKept:
+        except _SeatKept as error:
+            if self._had_seat:  # lost while this process was silent, and not free any more
+                raise Fenced("another process took this worker's seat in the group; this one stops") from error
             self._join_again()
             return []
+        if self._deal_again:
+            self._ask_for_a_deal()
         if self._lost:
             records = [record for record in records if record.topic_partition not in self._lost]
         return records
@@ -392,9 +415,12 @@ class GroupReader(KafkaReader):
         try:
             answer = self._consumer.committed(asked, timeout=POSITIONS_TIMEOUT_S)
         except KafkaException as error:
-            _logger.info("the group's positions are not known yet, asking again: %s", _text(error))
+            if not self._waiting_for_positions:
+                _logger.info("partitions came whose positions are not known yet; waiting: %s", _text(error))
+            self._waiting_for_positions = True
             self._ask_at = time.monotonic() + POSITIONS_TIMEOUT_S
             return {}
+        self._waiting_for_positions = False
         return {TopicPartition(c.topic, c.partition): max(c.offset, -1) for c in answer if c.error is None}
 
     @_answered
@@ -420,9 +446,11 @@ class GroupReader(KafkaReader):
         came = {TopicPartition(p.topic, p.partition) for p in partitions}
         self._held |= came
         self._new |= came
-        self._waiting_for_seat = False
+        self._deal_again = not self._had_seat and not self._committer.assigned_by_broker
+        self._had_seat, self._waiting_for_seat = True, False
 
     def _on_revoke(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
+        happened("revoked")
         consumer.incremental_unassign(partitions)
         gone = {TopicPartition(p.topic, p.partition) for p in partitions}
         for known in (self._held, self._new, self._begun, self._at_end, self._paused):
@@ -455,6 +483,7 @@ class KafkaCommitter:
         self._producer: Any = Producer(producer | (transactional if exactly_once else {}))
         self._group_config = consumer | {"group.instance.id": f"{application}-{self.seat}"}
         self.group: Any = Consumer(self._group_config)
+        self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
         self.joined = False
         try:
             if exactly_once:
@@ -477,7 +506,7 @@ class KafkaCommitter:
         """
         try:
             if self._exactly_once:
-                self._commit_transaction(outputs, positions)
+                self._in_the_generation(lambda: self._commit_transaction(outputs, positions), self._abort)
             else:
                 self._commit_loosely(outputs, positions)
         except KafkaException as error:
@@ -504,6 +533,25 @@ class KafkaCommitter:
         if self.joined and not self.group.memberid():
             raise LogUnavailable("the group has given this worker's partitions away; joining it again")
         return generation
+
+    def _in_the_generation(self, commit: Callable[[], Any], undo: Callable[[], None] = lambda: None) -> None:
+        """Commits, again where the group began another generation meanwhile.
+
+        That is no less right: nobody else has a partition of this member before it has answered for it, in `read`.
+        """
+        deadline = time.monotonic() + GENERATION_TIMEOUT_S
+        while True:
+            try:
+                commit()
+                return
+            except KafkaException as error:
+                if error.args[0].code() not in _BEHIND or time.monotonic() > deadline:
+                    raise
+                undo()
+            time.sleep(0.02)
+
+    def _abort(self) -> None:
+        self._producer.abort_transaction(COMMIT_TIMEOUT_S)
 
     def _commit_transaction(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         producer = self._producer
@@ -544,7 +592,7 @@ class KafkaCommitter:
             raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
         offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
         if offsets:
-            self.group.commit(offsets=offsets, asynchronous=False)
+            self._in_the_generation(lambda: self.group.commit(offsets=offsets, asynchronous=False))
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""

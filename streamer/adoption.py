@@ -55,6 +55,8 @@ class Adoption:
         """Another worker has the partition now: what was taken of it stays."""
         if partition := self._coming.pop(tp, None):
             partition.reader.close()
+            if left := partition.committed - partition.position:
+                _logger.info("partition %d: gone with %d interactions not taken over", tp.partition, left)
 
     def next(self) -> EpochInput | None:
         """A piece of the first partition, None where nothing has come yet.

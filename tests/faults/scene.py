@@ -55,6 +55,10 @@ class Scene:
         done = self._run(effect, n)
         assert done.returncode == CRASHED, (effect, done.returncode, done.stdout, done.stderr)
 
+    def start(self, effect: str, n: int = 1) -> subprocess.Popen[bytes]:
+        """Starts a worker that goes on until it dies the nth time that the effect has happened."""
+        return subprocess.Popen([*self._victim(effect, n), "stay"], cwd=ROOT)
+
     def finish(self) -> str:
         """Runs a worker to the end of the log; gives the digest of its state."""
         done = self._run("-", 0)
@@ -78,8 +82,10 @@ class Scene:
         return [NewRecord(topic, row["user_id"].encode(), json.dumps(row).encode()) for row in rows]
 
     def _run(self, effect: str, n: int) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "tests.faults.victim", str(self.file), effect, str(n)]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+        return subprocess.run(self._victim(effect, n), cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+    def _victim(self, effect: str, n: int) -> list[str]:
+        return [sys.executable, "-m", "tests.faults.victim", str(self.file), effect, str(n)]
 
 
 def _toml(value: Any) -> str:

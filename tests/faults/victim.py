@@ -1,7 +1,7 @@
 """A worker's process that ends itself at an effect of the commit protocol, as a crash would: no handler runs.
 
 `python -m tests.faults.victim SETTINGS EFFECT N`: SETTINGS is a TOML file; it ends at the Nth time that EFFECT has
-happened, or "-" for never; then it prints the digest of its state.
+happened, or "-" for never; then it prints the digest of its state. A fourth argument: it stays at the log's end.
 """
 
 import os
@@ -29,7 +29,7 @@ def main() -> None:
 
     effects.listen(listener)
     with closing(open_log_of(settings)) as log, closing(Worker(log, settings)) as worker:
-        worker.run(exit_at_end=True)
+        worker.run(exit_at_end=len(sys.argv) < 5)
         print(digest(worker.state), flush=True)
 
 
