@@ -27,12 +27,7 @@ JOIN_AGAIN_S = 1.0  # how often a seat is asked for that the group still keeps f
 POSITIONS_TIMEOUT_S = 1.0  # what a worker that died left open is asked for again, and other partitions go on meanwhile
 GENERATION_TIMEOUT_S = 5.0  # how long a commit waits to hear of the group's new generation
 COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
-_FENCED = {
-    KafkaError._FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.FENCED_INSTANCE_ID,
-}
+_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _BEHIND = {  # the group has begun another generation, of which this member is to hear in a moment
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
@@ -479,12 +474,14 @@ class KafkaCommitter:
         transactional = {
             "transactional.id": f"{application}-{self.seat}",
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        }
-        self._producer: Any = Producer(producer | (transactional if exactly_once else {}))
+        } | producer
+        self._producer: Any = Producer(transactional if exactly_once else producer)
         self._group_config = consumer | {"group.instance.id": f"{application}-{self.seat}"}
         self.group: Any = Consumer(self._group_config)
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
         self.joined = False
+        self._transaction_timeout_s = transactional["transaction.timeout.ms"] / 1000
+        self._begun = time.monotonic()  # when the last transaction was
         try:
             if exactly_once:
                 self._producer.init_transactions(START_TIMEOUT_S)
@@ -510,7 +507,7 @@ class KafkaCommitter:
             else:
                 self._commit_loosely(outputs, positions)
         except KafkaException as error:
-            if error.args[0].code() in _FENCED:
+            if self._is_fenced(error.args[0].code()):
                 raise Fenced("another process took over this application; this one stops") from error
             raise LogUnavailable(f"the commit failed: {_text(error)}; going on from the last one") from error
         if state is not None:
@@ -550,6 +547,15 @@ class KafkaCommitter:
                 undo()
             time.sleep(0.02)
 
+    def _is_fenced(self, code: int) -> bool:
+        """Whether another process has this one's seat.
+
+        A broker says the same to one whose transaction it gave up, after a silence in the midst of it. Then starting
+        again finds out: who starts last has the seat.
+        """
+        gave_up = self._exactly_once and time.monotonic() - self._begun > self._transaction_timeout_s
+        return code == KafkaError.FENCED_INSTANCE_ID or (code in _FENCED and not gave_up)
+
     def _abort(self) -> None:
         self._producer.abort_transaction(COMMIT_TIMEOUT_S)
 
@@ -558,6 +564,7 @@ class KafkaCommitter:
         if not outputs and not positions:
             return
         producer.begin_transaction()  # (1)
+        self._begun = time.monotonic()
         happened("begun")
         _produce(producer, outputs[:1])
         if outputs:

@@ -27,7 +27,8 @@ class Group:
 
     def __init__(self, folder: Path, bootstrap: str, seats: int, protocol: str, **often: object) -> None:
         name = f"g{uuid4().hex[:8]}"
-        kafka = {"session.timeout.ms": 6_000} if protocol == "classic" else {}
+        kafka = {"transaction.timeout.ms": 10_000}
+        kafka |= {"session.timeout.ms": 6_000} if protocol == "classic" else {}
         self.seats = []
         for seat in range(seats):
             place = folder / str(seat)
