@@ -180,7 +180,8 @@ class _Inspection:
             ("model/users", users, True),
             ("model/items", items, True),
             ("model/embeddings", items, False),
-            ("model/memories", items, False),
+            ("model/user-memories", users, False),
+            ("model/item-memories", items, False),
         )
         for group, size, every in expected:
             rows = self._rows.get(group, [])

@@ -22,6 +22,7 @@ from tgn.features import (
     REPEAT,
     RING_COUNT,
     RING_DECAYED,
+    RING_FEATURES,
     RING_SHARE,
     TRANSITION,
     TRANSITION_SHORT,
@@ -47,7 +48,9 @@ class Pool(NamedTuple):
     rest_item: I32  # [I] what a list is filled with past the pool
     rest_key: F32  # [I]
     rest_score: F32  # [I]
-    sizes: I64  # [2] candidates of the last query; how many of them the exact sources gave, retrieval the rest
+    sizes: (
+        I64  # [3] candidates of the last query; of them from the exact sources, retrieval gave the rest; from the ring
+    )
 
 
 def new_pool(config: ModelConfig, items: int) -> Pool:
@@ -64,7 +67,7 @@ def new_pool(config: ModelConfig, items: int) -> Pool:
         np.zeros(items, np.int32),
         np.zeros(items, np.float32),
         np.zeros(items, np.float32),
-        np.zeros(2, np.int64),
+        np.zeros(3, np.int64),
     )
 
 
@@ -97,11 +100,14 @@ def gather(
 ) -> int:
     """Fills the pool for `user` at `now` and returns its size. Pure but for the scratch space."""
     pool.query[0] += 1
-    for f in range(FEATURES):
+    for f in range(RING_FEATURES):
+        pool.x[f, : pool.sizes[2]] = 0
+    for f in range(TRANSITION, CO_LAST_SHORT + 1):
         pool.x[f, : pool.sizes[0]] = 0
     n = 0
     if not config.off & RING:
         n = _from_ring(graph, pool, n, user, now, exclude_seen, popularity_scales)
+    pool.sizes[2] = n
     n = _from_rows(graph, pool, n, user, now, exclude_seen, config, row_scales)
     if not config.off & POPULAR:
         for s in range(graph.heads.item.shape[0]):

@@ -33,8 +33,8 @@ class ModelConfig:
     baseline_scale: int = 2  # index of the popularity scale that fills lists and serves as the baseline
     transition_sources: int = 3  # the user's last items whose transition rows are read
     co_sources: int = 8  # the user's last items whose co-interaction rows are read
-    head: int = 50  # N: most popular items kept per time scale
-    newest: int = 50  # newest items in the pool
+    head: int = 25  # N: most popular items kept per time scale
+    newest: int = 25  # newest items in the pool
     every_item_below: int = 500  # catalogues up to this size are scored whole
     hidden: int = 32  # H: units of each hidden layer of the ranker
     learning_rate: float = 1e-3
@@ -42,8 +42,9 @@ class ModelConfig:
     embedding: int = 32  # D: size of an item's embedding
     embedding_rate: float = 0.15
     retrieved: int = 100  # items nearest to the user's embedding in the pool
-    active: int = 8_192  # A: items among which the nearest are looked for, a multiple of 128
-    memory_clicks: int = 50  # interactions over which an item's memory forgets
+    active: int = 2_048  # A: items among which the nearest are looked for, a multiple of 128
+    memory: int = 32  # size of a layer of a node's memory, a multiple of 32
+    memory_scale_ms: int = 90 * DAY_MS  # τ of a memory
     without: tuple[Part, ...] = ()  # PARTS left out
     seed: int = 0
 
@@ -64,7 +65,8 @@ class KernelConfig(NamedTuple):
     learning_draws: int
     embedding_rate: float
     retrieved: int
-    memory_clicks: int
+    memory_scale_ms: int
+    seed: int
     off: int  # bits of PARTS left out
 
 

@@ -1,36 +1,36 @@
 """What the ranker knows of a candidate: F numbers, feature-major [F, C] so that every pass runs over candidates.
 
-`squash` maps a probability or a decay to [0, 2.3] on a log scale; an absent one is 0.
+`squash` maps a probability or a decay to [0, 2.3] on a log scale; an absent one is 0. Features come in three blocks,
+[0, RING_FEATURES) of the ring's items, [RING_FEATURES, USER_FEATURES) of every candidate, the rest of the user.
 """
 
 import numpy as np
 
-from tgn.config import CO_INTERACTION, EMBEDDINGS, HOUR_MS, HOURS, MEMORIES, POPULAR, RING, TRANSITIONS
+from tgn.config import CO_INTERACTION, HOUR_MS, HOURS, POPULAR, TRANSITIONS
 from tgn.graph import F32, F64, I32, Graph, Items, Users
 from tgn.kernel import fast_log, hour_of_day, kernel
 from tgn.rows import to_now
 
-# evidence from the user's ring
+# what only an item of the user's ring has: 0 for every other candidate, and those of the ring are the pool's first
 REPEAT, RECENCY, AGE = 0, 1, 2  # AGE takes 4 places, one per popularity scale
 RING_COUNT, RING_DECAYED, RING_SHARE, LAST = 6, 7, 8, 9
+REPEAT_COUNT, REPEAT_IDLE, REPEAT_REPEATS = 10, 11, 12  # REPEAT crossed with what is the user's
+HOUR, WEEK = 13, 14  # what the user does at this hour of the day and of the week
+LOG_AGE, OTHERS_SINCE, LAST_TOUCHED = 15, 16, 17  # how long ago, what others did with it since, whether nobody did
+RING_FEATURES = 20
 # evidence from the rows of the user's last items
-TRANSITION, TRANSITION_SHORT = 10, 13  # TRANSITION takes 3 places: from the last, second, third last item
-CO, CO_COSINE, CO_LAST, CO_LAST_SHORT = 14, 15, 16, 17
+TRANSITION, TRANSITION_SHORT = 20, 23  # TRANSITION takes 3 places: from the last, second, third last item
+CO, CO_COSINE, CO_LAST, CO_LAST_SHORT = 24, 25, 26, 27
 # the item by itself
-POPULARITY = 18  # one place per popularity scale
-IDLE, ITEM_AGE, ITEM_COUNT, PREDECESSORS = 23, 24, 25, 26
-# the user, and the user crossed with REPEAT
-USER_COUNT, USER_IDLE, USER_REPEATS = 27, 28, 29
-REPEAT_COUNT, REPEAT_IDLE, REPEAT_REPEATS = 30, 31, 32
-CATALOGUE = 33
-# what the user does at this hour of the day and of the week
-HOUR, WEEK = 34, 35
-# what the learned embedding says
-EMBEDDING, EMBEDDING_SHARE, MEMORY = 36, 37, 38
-# more of the ring: how long ago, what others did with the item since, whether nobody did
-LOG_AGE, OTHERS_SINCE, LAST_TOUCHED = 39, 40, 41
-ITEM_HOUR = 42  # how much of the item's own events fall on this hour of the day
-FEATURES = 44  # padded to a multiple of 4 for the ranker's kernel
+POPULARITY = 28  # one place per popularity scale
+IDLE, ITEM_AGE, ITEM_COUNT, PREDECESSORS = 33, 34, 35, 36
+ITEM_HOUR = 37  # how much of the item's own events fall on this hour of the day
+EMBEDDING, EMBEDDING_SHARE = 38, 39  # what the learned embedding says
+MEMORY = 40  # two places: do the same users lead to both, do the same items
+# the same for every candidate of a query: only column 0 holds it
+USER_FEATURES = 44
+USER_COUNT, USER_IDLE, USER_REPEATS, CATALOGUE = 44, 45, 46, 47
+FEATURES = 48  # this and where blocks begin are multiples of 4, for the ranker's kernel
 
 AGES = 4
 FLOOR = np.float32(1e-4)
@@ -66,15 +66,15 @@ def _log_minutes(elapsed_ms: float) -> float:
 
 @kernel
 def complete_features(
-    graph: Graph, x: F32, candidates: I32, n: int, user: int, now: int, scales: F64, row_scales: F64,
+    graph: Graph, x: F32, candidates: I32, n: int, held: int, user: int, now: int, scales: F64, row_scales: F64,
     catalogue: int,
 ) -> None:  # fmt: skip
-    """Turns the raw evidence in x [F, C] into features and adds those of the items and the user."""
-    items, users = graph.items, graph.users
-    for f in range(RING_DECAYED, RING_SHARE + 1):
-        _squash_row(x[f], n)
-    _squash_row(x[HOUR], n)
-    _squash_row(x[WEEK], n)
+    """Turns the raw evidence in x [F, C] into features and adds those of the items and the user.
+
+    `held`: how many candidates, the first ones, are of the user's ring.
+    """
+    items = graph.items
+    _ring_features(items, x, candidates, held)
     long = len(row_scales) - 1
     for c in range(n):
         if x[CO_COSINE, c] > 0:
@@ -82,8 +82,6 @@ def complete_features(
             x[CO_COSINE, c] /= np.sqrt(graph.co.total[candidates[c], long] * factor + np.float32(1))
     for f in range(TRANSITION, CO_LAST_SHORT + 1):
         _squash_row(x[f], n)
-    for c in range(n):
-        x[RING_COUNT, c] = fast_log(np.float32(1) + x[RING_COUNT, c])
     for c in range(n):
         z = candidates[c]
         idle_ms = np.float32(now - items.last_time[z])
@@ -102,17 +100,23 @@ def complete_features(
         x[ITEM_COUNT, c] = fast_log(np.float32(1) + x[ITEM_COUNT, c]) * np.float32(0.125)
     for c in range(n):
         x[PREDECESSORS, c] = fast_log(np.float32(1) + x[PREDECESSORS, c]) * np.float32(0.125)
-    for c in range(n):
-        if x[REPEAT, c] > 0:
-            others = items.events[candidates[c]] - x[OTHERS_SINCE, c]
-            x[LAST_TOUCHED, c] = np.float32(1) if others <= 0 else np.float32(0)
-            x[OTHERS_SINCE, c] = fast_log(np.float32(1) + max(np.float32(0), np.float32(others))) * np.float32(0.25)
-            x[LOG_AGE, c] = _log_minutes(x[LOG_AGE, c])
     _item_hour(items, x[ITEM_HOUR], candidates, n, hour_of_day(now))
-    _user_features(users, x, n, user, now)
-    size = np.float32(np.log(catalogue + 1.0) * 0.1)
-    for c in range(n):
-        x[CATALOGUE, c] = size
+    _user_features(graph.users, x, held, user, now)
+    x[CATALOGUE, 0] = np.float32(np.log(catalogue + 1.0) * 0.1)
+
+
+@kernel
+def _ring_features(items: Items, x: F32, candidates: I32, held: int) -> None:
+    for f in range(RING_DECAYED, RING_SHARE + 1):
+        _squash_row(x[f], held)
+    _squash_row(x[HOUR], held)
+    _squash_row(x[WEEK], held)
+    for c in range(held):
+        x[RING_COUNT, c] = fast_log(np.float32(1) + x[RING_COUNT, c])
+        others = items.events[candidates[c]] - x[OTHERS_SINCE, c]
+        x[LAST_TOUCHED, c] = np.float32(1) if others <= 0 else np.float32(0)
+        x[OTHERS_SINCE, c] = fast_log(np.float32(1) + max(np.float32(0), np.float32(others))) * np.float32(0.25)
+        x[LOG_AGE, c] = _log_minutes(x[LOG_AGE, c])
 
 
 @kernel
@@ -128,7 +132,7 @@ def _item_hour(items: Items, out: F32, candidates: I32, n: int, hour: int) -> No
 
 
 @kernel
-def _user_features(users: Users, x: F32, n: int, user: int, now: int) -> None:
+def _user_features(users: Users, x: F32, held: int, user: int, now: int) -> None:
     count = users.events[user]
     activity = np.float32(np.log(1.0 + count) / 5)
     idle = NEVER_LOG
@@ -136,23 +140,16 @@ def _user_features(users: Users, x: F32, n: int, user: int, now: int) -> None:
         ring = users.ring_item.shape[1]
         idle = _log_minutes(now - users.ring_time[user, (count - 1) % ring])
     repeats = np.float32(users.repeats[user] / (count + 1.0))
-    for c in range(n):
-        x[USER_COUNT, c] = activity
-        x[USER_IDLE, c] = idle
-        x[USER_REPEATS, c] = repeats
-        x[REPEAT_COUNT, c] = x[REPEAT, c] * activity
-        x[REPEAT_IDLE, c] = x[REPEAT, c] * idle
-        x[REPEAT_REPEATS, c] = x[REPEAT, c] * repeats
+    x[USER_COUNT, 0], x[USER_IDLE, 0], x[USER_REPEATS, 0] = activity, idle, repeats
+    for c in range(held):
+        x[REPEAT_COUNT, c] = activity
+        x[REPEAT_IDLE, c] = idle
+        x[REPEAT_REPEATS, c] = repeats
 
 
 @kernel
 def leave_out(x: F32, off: int) -> None:
-    """Zeroes the features of the parts that an ablation leaves out."""
-    if off == 0:
-        return
-    if off & RING:
-        x[REPEAT : LAST + 1] = 0
-        x[LOG_AGE : LAST_TOUCHED + 1] = 0
+    """Zeroes the features of the parts that an ablation leaves out and that are not 0 without their source."""
     if off & TRANSITIONS:
         x[TRANSITION : TRANSITION_SHORT + 1] = 0
     if off & CO_INTERACTION:
@@ -162,7 +159,3 @@ def leave_out(x: F32, off: int) -> None:
     if off & HOURS:
         x[HOUR : WEEK + 1] = 0
         x[ITEM_HOUR] = 0
-    if off & EMBEDDINGS:
-        x[EMBEDDING : EMBEDDING_SHARE + 1] = 0
-    if off & MEMORIES:
-        x[MEMORY] = 0

@@ -9,7 +9,7 @@ from tgn.config import ModelConfig, kernel_config
 from tgn.embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.evidence import Evidence
 from tgn.graph import F32, I32, I64, U8, grow, new_graph
-from tgn.memory import grown_memories, new_memories
+from tgn.memory import Memories, grown_memory, new_memory, recall
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
 from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query, relist
@@ -28,7 +28,7 @@ class Model:
         self.graph = new_graph(config)
         self.embeddings = new_embeddings(config, 1024)
         self.popularity = new_popularity_weights(config)
-        self.memories = new_memories(config, 1024)
+        self.memories = Memories(new_memory(config, 1024), new_memory(config, 1024))
         self.active = new_active(config, 1024)
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
@@ -93,6 +93,11 @@ class Model:
         """Builds again what depends on interactions that were taken back or moved; see `tgn.repair.repair`."""
         self._make_room(0)
         self.graph = repair(self.graph, self.config, changed, removed, wanted, history)
+        anew = np.zeros(len(self.graph.users.events), np.uint8)
+        anew[changed] = 1
+        liked = history.weight > 0
+        user, item, t = history.user[liked], history.item[liked], history.t[liked]
+        recall(self.memories, anew, user, item, t, self._config.memory_scale_ms, self._config.seed)
         restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
 
     def introduce(self, item: int, t: int) -> None:
@@ -130,10 +135,13 @@ class Model:
 
     def _make_room(self, events: int) -> None:
         self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
-        room = len(self.graph.items.events)
+        users, room = len(self.graph.users.events), len(self.graph.items.events)
+        if len(self.memories.user.norm) < users:
+            self.memories = self.memories._replace(user=grown_memory(self.memories.user, self.config, users))
+        if len(self.memories.item.norm) < room:
+            self.memories = self.memories._replace(item=grown_memory(self.memories.item, self.config, room))
         if len(self._pool.stamp) < room:
             self.embeddings = grown_embeddings(self.embeddings, self.config, room)
-            self.memories = grown_memories(self.memories, self.config, room)
             self.active = grown_active(self.active, room)
             self._pool = new_pool(self.config, room)
 

@@ -11,7 +11,7 @@ from tgn.evidence import Evidence, explain
 from tgn.features import REPEAT, complete_features, leave_out
 from tgn.graph import F32, F64, I32, I64, U8, Graph, Users
 from tgn.kernel import kernel
-from tgn.memory import Memories, memory_feature, remember
+from tgn.memory import Memories, memory_features, remember
 from tgn.names import Names
 from tgn.observe import observe
 from tgn.pairs import has_pair
@@ -139,12 +139,11 @@ def _surprise(parts: Parts, target: int) -> float:
 
 @kernel
 def _observe(parts: Parts, batch: InteractionBatch, n: int) -> None:
-    """The item's memory takes the user's embedding as it was before the event; then the graph takes the event."""
+    """The memories of both take the event, then the graph does."""
     user, item = batch.user[n], batch.item[n]
     longest = parts.scales[len(parts.scales) - 1]
     if batch.weight[n] > 0 and not parts.config.off & MEMORIES:
-        embed(parts.embeddings, parts.graph.users, user, parts.taste.user)
-        remember(parts.memories, item, parts.taste.user, parts.config.memory_clicks)
+        remember(parts.memories, user, item, batch.t[n], parts.config.memory_scale_ms, parts.config.seed)
     observe(
         parts.graph, user, item, batch.t[n], batch.weight[n], parts.config.window, parts.scales, parts.row_scales
     )  # fmt: skip
@@ -198,7 +197,7 @@ def query(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, lis
     """
     pool = parts.pool
     n = _pool_of(parts, items, user, now, exclude_seen)
-    forward(parts.ranker, parts.act, pool.x, n)
+    forward(parts.ranker, parts.act, pool.x, n, pool.sizes[2])
     if row >= 0:
         size = top_k(pool.item, parts.act.score, n, parts.names, lists.item[row], lists.score[row])
         if size < len(lists.item[row]) and size < parts.graph.newest.total[0]:
@@ -220,11 +219,11 @@ def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool) 
     elif graph.users.events[user] > 0 and not config.off & (RETRIEVAL | EMBEDDINGS):
         n = _add_nearest(parts, n, user, exclude_seen)
     pool.sizes[0] = n
-    complete_features(graph, pool.x, pool.item, n, user, now, parts.scales, parts.row_scales, known)
+    complete_features(graph, pool.x, pool.item, n, pool.sizes[2], user, now, parts.scales, parts.row_scales, known)
     if not config.off & EMBEDDINGS:
         embedding_features(parts.embeddings, parts.popularity, taste, pool.item, pool.x, n)
     if not config.off & MEMORIES:
-        memory_feature(parts.memories, taste.user, pool.item, pool.x, n)
+        memory_features(parts.memories, user, pool.item, pool.x, n, pool.sizes[2])
     leave_out(pool.x, config.off)
     return n
 

@@ -108,46 +108,68 @@ def _unpack(flat: F32, h: int) -> Parameters:
 
 
 @kernel
-def _layer(w: F32, bias: F32, x: F32, out: F32, n: int) -> None:
-    """out = relu(w x + bias) for n columns; w [H, D] with D a multiple of 4, x [D, C], out [H, C].
+def _add_inputs(w: F32, x: F32, out: F32, i: int, first: int, last: int, n: int) -> None:
+    """Adds inputs [first, last) of n columns to the outputs i and i + 1; w [H, D], x [D, C], out [H, C].
 
-    Two output rows and four inputs at a time: the inner loop runs over candidates in vector registers.
+    Two outputs and four inputs at a time: the inner loop runs over candidates in vector registers.
     """
-    for i in range(0, w.shape[0], 2):
-        a, b = out[i], out[i + 1]
+    a, b = out[i], out[i + 1]
+    for d in range(first, last, 4):
+        a0, a1, a2, a3 = w[i, d], w[i, d + 1], w[i, d + 2], w[i, d + 3]
+        b0, b1, b2, b3 = w[i + 1, d], w[i + 1, d + 1], w[i + 1, d + 2], w[i + 1, d + 3]
+        x0, x1, x2, x3 = x[d], x[d + 1], x[d + 2], x[d + 3]
         for c in range(n):
-            a[c] = bias[i]
-            b[c] = bias[i + 1]
-        for d in range(0, w.shape[1], 4):
-            a0, a1, a2, a3 = w[i, d], w[i, d + 1], w[i, d + 2], w[i, d + 3]
-            b0, b1, b2, b3 = w[i + 1, d], w[i + 1, d + 1], w[i + 1, d + 2], w[i + 1, d + 3]
-            x0, x1, x2, x3 = x[d], x[d + 1], x[d + 2], x[d + 3]
-            for c in range(n):
-                a[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
-                b[c] += b0 * x0[c] + b1 * x1[c] + b2 * x2[c] + b3 * x3[c]
-        for c in range(n):
-            a[c] = max(a[c], np.float32(0))
-            b[c] = max(b[c], np.float32(0))
+            a[c] += a0 * x0[c] + a1 * x1[c] + a2 * x2[c] + a3 * x3[c]
+            b[c] += b0 * x0[c] + b1 * x1[c] + b2 * x2[c] + b3 * x3[c]
 
 
 @kernel
-def forward(ranker: Ranker, act: Activations, x: F32, n: int) -> None:
-    """Scores of n candidates with features x [F, C] into act.score."""
+def forward(ranker: Ranker, act: Activations, x: F32, n: int, held: int) -> None:
+    """Scores of n candidates with features x [F, C] into act.score, the first `held` of them of the user's ring.
+
+    Features that only those have are 0 for the others and cost nothing there; the user's are the same for all.
+    """
     h = act.first.shape[0]
     w1, w2, b1, b2, w3, skip = _unpack(ranker.weights, h)
-    _layer(w1, b1, x, act.first, n)
-    _layer(w2, b2, act.first, act.second, n)
-    score = act.score
+    for i in range(0, h, 2):
+        for j in range(i, i + 2):
+            bias, out = b1[j], act.first[j]
+            for d in range(f.USER_FEATURES, f.FEATURES):
+                bias += w1[j, d] * x[d, 0]
+            for c in range(n):
+                out[c] = bias
+        _add_inputs(w1, x, act.first, i, 0, f.RING_FEATURES, held)
+        _add_inputs(w1, x, act.first, i, f.RING_FEATURES, f.USER_FEATURES, n)
+        _rectify(act.first, i, n)
+    for i in range(0, h, 2):
+        for j in range(i, i + 2):
+            bias, out = b2[j], act.second[j]
+            for c in range(n):
+                out[c] = bias
+        _add_inputs(w2, act.first, act.second, i, 0, h, n)
+        _rectify(act.second, i, n)
+    score, constant = act.score, np.float32(0)
+    for d in range(f.USER_FEATURES, f.FEATURES):
+        constant += skip[d] * x[d, 0]
     for c in range(n):
-        score[c] = 0
-    for d in range(f.FEATURES):
+        score[c] = constant
+    for d in range(f.USER_FEATURES):
         weight, row = skip[d], x[d]
-        for c in range(n):
+        for c in range(held if d < f.RING_FEATURES else n):
             score[c] += weight * row[c]
     for i in range(h):
         weight, row = w3[i], act.second[i]
         for c in range(n):
             score[c] += weight * row[c]
+
+
+@kernel
+def _rectify(out: F32, i: int, n: int) -> None:
+    """relu of rows i and i + 1."""
+    a, b = out[i], out[i + 1]
+    for c in range(n):
+        a[c] = max(a[c], np.float32(0))
+        b[c] = max(b[c], np.float32(0))
 
 
 @kernel
@@ -213,7 +235,7 @@ def _backward(weights: Parameters, gradient: Parameters, act: Activations, x: F3
     first = act.row[inputs : inputs + h]
     d1 = act.row[inputs + h : inputs + 2 * h]
     for d in range(inputs):
-        column[d] = x[d, c]
+        column[d] = x[d, c] if d < f.USER_FEATURES else x[d, 0]
         gskip[d] += g * column[d]
     for i in range(h):
         first[i] = act.first[i, c]

@@ -56,13 +56,14 @@ def upto(parts: p.Parts, items: int, batch: p.InteractionBatch, stages: int, lis
             pool.sizes[0] = size
         if stages > 4:
             known = graph.newest.total[0]
-            p.complete_features(graph, pool.x, pool.item, size, user, t, parts.scales, parts.row_scales, known)
+            held = pool.sizes[2]
+            p.complete_features(graph, pool.x, pool.item, size, held, user, t, parts.scales, parts.row_scales, known)
         if stages > 5:
             p.embedding_features(parts.embeddings, parts.popularity, parts.taste, pool.item, pool.x, size)
         if stages > 6:
-            p.memory_feature(parts.memories, parts.taste.user, pool.item, pool.x, size)
+            p.memory_features(parts.memories, user, pool.item, pool.x, size, pool.sizes[2])
         if stages > 7:
-            p.forward(parts.ranker, parts.act, pool.x, size)
+            p.forward(parts.ranker, parts.act, pool.x, size, pool.sizes[2])
         if stages > 8:
             lists.size[n] = p.top_k(pool.item, parts.act.score, size, parts.names, lists.item[n], lists.score[n])
         if stages > 9:

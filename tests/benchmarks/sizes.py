@@ -12,13 +12,14 @@ def row_bytes() -> tuple[int, int]:
     """Bytes that one user and one item take, whatever they did; without ids and without the set of pairs."""
     model = Model(ModelConfig())
     graph = model.graph
-    of_item = (graph.items, graph.transitions, graph.co, model.embeddings, model.memories)
-    return _row(graph.users), sum(_row(group) for group in of_item)
+    of_user = (graph.users, model.memories.user)
+    of_item = (graph.items, graph.transitions, graph.co, model.embeddings, model.memories.item)
+    return sum(_row(group) for group in of_user), sum(_row(group) for group in of_item)
 
 
 def state_bytes(model: Model) -> int:
     """Bytes of every array of the model, ids in Python aside."""
-    groups = (*model.graph, model.embeddings, model.popularity, model.memories, model.active, model.ranker)
+    groups = (*model.graph, model.embeddings, model.popularity, *model.memories, model.active, model.ranker)
     names = (*model.users.names, *model.items.names)
     return sum(array.nbytes for group in groups for array in group) + sum(array.nbytes for array in names)
 

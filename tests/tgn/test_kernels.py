@@ -17,7 +17,7 @@ from tgn.embedding import (
     new_popularity_weights,
     new_taste,
 )
-from tgn.features import FEATURES
+from tgn.features import FEATURES, RING_FEATURES, USER_FEATURES
 from tgn.graph import new_graph
 from tgn.heads import drop, lift
 from tgn.kernel import decay, fast_log
@@ -164,6 +164,9 @@ def test_names_compare_by_bytes() -> None:
             assert name_before(names, a, b) == (first.encode() < second.encode())
 
 
+HELD = 5  # candidates of the ring
+
+
 def _ranker(n: int) -> tuple[Ranker, Activations, np.ndarray]:
     config = ModelConfig(hidden=4, seed=3)
     ranker = new_ranker(config)
@@ -172,7 +175,9 @@ def _ranker(n: int) -> tuple[Ranker, Activations, np.ndarray]:
         vector[:] = rng.normal(0, 0.5, len(vector)) if vector is ranker.weights else ranker.weights
     act = new_activations(config, 16)
     x = rng.normal(0, 1, (FEATURES, 16)).astype(np.float32)
-    forward(ranker, act, x, n)
+    x[:RING_FEATURES, HELD:] = 0
+    x[USER_FEATURES:] = x[USER_FEATURES:, :1]
+    forward(ranker, act, x, n, HELD)
     return ranker, act, x
 
 
@@ -251,6 +256,13 @@ def test_batches_are_counted_from_the_start_whatever_the_commits() -> None:
                        score=ones, learn=ones, publish=ones)  # fmt: skip
             start = end
         arrays = [a for group in (model.graph.users, model.graph.items, model.graph.co) for a in group]
-        learned = (*model.embeddings, *model.popularity, *model.memories, *model.active, *model.ranker)
+        learned = (
+            *model.embeddings,
+            *model.popularity,
+            *model.memories.user,
+            *model.memories.item,
+            *model.active,
+            *model.ranker,
+        )
         states.append(b"".join(a.tobytes() for a in (*arrays, *learned)))
     assert states[0] == states[1]
