@@ -48,9 +48,7 @@ class Pool(NamedTuple):
     rest_item: I32  # [I] what a list is filled with past the pool
     rest_key: F32  # [I]
     rest_score: F32  # [I]
-    sizes: (
-        I64  # [3] candidates of the last query; of them from the exact sources, retrieval gave the rest; from the ring
-    )
+    sizes: I64  # [3] candidates of the last query; how many retrieval did not give; how many, the first, the ring did
 
 
 def new_pool(config: ModelConfig, items: int) -> Pool:

@@ -8,9 +8,9 @@ either side takes the other's layer below as a message, as it was before,
 so that layer l is a sum of the names at the ends of the walks of l steps, newer steps counting more. These are the
 temporal walk matrices of TPNet (Lu et al. 2024, "Improving Temporal Link Prediction via Temporal Walk Matrix
 Projection"), and inner products of random projections are about those of what was projected (Johnson & Lindenstrauss
-1984). Two cosines are features of a candidate: cos(m_u², m_z³) says whether the same users lead to both, cos(m_u³, m_z²)
-whether the same items do. It is the memory module of TGN (Rossi et al. 2020) with nothing in it to be learned: it goes on
-where learning is frozen, a node that is minutes old has one, and it is state in the checkpoint like any count.
+1984). Two cosines are features of a candidate: cos(m_u², m_z³) says whether the same users lead to both,
+cos(m_u³, m_z²) whether the same items do. It is the memory module of TGN (Rossi et al. 2020) with nothing in it to be
+learned: it goes on where learning is frozen, a node that is minutes old has one, and it is state in the checkpoint.
 """
 
 from typing import NamedTuple
@@ -60,7 +60,7 @@ def grown_memory(memory: Memory, config: ModelConfig, nodes: int) -> Memory:
 
 @kernel
 def remember(memories: Memories, user: int, item: int, t: int, scale_ms: float, seed: int) -> None:
-    """User and item take each other's message at time t; the upper layers first, since they need the lower as it was."""
+    """User and item take each other's message at time t; upper layers first, since they need the lower as it was."""
     users, items = memories.user, memories.item
     user_share, item_share = _age(users, user, t, scale_ms), _age(items, item, t, scale_ms)
     for layer in range(LAYERS - 1, 0, -1):
@@ -72,7 +72,7 @@ def remember(memories: Memories, user: int, item: int, t: int, scale_ms: float, 
 
 @kernel
 def recall(memories: Memories, changed: U8, user: I32, item: I32, t: I64, scale_ms: float, seed: int) -> None:
-    """Makes the memories of `changed` users [U] anew from their interactions, with their items' memories as they are."""
+    """Makes the memories of `changed` users [U] anew from their interactions and their items' memories as they are."""
     users, items = memories.user, memories.item
     for u in range(len(changed)):
         if changed[u]:

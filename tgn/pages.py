@@ -1,7 +1,7 @@
 """The model as keys and bytes, and back: what a checkpoint writes, row by row, only what changed.
 
-`users/<n>`, `items/<n>`, `embeddings/<n>`, `user-memories/<n>`, `item-memories/<n>`, `pairs/<n>`: one row of every array of
-the group, little-endian;
+`users/<n>`, `items/<n>`, `embeddings/<n>`, `user-memories/<n>`, `item-memories/<n>`, `pairs/<n>`: one row of every
+array of the group, little-endian;
 `user-ids/<first>`, `item-ids/<first>`: ids in index order; `model`: weights, heads and counters.
 """
 

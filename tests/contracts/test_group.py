@@ -8,7 +8,9 @@ from uuid import uuid4
 import pytest
 
 from consumers.errors import Fenced, LogUnavailable
-from consumers.kafka import GroupReader, KafkaCommitter, KafkaLog
+from consumers.kafka import KafkaLog
+from consumers.kafka_commit import KafkaCommitter
+from consumers.kafka_group import GroupReader
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
 pytestmark = pytest.mark.kafka
