@@ -64,7 +64,7 @@ class Settings(BaseSettings):
     # the stream
     commit_interval_ms: int = Field(10, ge=1, description="how long an epoch gathers events before it commits, ms")
     max_epoch_events: int = Field(5_000, ge=1, description="an epoch is cut at this many events")
-    checkpoint_interval_ms: int = Field(5_000, ge=1, description="how often the state is written, ms")
+    checkpoint_interval_ms: int = Field(1_000, ge=1, description="how often the state is written, ms")
     alignment_ms: int = Field(
         250, ge=0, description="how long an empty partition is waited for before the others go on, ms"
     )

@@ -1,7 +1,7 @@
 """What a checkpoint costs as the state grows: python -m tests.benchmarks.checkpoints FILE INTERACTIONS prints JSON.
 
 (1) The first INTERACTIONS of FILE are observed, with ledger and seen ids, and written as one checkpoint: the full one.
-(2) DELTAS times, EVENTS more are taken as `freshet run` takes them (5,000 are five seconds, one checkpoint interval, at
+(2) DELTAS times, EVENTS more are taken as `freshet run` takes them (1,000 are one second, one checkpoint interval, at
 1,000 a second) and what changed is written beside it: the delta. Both into the embedded log, the outputs left out.
 """
 
@@ -31,7 +31,7 @@ from streamer.settings import Settings
 from streamer.state import StreamState
 
 SIZES = (100_000, 300_000, 1_000_000)
-EVENTS, DELTAS = 5_000, 5
+EVENTS, DELTAS = 1_000, 5
 CHUNK = 100_000
 
 
