@@ -43,7 +43,7 @@ class ModelConfig:
     embedding_rate: float = 0.15
     retrieved: int = 100  # items nearest to the user's embedding in the pool
     active: int = 2_048  # A: items among which the nearest are looked for, a multiple of 128
-    memory: int = 32  # size of a layer of a node's memory, a multiple of 32
+    memory: int = 48  # size of a layer of a node's memory, a multiple of 16
     memory_scale_ms: int = 90 * DAY_MS  # τ of a memory
     without: tuple[Part, ...] = ()  # PARTS left out
     seed: int = 0

@@ -28,7 +28,7 @@ USER, ITEM = 0, 1  # which side's names
 
 
 class Memory(NamedTuple):
-    """One row a node of one side. D: a multiple of 32."""
+    """One row a node of one side. D: a multiple of 16."""
 
     layer: F32  # [N, LAYERS, D] m¹, m², m³ as of `last_update`
     norm: F32  # [N, LAYERS]
@@ -130,12 +130,12 @@ def _take_name(memory: Memory, node: int, share: float, side: int, other: int, s
     """The message of layer 0, the other's name: signs from a hash (splitmix64) of seed, side and index."""
     row, square = memory.layer[node, 0], np.float32(0)
     unit = np.float32(1) / np.sqrt(np.float32(len(row)))
-    for first in range(0, len(row), 32):
+    for first in range(0, len(row), 16):
         z = np.uint64(2 * other + side) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed + first)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         z = z ^ (z >> np.uint64(31))
-        for d in range(32):
+        for d in range(16):
             sign = unit if (z >> np.uint64(d)) & np.uint64(1) else -unit
             row[first + d] = flushed(share * row[first + d] + sign)
             square += row[first + d] * row[first + d]
