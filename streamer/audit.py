@@ -39,7 +39,7 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
         topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
         state.positions = {TopicPartition(t, p): start for t in topics for p, start in log.starts(t).items()}
         epochs = manifests(log, settings, state, worker)
-        take_again(log, settings, state, _Listening(settings, state, worker, expected), epochs, advance)
+        take_again(log, settings, state, _Listening(settings, state, worker, expected).take, epochs, advance)
         digests[worker] = digest(state)
     found = _outputs(log, settings)
     return Audit(

@@ -28,7 +28,15 @@ class TestLists:
 
     def __init__(self, path: Path | None) -> None:
         self._writer = pq.ParquetWriter(path, self.SCHEMA) if path else None
-        self.enabled = path is not None
+        self._epoch: int | None = None  # the last one that is written
+
+    def reached(self, epoch: int) -> None:
+        """Says that the lists up to this epoch are written; those of before the first call are in older files."""
+        self._epoch = epoch
+
+    def wants(self, epoch: int) -> bool:
+        """Whether the lists of an epoch are still to be written, now that it is taken, for the first time or again."""
+        return self._writer is not None and self._epoch is not None and epoch > self._epoch
 
     def write(self, events: np.ndarray, items: pa.ListArray) -> None:
         """Appends one list an event number."""

@@ -44,7 +44,7 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
     fresh.positions, fresh.erased = dict.fromkeys(old.positions, 0), dict(old.erased)
     retracted = _retracted(log, settings, old)
     epochs = [m for m in manifests(log, settings, fresh, committer.seat) if m.epoch <= old.epoch]
-    take_again(log, settings, fresh, Pipeline(settings, fresh, retracted, committer.seat), epochs, advance)
+    take_again(log, settings, fresh, Pipeline(settings, fresh, retracted, committer.seat).take, epochs, advance)
     fresh.amendments.repair()
     fresh.manifest_position = old.manifest_position
     lists = _lists_anew(settings, old, fresh)

@@ -15,7 +15,7 @@ from consumers.schemas import EpochManifest
 from streamer.alignment import in_order
 from streamer.errors import StateUnreadable
 from streamer.intake import Intake
-from streamer.pipeline import EpochInput, Pipeline
+from streamer.pipeline import EpochInput
 from streamer.settings import Settings
 from streamer.state import StreamState
 
@@ -52,12 +52,12 @@ def take_again(
     log: Log,
     settings: Settings,
     state: StreamState,
-    pipeline: Pipeline,
+    take: Callable[[EpochInput], object],
     epochs: Sequence[EpochManifest],
     advance: Callable[[int], None],
     stop: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Takes the very records of committed epochs, or the first of them where it is to stop.
+    """Gives the very records of committed epochs to `take`, or of the first of them where it is to stop.
 
     `advance` is told the records of each.
     """
@@ -67,7 +67,7 @@ def take_again(
     for manifest in epochs:
         if stop():
             break
-        pipeline.take(source.epoch(manifest))
+        take(source.epoch(manifest))
         advance(manifest.events)
     source.close()
 

@@ -50,6 +50,7 @@ class Worker:
         self._metrics.starting()
         self._log, self._settings, self._stop = log, settings, stop
         self._topic = settings.interactions_topic
+        self._test_lists = test_lists or TestLists(None)
         self._intake = Intake(settings)
         self._committer = log.committer(settings.application)
         self._open_state()
@@ -69,7 +70,6 @@ class Worker:
         self._regained: set[int] = set()  # partitions that came back from one
         self._joining_until = time.monotonic() + JOINING_S
         self._paused: list[TopicPartition] = []
-        self._test_lists = test_lists or TestLists(None)
 
     def _open_state(self) -> None:
         self.state = StreamState(self._settings, self._committer.load_state)
@@ -236,8 +236,12 @@ class Worker:
         events = sum(manifest.events for manifest in missed)
         with progress("recovery", events, logger=_logger) as advance:
             advance = self._metrics.recovering(events, advance)
-            take_again(self._log, self._settings, state, self._pipeline, missed, advance, self._stop)
+            take_again(self._log, self._settings, state, self._take_again, missed, advance, self._stop)
+        self._test_lists.reached(state.epoch)
         self._recovered = not missed or state.epoch == missed[-1].epoch  # else it was asked to stop
+
+    def _take_again(self, epoch: EpochInput) -> None:
+        self._write_test_lists(self._pipeline.take(epoch))
 
     def _load(self) -> bool:
         """Loads the checkpoint; a damaged one is set aside, and the log has all it takes to make it anew."""
@@ -289,10 +293,13 @@ class Worker:
         )  # fmt: skip
 
     def _write_test_lists(self, output: EpochOutput) -> None:
-        if self._test_lists.enabled and output.outcome:
+        if not self._test_lists.wants(self.state.epoch):
+            return
+        if output.outcome:
             events = [_event_number(a, n) for n, a in enumerate(output.taken, self.state.records - len(output.taken))]
             ids = self.state.engine.model.items.ids
             self._test_lists.write(np.array(events), list_column(output.outcome.test, np.arange(len(events)), ids))
+        self._test_lists.reached(self.state.epoch)
 
 
 def _event_number(arrival: Arrival, count: int) -> int:

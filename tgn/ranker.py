@@ -66,16 +66,16 @@ def new_ranker(config: ModelConfig) -> Ranker:
 
 
 PRIOR = {
-    f.RECENCY: 2.0,
-    f.AGE + 2: 1.0,
-    f.RING_SHARE: 1.0,
-    f.TRANSITION: 1.0,
-    f.TRANSITION + 1: 0.5,
-    f.CO: 1.0,
-    f.CO_LAST: 0.5,
-    f.POPULARITY + 1: 0.5,
-    f.POPULARITY + 2: 1.0,
-    f.POPULARITY + 3: 1.0,
+    f.RECENCY: 3.0,
+    f.AGE + 2: 1.5,
+    f.RING_SHARE: 1.5,
+    f.TRANSITION: 1.5,
+    f.TRANSITION + 1: 0.75,
+    f.CO: 1.5,
+    f.CO_LAST: 0.75,
+    f.POPULARITY + 1: 0.75,
+    f.POPULARITY + 2: 1.5,
+    f.POPULARITY + 3: 1.5,
 }
 
 

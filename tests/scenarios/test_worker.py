@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamer.lists_out
+from consumers import effects
+from consumers.errors import LogUnavailable
 from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import EpochManifest, RecommendationList
@@ -119,6 +122,30 @@ def test_a_restart_in_the_middle_changes_nothing(settings: Settings, tmp_path: P
         log.close()
     assert states[0] == states[2]
     assert states[1] == states[3]
+
+
+def test_a_commit_without_an_answer_leaves_out_no_test_list(log: OwnedLog, settings: Settings, tmp_path: Path) -> None:
+    """The epoch was committed, nobody heard of it; a second worker of the same process takes it again."""
+    mine = settings.model_copy(update={"max_epoch_events": 50, "checkpoint_interval_ms": 10**9})
+    send(log, checkerboard(events=300))
+    written = 0
+
+    def listener(effect: str) -> None:
+        nonlocal written
+        written += effect == "written"
+        if effect == "written" and written == 3:
+            raise LogUnavailable("no answer")
+
+    effects.listen(listener)
+    with streamer.lists_out.TestLists(tmp_path / "lists") as test_lists:
+        for _ in range(2):
+            worker = Worker(log, mine, test_lists)
+            with suppress(LogUnavailable):
+                worker.run(exit_at_end=True)
+            worker.close()
+    effects.listen(None)
+    assert written > 3
+    assert pq.read_table(tmp_path / "lists")["event"].to_pylist() == list(range(300))
 
 
 def test_ten_kinds_of_bad_records_among_good_ones(log: OwnedLog, settings: Settings) -> None:
