@@ -18,6 +18,7 @@ COMMANDS = {
     "serve": "HTTP in, server-sent events and lists out",
     "replay": "the same engine over a file or a topic, for evaluation",
     "compare": "two settings on one stream: the paired difference of their quality, with an interval",
+    "explain": "why an item is in a user's list, and whether that is so",
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
     "topics": "create or list the topics",

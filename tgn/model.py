@@ -69,12 +69,21 @@ class Model:
 
     def recommend(self, user: int, now: int, k: int, exclude_seen: bool = False) -> list[int]:
         """The list of `user` at `now` (epoch ms), best first. Pure."""
+        return self.ranking(user, now, k, exclude_seen)[0]
+
+    def ranking(self, user: int, now: int, k: int, exclude_seen: bool = False) -> tuple[list[int], list[float]]:
+        """The same with the scores; items that were no candidates follow, with scores below every candidate's. Pure."""
         self._make_room(0)
         lists = _new_lists(1, k)
         node: Any = np.int32(user)  # the types that `prequential` gives it: one compilation
         t: Any = np.int64(now)
         query(self._parts(), len(self.items), node, t, exclude_seen, lists, 0)
-        return [int(item) for item in lists.item[0, : lists.size[0]]]
+        size = int(lists.size[0])
+        return lists.item[0, :size].tolist(), lists.score[0, :size].tolist()
+
+    def candidates(self) -> int:
+        """How many candidates the last list was chosen from."""
+        return int(self._pool.sizes[0])
 
     def relist(self, user: I32, t: int, k: int, exclude_seen: bool = False) -> Outcome:
         """Published lists of users [N] at time t (epoch ms) with no interaction; the rest of the outcome is empty."""
