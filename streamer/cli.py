@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "take interactions from the log, publish lists to it",
     "serve": "HTTP in, server-sent events and lists out",
     "replay": "the same engine over a file or a topic, for evaluation",
+    "evaluate": "what a file of lists is worth, by every measure",
     "compare": "two settings on one stream: the paired difference of their quality, with an interval",
     "explain": "why an item is in a user's list, and whether that is so",
     "produce": "send a file of interactions, items or users to the log",

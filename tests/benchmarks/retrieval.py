@@ -3,9 +3,8 @@
 A stream is taken with everything on; in its last fifth, every STEP events, the items nearest to the next event's user are
 looked for three ways in one state: among all known items (exact), among those that `tgn.retrieval` scans, and by faiss'
 IVFFlat over all of them, its vectors replaced as items change. IVFFlat has the embeddings alone and gives MORE times as
-many, of which the nearest are chosen with popularity: over both together inverted lists find a tenth of them. Recall is
-the share of the exact nearest that a way finds; `held` how often the event's item is among them. Times are of one
-thread, one query at a time.
+many, of which the nearest are chosen with popularity. Recall is the share of the exact nearest that a way finds; `held`
+how often the event's item is among them. Times are of one thread, one query at a time.
 """
 
 import argparse

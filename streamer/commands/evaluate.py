@@ -1,0 +1,74 @@
+"""`freshet evaluate`: what a file of lists is worth, whoever made it."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from consumers.errors import DataRefused
+from consumers.files import FORMATS, read_interactions, read_items
+from streamer.cli import add_setting_flags, settings_of
+from streamer.errors import UsageError
+
+if TYPE_CHECKING:
+    from streamer.evaluation import Evaluation, Part
+
+EXAMPLE = "freshet evaluate interactions.parquet lists.parquet --items items.parquet"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("interactions", type=Path, help="the events, in a format that `replay` reads")
+    parser.add_argument("lists", type=Path, help="Parquet: event (number of the row in time order), items (best first)")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="the interactions' format, where name and content do not tell"
+    )
+    parser.add_argument("--items", type=Path, help="a file of items: diversity and calibration by their categories")
+    parser.add_argument("--after", type=float, default=0.8, metavar="F", help="share of the events not measured (0.8)")
+    parser.add_argument("--no-repeat", action="store_true", help="measure only what is new to the user")
+    parser.add_argument("--at", type=int, default=10, metavar="K", help="places of a list that count (10)")
+    add_setting_flags(parser, "field_map")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from streamer.evaluation import evaluate
+
+    if not 0 <= arguments.after < 1 or arguments.at < 1:
+        raise UsageError("--after lies between 0 and 1, --at is 1 or more")
+    settings = settings_of(arguments)
+    table = read_interactions(arguments.interactions, settings.field_map, arguments.format)
+    items = read_items(arguments.items) if arguments.items else ()
+    found = evaluate(table, _lists(arguments.lists), items, arguments.after, not arguments.no_repeat, arguments.at)
+    print(json.dumps(_as_json(found, arguments.at)) if arguments.json else _as_text(found, arguments.at))
+    return 0
+
+
+def _lists(file: Path) -> pa.Table:
+    if not file.is_file():
+        raise DataRefused(f"there is no file {file}")
+    table = pq.read_table(file)
+    if missing := {"event", "items"} - set(table.column_names):
+        raise DataRefused(f"{file} lacks {', '.join(sorted(missing))}; it has {', '.join(table.column_names)}")
+    return table
+
+
+def _as_json(found: "Evaluation", k: int) -> dict[str, object]:
+    parts = {name: [part._asdict() for part in getattr(found, name)] for name in ("by_user_age", "by_popularity")}
+    return {"events": found.events, "without_list": found.without_list, "at": k, "measures": found.measures} | parts
+
+
+def _as_text(found: "Evaluation", k: int) -> str:
+    lines = [f"{found.events:,} events measured at {k} places, {found.without_list:,} without a list", ""]
+    lines += [f"{name:<16}{value:>9.4f}" for name, value in found.measures.items()]
+    lines += _table("interactions of the user before", found.by_user_age)
+    lines += _table("interactions of the item before the measured part", found.by_popularity)
+    return "\n".join(lines)
+
+
+def _table(title: str, parts: "list[Part]") -> list[str]:
+    head = f"{title + ':':<52}{'events':>9}{'hr':>8}{'ndcg':>8}{'long tail':>11}"
+    rows = [f"  {p.name:<50}{p.events:>9,}{p.hr:>8.4f}{p.ndcg:>8.4f}{p.long_tail_share:>11.4f}" for p in parts]
+    return ["", head, *rows]

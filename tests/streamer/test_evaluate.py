@@ -1,0 +1,101 @@
+"""`freshet evaluate`: lists that anybody made, by every measure."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from consumers.files import read_interactions
+from streamer.cli import main
+from streamer.evaluation import MEASURES
+from streamer.replay import ReplayOptions, replay
+from streamer.settings import Settings
+from tests.conftest import DATA
+
+ROWS = [("u", "a", 1), ("v", "b", 2), ("u", "b", 3), ("v", "a", 4), ("u", "c", 5), ("v", "b", 6), ("u", "d", 7)]
+LISTS = [(3, ["c", "a"]), (4, ["c", "b"]), (5, ["b", "x"]), (6, [])]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[str, str]:
+    events, lists = tmp_path / "events.csv", tmp_path / "lists.parquet"
+    events.write_text("user_id,item_id,timestamp\n" + "\n".join(f"{u},{i},{t}" for u, i, t in ROWS) + "\n")
+    items = pa.array([items for _, items in LISTS], pa.list_(pa.string()))
+    pq.write_table(pa.table({"event": [event for event, _ in LISTS], "items": items}), lists)
+    return str(events), str(lists)
+
+
+def asked(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:
+    assert main(["evaluate", *arguments, "--json"]) == 0
+    answer: dict[str, object] = json.loads(capsys.readouterr().out)
+    return answer
+
+
+def test_a_small_file_worked_out_by_hand(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "items.csv").write_text("item_id,categories\na,x\nb,x|y\nc,y\nd,z\n")
+    answer = asked(capsys, *files, "--after", "0.3", "--at", "2", "--items", str(tmp_path / "items.csv"))
+    measures = answer["measures"]
+    assert isinstance(measures, dict)
+    # events 2 … 6: no list; place 2; place 1; place 1; an empty list
+    assert (answer["events"], answer["without_list"]) == (5, 1)
+    assert measures["hr"] == measures["recall"] == pytest.approx(3 / 5)
+    assert measures["mrr"] == measures["map"] == pytest.approx((0.5 + 1 + 1) / 5)
+    assert measures["ndcg"] == pytest.approx((1 / np.log2(3) + 2) / 5)
+    assert measures["precision"] == pytest.approx(3 / 10)
+    assert measures["coverage"] == pytest.approx(4 / 4)  # c, a, b, x of a catalogue of four
+    # the pairs (c, a) and (b, x), x without a category: cosine 0; (c, b): 1/√2
+    assert measures["diversity"] == pytest.approx((1 + (1 - 1 / np.sqrt(2)) + 1) / 5)
+    assert list(measures) == list(MEASURES)
+    assert [part["events"] for part in answer["by_user_age"]] == [2, 3]  # type: ignore[attr-defined]
+
+
+def test_what_is_new_to_the_user_alone(files: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    answer = asked(capsys, *files, "--after", "0.3", "--at", "2", "--no-repeat")
+    assert answer["events"] == 4  # v had b before event 5
+    assert main(["evaluate", *files, "--after", "0.3"]) == 0
+    assert "5 events measured at 10 places, 1 without a list" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("lists", "problem"),
+    [
+        ({"event": [1, 1], "items": [["a"], ["b"]]}, "two lists are of one event"),
+        ({"event": [9], "items": [["a"]]}, "lists are of the events 9 to 9; there are 7"),
+        ({"row": [1]}, "lacks event, items; it has row"),
+    ],
+)
+def test_lists_of_something_else_are_refused(
+    files: tuple[str, str], lists: dict[str, list[object]], problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pq.write_table(pa.table(lists), files[1])
+    assert main(["evaluate", *files]) == 3
+    assert problem in capsys.readouterr().err
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("repeats", [True, False])
+def test_it_agrees_with_a_judge_that_shares_no_code(
+    stream: Callable[[str], Path], settings: Settings, tmp_path: Path, repeats: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = read_interactions(stream("deskdrop")).slice(0, 6_000)
+    events, lists = tmp_path / "events.parquet", tmp_path / "lists.parquet"
+    pq.write_table(table.drop_columns("reason"), events)
+    mine = settings.model_copy(update={"exclude_seen": not repeats})
+    replay(table, mine, ReplayOptions(lists_out=lists))
+    flags = () if repeats else ("--no-repeat",)
+    judge = [sys.executable, str(DATA.parent / "tools" / "score_lists.py"), str(events), str(lists), *flags]
+    theirs = json.loads(subprocess.run(judge, capture_output=True, text=True, check=True).stdout)
+    answer = asked(capsys, str(events), str(lists), *flags, "--at", "10")
+    ours = answer["measures"]
+    assert isinstance(ours, dict)
+    assert answer["events"] == theirs["events"] > 100
+    assert ours["hr"] == pytest.approx(theirs["hr@10"], abs=1e-5)
+    assert ours["ndcg"] == pytest.approx(theirs["ndcg@10"], abs=1e-5)
