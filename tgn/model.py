@@ -77,7 +77,7 @@ class Model:
         lists = _new_lists(1, k)
         node: Any = np.int32(user)  # the types that `prequential` gives it: one compilation
         t: Any = np.int64(now)
-        query(self._parts(), len(self.items), node, t, exclude_seen, lists, 0)
+        query(self._parts(), len(self.items), node, t, exclude_seen, False, lists, 0)
         size = int(lists.size[0])
         return lists.item[0, :size].tolist(), lists.score[0, :size].tolist()
 

@@ -88,7 +88,9 @@ def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen:
         last = n + 1 == len(batch.user) or batch.block[n + 1] != batch.block[n]
         out.rank[n] = -1
         if batch.score[n] or batch.learn[n]:
-            size = query(parts, items, user, t, exclude_seen, out.test, n if batch.score[n] else -1)
+            size = query(
+                parts, items, user, t, exclude_seen, batch.learn[n] == 0, out.test, n if batch.score[n] else -1
+            )
             target = _place_of(parts.pool, item, size)
             softmax(parts.act.score, parts.act.probability, size)
             if batch.score[n] and not (exclude_seen and has_pair(graph.pairs, user, item)):
@@ -108,19 +110,21 @@ def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen:
                 _observe(parts, batch, m)
             first = n + 1
         if batch.publish[n]:
-            _publish(parts, items, user, t, exclude_seen, out, n)
+            _publish(parts, items, user, t, exclude_seen, batch.learn[n] == 0, out, n)
 
 
 @kernel
 def relist(parts: Parts, items: int, user: I32, t: int, exclude_seen: bool, out: Outcome) -> None:
     """The published lists of N users at time t, with no interaction."""
     for n in range(len(user)):
-        _publish(parts, items, user[n], t, exclude_seen, out, n)
+        _publish(parts, items, user[n], t, exclude_seen, False, out, n)
 
 
 @kernel
-def _publish(parts: Parts, items: int, user: int, t: int, exclude_seen: bool, out: Outcome, n: int) -> None:
-    query(parts, items, user, t, exclude_seen, out.published, n)
+def _publish(
+    parts: Parts, items: int, user: int, t: int, exclude_seen: bool, frozen: bool, out: Outcome, n: int
+) -> None:
+    query(parts, items, user, t, exclude_seen, frozen, out.published, n)
     for place in range(out.published.size[n]):
         explain(
             parts.graph, parts.pool, user, out.published.item[n, place], t, parts.config, parts.row_scales,
@@ -190,14 +194,16 @@ def _learn_embeddings_of_block(
 
 
 @kernel
-def query(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, lists: Lists, row: int) -> int:
+def query(
+    parts: Parts, items: int, user: int, now: int, exclude_seen: bool, frozen: bool, lists: Lists, row: int
+) -> int:
     """Scores the pool of `user` at `now`; writes the list into `lists[row]` unless row is −1. Returns the pool's size.
 
-    Pure: it reads the graph and the weights.
+    frozen: the ranker learns no more, and its mean scores. Pure: it reads the graph and the weights.
     """
     pool = parts.pool
     n = _pool_of(parts, items, user, now, exclude_seen)
-    forward(parts.ranker, parts.act, pool.x, n, pool.sizes[2])
+    forward(parts.ranker.slow if frozen else parts.ranker.weights, parts.act, pool.x, n, pool.sizes[2])
     if row >= 0:
         size = top_k(pool.item, parts.act.score, n, parts.names, lists.item[row], lists.score[row])
         if size < len(lists.item[row]) and size < parts.graph.newest.total[0]:

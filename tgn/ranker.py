@@ -3,7 +3,8 @@
 score(x) = w_skip·x + w₃·relu(W₂ relu(W₁ x + b₁) + b₂), learned by softmax cross-entropy over the candidate pool
 (the pool is the hard negatives) with schedule-free Adam (Defazio et al. 2024, "The Road Less Scheduled"): z takes the
 steps, x is the running mean of z and the lists are scored at y = β x + (1 − β) z, where the gradient is taken too. A
-mean of the last ten thousand steps is steadier than any one of them and still follows a stream that drifts.
+mean of the last ten thousand steps is steadier than any one of them and still follows a stream that drifts. Where
+nothing is learned any more the lists are scored at x, as schedule-free evaluation is.
 """
 
 from typing import NamedTuple
@@ -124,13 +125,14 @@ def _add_inputs(w: F32, x: F32, out: F32, i: int, first: int, last: int, n: int)
 
 
 @kernel
-def forward(ranker: Ranker, act: Activations, x: F32, n: int, held: int) -> None:
+def forward(weights: F32, act: Activations, x: F32, n: int, held: int) -> None:
     """Scores of n candidates with features x [F, C] into act.score, the first `held` of them of the user's ring.
 
+    weights: [P] of a ranker, `weights` where it learns, `slow` where nothing moves any more (schedule-free evaluation).
     Features that only those have are 0 for the others and cost nothing there; the user's are the same for all.
     """
     h = act.first.shape[0]
-    w1, w2, b1, b2, w3, skip = _unpack(ranker.weights, h)
+    w1, w2, b1, b2, w3, skip = _unpack(weights, h)
     for i in range(0, h, 2):
         for j in range(i, i + 2):
             bias, out = b1[j], act.first[j]

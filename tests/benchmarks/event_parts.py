@@ -63,7 +63,7 @@ def upto(parts: p.Parts, items: int, batch: p.InteractionBatch, stages: int, lis
         if stages > 6:
             p.memory_features(parts.memories, user, pool.item, pool.x, size, pool.sizes[2])
         if stages > 7:
-            p.forward(parts.ranker, parts.act, pool.x, size, pool.sizes[2])
+            p.forward(parts.ranker.weights, parts.act, pool.x, size, pool.sizes[2])
         if stages > 8:
             lists.size[n] = p.top_k(pool.item, parts.act.score, size, parts.names, lists.item[n], lists.score[n])
         if stages > 9:

@@ -177,7 +177,7 @@ def _ranker(n: int) -> tuple[Ranker, Activations, np.ndarray]:
     x = rng.normal(0, 1, (FEATURES, 16)).astype(np.float32)
     x[:RING_FEATURES, HELD:] = 0
     x[USER_FEATURES:] = x[USER_FEATURES:, :1]
-    forward(ranker, act, x, n, HELD)
+    forward(ranker.weights, act, x, n, HELD)
     return ranker, act, x
 
 
