@@ -1,5 +1,6 @@
 """Each kernel against a few lines of plain Python that say the same thing slowly."""
 
+import copy
 import math
 
 import numpy as np
@@ -266,3 +267,24 @@ def test_batches_are_counted_from_the_start_whatever_the_commits() -> None:
         )
         states.append(b"".join(a.tobytes() for a in (*arrays, *learned)))
     assert states[0] == states[1]
+
+
+def test_what_is_not_learned_from_is_scored_at_the_mean_of_the_weights() -> None:
+    rng = np.random.default_rng(1)
+    n = 300
+    user, item = rng.integers(0, 20, n).astype(np.int32), (rng.zipf(1.5, n) % 30).astype(np.int32)
+    t, ones = np.arange(n, dtype=np.int64) * 60_000, np.ones(n, np.uint8)
+    model = Model(ModelConfig())
+    model.users.encode([str(n) for n in range(20)])
+    model.items.encode([str(n) for n in range(30)])
+    model.take(user, item, t, ones.astype(np.float32), k=5, score=ones, learn=ones, publish=0 * ones)
+    last = (user[-1:], item[-1:], t[-1:] + 1, np.ones(1, np.float32))
+    (one, zero) = np.ones(1, np.uint8), np.zeros(1, np.uint8)
+    scores = {}
+    for name, weights, learned in (("frozen", model.ranker.weights, zero), ("live", model.ranker.slow, one)):
+        other = copy.deepcopy(model)
+        other.ranker.weights[:] = weights
+        scores[name] = other.take(*last, k=5, score=one, learn=learned, publish=zero).test.score.copy()
+    as_before = copy.deepcopy(model).take(*last, k=5, score=one, learn=one, publish=zero).test.score
+    assert (scores["frozen"] == scores["live"]).all()
+    assert (scores["frozen"] != as_before).any()
