@@ -4,6 +4,7 @@ import argparse
 import json
 from contextlib import closing
 from dataclasses import asdict
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -142,7 +143,9 @@ def _node(node: int | None, what: str) -> int:
 
 
 def _as_json(value: Any, ids: list[str]) -> Any:
-    """Tuples as objects, item indices as ids."""
+    """Tuples as objects, item indices as ids; the score of what is no candidate is null."""
+    if isinstance(value, float) and not isfinite(value):
+        return None
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
