@@ -134,7 +134,7 @@ def _checkpoints() -> str:
     found = [_module("checkpoints", _file("globo-news"), str(size)).answer for size in checkpoints.SIZES]
     how = (
         f"Checkpoints of globo-news (`checkpoints.py`): everything at once, and what {checkpoints.EVENTS:,} more events "
-        f"changed (five seconds at 1,000 a second, the default interval), median of {checkpoints.DELTAS}. A delta grows "
+        f"changed (one second at 1,000 a second, the default interval), median of {checkpoints.DELTAS}. A delta grows "
         "with the users and items that its events touch, not with the state."
     )
     return "\n".join([how, "", checkpoints.table_of(found)])
