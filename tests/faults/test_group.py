@@ -190,7 +190,8 @@ def test_one_joins_and_one_is_killed(group_of: GroupOf, protocol: str) -> None:
     group.check()
 
 
-@pytest.mark.parametrize("protocol", [pytest.param("classic", marks=slow), "consumer"])
+@slow
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
 def test_one_that_was_frozen_wakes_when_its_partitions_are_gone(group_of: GroupOf, protocol: str) -> None:
     """It must not write what is no longer its own; it goes on as the member of the group that it is again."""
     group = group_of(2, protocol)
