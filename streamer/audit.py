@@ -9,6 +9,7 @@ import msgspec
 
 from consumers.log import Log
 from consumers.records import TopicPartition
+from streamer.logs import records_of, whole
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
@@ -77,11 +78,4 @@ def digest(state: StreamState) -> str:
 def _outputs(log: Log, settings: Settings) -> Counter[Output]:
     """Every record of the topics that epochs write to, as a read_committed reader sees them."""
     topics = (settings.recommendations_topic, settings.quality_topic, settings.dead_topic, settings.epochs_topic)
-    positions = {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
-    reader, found = log.reader(positions), Counter[Output]()
-    while True:
-        records = reader.read(10_000, 0.5)
-        found.update((record.topic, record.key, record.value) for record in records)
-        if not records and reader.at_end() >= positions.keys():
-            reader.close()
-            return found
+    return Counter((record.topic, record.key, record.value) for record in records_of(log, whole(log, *topics)))

@@ -1,5 +1,6 @@
 """The figures of a report: what a trace says of quality over time, by who asked, and by what was taken."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -142,14 +143,22 @@ def earlier(of: np.ndarray) -> np.ndarray:
 
 def _binned(trace: Trace, measured: np.ndarray, value: np.ndarray, bins: tuple[tuple[str, int], ...]) -> list[Group]:
     """A group for each bin (name, lowest value) that has events."""
-    bin_of = np.searchsorted([lowest for _, lowest in bins], value, side="right") - 1
     groups = []
-    for n, (name, _) in enumerate(bins):
-        inside = measured & (bin_of == n)
-        if inside.any():
-            means = [
-                dict(zip(METRICS, scores(ranks[inside]).mean(axis=0).tolist(), strict=True))
-                for ranks in (trace.rank, trace.popularity_rank)
-            ]
-            groups.append(Group(name, int(inside.sum()), *means))
+    for name, inside in binned(value, bins, measured):
+        means = [
+            dict(zip(METRICS, scores(ranks[inside]).mean(axis=0).tolist(), strict=True))
+            for ranks in (trace.rank, trace.popularity_rank)
+        ]
+        groups.append(Group(name, int(inside.sum()), *means))
     return groups
+
+
+def binned(
+    value: np.ndarray, bins: tuple[tuple[str, int], ...], among: np.ndarray | bool = True
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, [N] bool) of each bin (name, lowest value) that any of the values is in, of those in `among`."""
+    bin_of = np.searchsorted([lowest for _, lowest in bins], value, side="right") - 1
+    for n, (name, _) in enumerate(bins):
+        inside = among & (bin_of == n)
+        if inside.any():
+            yield name, inside

@@ -17,7 +17,7 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.checkpoint import Summary, verify
 from streamer.errors import FreshetError, StateBusy
-from streamer.logs import DEFAULT_LOG, open_log_of, state_folder, topic_specs
+from streamer.logs import DEFAULT_LOG, open_log_of, records_of, state_folder, topic_specs
 from streamer.settings import Settings
 from streamer.state_lock import StateLock
 
@@ -251,14 +251,7 @@ def _described(summary: Summary) -> str:
 def _last(log: Log, topic: str, n: int) -> list[Record]:
     """Up to the last n records of each partition."""
     ends, starts = log.ends(topic), log.starts(topic)
-    reader = log.reader({TopicPartition(topic, p): max(starts[p], end - n) for p, end in ends.items()})
-    found: list[Record] = []
-    while True:
-        records = reader.read(1_000, 0.2)
-        found += records
-        if not records and len(reader.at_end()) == len(ends):
-            reader.close()
-            return found
+    return list(records_of(log, {TopicPartition(topic, p): max(starts[p], end - n) for p, end in ends.items()}))
 
 
 CHECKS: tuple[Check, ...] = (_broker, _topics, _rights, _epochs, _positions, _checkpoint, _clock)

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from consumers.errors import DataRefused
 from consumers.schemas import Item
 from streamer import measures
-from streamer.breakdown import COUNTS, earlier
+from streamer.breakdown import COUNTS, binned, earlier
 
 MEASURES = (
     "hr", "ndcg", "mrr", "map", "precision", "recall",
@@ -72,7 +72,8 @@ def evaluate(
     ids = _Ids(interactions["item_id"], flat)
     user = pc.dictionary_encode(interactions["user_id"].combine_chunks()).indices.to_numpy()
     item = ids.of(interactions["item_id"])
-    matrix = _matrix(lists, ids.of(flat), len(item), k)
+    event = lists["event"].to_numpy()
+    matrix = _matrix(event, pc.list_value_length(listed).to_numpy(), ids.of(flat), len(item), k)
     first = int(len(item) * after)
     measured = np.arange(len(item)) >= first
     if not repeats:
@@ -80,8 +81,9 @@ def evaluate(
     at = np.flatnonzero(measured)
     if not len(at):
         raise DataRefused("no event is measured")
+    rows = matrix[at]
     popularity = np.bincount(item[:first], minlength=len(ids.values))
-    hits, one = matrix[at] == item[at, None], np.ones(len(at), np.int64)
+    hits, one = rows == item[at, None], np.ones(len(at), np.int64)
     of_list = {
         "hr": measures.hit_rate(hits),
         "ndcg": measures.ndcg(hits, one),
@@ -89,23 +91,22 @@ def evaluate(
         "map": measures.average_precision(hits, one),
         "precision": measures.precision(hits),
         "recall": measures.recall(hits, one),
-        "novelty": measures.novelty(matrix[at], popularity),
-        "long-tail share": measures.long_tail_share(matrix[at], popularity),
-    } | _of_categories(items, ids, user, item, matrix, at, first)
+        "novelty": measures.novelty(rows, popularity),
+        "long-tail share": measures.long_tail_share(rows, popularity),
+    } | _of_categories(items, ids, user, item, rows, at, first)
     found = {name: float(values.mean()) for name, values in of_list.items()}
     catalogue = len(np.unique(item))
-    found |= {"coverage": measures.coverage(matrix[at], catalogue), "gini": measures.gini(matrix[at], len(ids.values))}
+    found |= {"coverage": measures.coverage(rows, catalogue), "gini": measures.gini(rows, len(ids.values))}
     parts = [
         _parts(values[at], of_list["hr"], of_list["ndcg"], of_list["long-tail share"])
         for values in (earlier(user), popularity[item])
     ]
-    without = int((~np.isin(at, lists["event"].to_numpy())).sum())
+    without = int((~np.isin(at, event)).sum())
     return Evaluation(len(at), without, {name: found[name] for name in MEASURES if name in found}, *parts)
 
 
-def _matrix(lists: pa.Table, flat: np.ndarray, events: int, k: int) -> np.ndarray:
+def _matrix(event: np.ndarray, lengths: np.ndarray, flat: np.ndarray, events: int, k: int) -> np.ndarray:
     """[events, K] item indices, −1 past a list's end and where there is no list."""
-    event, lengths = lists["event"].to_numpy(), pc.list_value_length(lists["items"].combine_chunks()).to_numpy()
     if len(np.unique(event)) < len(event):
         raise DataRefused("two lists are of one event")
     if len(event) and not (event.min() >= 0 and event.max() < events):
@@ -119,7 +120,7 @@ def _matrix(lists: pa.Table, flat: np.ndarray, events: int, k: int) -> np.ndarra
 
 
 def _of_categories(
-    items: Iterable[Item], ids: _Ids, user: np.ndarray, item: np.ndarray, matrix: np.ndarray, at: np.ndarray, first: int
+    items: Iterable[Item], ids: _Ids, user: np.ndarray, item: np.ndarray, rows: np.ndarray, at: np.ndarray, first: int
 ) -> dict[str, np.ndarray]:
     known = {value.item_id: value.categories for value in items if value.categories}
     if not known:
@@ -131,7 +132,6 @@ def _of_categories(
             features[n, kinds[kind]] = 1
     taken = np.zeros((user.max() + 1, len(kinds)))
     np.add.at(taken, user[:first], features[item[:first]])
-    rows = matrix[at]
     listed = (features[np.maximum(rows, 0)] * (rows >= 0)[..., None]).sum(axis=1)
     return {
         "diversity": measures.diversity(rows, features),
@@ -141,11 +141,7 @@ def _of_categories(
 
 def _parts(count: np.ndarray, hr: np.ndarray, ndcg: np.ndarray, tail: np.ndarray) -> list[Part]:
     """By how many there were, in the bins of COUNTS."""
-    bounds = [least for _, least in COUNTS]
-    bins = np.searchsorted(bounds, count, side="right") - 1
-    parts = []
-    for n, (name, _) in enumerate(COUNTS):
-        if (mine := bins == n).any():
-            means = (float(values[mine].mean()) for values in (hr, ndcg, tail))
-            parts.append(Part(name, int(mine.sum()), *means))
-    return parts
+    return [
+        Part(name, int(inside.sum()), *(float(values[inside].mean()) for values in (hr, ndcg, tail)))
+        for name, inside in binned(count, COUNTS)
+    ]

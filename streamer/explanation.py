@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tgn.config import DAY_MS, HOUR_MS, MINUTE_MS
-from tgn.explain import Histories, Standing, Step, carried_by, paths, standing, taken_lately, without
+from tgn.explain import Carrier, Histories, Standing, Step, carried_by, paths, standing, taken_lately, without
 from tgn.model import Model
 
 MOST = 5  # interactions that are taken out, one after the other, until the item falls
@@ -12,16 +12,6 @@ SENTENCES = 3
 BARS = 8  # of the interactions that carry the item, in text
 BAR_WIDTH = 24
 WINDOWS_MS = (DAY_MS, 7 * DAY_MS, 45 * DAY_MS)  # of an item's popularity that is taken out
-
-
-@dataclass(frozen=True)
-class Carrier:
-    """An interaction in the user's ring, and how much the item's score falls where the ring does not have it."""
-
-    item: int
-    back: int  # interactions ago, 0: the last one
-    t: int  # epoch ms
-    fall: float
 
 
 @dataclass(frozen=True)
@@ -63,17 +53,16 @@ def explain(
     (3) Where that does not move it either, what the first step tried is given, and that it is no reason.
     """
     place = standing(model, user, item, now, exclude_seen)
-    carriers = _carriers(model, user, item, now, exclude_seen)
-    checks: list[Check] = []
+    carriers = carried_by(model, user, item, now, exclude_seen)
+    check: Check | None = None
     for taken_back, removed, window_ms in _claims(model, user, item, now, histories, carriers):
         after = standing(without(model, taken_back, histories), user, item, now, exclude_seen)
         others = 0 if removed else sum(map(len, taken_back.values()))
-        checks.append(Check(removed, others, window_ms, place, after))
-        if checks[-1].holds:
+        tried = Check(removed, others, window_ms, place, after)
+        if tried.holds or tried.removed or check is None or not check.removed:
+            check = tried
+        if tried.holds:
             break
-    if checks and not checks[-1].holds:
-        checks.sort(key=lambda check: bool(check.removed))
-    check = checks[-1] if checks else None
     return Explanation(item, now, place, paths(model, user, item, now), carriers, check)
 
 
@@ -86,15 +75,6 @@ def _claims(
     for window_ms in WINDOWS_MS:
         if taken_back := taken_lately(model, item, now - window_ms, histories):
             yield taken_back, [], window_ms
-
-
-def _carriers(model: Model, user: int, item: int, now: int, exclude_seen: bool) -> list[Carrier]:
-    users, ring = model.graph.users, model.config.ring
-    found = []
-    for back, fall in carried_by(model, user, item, now, exclude_seen):
-        at = (int(users.events[user]) - 1 - back) % ring
-        found.append(Carrier(int(users.ring_item[user, at]), back, int(users.ring_time[user, at]), fall))
-    return found
 
 
 def in_words(explanation: Explanation, title: Callable[[int], str]) -> str:

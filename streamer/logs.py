@@ -1,13 +1,14 @@
 """The log and the topics that the settings name."""
 
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
 import yaml
 
-from consumers.log import Log
+from consumers.log import Log, Positions
 from consumers.open import open_log
-from consumers.records import TopicSpec
+from consumers.records import Record, TopicPartition, TopicSpec
 from streamer.settings import Settings
 
 DEFAULT_LOG, DEFAULT_STATE = Path("freshet-log"), Path("freshet-state")
@@ -24,6 +25,22 @@ def open_log_of(settings: Settings) -> Log:
         exactly_once,
         settings.group_protocol,
     )
+
+
+def whole(log: Log, *topics: str) -> dict[TopicPartition, int]:
+    """The first position of every partition of these topics. Raises UnknownTopic."""
+    return {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
+
+
+def records_of(log: Log, positions: Positions) -> Iterator[Record]:
+    """Every record from these positions up to the log's end."""
+    reader = log.reader(positions)
+    while True:
+        records = reader.read(10_000, 0.2)
+        yield from records
+        if not records and reader.at_end() >= positions.keys():
+            break
+    reader.close()
 
 
 def state_folder(settings: Settings) -> Path:

@@ -15,6 +15,7 @@ from consumers.schemas import EpochManifest
 from streamer.alignment import in_order
 from streamer.errors import StateUnreadable
 from streamer.intake import Intake
+from streamer.logs import records_of
 from streamer.pipeline import EpochInput
 from streamer.settings import Settings
 from streamer.state import StreamState
@@ -31,15 +32,9 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
     tp = TopicPartition(settings.epochs_topic, 0)
     if 0 not in log.ends(tp.topic):
         raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
-    reader = log.reader({tp: max(state.manifest_position, log.starts(tp.topic)[0])})
-    found: list[EpochManifest] = []
-    while True:
-        records = reader.read(1000, 0.2)
-        decoded = (_decode(record.value or b"") for record in records)
-        found += [m for m in decoded if m.epoch > state.epoch and worker in (None, m.worker)]
-        if not records and tp in reader.at_end():
-            break
-    reader.close()
+    position = max(state.manifest_position, log.starts(tp.topic)[0])
+    decoded = (_decode(record.value or b"") for record in records_of(log, {tp: position}))
+    found = [m for m in decoded if m.epoch > state.epoch and worker in (None, m.worker)]
     if found and worker is not None and found[0].epoch != state.epoch + 1:
         raise StateUnreadable(
             f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "

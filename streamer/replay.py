@@ -66,13 +66,15 @@ def replay(
     options: ReplayOptions,
     advance: Callable[[int], None] = lambda n: None,
     watch: Callable[[Taken], None] = lambda taken: None,
+    engine: Engine | None = None,
 ) -> ReplayResult:
     """Takes a table of `read_interactions`; event n is its row n, bad rows included.
 
-    `watch` is shown each chunk after it was taken; its arrays are its own to keep.
+    `watch` is shown each chunk after it was taken; its arrays are its own to keep. `engine`: a fresh one of these
+    settings that takes the table, for who wants its model after it.
     """
     started = time.perf_counter()
-    engine, weights = Engine(settings), EventWeights(settings.event_weights)
+    engine, weights = engine or Engine(settings), EventWeights(settings.event_weights)
     seen_events, monitor = SeenEvents(settings.dedup_window), DriftMonitor()
     result = ReplayResult(events=len(table))
     learn_until_ms = _time_quantile(table, options.learn_until)

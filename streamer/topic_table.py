@@ -10,6 +10,7 @@ from consumers.decode import InteractionDecoder
 from consumers.files import in_time_order
 from consumers.log import Log
 from consumers.records import TopicPartition
+from streamer.logs import records_of, whole
 from streamer.settings import Settings
 
 _SCHEMA = pa.schema(
@@ -33,17 +34,12 @@ def read_topic(log: Log, topic: str, settings: Settings) -> pa.Table:
     """
     decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
     ends = {TopicPartition(topic, p): end for p, end in log.ends(topic).items()}
-    reader = log.reader({TopicPartition(topic, p): start for p, start in log.starts(topic).items()})
-    found: list[tuple[int, int, dict[str, Any]]] = []
     now_ms = int(time.time() * 1000)
-    while True:
-        records = reader.read(10_000, 0.5)
-        for record in records:
-            if record.offset < ends[record.topic_partition]:
-                found.append((record.partition, record.offset, _row(decoder.decode(record, now_ms))))
-        if not records and reader.at_end() >= ends.keys():
-            break
-    reader.close()
+    found = [
+        (record.partition, record.offset, _row(decoder.decode(record, now_ms)))
+        for record in records_of(log, whole(log, topic))
+        if record.offset < ends[record.topic_partition]
+    ]
     found.sort(key=lambda entry: entry[:2])
     return in_time_order(pa.Table.from_pylist([row for _, _, row in found], _SCHEMA))
 

@@ -29,6 +29,15 @@ class Step(NamedTuple):
     share: float  # P(the explained item | item) under that relation, decayed to now; 1 for a repeat
 
 
+class Carrier(NamedTuple):
+    """An interaction in the user's ring, and how much the item's score falls where the ring does not have it."""
+
+    item: int
+    back: int  # interactions ago, 0: the last one
+    t: int  # epoch ms
+    fall: float
+
+
 class Standing(NamedTuple):
     """Where an item stands among the candidates of a user."""
 
@@ -49,8 +58,7 @@ def paths(model: Model, user: int, item: int, now: int) -> list[Step]:
     """The user's last interactions that lead to the item, the strongest evidence first."""
     users, config = model.graph.users, model.config
     found = []
-    for back in range(min(int(users.events[user]), config.ring)):
-        place = (int(users.events[user]) - 1 - back) % config.ring
+    for back, place in enumerate(_ring_places(model, user)):
         via, t = int(users.ring_item[user, place]), int(users.ring_time[user, place])
         if users.ring_weight[user, place] <= 0:
             continue
@@ -111,21 +119,20 @@ def _places(count: int, backs: Collection[int]) -> list[int]:
     return places
 
 
-def carried_by(model: Model, user: int, item: int, now: int, exclude_seen: bool = False) -> list[tuple[int, float]]:
-    """(back, how much the item's score falls without it) of each interaction in the ring, the largest fall first.
+def carried_by(model: Model, user: int, item: int, now: int, exclude_seen: bool = False) -> list[Carrier]:
+    """Every interaction in the user's ring, the largest fall first.
 
     Only the user's own ring is another, so that all of it can be asked in a moment; `without` asks the whole graph.
     """
-    users, config = model.graph.users, model.config
-    held = min(int(users.events[user]), config.ring)
-    before = standing(model, user, item, now, exclude_seen).score
+    users, before = model.graph.users, standing(model, user, item, now, exclude_seen).score
     kept = _ring_of(model, user)
-    falls = []
-    for back in range(held):
+    found = []
+    for back, place in enumerate(_ring_places(model, user)):
+        via, t = int(users.ring_item[user, place]), int(users.ring_time[user, place])
         _hide(model, user, back)
-        falls.append((back, before - standing(model, user, item, now, exclude_seen).score))
+        found.append(Carrier(via, back, t, before - standing(model, user, item, now, exclude_seen).score))
         _restore(model, user, kept)
-    return sorted(falls, key=lambda fall: (-fall[1], fall[0]))
+    return sorted(found, key=lambda carrier: (-carrier.fall, carrier.back))
 
 
 def _share(model: Model, source: str, via: int, item: int, now: int) -> float:
@@ -148,6 +155,12 @@ def _copy(model: Model) -> Model:
 RING = ("ring_item", "ring_time", "ring_weight", "ring_count")
 
 
+def _ring_places(model: Model, user: int) -> list[int]:
+    """Where a user's ring holds the last interaction, the one before, and so on."""
+    events, ring = int(model.graph.users.events[user]), model.config.ring
+    return [(events - 1 - back) % ring for back in range(min(events, ring))]
+
+
 def _ring_of(model: Model, user: int) -> list[np.ndarray]:
     return [np.copy(getattr(model.graph.users, name)[user]) for name in (*RING, "events")]
 
@@ -159,10 +172,8 @@ def _restore(model: Model, user: int, kept: list[np.ndarray]) -> None:
 
 def _hide(model: Model, user: int, back: int) -> None:
     """Takes an entry out of a user's ring. Where it is full its oldest entry stands twice: none before it is known."""
-    users, ring = model.graph.users, model.config.ring
-    events = int(users.events[user])
-    order = [(events - 1 - n) % ring for n in range(min(events, ring))]  # places, the last interaction first
-    full = events > ring
+    users, order = model.graph.users, _ring_places(model, user)
+    full = int(users.events[user]) > model.config.ring
     target = order[:-1] if full else [place - 1 for place in order[:back]]
     source = [*order[:back], *order[back + 1 :]] if full else order[:back]
     for name in RING:

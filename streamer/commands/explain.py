@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consumers.files import read_interactions, read_items
 from consumers.log import Log
-from consumers.records import TopicPartition
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
-from streamer.logs import open_log_of
+from streamer.logs import open_log_of, records_of, whole
 from streamer.progress import progress
 from streamer.settings import Settings
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from tgn.model import Model
 
 EXAMPLE = "freshet explain 42 --file interactions.parquet --items items.parquet"
-CHUNK = 50_000
 
 
 class Known(NamedTuple):
@@ -75,28 +73,25 @@ def _say(arguments: argparse.Namespace, settings: Settings, known: Known) -> int
 def known_of_file(file: Path, settings: Settings) -> Known:
     """Takes the file as `replay` does, and keeps what everybody did."""
     import numpy as np
-    import pyarrow.compute as pc
 
-    from consumers.weights import EventWeights
     from streamer.engine import Columns, Engine
-    from streamer.replay import weights_of
+    from streamer.replay import ReplayOptions, Taken, replay
     from tgn.repair import History
 
-    table = read_interactions(file, settings.field_map)
-    table = table.filter(pc.is_null(table["reason"]))
-    engine = Engine(settings)
-    columns = engine.encode_table(table, weights_of(table, EventWeights(settings.event_weights)))
+    table, engine, parts = read_interactions(file, settings.field_map), Engine(settings), list[Columns]()
+
+    def keep(taken: Taken) -> None:
+        parts.append(taken.columns)
+
     with progress("taking", len(table)) as advance:
-        for first in range(0, len(table), CHUNK):
-            part = Columns(*(column[first : first + CHUNK] for column in columns))
-            engine.take(part, publish=False)
-            advance(len(part.user))
+        replay(table, settings, ReplayOptions(), advance, keep, engine)
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def histories(users: Any) -> History:
-        wanted = np.isin(columns.user, users)
+        wanted = np.isin(columns[0], users)
         return History(*(column[wanted] for column in columns))
 
-    return Known(engine.model, histories, int(columns.t[-1]) if len(table) else 0, {})
+    return Known(engine.model, histories, int(columns[2][-1]) if parts else 0, {})
 
 
 def _of_application(log: Log, settings: Settings) -> Known:
@@ -111,18 +106,8 @@ def _of_application(log: Log, settings: Settings) -> Known:
 def _titles_of_topic(log: Log, topic: str) -> dict[str, str]:
     from consumers.decode import decode_item
 
-    reader = log.reader({TopicPartition(topic, p): start for p, start in log.starts(topic).items()})
-    ends, found = {TopicPartition(topic, p) for p in log.ends(topic)}, {}
-    while True:
-        records = reader.read(10_000, 0.5)
-        for record in records:
-            item = decode_item(record.value) if record.value is not None else None
-            if item is not None and hasattr(item, "title"):
-                found[item.item_id] = item.title or ""
-        if not records and reader.at_end() >= ends:
-            break
-    reader.close()
-    return found
+    decoded = (decode_item(record.value) for record in records_of(log, whole(log, topic)) if record.value is not None)
+    return {item.item_id: item.title or "" for item in decoded if item is not None}  # the newest record counts
 
 
 def _titles(items: Any) -> dict[str, str]:

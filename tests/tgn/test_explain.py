@@ -81,9 +81,9 @@ def test_what_carries_an_item_is_the_interaction_that_leads_to_it(events: int) -
     model = observed(ModelConfig(), History(user, item, t, np.ones(len(user), np.float32)), (8, 20))
     before = all_pages(model)
     now = int(t[-1]) + 60_000
-    back, fall = carried_by(model, 0, 7, now)[0]
-    assert back == 0
-    assert fall > 0
+    first = carried_by(model, 0, 7, now)[0]
+    assert first.back == 0
+    assert first.fall > 0
     assert all_pages(model) == before
 
 
