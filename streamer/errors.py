@@ -5,6 +5,7 @@ FreshetError            exit 1: it failed
 ├── StateUnreadable     no checkpoint of the state folder can be read
 ├── PortTaken           the address to listen on is not free
 ├── NoDemoData          the demo's data could not be fetched
+├── EmbeddingsDamaged   a version of trained embeddings cannot be read
 └── UsageError          exit 2: a setting or flag is wrong
 """
 
@@ -29,6 +30,10 @@ class PortTaken(FreshetError):
 
 class NoDemoData(FreshetError):
     """Operator: give the demo a file of your own with `--file`, or a network."""
+
+
+class EmbeddingsDamaged(FreshetError):
+    """Operator: train again, or name another version."""
 
 
 class UsageError(FreshetError):

@@ -26,7 +26,7 @@ class ModelConfig:
     """
 
     ring: int = 64  # R: interactions kept per user
-    row: int = 128  # M: successors kept per item and relation
+    row: int = 120  # M: successors kept per item and relation
     window: int = 20  # W: how many of a user's last interactions a new one co-interacts with
     popularity_scales_ms: tuple[int, ...] = (10 * MINUTE_MS, 4 * HOUR_MS, DAY_MS, 7 * DAY_MS, 45 * DAY_MS)
     row_scales_ms: tuple[int, ...] = (30 * DAY_MS, 365 * DAY_MS)

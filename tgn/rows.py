@@ -27,7 +27,7 @@ def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, 
     elif (t - rows.time[item]) / scales[0] > LARGEST_EXPONENT:
         _rebase(rows, item, t, scales)
     place, evicted = -1, -1
-    for m in range(size):  # no early exit: the compiler makes this a vector compare
+    for m in range(len(ids)):  # no early exit: the compiler makes this a vector compare; unused places hold −1
         if ids[m] == successor:
             place = m
     new = 0
@@ -66,12 +66,19 @@ def to_now(time: I64, item: int, now: int, scale_ms: float) -> float:
 
 @kernel
 def _evict(weights: F32) -> int:
-    """The place of the least weight at the longest scale; half of the evicted weight stays for the newcomer."""
-    last = weights.shape[0] - 1
+    """The place of the least weight at the longest scale; half of the evicted weight stays for the newcomer.
+
+    Positive floats are in the order of their bits, and a least integer is found in vectors, as a least float is not.
+    """
+    longest = weights[weights.shape[0] - 1]
+    least = np.int32(0x7FFFFFFF)
+    for m in range(len(longest)):
+        bits = np.float32(longest[m]).view(np.int32)
+        least = bits if bits < least else least
     place = 0
-    for m in range(1, weights.shape[1]):
-        if weights[last, m] < weights[last, place]:
+    for m in range(len(longest) - 1, -1, -1):
+        if np.float32(longest[m]).view(np.int32) == least:
             place = m
-    for s in range(last + 1):
+    for s in range(weights.shape[0]):
         weights[s, place] *= 0.5
     return place

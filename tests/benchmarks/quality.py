@@ -48,6 +48,7 @@ def rows_of(stream: Stream, chosen: list[str]) -> list[str]:
 def run(streams: list[str], chosen: list[str]) -> bool:
     """Measures each row of each stream and keeps it as a record; False where a run failed."""
     require_judge()
+    records.FOLDER.mkdir(exist_ok=True)
     jobs = [(STREAMS[name], row) for name in streams for row in rows_of(STREAMS[name], chosen)]
     fine = True
     with progress("quality", len(jobs), unit="runs") as advance:

@@ -1,0 +1,95 @@
+"""`freshet train`: embeddings of users and items by a model of the graph family."""
+
+import argparse
+import json
+import re
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from consumers.files import FORMATS, read_items, read_users
+from consumers.weights import EventWeights
+from streamer.cli import add_setting_flags, settings_of
+from streamer.commands.replay import read_stream
+from streamer.errors import UsageError
+from streamer.progress import progress
+
+EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
+MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
+_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", choices=MODELS, help="what embeds")
+    parser.add_argument("source", help="a file of interactions, or with --log or --bootstrap a topic")
+    parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
+    parser.add_argument("--items", type=Path, help="a file of items: their categories and attributes are context nodes")
+    parser.add_argument("--users", type=Path, help="a file of users, the same")
+    parser.add_argument("--out", type=Path, default=Path("embeddings"), help="folder of the versions (embeddings)")
+    parser.add_argument(
+        "--window",
+        dest="reach",
+        metavar="SPAN",
+        help="how far back from --until the graph reaches, such as 90d or 12h; all of it",
+    )
+    parser.add_argument("--until", type=int, help="nothing at or after this time is in the graph, epoch ms; the end")
+    parser.add_argument("--size", type=int, default=64, help="of an embedding (64)")
+    parser.add_argument("--layers", type=int, help="steps that a message goes; the model's own")
+    parser.add_argument("--no-skip", action="store_true", help="the last layer alone, to see what depth does")
+    parser.add_argument("--passes", type=int, default=30, help="most passes over the interactions (30)")
+    parser.add_argument("--loss", choices=("softmax", "infonce", "bpr"), default="softmax", help="(softmax)")
+    parser.add_argument(
+        "--negatives", choices=("uniform", "popularity", "in-batch", "hard", "mixed"), default="uniform",
+        help="(uniform)",
+    )  # fmt: skip
+    parser.add_argument("--fan-out", type=int, metavar="N", help="neighbours drawn a node and step; the whole graph")
+    parser.add_argument("--parts", type=int, default=1, metavar="N", help="METIS partitions, trained one by one (1)")
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="that share each batch (1)")
+    parser.add_argument("--multitask", action="store_true", help="each event type a task, which counts by its weight")
+    parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
+    add_setting_flags(parser, "bootstrap", "log", "seed", "field_map")
+    parser.add_argument("--json", action="store_true", help="print the manifest")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if find_spec("torch_geometric") is None or find_spec("pymetis") is None:
+        raise UsageError("train needs packages that are not installed: install freshet with its extra, freshet[graph]")
+    settings = settings_of(arguments)
+    window_ms = parse_window(arguments.reach)
+    table = read_stream(arguments, settings)
+    from streamer.training import Work, prepared, trained  # torch loads after the file has been checked
+
+    items = list(read_items(arguments.items)) if arguments.items else []
+    users = list(read_users(arguments.users)) if arguments.users else []
+    work = Work(
+        model=arguments.model, size=arguments.size, layers=arguments.layers, skip=not arguments.no_skip,
+        window_ms=window_ms, until_ms=arguments.until, passes=arguments.passes, loss=arguments.loss,
+        negatives=arguments.negatives, fan_out=arguments.fan_out, parts=arguments.parts,
+        multitask=arguments.multitask, seed=settings.seed,
+    )  # fmt: skip
+    source = prepared(table, EventWeights(settings.event_weights), items, users)
+    started = time.monotonic()
+    with progress("train", work.passes, unit="passes") as advance:
+        manifest = trained(source, work, arguments.out, arguments.resume, arguments.processes, advance)
+    seconds = time.monotonic() - started
+    print(json.dumps(manifest) if arguments.json else _text(manifest, arguments.out, seconds))
+    return 0
+
+
+def parse_window(text: str | None) -> int | None:
+    """Milliseconds of such as 90d, 12h, 30m; None: no end. Raises UsageError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)([mhd])", text)
+    if not found:
+        raise UsageError(f"--window got {text!r}: a number and m, h or d, such as 90d")
+    return int(found[1]) * _UNITS_MS[found[2]]
+
+
+def _text(manifest: dict[str, Any], folder: Path, seconds: float) -> str:
+    recall = f", recall@20 {manifest['recall']:.4f} of the held-out interactions" if manifest["recall"] else ""
+    return (
+        f"{folder / manifest['version']}: {manifest['users']:,} users and {manifest['items']:,} items out of "
+        f"{manifest['interactions']:,} interactions, {manifest['passes']} passes in {seconds:.0f} s{recall}"
+    )

@@ -1,0 +1,120 @@
+"""From a file or topic of interactions, and files of items and users, to what a graph is built from."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from consumers.schemas import Item, User
+from consumers.weights import EventWeights
+from streamer.engine import encode_ids
+from streamer.replay import weights_of
+from tgn.family.hetero import Attribute, Events, season_of
+from tgn.names import NodeIndex
+
+MOST_VALUES = 1_000  # a column with more distinct values says who, not what kind
+PLACE_DEGREES = 0.01  # about a kilometre: the side of a cell of the grid that latitudes and longitudes become
+_NO_CONTEXT = {"user_id", "item_id", "timestamp", "value", "event_id", "session_id", "reason", "retract"}
+
+
+class Source(NamedTuple):
+    """What happened, and what is known of whom; indices are those of `users` and `items`."""
+
+    users: NodeIndex
+    items: NodeIndex
+    events: Events
+    kinds: list[str]  # the event types by index
+    attributes: list[Attribute]
+
+
+def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = (), users: Iterable[User] = ()) -> Source:
+    """Reads a table of `read_interactions`; bad rows, and those whose weight is no liking, are left out.
+
+    Context nodes: categories and attributes of items and users, the columns of the table that have few values (device,
+    region, event_type, …), and the season.
+    """
+    good = table.filter(pc.is_null(table["reason"]))
+    weight = weights_of(good, weights)
+    liked = weight > 0
+    good, weight = good.filter(pa.array(liked)), weight[liked]
+    user_index, item_index = NodeIndex(), NodeIndex()
+    user, item = (encode_ids(index, good[c]) for index, c in ((user_index, "user_id"), (item_index, "item_id")))
+    value = np.full(len(good), np.nan, np.float32)
+    if "value" in good.column_names:
+        value = good["value"].to_numpy().astype(np.float32)
+    types = pc.dictionary_encode(good["event_type"].combine_chunks())
+    kind, t = types.indices.to_numpy(), good["timestamp"].to_numpy()
+    user, item, t, kind = (column.astype(np.int64) for column in (user, item, t, kind))
+    events = Events(user, item, t, weight, value, kind)
+    attributes = [*_contexts(good), season_of(events)]
+    attributes += _of_nodes("item", item_index, ((i.item_id, _known_of_item(i)) for i in items))
+    attributes += _of_nodes("user", user_index, ((u.user_id, _values(u.attributes or {})) for u in users))
+    return Source(user_index, item_index, events, types.dictionary.to_pylist(), _distinct_names(attributes))
+
+
+def _contexts(table: pa.Table) -> list[Attribute]:
+    found = []
+    for name in table.column_names:
+        if name in _NO_CONTEXT or pa.types.is_nested(table[name].type):
+            continue
+        coded = pc.dictionary_encode(table[name].cast(pa.string()).combine_chunks())
+        coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
+        names = coded.dictionary.to_pylist()
+        if 1 < len(names) <= MOST_VALUES:
+            there = coded.is_valid().to_numpy(zero_copy_only=False)
+            value = coded.indices.drop_null().to_numpy().astype(np.int64)
+            found.append(Attribute(name, "interaction", np.flatnonzero(there), value, names))
+    return found
+
+
+def _known_of_item(item: Item) -> Mapping[str, list[str]]:
+    known = _values(item.attributes or {})
+    if item.categories:
+        known["category"] = list(item.categories)
+    return known
+
+
+def _values(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What a node is: attribute → values. Latitude and longitude together are a place, a cell of a grid."""
+    known: dict[str, list[str]] = {}
+    lat, lon = attributes.get("lat"), attributes.get("lon")
+    if isinstance(lat, float) and isinstance(lon, float) and math.isfinite(lat) and math.isfinite(lon):
+        known["place"] = [f"{lat // PLACE_DEGREES * PLACE_DEGREES:.2f},{lon // PLACE_DEGREES * PLACE_DEGREES:.2f}"]
+    for name, value in attributes.items():
+        values = value if isinstance(value, list) else [value]
+        if name not in ("lat", "lon") and all(isinstance(v, str | int | bool) for v in values):
+            known[name] = [str(v) for v in values]
+    return known
+
+
+def _of_nodes(
+    side: Literal["user", "item"], index: NodeIndex, known: Iterable[tuple[str, Mapping[str, list[str]]]]
+) -> list[Attribute]:
+    """Attributes of the nodes; those of nodes that never interacted make these known too."""
+    rows: dict[str, tuple[list[int], list[int], dict[str, int]]] = {}
+    for id_, attributes in known:
+        (node,) = index.encode([id_])
+        for name, values in attributes.items():
+            owners, codes, names = rows.setdefault(name, ([], [], {}))
+            for value in values:
+                owners.append(node)
+                codes.append(names.setdefault(value, len(names)))
+    return [
+        Attribute(name, side, np.array(owners, np.int64), np.array(codes, np.int64), list(names))
+        for name, (owners, codes, names) in rows.items()
+        if 1 < len(names) <= MOST_VALUES
+    ]
+
+
+def _distinct_names(attributes: list[Attribute]) -> list[Attribute]:
+    """The same, an attribute of a name that another one has, or a side, named after its owner too."""
+    taken: set[str] = {"user", "item"}
+    named = []
+    for attribute in attributes:
+        kind = attribute.kind if attribute.kind not in taken else f"{attribute.of} {attribute.kind}"
+        taken.add(kind)
+        named.append(attribute._replace(kind=kind))
+    return named

@@ -1,0 +1,177 @@
+"""Training: from what happened to a version of embeddings, by a model of the graph family."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.distributed
+import torch.multiprocessing
+from safetensors.torch import load_file, save_file
+
+from consumers.errors import DataRefused
+from consumers.schemas import Item, User
+from consumers.weights import EventWeights
+from streamer.embeddings import TRAINING, Vectors, named, read_version, rotation_onto, versions, write_version
+from streamer.errors import UsageError
+from streamer.graph_source import Source, source_of
+from tgn.family.hetero import hetero_graph
+from tgn.family.losses import Loss
+from tgn.family.models import MODELS
+from tgn.family.negatives import Draw
+from tgn.family.training import Trainer, TrainingConfig
+
+MOST_BATCH, LEAST_BATCHES = 4_096, 20  # edges of a batch, and batches of a pass on a small graph
+
+
+@dataclass(frozen=True)
+class Work:
+    """What to train, on which part of the stream."""
+
+    model: str
+    size: int = 64
+    layers: int | None = None  # None: the model's own
+    skip: bool = True
+    window_ms: int | None = None  # None: from the beginning
+    until_ms: int | None = None  # None: to the end
+    passes: int = 30
+    loss: Loss = "softmax"
+    negatives: Draw = "uniform"
+    fan_out: int | None = None
+    parts: int = 1
+    multitask: bool = False  # each event type a task of its own, which counts by its weight
+    seed: int = 0
+
+
+def prepared(table: pa.Table, weights: EventWeights, items: Sequence[Item], users: Sequence[User]) -> Source:
+    """See `source_of`. Raises DataRefused where nothing is left to train on."""
+    source = source_of(table, weights, items, users)
+    if not len(source.events.t):
+        raise DataRefused("there is no interaction to train on: every row is bad, or of a weight that is no liking")
+    return source
+
+
+def trained(
+    source: Source, work: Work, folder: Path, resume: bool, processes: int, advance: Callable[[int], None]
+) -> dict[str, Any]:
+    """Trains and writes a version into `folder`; gives its manifest.
+
+    It is turned onto the version before it. The training's state is written after every pass.
+    Raises UsageError where there is nothing in the window, or nothing to resume.
+    """
+    until = work.until_ms if work.until_ms is not None else int(source.events.t[-1]) + 1
+    since = max(0, until - work.window_ms) if work.window_ms is not None else 0
+    version = f"{work.model}-{until}-{named((asdict(work), since, len(source.events.t)))}"
+    saved = folder / version / TRAINING
+    if resume and not saved.is_file():
+        raise UsageError(f"--resume: there is no {saved}; the input and the flags must be those of that training")
+    before = versions(folder)
+    if processes > 1:
+        context = torch.multiprocessing.get_context("spawn")
+        saved.parent.mkdir(parents=True, exist_ok=True)
+        rendezvous = saved.parent.resolve() / "rendezvous"
+        rendezvous.unlink(missing_ok=True)
+        others = [
+            context.Process(
+                target=_joined, args=(source, work, since, until, saved, resume, processes, n, rendezvous, _silent)
+            )
+            for n in range(1, processes)
+        ]
+        for process in others:
+            process.start()
+        trainer = _joined(source, work, since, until, saved, resume, processes, 0, rendezvous, advance)
+        for process in others:
+            process.join()
+        rendezvous.unlink(missing_ok=True)
+    else:
+        trainer = _fit(source, work, since, until, saved, resume, advance)
+    user, item = trainer.embedded()
+    kept = source.events.between(since, until)
+    users, items = _seen(source, kept.user, kept.item, user, item)
+    if before:
+        _, old = read_version(folder, before[-1]["version"])
+        turn = rotation_onto(items, old)
+        users, items = (Vectors(v.ids, v.vector @ turn) for v in (users, items))
+    report = trainer.report
+    manifest = {
+        "version": version, "model": work.model, "since_ms": since, "until_ms": until,
+        "interactions": len(kept.t), "users": len(users.ids), "items": len(items.ids),
+        "passes": trainer.passes, "loss": report.loss[-1], "recall": max(report.recall, default=None),
+        "aligned_to": before[-1]["version"] if before else None, "work": asdict(work),
+    }  # fmt: skip
+    return write_version(folder, manifest, users, items)
+
+
+def _fit(
+    source: Source, work: Work, since: int, until: int, saved: Path, resume: bool, advance: Callable[[int], None]
+) -> Trainer:
+    torch.manual_seed(work.seed)
+    try:
+        data = hetero_graph(
+            source.events, len(source.users), len(source.items), source.attributes, since=since, until=until
+        )
+    except ValueError as error:
+        raise UsageError(f"--window, --until: {error}") from error
+    nodes = sum(data[kind].num_nodes for kind in data.node_types)
+    layers = {} if work.layers is None else {"layers": work.layers}
+    encoder = MODELS[work.model](nodes, work.size, skip=work.skip, **layers)
+    edges = len(source.events.between(since, until).t)
+    config = TrainingConfig(
+        loss=work.loss, negatives=work.negatives, batch=max(1, min(MOST_BATCH, edges // LEAST_BATCHES)),
+        passes=work.passes, fan_out=work.fan_out, parts=work.parts, seed=work.seed,
+        tasks=_tasks(source) if work.multitask else None,
+    )  # fmt: skip
+    trainer = Trainer(encoder, data, config)
+    first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+    if resume:
+        trainer.load_state(load_file(saved))
+        advance(trainer.passes)
+
+    def passed(n: int) -> None:
+        if first:
+            saved.parent.mkdir(parents=True, exist_ok=True)
+            save_file({name: value.contiguous() for name, value in trainer.state().items()}, saved)
+        advance(n)
+
+    trainer.fit(passed)
+    return trainer
+
+
+def _joined(
+    source: Source, work: Work, since: int, until: int, saved: Path, resume: bool, processes: int, rank: int,
+    rendezvous: Path, advance: Callable[[int], None],
+) -> Trainer:  # fmt: skip
+    """One of several processes that train together, each with a share of the threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads // processes))
+    torch.distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=processes)
+    try:
+        return _fit(source, work, since, until, saved, resume, advance)
+    finally:
+        torch.distributed.destroy_process_group()
+        torch.set_num_threads(threads)
+
+
+def _tasks(source: Source) -> tuple[float, ...]:
+    """The mean weight of each event type."""
+    kind, weight = source.events.kind, source.events.weight
+    sums, counts = (np.bincount(kind, by, len(source.kinds)) for by in (weight, None))
+    return tuple((sums / np.maximum(counts, 1)).tolist())
+
+
+def _silent(passes: int) -> None:
+    """For the processes that do not show how far they are."""
+
+
+def _seen(
+    source: Source, user: np.ndarray, item: np.ndarray, users: torch.Tensor, items: torch.Tensor
+) -> tuple[Vectors, Vectors]:
+    """The embeddings of those that have interacted in the window: of the others a model knows its random start."""
+    sides = []
+    for index, seen, vectors in ((source.users, user, users), (source.items, item, items)):
+        nodes = np.unique(seen)
+        sides.append(Vectors([index.ids[n] for n in nodes], vectors.numpy()[nodes].astype(np.float32)))
+    return sides[0], sides[1]

@@ -1,0 +1,152 @@
+"""`freshet train`: versions on disk, and what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
+
+from consumers.weights import EventWeights
+from streamer.cli import main
+from streamer.embeddings import Vectors, read_version, rotation_onto, versions
+from streamer.errors import EmbeddingsDamaged
+from streamer.graph_source import source_of
+from streamer.settings import Settings
+from tests.worlds import checkerboard
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def csv(settings: Settings, tmp_path: Path) -> Path:
+    """A checkerboard, with a column that is a context."""
+    file = tmp_path / "events.csv"
+    rows = "".join(
+        f"{u},{i},{'buy' if n % 3 else 'view'},{t},{'desk' if n % 2 else 'phone'}\n"
+        for n, (u, i, t) in enumerate(checkerboard(users=20, items=20, events=600))
+    )
+    file.write_text("user_id,item_id,event_type,timestamp,device\n" + rows)
+    return file
+
+
+def train(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, Any]:
+    """Trains a little; gives the manifest."""
+    assert main(["train", *map(str, arguments), "--size", "8", "--passes", "3", "--json"]) == 0
+    manifest: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return manifest
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line on standard error."""
+    assert main(["train", *map(str, arguments)]) != 0
+    (line,) = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_version_has_every_user_and_item_of_the_window(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = train(capsys, "lightgcn", csv, "--multitask")
+    users, items = read_version(Path("embeddings"), manifest["version"])
+    assert (len(users.ids), len(items.ids)) == (manifest["users"], manifest["items"]) == (20, 20)
+    assert users.vector.shape == (20, 8)
+    assert np.allclose(np.linalg.norm(items.vector, axis=1), 1, atol=1e-5)
+    assert versions(Path("embeddings")) == [manifest]
+
+
+def test_the_same_stream_and_seed_give_the_same_version_byte_for_byte(
+    csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    once, again = (train(capsys, "gcn", csv, "--out", folder) for folder in ("a", "b"))
+    assert once == again
+    assert train(capsys, "gcn", csv, "--out", "c", "--seed", "1")["blake2b"] != once["blake2b"]
+
+
+def test_the_next_version_is_turned_onto_the_one_before(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(capsys, "lightgcn", csv)
+    second = train(capsys, "lightgcn", csv, "--seed", "1")
+    assert second["aligned_to"] == first["version"]
+    old, new = (read_version(Path("embeddings"), m["version"])[1] for m in (first, second))
+    alone = train(capsys, "lightgcn", csv, "--seed", "1", "--out", "alone")
+    not_turned = read_version(Path("alone"), alone["version"])[1]
+    assert np.sum((new.vector - old.vector) ** 2) < np.sum((not_turned.vector - old.vector) ** 2)
+    assert np.allclose(new.vector @ new.vector.T, not_turned.vector @ not_turned.vector.T, atol=1e-5)
+
+
+def test_a_rotation_is_found_again() -> None:
+    random = np.random.default_rng(0)
+    turn, _ = np.linalg.qr(random.normal(size=(4, 4)))
+    old = Vectors(["a", "b", "c", "d", "e"], random.normal(size=(5, 4)).astype(np.float32))
+    new = Vectors(old.ids[::-1], (old.vector[::-1] @ turn.T).astype(np.float32))
+    assert np.allclose(rotation_onto(new, old), turn, atol=1e-5)
+    assert np.allclose(rotation_onto(Vectors(["z"], new.vector[:1]), old), np.eye(4))
+
+
+def test_a_training_goes_on_where_it_was_ended(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = train(capsys, "lightgcn", csv)
+    assert train(capsys, "lightgcn", csv, "--resume")["blake2b"] == whole["blake2b"]
+    assert "there is no other" in refused(capsys, "lightgcn", csv, "--resume", "--out", "other")
+
+
+def test_two_processes_give_one_version_of_the_same_worth(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    alone = train(capsys, "lightgcn", csv, "--out", "one")
+    both = train(capsys, "lightgcn", csv, "--out", "two", "--processes", "2")
+    assert both["passes"] == alone["passes"]
+    assert both["loss"] == pytest.approx(alone["loss"], rel=0.1)
+    assert [path.name for path in Path("two").glob("*/rendezvous")] == []
+
+
+def test_a_window_leaves_the_rest_out(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    end = max(t for _, _, t in checkerboard(users=20, items=20, events=600)) + 1
+    manifest = train(capsys, "gcn", csv, "--window", "1h")
+    assert (manifest["since_ms"], manifest["until_ms"]) == (end - HOUR_MS, end)
+    inside = [t for _, _, t in checkerboard(users=20, items=20, events=600) if end - HOUR_MS <= t]
+    assert manifest["interactions"] == len(inside) < 600
+
+
+def test_what_cannot_be_trained_on_is_refused_in_one_line(
+    csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "--window got '3 weeks': a number and m, h or d" in refused(capsys, "gcn", csv, "--window", "3 weeks")
+    assert "there is no interaction from" in refused(capsys, "gcn", csv, "--until", "0")
+    empty = tmp_path / "empty.csv"
+    empty.write_text("user_id,item_id,event_type,timestamp\nu,i,dislike,5\n")
+    assert "there is no interaction to train on" in refused(capsys, "gcn", empty)
+
+
+def test_a_damaged_version_is_named(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    version = train(capsys, "gcn", csv)["version"]
+    file = Path("embeddings") / version / "items.parquet"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(EmbeddingsDamaged, match=r"items\.parquet is not what its manifest names"):
+        read_version(Path("embeddings"), version)
+    (Path("embeddings") / version / "manifest.json").unlink()
+    with pytest.raises(EmbeddingsDamaged, match="its training did not end"):
+        read_version(Path("embeddings"), version)
+
+
+def test_contexts_and_attributes_become_kinds_of_nodes(csv: Path, tmp_path: Path) -> None:
+    from consumers.files import read_interactions, read_items, read_users
+
+    items, users = tmp_path / "items.csv", tmp_path / "users.csv"
+    items.write_text("item_id,categories,device,lat,lon\ni1,drama war,tv,1.0,2.0\ni2,war,radio,1.0,3.0\n")
+    users.write_text("user_id,age\nu1,20\nu2,30\nnever,40\n")
+    source = source_of(read_interactions(csv), EventWeights({}), list(read_items(items)), list(read_users(users)))
+    kinds = {a.kind: (a.of, a.names) for a in source.attributes}
+    assert kinds["device"] == ("interaction", ["phone", "desk"])
+    assert kinds["category"] == ("item", ["drama", "war"])
+    assert kinds["item device"] == ("item", ["tv", "radio"])
+    assert kinds["age"] == ("user", ["20", "30", "40"])
+    assert "never" in source.users.ids
+    assert source.kinds == ["view", "buy"]
+
+
+def test_the_real_streams_have_the_context_nodes_that_they_should(stream: Any) -> None:
+    from consumers.files import read_interactions, read_items
+
+    film = stream("movietweetings")
+    source = source_of(read_interactions(film), EventWeights({}), list(read_items(film.with_name("items.parquet"))))
+    assert {a.kind: len(a.names) for a in source.attributes}["category"] == 25
+    clicks = source_of(read_interactions(stream("deskdrop")), EventWeights({}))
+    assert {"device", "region", "country", "event_type", "season"} == {a.kind for a in clicks.attributes}

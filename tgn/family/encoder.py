@@ -1,0 +1,55 @@
+"""What every model of the family is: it embeds the nodes of a view."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tgn.family.view import View
+
+INITIAL_SCALE = 0.1
+
+
+class Encoder(nn.Module, ABC):
+    """Learned names of N nodes and what message passing makes of them.
+
+    Args: nodes: N, of the whole graph; size: D; layers: how many steps a message goes; skip: whether what a node was
+    before the last step takes part in its embedding.
+    """
+
+    def __init__(self, nodes: int, size: int = 64, layers: int = 3, skip: bool = True) -> None:
+        super().__init__()
+        self.layers, self.skip = layers, skip
+        self.name = nn.Embedding(nodes, size)
+        nn.init.normal_(self.name.weight, std=INITIAL_SCALE)
+
+    def prepare(self, view: View, seed: int) -> View:
+        """The view that `forward` is to be given in the place of this one; drawn anew at every pass of training."""
+        return view
+
+    def users(self, x: Tensor, user: Tensor, history: Tensor) -> Tensor:
+        """The embeddings [B, D] of users: their rows of x, `forward`'s, unless they are made of what they chose last.
+
+        user: [B] rows; history: [B, R] items by their number among the items, newest first, −1 where there is none.
+        """
+        return rows(x, user)
+
+    @abstractmethod
+    def forward(self, view: View) -> Tensor:
+        """The embeddings [n, D] of a view's nodes."""
+
+
+def rows(x: Tensor, index: Tensor) -> Tensor:
+    """x[index]. The gradient of that adds up in whatever order threads come, so it would differ from run to run."""
+    return F.embedding(index, x)
+
+
+def grown(encoder: Encoder, nodes: int) -> None:
+    """Makes room for more nodes; those that there are keep their names."""
+    old = encoder.name.weight
+    new = nn.Embedding(nodes, old.shape[1])
+    nn.init.normal_(new.weight, std=INITIAL_SCALE)
+    with torch.no_grad():
+        new.weight[: len(old)] = old
+    encoder.name = new

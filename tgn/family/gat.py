@@ -1,0 +1,42 @@
+"""GAT (Veličković et al. 2018, in the form of Brody et al. 2022): a node attends to its neighbours.
+
+α_uv = softmax_v aᵀ LeakyReLU(W x_u + W' x_v),        x_u ← Σ_v α_uv W' x_v
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.nn import GATv2Conv
+
+from tgn.family.encoder import Encoder
+from tgn.family.view import View
+
+HEADS = 2
+
+
+class GAT(Encoder):
+    """With `skip` a layer adds to what was there, and the embedding is the mean over the layers."""
+
+    def __init__(self, nodes: int, size: int = 64, layers: int = 2, skip: bool = True) -> None:
+        super().__init__(nodes, size, layers, skip)
+        self.convs = nn.ModuleList(
+            GATv2Conv(size, size // HEADS, heads=HEADS, add_self_loops=False) for _ in range(layers)
+        )
+
+    def forward(self, view: View) -> Tensor:
+        """See `Encoder.forward`."""
+        x: Tensor = self.name(view.node)
+        edges, _ = view.edge_index()
+        outputs = [x]
+        for conv in self.convs:
+            message = F.elu(conv(x, edges))
+            x = x + message if self.skip else message
+            outputs.append(x)
+        return torch.stack(outputs).mean(0) if self.skip else x
+
+    @torch.no_grad()
+    def attention(self, view: View) -> tuple[Tensor, Tensor]:
+        """[2, E] edges and the first layer's weight of each [E], the mean over the heads; of a node's they sum to 1."""
+        edges, _ = view.edge_index()
+        _, (edges, weights) = self.convs[0](self.name(view.node), edges, return_attention_weights=True)
+        return edges, weights.mean(1)

@@ -1,0 +1,243 @@
+"""Training an encoder on a graph: batches of what users chose against what they did not."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.data import HeteroData
+
+from tgn.family.encoder import Encoder, rows
+from tgn.family.losses import Loss, bpr, infonce, multitask, sampled_softmax
+from tgn.family.negatives import Draw, Negatives, Sampler
+from tgn.family.sampling import neighbourhood, partitions
+from tgn.family.view import RELATIONS, History, View, history_of, whole
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train. A pass is once over all edges."""
+
+    loss: Loss = "softmax"
+    negatives: Draw = "uniform"
+    drawn: int = 512  # negatives of a batch
+    temperature: float = 0.1  # scores of softmax and infonce are cosines over it; bpr takes inner products
+    batch: int = 4_096  # edges
+    rate: float = 0.01
+    passes: int = 30
+    patience: int = 3  # passes without a better recall on the held-out edges before it ends; 0: never
+    held_out: float = 0.05  # share of the edges, the last in time, that are trained on only where patience is 0
+    history: int = 10  # R: items of a user that a model of sessions reads
+    relations: tuple[str, ...] = RELATIONS
+    tasks: tuple[float, ...] | None = None  # weight of each event type as a task; None: every edge counts the same
+    fan_out: int | None = None  # neighbours a node and step; None: the whole graph at every batch
+    parts: int = 1  # partitions, one a batch
+    seed: int = 0
+
+
+@dataclass
+class Report:
+    """What happened pass by pass."""
+
+    loss: list[float] = field(default_factory=list)
+    recall: list[float] = field(default_factory=list)  # at 20, of the held-out edges
+    best: int = 0  # the pass whose weights were kept
+
+
+class Embedded(NamedTuple):
+    """What a trained model says of the nodes; a list is ordered by inner products."""
+
+    user: Tensor  # [U, D]
+    item: Tensor  # [I, D]
+
+
+class Trainer:
+    """Trains `encoder` on `data`. Goes on where `load_state` left off.
+
+    Args: device: "cuda" where there is one, by default. In a process group of torch.distributed each process takes its
+    share of every batch, and the gradients are averaged.
+    """
+
+    def __init__(self, encoder: Encoder, data: HeteroData, config: TrainingConfig, device: str | None = None) -> None:
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.encoder, self.config = encoder.to(self.device), config
+        self.view = whole(data, config.relations)
+        self.history = history_of(data)
+        self.report = Report()
+        self._optimiser = torch.optim.Adam(encoder.parameters(), config.rate)
+        self._kept = {name: value.clone() for name, value in encoder.state_dict().items()}
+        popularity = torch.bincount(self.history.item, minlength=self.view.items)
+        self._popularity = popularity
+        self._train, self._held = _split(self.history, config.held_out if config.patience else 0.0)
+        self._parts = partitions(self.view, config.parts) if config.parts > 1 else []
+
+    @property
+    def passes(self) -> int:
+        """How many are done."""
+        return len(self.report.loss)
+
+    def fit(self, advance: Callable[[int], None] = lambda passes: None) -> Report:
+        """Passes until there are enough or nothing gets better; the best weights are kept.
+
+        Without patience those of the last pass.
+        """
+        config, report = self.config, self.report
+        while self.passes < config.passes:
+            report.loss.append(self._pass())
+            if config.patience:
+                report.recall.append(self.recall(self._held))
+            if not config.patience or report.recall[-1] == max(report.recall):
+                report.best = self.passes
+                self._kept = {name: value.clone() for name, value in self.encoder.state_dict().items()}
+            advance(1)
+            if config.patience and self.passes - report.best >= config.patience:
+                break
+        self.encoder.load_state_dict(self._kept)
+        return report
+
+    @torch.no_grad()
+    def embedded(self) -> Embedded:
+        """Every user and item by the present weights and the whole graph."""
+        self.encoder.eval()
+        x = self.encoder(self._prepared(self.view))
+        first, end = self.view.users, self.view.users + self.view.items
+        users = torch.arange(first)
+        user = self.encoder.users(x, users, self.history.last(first, self.config.history))
+        self.encoder.train()
+        return Embedded(self._scaled(user).cpu(), self._scaled(x[first:end]).cpu())
+
+    @torch.no_grad()
+    def recall(self, edges: Tensor, k: int = 20, most: int = 2_000) -> float:
+        """The share of `edges` [E], places in the history, whose item is among the first k; `most` are ranked."""
+        chosen = edges[:: max(1, len(edges) // most)]
+        user, item = self.embedded()
+        score = user[self.history.user[chosen]] @ item.T
+        target = score.gather(1, self.history.item[chosen].unsqueeze(1))
+        return float(((score >= target).sum(1) <= k).float().mean())  # ties count against it
+
+    def state(self) -> dict[str, Tensor]:
+        """All that `load_state` of another trainer of the same graph needs to go on."""
+        tensors = {f"encoder.{name}": value for name, value in self.encoder.state_dict().items()}
+        tensors |= {f"kept.{name}": value for name, value in self._kept.items()}
+        for number, moments in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{name}": value for name, value in moments.items()}
+        tensors["report.loss"] = torch.tensor(self.report.loss, dtype=torch.float64)
+        tensors["report.recall"] = torch.tensor(self.report.recall, dtype=torch.float64)
+        tensors["report.best"] = torch.tensor(self.report.best)
+        return tensors
+
+    def load_state(self, tensors: dict[str, Tensor]) -> None:
+        """Raises KeyError or RuntimeError where they are of another model."""
+        self.encoder.load_state_dict(_under(tensors, "encoder."))
+        self._kept = _under(tensors, "kept.")
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in _under(tensors, "optimiser.").items():
+            number, _, moment = name.partition(".")
+            state.setdefault(int(number), {})[moment] = value
+        self._optimiser.load_state_dict(self._optimiser.state_dict() | {"state": state})
+        report = _under(tensors, "report.")
+        self.report = Report(report["loss"].tolist(), report["recall"].tolist(), int(report["best"]))
+
+    def _pass(self) -> float:
+        """Once over the edges, in a new order; the mean loss. What is drawn depends on seed and pass alone."""
+        config, number = self.config, self.passes
+        random = np.random.default_rng((config.seed, number))
+        sampler = Sampler(self._popularity, config.negatives, config.seed * 100_003 + number)
+        total, counted = 0.0, 0
+        for view, edges in self._batches(random):
+            item = self.history.item[edges]
+            negative = sampler.draw(item, config.drawn, self.encoder.name.weight[self.view.users :], number + 1)
+            if config.fan_out:
+                view = self._around(edges, negative, random)
+            losses = self._losses(view, edges, negative)
+            kinds = self.history.kind[edges]
+            loss = losses.mean() if config.tasks is None else multitask(losses, kinds, torch.tensor(config.tasks))
+            self._optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            _average(self.encoder)
+            self._optimiser.step()
+            total += float(loss.detach()) * len(edges)
+            counted += len(edges)
+        return total / max(counted, 1)
+
+    def _batches(self, random: np.random.Generator) -> Iterator[tuple[View, Tensor]]:
+        """Views and the edges to train on with each: places in the history [B], of this process' share."""
+        whole_view = self._prepared(self.view)
+        for view in self._parts or [whole_view]:
+            edges = self._train if view is whole_view else self._train[self._among(view, self._train)]
+            shuffled = edges[torch.from_numpy(random.permutation(len(edges)))]
+            for batch in torch.split(shuffled, self.config.batch):
+                mine = batch[_rank() :: _processes()]
+                if len(mine):
+                    yield view if view is whole_view else self._prepared(view), mine
+
+    def _among(self, view: View, edges: Tensor) -> Tensor:
+        """[E] whether both ends of an edge are in a part."""
+        there = self._places(view) >= 0
+        return there[self.history.user[edges]] & there[self.view.users + self.history.item[edges]]
+
+    def _around(self, edges: Tensor, negative: Negatives, random: np.random.Generator) -> View:
+        items = torch.cat([self.history.item[edges], negative.item]) + self.view.users
+        seeds = torch.unique(torch.cat([self.history.user[edges], items]))
+        assert self.config.fan_out is not None
+        return self._prepared(neighbourhood(self.view, seeds, self.encoder.layers, self.config.fan_out, random))
+
+    def _losses(self, view: View, edges: Tensor, negative: Negatives) -> Tensor:
+        """The loss of each edge [B]; what is not in a part is no negative there."""
+        config, history = self.config, self.history
+        x, place = self.encoder(view), self._places(view)
+        drawn = place[self.view.users + negative.item]
+        x_negative, log_q = rows(x, drawn[drawn >= 0]), negative.log_q[drawn >= 0]
+        x_user = self.encoder.users(x, place[history.user[edges]], history.before(edges, config.history))
+        x_item = rows(x, place[self.view.users + history.item[edges]])
+        x_user, x_item, x_negative = self._scaled(x_user), self._scaled(x_item), self._scaled(x_negative)
+        score, other = (x_user * x_item).sum(1), x_user @ x_negative.T
+        if config.loss == "bpr":
+            return bpr(score, other)
+        score, other = score / config.temperature, other / config.temperature
+        return infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        return x if self.config.loss == "bpr" else F.normalize(x, dim=1)
+
+    def _places(self, view: View) -> Tensor:
+        """[N] the row of each node of the whole in a view, −1 where it is not there."""
+        place = torch.full((len(self.view.node),), -1)
+        place[view.node] = torch.arange(len(view.node))
+        return place
+
+    def _prepared(self, view: View) -> View:
+        prepared = self.encoder.prepare(view, self.config.seed + self.passes)
+        return prepared if self.device.type == "cpu" else prepared.to(self.device)
+
+
+def _split(history: History, share: float) -> tuple[Tensor, Tensor]:
+    """Places of the edges that are trained on, and of the last ones in time, which are held out."""
+    order = history.time.argsort(stable=True)
+    held = int(len(order) * share)
+    return order[: len(order) - held], order[len(order) - held :]
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _processes() -> int:
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _average(encoder: Encoder) -> None:
+    """Gives every process the mean of all gradients."""
+    if _processes() > 1:
+        for parameter in encoder.parameters():
+            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            torch.distributed.all_reduce(gradient)
+            parameter.grad = gradient / _processes()

@@ -1,0 +1,48 @@
+"""Random walks on a view, all of them at once: no loop over nodes."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tgn.family.view import View
+
+I64 = NDArray[np.int64]
+
+
+def step(start: I64, rows: I64, columns: I64, random: np.random.Generator) -> I64:
+    """One neighbour of each start [m], every edge as likely; where there is none, the start. CSR: rows, columns."""
+    degree = rows[start + 1] - rows[start]
+    chosen = rows[start] + (random.random(len(start)) * degree).astype(np.int64)
+    return np.where(degree > 0, columns[np.minimum(chosen, len(columns) - 1)], start)
+
+
+def visits(view: View, walks: int, steps: int, most: int, seed: int) -> Tensor:
+    """[n, n] sparse CSR: for each node the `most` visited of so many walks from it, with their shares of the visits.
+
+    `steps` of each walk; a visit to where it began counts for nothing.
+    """
+    random = np.random.default_rng(seed)
+    rows, columns = view.weight.crow_indices().numpy(), view.weight.col_indices().numpy()
+    n = len(view.node)
+    begin = np.arange(n)
+    counts: dict[str, I64] = {"key": np.zeros(0, np.int64), "times": np.zeros(0, np.int64)}
+    for _ in range(walks):
+        at = begin
+        keys = []
+        for _ in range(steps):
+            at = step(at, rows, columns, random)
+            keys.append((begin * n + at)[at != begin])
+        key, place = np.unique(np.concatenate([counts["key"], *keys]), return_inverse=True)
+        times = np.zeros(len(key), np.int64)
+        np.add.at(times, place, np.concatenate([counts["times"], np.ones(len(place) - len(counts["key"]), np.int64)]))
+        counts = {"key": key, "times": times}
+    source, target, times = counts["key"] // n, counts["key"] % n, counts["times"]
+    order = np.lexsort((target, -times, source))
+    source, target, times = source[order], target[order], times[order]
+    kept = np.arange(len(source)) - np.searchsorted(source, source) < most
+    source, target, times = source[kept], target[kept], times[kept]
+    total = np.bincount(source, times, n)
+    share = torch.from_numpy((times / total[source]).astype(np.float32))
+    pairs = torch.from_numpy(np.stack([source, target]))
+    return torch.sparse_coo_tensor(pairs, share, (n, n)).coalesce().to_sparse_csr()
