@@ -12,13 +12,12 @@ import torch
 from torch_geometric.data import HeteroData
 
 from tests.worlds import checkerboard
-from tgn.family.encoder import Encoder, grown
 from tgn.family.hetero import Events, hetero_graph, season_of
 from tgn.family.losses import LOSSES
 from tgn.family.models import MODELS
 from tgn.family.negatives import DRAWS
 from tgn.family.training import Trainer, TrainingConfig
-from tgn.family.view import part, whole
+from tgn.family.view import RELATIONS, part, whole
 
 SIZE = 16
 QUICK = {"passes": 8, "batch": 250, "drawn": 20, "rate": 0.02}
@@ -43,13 +42,13 @@ def world() -> HeteroData:
 def trainer_of(model: str, encoder: dict[str, Any] | None = None, **config: Any) -> Trainer:
     torch.manual_seed(0)
     nodes = sum(world()[kind].num_nodes for kind in world().node_types)
-    return Trainer(MODELS[model](nodes, SIZE, **(encoder or {})), world(), TrainingConfig(**{**QUICK, **config}), "cpu")
+    return Trainer(MODELS[model](nodes, SIZE, **(encoder or {})), world(), TrainingConfig(**{**QUICK, **config}))
 
 
 @every
 def test_it_tells_what_a_user_chooses_from_what_nobody_like_them_does(model: str) -> None:
     trainer = trainer_of(model)
-    before = trainer.recall(trainer._held)
+    before = trainer.recall(trainer.held_out)
     report = trainer.fit()
     assert before < 0.75
     assert max(report.recall) > 0.95
@@ -101,6 +100,14 @@ def test_it_trains_on_less_than_the_whole_graph(model: str, less: dict[str, int]
     assert max(report.recall) > 0.9 if "fan_out" in less else max(report.recall) > 0.3
 
 
+@every
+def test_what_is_held_out_is_not_in_the_graph_that_is_trained_on(model: str) -> None:
+    trainer = trainer_of(model)
+    first = int(trainer.history.time[trainer.held_out].min())
+    assert torch.equal(trainer.view.weight.to_dense(), whole(world(), RELATIONS, before=first).weight.to_dense())
+    assert trainer.view.weight.values().sum() < whole(world(), RELATIONS).weight.values().sum()
+
+
 def test_sessions_need_the_whole_graph() -> None:
     with pytest.raises(ValueError, match="a part of it has no sessions"):
         trainer_of("session", parts=2).fit()
@@ -115,15 +122,6 @@ def test_every_loss_with_every_draw_of_negatives(loss: str, negatives: str) -> N
 
 def test_event_types_can_be_tasks_of_their_own() -> None:
     assert max(trainer_of("lightgcn", tasks=(1.0, 5.0)).fit().recall) > 0.9
-
-
-@every
-def test_a_node_that_comes_later_finds_room(model: str) -> None:
-    encoder: Encoder = trainer_of(model).encoder
-    before = encoder.name.weight.detach().clone()
-    grown(encoder, len(before) + 3)
-    assert encoder.name.weight.shape == (len(before) + 3, SIZE)
-    assert torch.equal(encoder.name.weight[: len(before)], before)
 
 
 def test_without_skips_depth_makes_everybody_alike() -> None:

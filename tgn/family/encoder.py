@@ -2,7 +2,6 @@
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,13 +42,3 @@ class Encoder(nn.Module, ABC):
 def rows(x: Tensor, index: Tensor) -> Tensor:
     """x[index]. The gradient of that adds up in whatever order threads come, so it would differ from run to run."""
     return F.embedding(index, x)
-
-
-def grown(encoder: Encoder, nodes: int) -> None:
-    """Makes room for more nodes; those that there are keep their names."""
-    old = encoder.name.weight
-    new = nn.Embedding(nodes, old.shape[1])
-    nn.init.normal_(new.weight, std=INITIAL_SCALE)
-    with torch.no_grad():
-        new.weight[: len(old)] = old
-    encoder.name = new

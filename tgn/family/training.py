@@ -58,21 +58,21 @@ class Embedded(NamedTuple):
 class Trainer:
     """Trains `encoder` on `data`. Goes on where `load_state` left off.
 
-    Args: device: "cuda" where there is one, by default. In a process group of torch.distributed each process takes its
-    share of every batch, and the gradients are averaged.
+    With patience the last edges in time are held out: of the graph too, until all is learned. In a process group of
+    torch.distributed each process takes its share of every batch, and the gradients are averaged.
     """
 
-    def __init__(self, encoder: Encoder, data: HeteroData, config: TrainingConfig, device: str | None = None) -> None:
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.encoder, self.config = encoder.to(self.device), config
-        self.view = whole(data, config.relations)
+    def __init__(self, encoder: Encoder, data: HeteroData, config: TrainingConfig) -> None:
+        self.encoder, self.config = encoder, config
         self.history = history_of(data)
+        self._train, self.held_out = _split(self.history, config.held_out if config.patience else 0.0)
+        self._whole = whole(data, config.relations)
+        until = int(self.history.time[self.held_out].min()) if len(self.held_out) else None
+        self.view = whole(data, config.relations, before=until)  # what is trained on
         self.report = Report()
         self._optimiser = torch.optim.Adam(encoder.parameters(), config.rate)
         self._kept = {name: value.clone() for name, value in encoder.state_dict().items()}
-        popularity = torch.bincount(self.history.item, minlength=self.view.items)
-        self._popularity = popularity
-        self._train, self._held = _split(self.history, config.held_out if config.patience else 0.0)
+        self._popularity = torch.bincount(self.history.item[self._train], minlength=self.view.items)
         self._parts = partitions(self.view, config.parts) if config.parts > 1 else []
 
     @property
@@ -86,36 +86,41 @@ class Trainer:
         Without patience those of the last pass.
         """
         config, report = self.config, self.report
-        while self.passes < config.passes:
+        while self.passes < config.passes and not self._is_over():
             report.loss.append(self._pass())
             if config.patience:
-                report.recall.append(self.recall(self._held))
+                report.recall.append(self.recall(self.held_out))
             if not config.patience or report.recall[-1] == max(report.recall):
                 report.best = self.passes
                 self._kept = {name: value.clone() for name, value in self.encoder.state_dict().items()}
             advance(1)
-            if config.patience and self.passes - report.best >= config.patience:
-                break
         self.encoder.load_state_dict(self._kept)
         return report
+
+    def _is_over(self) -> bool:
+        return 0 < self.config.patience <= self.passes - self.report.best
 
     @torch.no_grad()
     def embedded(self) -> Embedded:
         """Every user and item by the present weights and the whole graph."""
-        self.encoder.eval()
-        x = self.encoder(self._prepared(self.view))
+        x = self.encoder(self._prepared(self._whole))
         first, end = self.view.users, self.view.users + self.view.items
-        users = torch.arange(first)
-        user = self.encoder.users(x, users, self.history.last(first, self.config.history))
-        self.encoder.train()
-        return Embedded(self._scaled(user).cpu(), self._scaled(x[first:end]).cpu())
+        user = self.encoder.users(x, torch.arange(first), self.history.last(first, self.config.history))
+        return Embedded(self._scaled(user), self._scaled(x[first:end]))
 
     @torch.no_grad()
     def recall(self, edges: Tensor, k: int = 20, most: int = 2_000) -> float:
-        """The share of `edges` [E], places in the history, whose item is among the first k; `most` are ranked."""
+        """The share of `edges` [E], places in the history, whose item is among the first k; `most` are ranked.
+
+        By the graph that is trained on, which holds no held-out edge. 0 where there are no edges.
+        """
         chosen = edges[:: max(1, len(edges) // most)]
-        user, item = self.embedded()
-        score = user[self.history.user[chosen]] @ item.T
+        if not len(chosen):
+            return 0.0
+        x = self.encoder(self._prepared(self.view))
+        user = self.encoder.users(x, self.history.user[chosen], self.history.before(chosen, self.config.history))
+        item = x[self.view.users : self.view.users + self.view.items]
+        score = self._scaled(user) @ self._scaled(item).T
         target = score.gather(1, self.history.item[chosen].unsqueeze(1))
         return float(((score >= target).sum(1) <= k).float().mean())  # ties count against it
 
@@ -145,14 +150,16 @@ class Trainer:
     def _pass(self) -> float:
         """Once over the edges, in a new order; the mean loss. What is drawn depends on seed and pass alone."""
         config, number = self.config, self.passes
-        random = np.random.default_rng((config.seed, number))
+        random, neighbours = (
+            np.random.default_rng(key) for key in ((config.seed, number), (config.seed, number, _rank()))
+        )
         sampler = Sampler(self._popularity, config.negatives, config.seed * 100_003 + number)
         total, counted = 0.0, 0
         for view, edges in self._batches(random):
             item = self.history.item[edges]
             negative = sampler.draw(item, config.drawn, self.encoder.name.weight[self.view.users :], number + 1)
             if config.fan_out:
-                view = self._around(edges, negative, random)
+                view = self._around(edges, negative, neighbours)
             losses = self._losses(view, edges, negative)
             kinds = self.history.kind[edges]
             loss = losses.mean() if config.tasks is None else multitask(losses, kinds, torch.tensor(config.tasks))
@@ -171,9 +178,8 @@ class Trainer:
             edges = self._train if view is whole_view else self._train[self._among(view, self._train)]
             shuffled = edges[torch.from_numpy(random.permutation(len(edges)))]
             for batch in torch.split(shuffled, self.config.batch):
-                mine = batch[_rank() :: _processes()]
-                if len(mine):
-                    yield view if view is whole_view else self._prepared(view), mine
+                if len(batch) >= _processes():  # every process has a share of it, or none: they wait for one another
+                    yield view if view is whole_view else self._prepared(view), batch[_rank() :: _processes()]
 
     def _among(self, view: View, edges: Tensor) -> Tensor:
         """[E] whether both ends of an edge are in a part."""
@@ -211,15 +217,16 @@ class Trainer:
         return place
 
     def _prepared(self, view: View) -> View:
-        prepared = self.encoder.prepare(view, self.config.seed + self.passes)
-        return prepared if self.device.type == "cpu" else prepared.to(self.device)
+        return self.encoder.prepare(view, self.config.seed + self.passes)
 
 
 def _split(history: History, share: float) -> tuple[Tensor, Tensor]:
     """Places of the edges that are trained on, and of the last ones in time, which are held out."""
     order = history.time.argsort(stable=True)
-    held = int(len(order) * share)
-    return order[: len(order) - held], order[len(order) - held :]
+    first = len(order) - int(len(order) * share)
+    if first < len(order):  # those of one moment are held out together
+        first = int(torch.searchsorted(history.time[order], history.time[order[first]]))
+    return order[:first], order[first:]
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

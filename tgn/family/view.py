@@ -14,6 +14,7 @@ from torch_geometric.data import HeteroData
 
 from tgn.family.hetero import CONTEXTUAL, DERIVED, EXPLICIT, IMPLICIT, ITEM, USER
 
+END_OF_TIME = 2**63 - 1
 RELATIONS = (EXPLICIT, IMPLICIT, DERIVED, CONTEXTUAL)
 
 
@@ -28,34 +29,34 @@ class View(NamedTuple):
     follows: tuple[Tensor, Tensor] | None = None  # [I, I] sparse CSR of the whole, rows sum to 1: what follows an item
     # in its users' histories, and what it follows
 
-    def to(self, device: torch.device) -> "View":
-        """The same on a device."""
-        follows = self.follows and (self.follows[0].to(device), self.follows[1].to(device))
-        moved = (self.node.to(device), self.adjacency.to(device), self.weight.to(device))
-        return View(*moved, self.users, self.items, follows)
-
     def edge_index(self) -> tuple[Tensor, Tensor]:
         """[2, E] source and target of each edge, both directions, and its normalised weight [E]."""
         coo = self.adjacency.to_sparse(layout=torch.sparse_coo).coalesce()
         return coo.indices(), coo.values()
 
 
-def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT)) -> View:
-    """The view of all nodes, with the edges of these relations; weights of repeated edges add up."""
+def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), before: int | None = None) -> View:
+    """The view of all nodes, with the edges of these relations; weights of repeated edges add up.
+
+    before: epoch ms; edges that are of that time or later, or were last renewed then, are left out.
+    """
     first = _numbers(data)
     sources, targets, weights = [], [], []
     for kind, relation, other in data.edge_types:
         if relation in relations:
             store = data[kind, relation, other]
-            sources.append(store.edge_index[0] + first[kind])
-            targets.append(store.edge_index[1] + first[other])
-            weights.append(store.weight if relation != DERIVED else store.weight / 2)  # it is there both ways
+            kept = store.time < (before if before is not None else END_OF_TIME)
+            sources.append(store.edge_index[0][kept] + first[kind])
+            targets.append(store.edge_index[1][kept] + first[other])
+            weights.append(store.weight[kept] / (2 if relation == DERIVED else 1))  # those are there both ways
     n = sum(data[kind].num_nodes for kind in data.node_types)
     source, target, weight = torch.cat(sources), torch.cat(targets), torch.cat(weights).float()
     both = torch.stack([torch.cat([source, target]), torch.cat([target, source])])
     coo = torch.sparse_coo_tensor(both, torch.cat([weight, weight]), (n, n), check_invariants=False).coalesce()
     view = _view(torch.arange(n), coo, data[USER].num_nodes, data[ITEM].num_nodes)
-    return view._replace(follows=_follows(history_of(data), view.items))
+    history = history_of(data)
+    past = history.time < (before if before is not None else END_OF_TIME)
+    return view._replace(follows=_follows(history.user[past], history.item[past], view.items))
 
 
 class History(NamedTuple):
@@ -89,9 +90,9 @@ def history_of(data: HeteroData) -> History:
     return History(pairs[0][order], pairs[1][order], time[order], kind[order])
 
 
-def _follows(history: History, items: int) -> tuple[Tensor, Tensor]:
-    same = history.user[1:] == history.user[:-1]
-    older, newer = history.item[:-1][same], history.item[1:][same]
+def _follows(user: Tensor, item: Tensor, items: int) -> tuple[Tensor, Tensor]:
+    same = user[1:] == user[:-1]
+    older, newer = item[:-1][same], item[1:][same]
     return _shares(older, newer, items), _shares(newer, older, items)
 
 
