@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from consumers.errors import DataRefused
 from consumers.schemas import Item, User
 from consumers.weights import EventWeights
 from streamer.engine import encode_ids
@@ -33,6 +34,8 @@ class Source(NamedTuple):
 def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = (), users: Iterable[User] = ()) -> Source:
     """Reads a table of `read_interactions`; bad rows, and those whose weight is no liking, are left out.
 
+    Raises DataRefused where nothing is left.
+
     Context nodes: categories and attributes of items and users, the columns of the table that have few values (device,
     region, event_type, …), and the season.
     """
@@ -40,19 +43,21 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     weight = weights_of(good, weights)
     liked = weight > 0
     good, weight = good.filter(pa.array(liked)), weight[liked]
+    if not len(good):
+        raise DataRefused("there is no interaction to train on: every row is bad, or of a weight that is no liking")
     user_index, item_index = NodeIndex(), NodeIndex()
     user, item = (encode_ids(index, good[c]) for index, c in ((user_index, "user_id"), (item_index, "item_id")))
     value = np.full(len(good), np.nan, np.float32)
     if "value" in good.column_names:
         value = good["value"].to_numpy().astype(np.float32)
-    types = pc.dictionary_encode(good["event_type"].combine_chunks())
-    kind, t = types.indices.to_numpy(), good["timestamp"].to_numpy()
+    kinds = NodeIndex()
+    kind, t = encode_ids(kinds, good["event_type"]), good["timestamp"].to_numpy()
     user, item, t, kind = (column.astype(np.int64) for column in (user, item, t, kind))
     events = Events(user, item, t, weight, value, kind)
     attributes = [*_contexts(good), season_of(events)]
     attributes += _of_nodes("item", item_index, ((i.item_id, _known_of_item(i)) for i in items))
     attributes += _of_nodes("user", user_index, ((u.user_id, _values(u.attributes or {})) for u in users))
-    return Source(user_index, item_index, events, types.dictionary.to_pylist(), _distinct_names(attributes))
+    return Source(user_index, item_index, events, kinds.ids, _distinct_names(attributes))
 
 
 def _contexts(table: pa.Table) -> list[Attribute]:
@@ -60,13 +65,11 @@ def _contexts(table: pa.Table) -> list[Attribute]:
     for name in table.column_names:
         if name in _NO_CONTEXT or pa.types.is_nested(table[name].type):
             continue
-        coded = pc.dictionary_encode(table[name].cast(pa.string()).combine_chunks())
-        coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-        names = coded.dictionary.to_pylist()
-        if 1 < len(names) <= MOST_VALUES:
-            there = coded.is_valid().to_numpy(zero_copy_only=False)
-            value = coded.indices.drop_null().to_numpy().astype(np.int64)
-            found.append(Attribute(name, "interaction", np.flatnonzero(there), value, names))
+        column = table[name].cast(pa.string())
+        if 1 < pc.count_distinct(column).as_py() <= MOST_VALUES:
+            names, there = NodeIndex(), np.flatnonzero(pc.is_valid(column).to_numpy())
+            value = encode_ids(names, column.drop_null()).astype(np.int64)
+            found.append(Attribute(name, "interaction", there, value, names.ids))
     return found
 
 

@@ -1,29 +1,28 @@
 """Training: from what happened to a version of embeddings, by a model of the graph family."""
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 import torch.distributed
 import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 
-from consumers.errors import DataRefused
-from consumers.schemas import Item, User
-from consumers.weights import EventWeights
 from streamer.embeddings import TRAINING, Vectors, named, read_version, rotation_onto, versions, write_version
 from streamer.errors import UsageError
-from streamer.graph_source import Source, source_of
+from streamer.graph_source import Source
 from tgn.family.hetero import hetero_graph
 from tgn.family.losses import Loss
 from tgn.family.models import MODELS
 from tgn.family.negatives import Draw
 from tgn.family.training import Trainer, TrainingConfig
 
+Fit = Callable[[Callable[[int], None]], Trainer]
 MOST_BATCH, LEAST_BATCHES = 4_096, 20  # edges of a batch, and batches of a pass on a small graph
 
 
@@ -46,14 +45,6 @@ class Work:
     seed: int = 0
 
 
-def prepared(table: pa.Table, weights: EventWeights, items: Sequence[Item], users: Sequence[User]) -> Source:
-    """See `source_of`. Raises DataRefused where nothing is left to train on."""
-    source = source_of(table, weights, items, users)
-    if not len(source.events.t):
-        raise DataRefused("there is no interaction to train on: every row is bad, or of a weight that is no liking")
-    return source
-
-
 def trained(
     source: Source, work: Work, folder: Path, resume: bool, processes: int, advance: Callable[[int], None]
 ) -> dict[str, Any]:
@@ -68,31 +59,14 @@ def trained(
     saved = folder / version / TRAINING
     if resume and not saved.is_file():
         raise UsageError(f"--resume: there is no {saved}; the input and the flags must be those of that training")
-    before = versions(folder)
-    if processes > 1:
-        context = torch.multiprocessing.get_context("spawn")
-        saved.parent.mkdir(parents=True, exist_ok=True)
-        rendezvous = saved.parent.resolve() / "rendezvous"
-        rendezvous.unlink(missing_ok=True)
-        others = [
-            context.Process(
-                target=_joined, args=(source, work, since, until, saved, resume, processes, n, rendezvous, _silent)
-            )
-            for n in range(1, processes)
-        ]
-        for process in others:
-            process.start()
-        trainer = _joined(source, work, since, until, saved, resume, processes, 0, rendezvous, advance)
-        for process in others:
-            process.join()
-        rendezvous.unlink(missing_ok=True)
-    else:
-        trainer = _fit(source, work, since, until, saved, resume, advance)
+    fit = partial(_fit, source, work, since, until, saved, resume)
+    trainer = _fit_together(fit, processes, advance) if processes > 1 else fit(advance)
     user, item = trainer.embedded()
     kept = source.events.between(since, until)
     users, items = _seen(source, kept.user, kept.item, user, item)
+    before = [manifest["version"] for manifest in versions(folder) if manifest["version"] != version]
     if before:
-        _, old = read_version(folder, before[-1]["version"])
+        _, old = read_version(folder, before[-1])
         turn = rotation_onto(items, old)
         users, items = (Vectors(v.ids, v.vector @ turn) for v in (users, items))
     report = trainer.report
@@ -100,7 +74,7 @@ def trained(
         "version": version, "model": work.model, "since_ms": since, "until_ms": until,
         "interactions": len(kept.t), "users": len(users.ids), "items": len(items.ids),
         "passes": trainer.passes, "loss": report.loss[-1], "recall": max(report.recall, default=None),
-        "aligned_to": before[-1]["version"] if before else None, "work": asdict(work),
+        "aligned_to": before[-1] if before else None, "work": asdict(work),
     }  # fmt: skip
     return write_version(folder, manifest, users, items)
 
@@ -133,23 +107,39 @@ def _fit(
     def passed(n: int) -> None:
         if first:
             saved.parent.mkdir(parents=True, exist_ok=True)
-            save_file({name: value.contiguous() for name, value in trainer.state().items()}, saved)
+            part = saved.with_suffix(".part")
+            save_file({name: value.contiguous() for name, value in trainer.state().items()}, part)
+            part.rename(saved)
         advance(n)
 
     trainer.fit(passed)
     return trainer
 
 
-def _joined(
-    source: Source, work: Work, since: int, until: int, saved: Path, resume: bool, processes: int, rank: int,
-    rendezvous: Path, advance: Callable[[int], None],
-) -> Trainer:  # fmt: skip
-    """One of several processes that train together, each with a share of the threads."""
+def _fit_together(fit: Fit, processes: int, advance: Callable[[int], None]) -> Trainer:
+    """The trainer of one of several processes, which all come to the same."""
+    context = torch.multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder:
+        rendezvous = Path(folder) / "rendezvous"
+        others = [
+            context.Process(target=_fit_joined, args=(fit, processes, rank, rendezvous, _silent))
+            for rank in range(1, processes)
+        ]
+        for process in others:
+            process.start()
+        trainer = _fit_joined(fit, processes, 0, rendezvous, advance)
+        for process in others:
+            process.join()
+    return trainer
+
+
+def _fit_joined(fit: Fit, processes: int, rank: int, rendezvous: Path, advance: Callable[[int], None]) -> Trainer:
+    """Fits as one of several processes, with a share of the threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(max(1, threads // processes))
     torch.distributed.init_process_group("gloo", f"file://{rendezvous}", rank=rank, world_size=processes)
     try:
-        return _fit(source, work, since, until, saved, resume, advance)
+        return fit(advance)
     finally:
         torch.distributed.destroy_process_group()
         torch.set_num_threads(threads)

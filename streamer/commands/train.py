@@ -34,18 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how far back from --until the graph reaches, such as 90d or 12h; all of it",
     )
     parser.add_argument("--until", type=int, help="nothing at or after this time is in the graph, epoch ms; the end")
-    parser.add_argument("--size", type=int, default=64, help="of an embedding (64)")
-    parser.add_argument("--layers", type=int, help="steps that a message goes; the model's own")
+    parser.add_argument("--size", type=_count, default=64, help="of an embedding (64)")
+    parser.add_argument("--layers", type=_count, help="steps that a message goes; the model's own")
     parser.add_argument("--no-skip", action="store_true", help="the last layer alone, to see what depth does")
-    parser.add_argument("--passes", type=int, default=30, help="most passes over the interactions (30)")
+    parser.add_argument("--passes", type=_count, default=30, help="most passes over the interactions (30)")
     parser.add_argument("--loss", choices=("softmax", "infonce", "bpr"), default="softmax", help="(softmax)")
     parser.add_argument(
         "--negatives", choices=("uniform", "popularity", "in-batch", "hard", "mixed"), default="uniform",
         help="(uniform)",
     )  # fmt: skip
-    parser.add_argument("--fan-out", type=int, metavar="N", help="neighbours drawn a node and step; the whole graph")
-    parser.add_argument("--parts", type=int, default=1, metavar="N", help="METIS partitions, trained one by one (1)")
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="that share each batch (1)")
+    parser.add_argument("--fan-out", type=_count, metavar="N", help="neighbours drawn a node and step; the whole graph")
+    parser.add_argument("--parts", type=_count, default=1, metavar="N", help="METIS partitions, trained one by one (1)")
+    parser.add_argument("--processes", type=_count, default=1, metavar="N", help="that share each batch (1)")
     parser.add_argument("--multitask", action="store_true", help="each event type a task, which counts by its weight")
     parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
     add_setting_flags(parser, "bootstrap", "log", "seed", "field_map")
@@ -55,26 +55,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     if find_spec("torch_geometric") is None or find_spec("pymetis") is None:
         raise UsageError("train needs packages that are not installed: install freshet with its extra, freshet[graph]")
+    if arguments.model == "session" and (arguments.fan_out or arguments.parts > 1):
+        raise UsageError(
+            "--fan-out, --parts: a part of the graph has no sessions; leave them out, or take another model"
+        )
     settings = settings_of(arguments)
     window_ms = parse_window(arguments.reach)
     table = read_stream(arguments, settings)
-    from streamer.training import Work, prepared, trained  # torch loads after the file has been checked
+    from streamer.graph_source import source_of  # torch loads after the file has been checked
+    from streamer.training import Work, trained
 
-    items = list(read_items(arguments.items)) if arguments.items else []
-    users = list(read_users(arguments.users)) if arguments.users else []
+    items = read_items(arguments.items) if arguments.items else ()
+    users = read_users(arguments.users) if arguments.users else ()
     work = Work(
         model=arguments.model, size=arguments.size, layers=arguments.layers, skip=not arguments.no_skip,
         window_ms=window_ms, until_ms=arguments.until, passes=arguments.passes, loss=arguments.loss,
         negatives=arguments.negatives, fan_out=arguments.fan_out, parts=arguments.parts,
         multitask=arguments.multitask, seed=settings.seed,
     )  # fmt: skip
-    source = prepared(table, EventWeights(settings.event_weights), items, users)
+    source = source_of(table, EventWeights(settings.event_weights), items, users)
     started = time.monotonic()
     with progress("train", work.passes, unit="passes") as advance:
         manifest = trained(source, work, arguments.out, arguments.resume, arguments.processes, advance)
     seconds = time.monotonic() - started
     print(json.dumps(manifest) if arguments.json else _text(manifest, arguments.out, seconds))
     return 0
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 on. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 def parse_window(text: str | None) -> int | None:

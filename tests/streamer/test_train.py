@@ -1,5 +1,6 @@
 """`freshet train`: versions on disk, and what is refused."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,15 @@ pytest.importorskip("torch_geometric", reason="the extra `graph` is not installe
 
 from consumers.weights import EventWeights
 from streamer.cli import main
+from streamer.commands import train as command
 from streamer.embeddings import Vectors, read_version, rotation_onto, versions
 from streamer.errors import EmbeddingsDamaged
 from streamer.graph_source import source_of
 from streamer.settings import Settings
 from tests.worlds import checkerboard
+from tgn.family.losses import LOSSES
+from tgn.family.models import MODELS
+from tgn.family.negatives import DRAWS
 
 HOUR_MS = 3_600_000
 
@@ -59,7 +64,7 @@ def test_the_same_stream_and_seed_give_the_same_version_byte_for_byte(
     csv: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     once, again = (train(capsys, "gcn", csv, "--out", folder) for folder in ("a", "b"))
-    assert once == again
+    assert once == again == train(capsys, "gcn", csv, "--out", "a")
     assert train(capsys, "gcn", csv, "--out", "c", "--seed", "1")["blake2b"] != once["blake2b"]
 
 
@@ -97,6 +102,13 @@ def test_two_processes_give_one_version_of_the_same_worth(csv: Path, capsys: pyt
     assert [path.name for path in Path("two").glob("*/rendezvous")] == []
 
 
+def test_the_flags_offer_what_there_is() -> None:
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    offered = {action.dest: tuple(action.choices or ()) for action in parser._actions}
+    assert (offered["model"], offered["loss"], offered["negatives"]) == (tuple(MODELS), LOSSES, DRAWS)
+
+
 def test_a_window_leaves_the_rest_out(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
     end = max(t for _, _, t in checkerboard(users=20, items=20, events=600)) + 1
     manifest = train(capsys, "gcn", csv, "--window", "1h")
@@ -109,6 +121,10 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(
     csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "--window got '3 weeks': a number and m, h or d" in refused(capsys, "gcn", csv, "--window", "3 weeks")
+    assert "a part of the graph has no sessions" in refused(capsys, "session", csv, "--parts", "2")
+    with pytest.raises(SystemExit):
+        main(["train", "gcn", str(csv), "--passes", "0"])
+    assert "'0' is no number from 1 on" in capsys.readouterr().err
     assert "there is no interaction from" in refused(capsys, "gcn", csv, "--until", "0")
     empty = tmp_path / "empty.csv"
     empty.write_text("user_id,item_id,event_type,timestamp\nu,i,dislike,5\n")

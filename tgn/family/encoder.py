@@ -30,7 +30,7 @@ class Encoder(nn.Module, ABC):
     def users(self, x: Tensor, user: Tensor, history: Tensor) -> Tensor:
         """The embeddings [B, D] of users: their rows of x, `forward`'s, unless they are made of what they chose last.
 
-        user: [B] rows; history: [B, R] items by their number among the items, newest first, −1 where there is none.
+        user: [B] rows of x; history: [B, R] rows of items, newest first, −1 where there is none.
         """
         return rows(x, user)
 

@@ -18,8 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch_geometric.data import HeteroData
 
-I64 = NDArray[np.int64]
-F32 = NDArray[np.float32]
+from tgn.graph import F32, I64
 
 USER, ITEM = "user", "item"
 EXPLICIT, IMPLICIT, DERIVED, CONTEXTUAL = "explicit", "implicit", "derived", "contextual"
@@ -36,9 +35,13 @@ class Events(NamedTuple):
     value: F32  # [E] the rating; NaN where there is none
     kind: I64  # [E] index of the event type: what a user does is a task of its own
 
+    def inside(self, since: int, until: int) -> NDArray[np.bool_]:
+        """[E] whether since ≤ t < until."""
+        return (self.t >= since) & (self.t < until)
+
     def between(self, since: int, until: int) -> "Events":
-        """Those with since ≤ t < until."""
-        kept = (self.t >= since) & (self.t < until)
+        """Those that are inside."""
+        kept = self.inside(since, until)
         user, item, t, weight, value, kind = self
         return Events(user[kept], item[kept], t[kept], weight[kept], value[kept], kind[kept])
 
@@ -70,7 +73,7 @@ def hetero_graph(
     window: W of the derived edges; together: how many of them an item keeps, the heaviest.
     Raises ValueError where nothing happened in that time.
     """
-    inside = (events.t >= since) & (events.t < until)
+    inside = events.inside(since, until)
     if not inside.any():
         raise ValueError(f"there is no interaction from {since} on and before {until} (epoch ms)")
     kept = events.between(since, until)
@@ -87,11 +90,8 @@ def hetero_graph(
                 store.value = torch.from_numpy(kept.value[mask])
     source, target, weight, last = _co_interactions(kept, items, window, together)
     store = data[ITEM, DERIVED, ITEM]
-    store.edge_index, store.weight, store.time = (
-        _pairs(source, target),
-        torch.from_numpy(weight),
-        torch.from_numpy(last),
-    )
+    store.edge_index = _pairs(source, target)
+    store.weight, store.time = torch.from_numpy(weight), torch.from_numpy(last)
     for attribute in attributes:
         _add_attribute(data, attribute, events, inside)
     return data
@@ -136,11 +136,15 @@ def _co_interactions(events: Events, items: int, window: int, together: int) -> 
     source, target, when = (np.concatenate(columns) for columns in zip(*pairs, strict=True))
     place, times, last = _grouped(source * items + target, when)
     source, target = source[place], target[place]
-    heaviest = np.lexsort((target, -times, source))
-    source, target, times, last = source[heaviest], target[heaviest], times[heaviest], last[heaviest]
-    first = np.searchsorted(source, source)
-    kept = np.arange(len(source)) - first < together
+    kept = heaviest(source, target, times, together)
     return source[kept], target[kept], times[kept].astype(np.float32), last[kept]
+
+
+def heaviest(source: I64, target: I64, weight: I64, most: int) -> I64:
+    """The places of each source's `most` heaviest edges, by source, then the heaviest first, ties by target."""
+    order = np.lexsort((target, -weight, source))
+    ordered = source[order]
+    return order[np.arange(len(order)) - np.searchsorted(ordered, ordered) < most]
 
 
 def _grouped(key: I64, t: I64) -> tuple[I64, I64, I64]:

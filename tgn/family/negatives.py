@@ -28,9 +28,9 @@ class Sampler:
     def __init__(self, popularity: Tensor, draw: Draw, seed: int) -> None:
         self._draw: Draw = draw
         self._random = torch.Generator().manual_seed(seed)
-        self._known = popularity > 0
-        self._uniform = self._known.double() / self._known.sum()
-        raised = popularity.double() ** POWER * self._known
+        known = popularity > 0
+        self._uniform = known.double() / known.sum()
+        raised = popularity.double() ** POWER * known
         self._popular = raised / raised.sum()
         self._share = popularity.double() / popularity.sum()
 
@@ -58,7 +58,7 @@ class Sampler:
         return Negatives(item, (number * share[item]).log().float())
 
     def _hard(self, batch: Tensor, number: int, items: Tensor, pool: int) -> Negatives:
-        """Those of a larger pool that are nearest to the mean of the batch's items, and what made the pool."""
+        """Those of a larger uniform pool that are nearest to any of the batch's items."""
         drawn = self._of("uniform", batch, number * max(pool, 1))
         with torch.no_grad():
             nearness = items[drawn.item] @ items[batch].T

@@ -19,7 +19,6 @@ class SessionGraph(Encoder):
 
     def __init__(self, nodes: int, size: int = 64, layers: int = 1, skip: bool = True) -> None:
         super().__init__(nodes, size, layers, skip)
-        self.first_item = self.after_items = 0
         self.message = nn.Linear(2 * size, size)
         self.update = nn.GRUCell(size, size)
         self.last, self.other = nn.Linear(size, size), nn.Linear(size, size)
@@ -32,7 +31,6 @@ class SessionGraph(Encoder):
             raise ValueError("session graph convolution needs the whole graph: a part of it has no sessions")
         name: Tensor = self.name(view.node)
         first, end = view.users, view.users + view.items
-        self.first_item, self.after_items = first, end
         follows, followed = view.follows
         items = name[first:end]
         for _ in range(self.layers):
@@ -45,7 +43,7 @@ class SessionGraph(Encoder):
     def users(self, x: Tensor, user: Tensor, history: Tensor) -> Tensor:
         """See `Encoder.users`: made of the last session alone; 0 where it is empty."""
         there = (history >= 0).unsqueeze(2)
-        items = rows(x[self.first_item : self.after_items], history.clamp(min=0)) * there
+        items = rows(x, history.clamp(min=0)) * there
         last = items[:, :1]
         share = self.query(torch.sigmoid(self.last(last) + self.other(items))) * there
         joined: Tensor = self.join(torch.cat([last.squeeze(1), (share * items).sum(1)], 1))

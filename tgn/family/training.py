@@ -15,7 +15,7 @@ from tgn.family.encoder import Encoder, rows
 from tgn.family.losses import Loss, bpr, infonce, multitask, sampled_softmax
 from tgn.family.negatives import Draw, Negatives, Sampler
 from tgn.family.sampling import neighbourhood, partitions
-from tgn.family.view import RELATIONS, History, View, history_of, whole
+from tgn.family.view import RELATIONS, History, View, history_of, places, whole
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,9 @@ class Trainer:
         self.history = history_of(data)
         self._train, self.held_out = _split(self.history, config.held_out if config.patience else 0.0)
         self._whole = whole(data, config.relations)
-        until = int(self.history.time[self.held_out].min()) if len(self.held_out) else None
-        self.view = whole(data, config.relations, before=until)  # what is trained on
+        self.view = self._whole  # what is trained on
+        if len(self.held_out):
+            self.view = whole(data, config.relations, before=int(self.history.time[self.held_out].min()))
         self.report = Report()
         self._optimiser = torch.optim.Adam(encoder.parameters(), config.rate)
         self._kept = {name: value.clone() for name, value in encoder.state_dict().items()}
@@ -105,8 +106,8 @@ class Trainer:
         """Every user and item by the present weights and the whole graph."""
         x = self.encoder(self._prepared(self._whole))
         first, end = self.view.users, self.view.users + self.view.items
-        user = self.encoder.users(x, torch.arange(first), self.history.last(first, self.config.history))
-        return Embedded(self._scaled(user), self._scaled(x[first:end]))
+        user = self._users(x, torch.arange(first), self.history.last(first, self.config.history))
+        return Embedded(user, self._scaled(x[first:end]))
 
     @torch.no_grad()
     def recall(self, edges: Tensor, k: int = 20, most: int = 2_000) -> float:
@@ -118,9 +119,9 @@ class Trainer:
         if not len(chosen):
             return 0.0
         x = self.encoder(self._prepared(self.view))
-        user = self.encoder.users(x, self.history.user[chosen], self.history.before(chosen, self.config.history))
+        user = self._users(x, self.history.user[chosen], self.history.before(chosen, self.config.history))
         item = x[self.view.users : self.view.users + self.view.items]
-        score = self._scaled(user) @ self._scaled(item).T
+        score = user @ self._scaled(item).T
         target = score.gather(1, self.history.item[chosen].unsqueeze(1))
         return float(((score >= target).sum(1) <= k).float().mean())  # ties count against it
 
@@ -173,13 +174,13 @@ class Trainer:
 
     def _batches(self, random: np.random.Generator) -> Iterator[tuple[View, Tensor]]:
         """Views and the edges to train on with each: places in the history [B], of this process' share."""
-        whole_view = self._prepared(self.view)
-        for view in self._parts or [whole_view]:
-            edges = self._train if view is whole_view else self._train[self._among(view, self._train)]
+        for seen in self._parts or [self.view]:
+            view = seen if self.config.fan_out else self._prepared(seen)
+            edges = self._train[self._among(seen, self._train)]
             shuffled = edges[torch.from_numpy(random.permutation(len(edges)))]
             for batch in torch.split(shuffled, self.config.batch):
                 if len(batch) >= _processes():  # every process has a share of it, or none: they wait for one another
-                    yield view if view is whole_view else self._prepared(view), batch[_rank() :: _processes()]
+                    yield view, batch[_rank() :: _processes()]
 
     def _among(self, view: View, edges: Tensor) -> Tensor:
         """[E] whether both ends of an edge are in a part."""
@@ -198,23 +199,25 @@ class Trainer:
         x, place = self.encoder(view), self._places(view)
         drawn = place[self.view.users + negative.item]
         x_negative, log_q = rows(x, drawn[drawn >= 0]), negative.log_q[drawn >= 0]
-        x_user = self.encoder.users(x, place[history.user[edges]], history.before(edges, config.history))
+        x_user = self._users(x, place[history.user[edges]], history.before(edges, config.history))
         x_item = rows(x, place[self.view.users + history.item[edges]])
-        x_user, x_item, x_negative = self._scaled(x_user), self._scaled(x_item), self._scaled(x_negative)
+        x_item, x_negative = self._scaled(x_item), self._scaled(x_negative)
         score, other = (x_user * x_item).sum(1), x_user @ x_negative.T
         if config.loss == "bpr":
             return bpr(score, other)
         score, other = score / config.temperature, other / config.temperature
         return infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q)
 
+    def _users(self, x: Tensor, user: Tensor, history: Tensor) -> Tensor:
+        """See `Encoder.users`, as scores want them; history: [B, R] numbers of items, −1 where there is none."""
+        return self._scaled(self.encoder.users(x, user, torch.where(history >= 0, history + self.view.users, -1)))
+
     def _scaled(self, x: Tensor) -> Tensor:
         return x if self.config.loss == "bpr" else F.normalize(x, dim=1)
 
     def _places(self, view: View) -> Tensor:
         """[N] the row of each node of the whole in a view, −1 where it is not there."""
-        place = torch.full((len(self.view.node),), -1)
-        place[view.node] = torch.arange(len(view.node))
-        return place
+        return places(view.node, len(self.view.node))
 
     def _prepared(self, view: View) -> View:
         return self.encoder.prepare(view, self.config.seed + self.passes)

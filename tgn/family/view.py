@@ -35,7 +35,7 @@ class View(NamedTuple):
         return coo.indices(), coo.values()
 
 
-def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), before: int | None = None) -> View:
+def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), before: int = END_OF_TIME) -> View:
     """The view of all nodes, with the edges of these relations; weights of repeated edges add up.
 
     before: epoch ms; edges that are of that time or later, or were last renewed then, are left out.
@@ -45,7 +45,7 @@ def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), b
     for kind, relation, other in data.edge_types:
         if relation in relations:
             store = data[kind, relation, other]
-            kept = store.time < (before if before is not None else END_OF_TIME)
+            kept = store.time < before
             sources.append(store.edge_index[0][kept] + first[kind])
             targets.append(store.edge_index[1][kept] + first[other])
             weights.append(store.weight[kept] / (2 if relation == DERIVED else 1))  # those are there both ways
@@ -55,7 +55,7 @@ def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), b
     coo = torch.sparse_coo_tensor(both, torch.cat([weight, weight]), (n, n), check_invariants=False).coalesce()
     view = _view(torch.arange(n), coo, data[USER].num_nodes, data[ITEM].num_nodes)
     history = history_of(data)
-    past = history.time < (before if before is not None else END_OF_TIME)
+    past = history.time < before
     return view._replace(follows=_follows(history.user[past], history.item[past], view.items))
 
 
@@ -69,15 +69,16 @@ class History(NamedTuple):
 
     def before(self, place: Tensor, length: int) -> Tensor:
         """[B, length] items before each place [B] of the same user, newest first; −1 where there is none."""
-        back = place.unsqueeze(1) - torch.arange(1, length + 1)
-        there = (back >= 0) & (self.user[back.clamp(min=0)] == self.user[place].unsqueeze(1))
-        return torch.where(there, self.item[back.clamp(min=0)], -1)
+        return self._back(place, self.user[place], length)
 
     def last(self, users: int, length: int) -> Tensor:
         """[users, length] items of each user, newest first; −1 where there is none."""
-        end = torch.searchsorted(self.user, torch.arange(users), right=True)
+        user = torch.arange(users)
+        return self._back(torch.searchsorted(self.user, user, right=True), user, length)
+
+    def _back(self, end: Tensor, user: Tensor, length: int) -> Tensor:
         back = end.unsqueeze(1) - torch.arange(1, length + 1)
-        there = (back >= 0) & (self.user[back.clamp(min=0)] == torch.arange(users).unsqueeze(1))
+        there = (back >= 0) & (self.user[back.clamp(min=0)] == user.unsqueeze(1))
         return torch.where(there, self.item[back.clamp(min=0)], -1)
 
 
@@ -113,14 +114,19 @@ def part(view: View, node: Tensor) -> View:
 
 def among(view: View, node: Tensor, pairs: Tensor, weight: Tensor | None = None) -> View:
     """The view of some nodes [m] and those of the edges `pairs` [2, E], both ways, that lie among them."""
-    place = torch.full((len(view.node),), -1)
-    place[node] = torch.arange(len(node))
-    source, target = place[pairs[0]], place[pairs[1]]
+    source, target = places(node, len(view.node))[pairs]
     kept = (source >= 0) & (target >= 0)
     weight = torch.ones(len(source)) if weight is None else weight
     inner = torch.stack([source[kept], target[kept]])
     coo = torch.sparse_coo_tensor(inner, weight[kept], (len(node), len(node)), check_invariants=False)
     return _view(view.node[node], coo.coalesce(), view.users, view.items)
+
+
+def places(node: Tensor, n: int) -> Tensor:
+    """[n] where each of n nodes stands among some of them [m], −1 where it does not."""
+    place = torch.full((n,), -1)
+    place[node] = torch.arange(len(node))
+    return place
 
 
 def _view(node: Tensor, coo: Tensor, users: int, items: int) -> View:

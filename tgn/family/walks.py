@@ -2,12 +2,11 @@
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from tgn.family.hetero import heaviest
 from tgn.family.view import View
-
-I64 = NDArray[np.int64]
+from tgn.graph import I64
 
 
 def step(start: I64, rows: I64, columns: I64, random: np.random.Generator) -> I64:
@@ -25,22 +24,15 @@ def visits(view: View, walks: int, steps: int, most: int, seed: int) -> Tensor:
     random = np.random.default_rng(seed)
     rows, columns = view.weight.crow_indices().numpy(), view.weight.col_indices().numpy()
     n = len(view.node)
-    begin = np.arange(n)
-    counts: dict[str, I64] = {"key": np.zeros(0, np.int64), "times": np.zeros(0, np.int64)}
+    begin, keys = np.arange(n), []
     for _ in range(walks):
         at = begin
-        keys = []
         for _ in range(steps):
             at = step(at, rows, columns, random)
             keys.append((begin * n + at)[at != begin])
-        key, place = np.unique(np.concatenate([counts["key"], *keys]), return_inverse=True)
-        times = np.zeros(len(key), np.int64)
-        np.add.at(times, place, np.concatenate([counts["times"], np.ones(len(place) - len(counts["key"]), np.int64)]))
-        counts = {"key": key, "times": times}
-    source, target, times = counts["key"] // n, counts["key"] % n, counts["times"]
-    order = np.lexsort((target, -times, source))
-    source, target, times = source[order], target[order], times[order]
-    kept = np.arange(len(source)) - np.searchsorted(source, source) < most
+    key, times = np.unique(np.concatenate(keys), return_counts=True)
+    source, target = key // n, key % n
+    kept = heaviest(source, target, times, most)
     source, target, times = source[kept], target[kept], times[kept]
     total = np.bincount(source, times, n)
     share = torch.from_numpy((times / total[source]).astype(np.float32))
