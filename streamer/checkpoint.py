@@ -14,6 +14,7 @@ from streamer.errors import StateUnreadable
 from streamer.ledger import ENTRY
 from streamer.settings import Settings
 from streamer.state import FORMAT, StreamState
+from tgn.context import ROWS
 
 WRITTEN = b"written"
 REMOVE = "`freshet checkpoint rm` removes it, and the next `freshet run` makes it again from the log"
@@ -180,6 +181,7 @@ class _Inspection:
             ("model/users", users, True),
             ("model/items", items, True),
             ("model/embeddings", items, False),
+            ("model/contexts", ROWS, False),
             ("model/user-memories", users, False),
             ("model/item-memories", items, False),
         )

@@ -1,12 +1,14 @@
 """The engine: interactions as columns in, lists and ranks out. The same one live and in replay."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from consumers.schemas import User
+from streamer.context import rows_of_attributes, rows_of_contexts, rows_of_table
 from streamer.kernels import ensure_compiled
 from streamer.settings import Settings
 from tgn.config import ModelConfig
@@ -22,6 +24,7 @@ class Columns(NamedTuple):
     item: np.ndarray  # [N] int32
     t: np.ndarray  # [N] int64 epoch ms
     weight: np.ndarray  # [N] float32
+    context: np.ndarray  # [N, SLOTS] int16 rows of tgn.context.Contexts
 
 
 def model_config(settings: Settings) -> ModelConfig:
@@ -41,15 +44,20 @@ class Engine:
         ensure_compiled()
         self.k = settings.k
         self.exclude_seen = settings.exclude_seen
+        self.request_context = settings.request_context
         self.model = Model(model_config(settings))
 
-    def encode(self, users: Sequence[str], items: Sequence[str], t: Sequence[int], weight: Sequence[float]) -> Columns:
+    def encode(
+        self, users: Sequence[str], items: Sequence[str], t: Sequence[int], weight: Sequence[float],
+        contexts: Sequence[Mapping[str, Any] | None],
+    ) -> Columns:  # fmt: skip
         """Columns of a few interactions; unknown ids become nodes, in this order."""
         return Columns(
             np.array(self.model.users.encode(users), np.int32),
             np.array(self.model.items.encode(items), np.int32),
             np.array(t, np.int64),
             np.array(weight, np.float32),
+            rows_of_contexts(contexts),
         )
 
     def encode_table(self, table: pa.Table, weight: np.ndarray) -> Columns:
@@ -59,7 +67,13 @@ class Engine:
             encode_ids(self.model.items, table["item_id"]),
             table["timestamp"].to_numpy(),
             weight,
+            rows_of_table(table),
         )
+
+    def describe(self, user: User) -> None:
+        """Takes what a record of the users topic says; an unknown user becomes a node."""
+        node = self.model.users.encode([user.user_id])[0]
+        self.model.describe_user(node, rows_of_attributes(user.attributes or {}))
 
     def take(
         self,
@@ -80,6 +94,7 @@ class Engine:
             learn=flags * np.asarray(learn, np.uint8),
             publish=last_of_user(columns.user) if publish else np.zeros(n, np.uint8),
             exclude_seen=self.exclude_seen,
+            request_context=self.request_context,
             block=block,
         )
 
@@ -89,7 +104,7 @@ class Engine:
 
     def warm_up(self) -> None:
         """Loads the kernels that an interaction needs, so that the first one takes no longer; changes nothing."""
-        self.take(Columns(np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32)))
+        self.take(self.encode((), (), (), (), ()))
 
     def list_of(self, user: str, now_ms: int) -> list[str]:
         """The ids that `user` would be listed at `now_ms`, best first; changes nothing."""

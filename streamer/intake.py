@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import InteractionDecoder, decode_item
+from consumers.decode import InteractionDecoder, decode_item, decode_user
 from consumers.records import Record, TopicPartition
 from streamer.alignment import Arrival
-from streamer.pipeline import EpochInput, Erasure, ItemChange
+from streamer.pipeline import EpochInput, Erasure, ItemChange, UserChange
 from streamer.settings import Settings
 
-Change = tuple[Record, ItemChange | Erasure | DeadLetter | None]
+Change = tuple[Record, ItemChange | UserChange | Erasure | DeadLetter]
 
 
 class Intake:
@@ -33,12 +33,15 @@ class Intake:
         return Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload, record)
 
     def change(self, record: Record) -> Change:
-        """The change that a record of the items or users topic makes; None where it makes none."""
+        """The change that a record of the items or users topic makes."""
         if record.key is None:
             return record, DeadLetter(record, Reason.BAD_ID, "there is no key")
         node = record.key.decode("utf-8", "replace")
         if record.topic == self._users_topic:
-            return record, Erasure(node, record.timestamp_ms) if record.value is None else None
+            if record.value is None:
+                return record, Erasure(node, record.timestamp_ms)
+            user = decode_user(record.value)
+            return record, DeadLetter(record, Reason.BAD_TYPE, "this is no user") if user is None else UserChange(user)
         if record.value is None:
             return record, ItemChange(node, None)
         item = decode_item(record.value)
@@ -55,6 +58,6 @@ class Intake:
             epoch.ends[record.topic_partition] = record.offset + 1
             if isinstance(change, DeadLetter):
                 epoch.dead.append(change)
-            elif change:
+            else:
                 epoch.changes.append(change)
         return epoch

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 
 from tgn.config import ModelConfig
+from tgn.graph import no_contexts
 from tgn.kernel import CACHE
 from tgn.model import Model
 from tgn.pages import all_pages, load_pages
@@ -33,14 +34,13 @@ def use_every_kernel() -> None:
     user = np.array(model.users.encode([str(x % 50) for x in range(n)]), np.int32)
     item = np.array(model.items.encode([str(x) for x in range(n)]), np.int32)
     ones, t = np.ones(n, np.uint8), np.arange(n, dtype=np.int64)
-    model.take(user, item, t, ones.astype(np.float32), k=2, score=ones, learn=ones, publish=ones)
+    liked, context = ones.astype(np.float32), no_contexts(n)
+    model.take(user, item, t, liked, context, k=2, score=ones, learn=ones, publish=ones)
     model.recommend(0, n, 2)
     model.introduce(model.items.encode(["new"])[0], n)
     model.delete(0)
     wanted = np.ones(len(model.graph.items.events), np.uint8)
-    model.repair(
-        user[:1], (user[:1], item[:1]), wanted, History(user[1:], item[1:], t[1:], ones[1:].astype(np.float32))
-    )
+    model.repair(user[:1], (user[:1], item[:1]), wanted, History(user, item, t, liked, context))
     model.relist(model.readers(wanted)[:1], n, 2)
     load_pages(Model(ModelConfig()), all_pages(model).items())
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from tgn.graph import I32
+from tgn.graph import I32, SLOTS
 from tgn.repair import History
 
 ENTRY = np.dtype(
@@ -19,6 +19,7 @@ ENTRY = np.dtype(
         ("event", "<u8"),  # digest of the event id, 0: none
         ("item", "<i4"),
         ("weight", "<f4"),
+        ("context", "<i2", (SLOTS,)),  # rows of tgn.context.Contexts, −1: none
     ]
 )
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
@@ -58,7 +59,7 @@ class Ledger:
     def history(self, users: I32) -> History:
         """The interactions of several users in the order of all of them."""
         user, entries = self._read(users.tolist())
-        return History(user, entries["item"], entries["t"], entries["weight"])
+        return History(user, entries["item"], entries["t"], entries["weight"], entries["context"])
 
     def replace(self, user: int, entries: np.ndarray) -> None:
         """Makes `entries` all that a user has done."""

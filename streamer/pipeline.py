@@ -7,11 +7,12 @@ import numpy as np
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.records import NewRecord, TopicPartition
-from consumers.schemas import AsOf, EpochManifest, Interaction, Item
+from consumers.schemas import AsOf, EpochManifest, Interaction, Item, User
 from consumers.weights import EventWeights
 from streamer.admission import Admitted, admit, user_digest
 from streamer.alignment import Arrival
 from streamer.dedup import digest_of
+from streamer.engine import Columns
 from streamer.ledger import ENTRY, event_number
 from streamer.order import Placed
 from streamer.publish import Publisher, ends_by_topic
@@ -33,6 +34,13 @@ class ItemChange:
 
 
 @dataclass
+class UserChange:
+    """A record of the users topic that is no tombstone."""
+
+    user: User
+
+
+@dataclass
 class Erasure:
     """A tombstone of the users topic, appended at `at_ms` (epoch ms, the log's clock)."""
 
@@ -45,7 +53,7 @@ class EpochInput:
     """What an epoch takes: changes of items and users first, then interactions in order."""
 
     arrivals: list[Arrival] = field(default_factory=list)
-    changes: list[ItemChange | Erasure] = field(default_factory=list)
+    changes: list[ItemChange | UserChange | Erasure] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)  # of items and users
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     repair: bool = False  # the graph is to follow what was taken back or came late
@@ -98,6 +106,8 @@ class Pipeline:
         for change in epoch.changes:
             if isinstance(change, ItemChange):
                 self._change_item(change)
+            elif isinstance(change, UserChange):
+                state.engine.describe(change.user)
             else:
                 withdrawn += self._erase(change)
         admitted = admit(epoch.arrivals, state, self._settings, self._void_events, epoch.adopted)
@@ -144,6 +154,7 @@ class Pipeline:
         had_list = state.listed.has_list(np.array([node], np.int32))[0]
         state.amendments.erase(node)
         state.listed.withdraw(np.array([node], np.int32))
+        state.engine.describe(User(user_id))
         state.engine.model.users.forget(node)
         return [self._publish.withdrawal(user_id)] if had_list else []
 
@@ -160,11 +171,12 @@ class Pipeline:
             [i.item_id for i in interactions],
             [i.timestamp for i in interactions],
             [self._weights.of(i.event_type, i.value) for i in interactions],
+            [i.context for i in interactions],
         )
         outcome = state.engine.take(columns)
         if epoch.adopted:  # what was published came from another worker's state
             state.engine.model.forget_published(columns.user)
-        self._enter(placed, columns.user, columns.item, columns.weight)
+        self._enter(placed, columns)
         positions = _positions_after(taken, epoch, state.positions, self._settings.interactions_topic)
         changed = np.flatnonzero(outcome.changed)
         for n in changed.tolist():
@@ -184,18 +196,18 @@ class Pipeline:
         records += [self._publish.alarm(alarm) for alarm in alarms]
         return outcome
 
-    def _enter(self, placed: list[Placed], user: I32, item: I32, weight: np.ndarray) -> None:
+    def _enter(self, placed: list[Placed], columns: Columns) -> None:
         """Writes interactions into the ledger, and notes those that came late."""
         entries = np.zeros(len(placed), ENTRY)
         entries["order_ms"] = [p.order_ms for p in placed]
         entries["order"] = [p.order for p in placed]
         entries["t"] = [p.arrival.payload.timestamp for p in placed]
         entries["event"] = [p.event for p in placed]
-        entries["item"], entries["weight"] = item, weight
-        self._state.ledger.add(user, entries)
+        entries["item"], entries["weight"], entries["context"] = columns.item, columns.weight, columns.context
+        self._state.ledger.add(columns.user, entries)
         for n, p in enumerate(placed):
             if p.late:
-                self._state.amendments.late(int(user[n]), p.order_ms, p.order)
+                self._state.amendments.late(int(columns.user[n]), p.order_ms, p.order)
 
     # undo
 

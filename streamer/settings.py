@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     # lists
     k: int = Field(20, ge=1, le=10_000, description="items in a list")
     exclude_seen: bool = Field(False, description="never list an item that the user has consumed")
+    request_context: bool = Field(
+        False, description="the device, place and referrer of an interaction are known when its list is asked for"
+    )
     surface: str = Field("default", description="name of the place where lists are shown")
 
     # the model

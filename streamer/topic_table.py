@@ -10,6 +10,7 @@ from consumers.decode import InteractionDecoder
 from consumers.files import in_time_order
 from consumers.log import Log
 from consumers.records import TopicPartition
+from streamer.context import NAMES, text_of
 from streamer.logs import records_of, whole
 from streamer.settings import Settings
 
@@ -22,6 +23,7 @@ _SCHEMA = pa.schema(
         ("event_id", pa.string()),
         ("value", pa.float64()),
         ("reason", pa.string()),
+        *((name, pa.string()) for name in NAMES),  # of the context
     ]
 )
 
@@ -47,4 +49,6 @@ def read_topic(log: Log, topic: str, settings: Settings) -> pa.Table:
 def _row(decoded: Any) -> dict[str, Any]:
     if isinstance(decoded, DeadLetter):
         return {"reason": str(decoded.reason)}
-    return {name: getattr(decoded, name, None) for name in _SCHEMA.names}
+    context = decoded.context or {}
+    own = {name: getattr(decoded, name, None) for name in _SCHEMA.names}
+    return own | {name: text_of(context.get(name)) for name in NAMES}

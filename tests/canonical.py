@@ -35,7 +35,7 @@ def _ring(model: Model, user: int) -> Any:
          int(users.ring_count[user, p]))
         for p in places
     ]  # fmt: skip
-    return count, int(users.repeats[user]), entries
+    return count, int(users.repeats[user]), users.context[user].tolist(), entries
 
 
 def _counts(model: Model, item: int) -> dict[str, Any]:

@@ -5,7 +5,8 @@ a candidate (v). The user's embedding at any time is a sum over the ring, nearer
 
     e(u) = Σ_k h(i_k) / √(1 + k),          s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
 
-so it moves with every event and needs no training for a new user. It is a bag-of-events form of the sequence models
+so it moves with every event and needs no training for a new user; `tgn.context` adds what else a user
+brings along. It is a bag-of-events form of the sequence models
 of session recommendation, learned online by its own softmax over the candidate pool (sampled as in `tgn.ranker`) with
 row-wise AdaGrad (Duchi et al. 2011). Popularity comes from the graph, as fresh as it is there, and takes the place of
 a learned bias (the logQ correction of sampled softmax, its weights β learned too): e·v is left to say what popularity

@@ -6,7 +6,7 @@ counterfactual: the graph is built again without the interaction (`tgn.repair`),
 
 import copy
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -91,10 +91,8 @@ def without(model: Model, taken_back: Mapping[int, Collection[int]], histories: 
         wanted[np.delete(item, places[user])[-config.ring :]] = 1
     history = histories(np.union1d(other.readers(wanted), changed).astype(np.int32))
     gone = np.concatenate([np.flatnonzero(history.user == user)[places[user]] for user in changed.tolist()])
-    left = History(
-        np.delete(history.user, gone), np.delete(history.item, gone), np.delete(history.t, gone),
-        np.delete(history.weight, gone),
-    )  # fmt: skip
+    columns: Any = (np.delete(column, gone, axis=0) for column in history)
+    left = History(*columns)
     other.repair(changed, (history.user[gone], history.item[gone]), wanted, left)
     return other
 

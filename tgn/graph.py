@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tgn.config import ModelConfig
 
+I16: TypeAlias = NDArray[np.int16]
 I32: TypeAlias = NDArray[np.int32]
 I64: TypeAlias = NDArray[np.int64]
 U8: TypeAlias = NDArray[np.uint8]
@@ -28,6 +29,8 @@ class Users(NamedTuple):
     ring_count: I32  # [U, R] interactions of the item up to and with this one
     events: I32  # [U] interactions so far
     repeats: I32  # [U] of them, how many named an item already in the ring
+    context: I16  # [U, SLOTS] of the last interaction: rows of `tgn.context.Contexts`, −1: none
+    attribute: I16  # [U, SLOTS] the user's own, likewise
     listed: I64  # [U] digest of the ranking published last; 0: none yet
     dirty: U8  # [U] 1: changed since the last checkpoint
 
@@ -96,6 +99,9 @@ class Graph(NamedTuple):
 
 
 PAIRS_A_PAGE = 64
+SLOTS = 6  # contexts of an interaction, and attributes of a user, that are kept
+REQUEST_SLOTS = 5  # contexts, the first ones, that are known when a list is asked for
+NONE = -1
 NOTHING = -100.0  # log popularity of an item without any
 
 Nodes = TypeVar("Nodes", bound=tuple[Any, ...])
@@ -128,9 +134,16 @@ def new_users(config: ModelConfig, n: int) -> Users:
         np.zeros((n, config.ring), np.int32),
         np.zeros(n, np.int32),
         np.zeros(n, np.int32),
+        no_contexts(n),
+        no_contexts(n),
         np.zeros(n, np.int64),
         np.zeros(n, np.uint8),
     )
+
+
+def no_contexts(n: int) -> I16:
+    """[n, SLOTS] of whom nothing is known."""
+    return np.full((n, SLOTS), NONE, np.int16)
 
 
 def _items(config: ModelConfig, n: int) -> Items:

@@ -6,9 +6,10 @@ import numpy as np
 
 from tgn.candidates import new_pool
 from tgn.config import ModelConfig, kernel_config
+from tgn.context import new_contexts
 from tgn.embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.evidence import Evidence
-from tgn.graph import F32, I32, I64, U8, grow, new_graph
+from tgn.graph import F32, I16, I32, I64, U8, grow, new_graph, no_contexts
 from tgn.memory import Memories, grown_memory, new_memory, recall
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
@@ -28,6 +29,7 @@ class Model:
         self.graph = new_graph(config)
         self.embeddings = new_embeddings(config, 1024)
         self.popularity = new_popularity_weights(config)
+        self.contexts = new_contexts(config)
         self.memories = Memories(new_memory(config, 1024), new_memory(config, 1024))
         self.active = new_active(config, 1024)
         self.ranker = new_ranker(config)
@@ -45,6 +47,7 @@ class Model:
         item: I32,
         t: I64,
         weight: F32,
+        context: I16 | None = None,
         *,
         k: int,
         score: U8,
@@ -52,18 +55,23 @@ class Model:
         publish: U8,
         block: I64 | None = None,
         exclude_seen: bool = False,
+        request_context: bool = False,
     ) -> Outcome:
         """Takes N interactions in order: score → learn → observe, event by event.
 
         user, item: node indices from `users.encode`, `items.encode`; t: epoch ms; weight: of the event types;
-        score, learn, publish: 1 where the test list is wanted, learned from, the published list wanted; block: see
-        InteractionBatch, every event is its own by default.
+        context: [N, SLOTS] rows of Contexts, −1: none, as by default; score, learn, publish: 1 where the test list is
+        wanted, learned from, the published list wanted; block: see InteractionBatch, every event is its own by default;
+        request_context: see `prequential`.
         """
         n = len(user)
+        context = no_contexts(n) if context is None else context
         self._make_room(n)
         out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
-        batch = InteractionBatch(user, item, t, weight, score, learn, publish, np.arange(n) if block is None else block)
-        prequential(self._parts(), len(self.items), batch, exclude_seen, out)
+        batch = InteractionBatch(
+            user, item, t, weight, context, score, learn, publish, np.arange(n) if block is None else block
+        )  # fmt: skip
+        prequential(self._parts(), len(self.items), batch, exclude_seen, request_context, out)
         self.events += n
         return out
 
@@ -119,6 +127,12 @@ class Model:
         if self.graph.items.first_time[item] < 0:
             introduce(self.graph, item, t)
 
+    def describe_user(self, user: int, attributes: I16) -> None:
+        """Makes [SLOTS] rows of Contexts, −1: none, the attributes of a user."""
+        self._make_room(0)
+        self.graph.users.attribute[user] = attributes
+        self.graph.users.dirty[user] = 1
+
     def delete(self, item: int) -> None:
         """No list names the item from now on."""
         self._make_room(0)
@@ -138,8 +152,8 @@ class Model:
 
     def _parts(self) -> Parts:
         return Parts(
-            self.graph, self.embeddings, self.popularity, self.memories, self.active, self.ranker, self.items.names,
-            self._pool, self._taste, self._act, self._config, self._scales, self._row_scales,
+            self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.active, self.ranker,
+            self.items.names, self._pool, self._taste, self._act, self._config, self._scales, self._row_scales,
         )  # fmt: skip
 
     def _make_room(self, events: int) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tgn.graph import F64, Graph, Items, Users
+from tgn.graph import F64, I16, SLOTS, Graph, Items, Users
 from tgn.heads import drop, lift
 from tgn.kernel import decay, hour_of_day, kernel
 from tgn.pairs import add_pair
@@ -13,12 +13,14 @@ from tgn.rows import add_successor
 
 @kernel
 def observe(
-    graph: Graph, user: int, item: int, t: int, weight: float, window: int, popularity_scales: F64, row_scales: F64
-) -> None:
+    graph: Graph, user: int, item: int, t: int, weight: float, context: I16, window: int, popularity_scales: F64,
+    row_scales: F64,
+) -> None:  # fmt: skip
     """Takes one interaction into the graph.
 
     Args: user, item: indices; t: epoch ms; weight: the event type's weight, ≤ 0 a dislike, which is remembered
-    as seen and in the ring but adds to no count; window: W; scales: τ in ms, [L] and [S].
+    as seen and in the ring but adds to no count; context: [SLOTS] rows of Contexts; window: W; scales: τ in ms, [L]
+    and [S].
     """
     if weight > 0:
         if graph.items.first_time[item] < 0:
@@ -27,7 +29,7 @@ def observe(
         if graph.items.alive[item]:
             _lift(graph, item, popularity_scales)
         relate(graph, graph.users, user, item, t, weight, window, row_scales, None)
-    observe_user(graph.users, user, item, t, weight, graph.items.events[item])
+    observe_user(graph.users, user, item, t, weight, context, graph.items.events[item])
     add_pair(graph.pairs, user, item)
 
 
@@ -99,7 +101,7 @@ def _is_wanted(wanted: Any, item: int) -> bool:
 
 
 @kernel
-def observe_user(users: Users, user: int, item: int, t: int, weight: float, item_events: int) -> None:
+def observe_user(users: Users, user: int, item: int, t: int, weight: float, context: I16, item_events: int) -> None:
     """Puts one interaction into the user's ring. `item_events`: interactions with the item, this one included."""
     ring = users.ring_item.shape[1]
     count = users.events[user]
@@ -113,6 +115,14 @@ def observe_user(users: Users, user: int, item: int, t: int, weight: float, item
     users.ring_weight[user, place] = weight
     users.ring_count[user, place] = item_events
     users.events[user] = count + 1
+    note_context(users, user, context, SLOTS)
+
+
+@kernel
+def note_context(users: Users, user: int, context: I16, slots: int) -> None:
+    """Makes the first `slots` rows of Contexts in context [SLOTS] those that the user is in."""
+    for slot in range(slots):
+        users.context[user, slot] = context[slot]
     users.dirty[user] = 1
 
 

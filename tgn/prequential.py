@@ -5,15 +5,16 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.candidates import Pool, add_catalogue, enter, gather
-from tgn.config import EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, KernelConfig
+from tgn.config import CONTEXT, EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, KernelConfig
+from tgn.context import Contexts, add_contexts, step_contexts
 from tgn.embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
 from tgn.evidence import Evidence, explain
 from tgn.features import REPEAT, complete_features, leave_out
-from tgn.graph import F32, F64, I32, I64, U8, Graph, Users
+from tgn.graph import F32, F64, I16, I32, I64, REQUEST_SLOTS, U8, Graph, Users
 from tgn.kernel import kernel
 from tgn.memory import Memories, memory_features, remember
 from tgn.names import Names
-from tgn.observe import observe
+from tgn.observe import note_context, observe
 from tgn.pairs import has_pair
 from tgn.ranker import Activations, Ranker, forward, learn, softmax, uniform
 from tgn.ranking import top_k
@@ -29,6 +30,7 @@ class InteractionBatch(NamedTuple):
     item: I32  # [N]
     t: I64  # [N] event time, epoch ms, not decreasing but for late events
     weight: F32  # [N] of the event type; ≤ 0 a dislike
+    context: I16  # [N, SLOTS] rows of Contexts, −1: none
     score: U8  # [N] 1: make the test list
     learn: U8  # [N] 1: learn from it
     publish: U8  # [N] 1: make the published list after it
@@ -61,6 +63,7 @@ class Parts(NamedTuple):
     graph: Graph
     embeddings: Embeddings
     popularity: PopularityWeights
+    contexts: Contexts
     memories: Memories
     active: Active
     ranker: Ranker
@@ -74,10 +77,13 @@ class Parts(NamedTuple):
 
 
 @kernel
-def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen: bool, out: Outcome) -> None:
+def prequential(
+    parts: Parts, items: int, batch: InteractionBatch, exclude_seen: bool, request_context: bool, out: Outcome
+) -> None:
     """Takes a batch: for each event score, then learn, then observe, then the published list where asked.
 
-    `items`: how many item indices exist. A block that goes on in the next batch is cut at the batch's end. Within a
+    `items`: how many item indices exist; `request_context`: an event's contexts are known when its list is asked for,
+    so that it is scored with them. A block that goes on in the next batch is cut at the batch's end. Within a
     block the ranker learns at once, since its few weights cannot tell one user from another; embeddings, which could
     carry one event's answer to the next, learn when all of the block is scored.
     """
@@ -87,6 +93,8 @@ def prequential(parts: Parts, items: int, batch: InteractionBatch, exclude_seen:
         user, item, t = batch.user[n], batch.item[n], batch.t[n]
         last = n + 1 == len(batch.user) or batch.block[n + 1] != batch.block[n]
         out.rank[n] = -1
+        if request_context:
+            note_context(graph.users, user, batch.context[n], REQUEST_SLOTS)
         if batch.score[n] or batch.learn[n]:
             size = query(
                 parts, items, user, t, exclude_seen, batch.learn[n] == 0, out.test, n if batch.score[n] else -1
@@ -149,7 +157,8 @@ def _observe(parts: Parts, batch: InteractionBatch, n: int) -> None:
     if batch.weight[n] > 0 and not parts.config.off & MEMORIES:
         remember(parts.memories, user, item, batch.t[n], parts.config.memory_scale_ms, parts.config.seed)
     observe(
-        parts.graph, user, item, batch.t[n], batch.weight[n], parts.config.window, parts.scales, parts.row_scales
+        parts.graph, user, item, batch.t[n], batch.weight[n], batch.context[n], parts.config.window, parts.scales,
+        parts.row_scales,
     )  # fmt: skip
     if batch.weight[n] > 0:
         touch(parts.active, parts.graph.items, parts.embeddings, item, longest)
@@ -176,6 +185,8 @@ def _learn_embedding(parts: Parts, user: int, size: int, target: int) -> None:
         parts.embeddings, parts.popularity, parts.taste, parts.graph.users, pool.item, pool.x, size, user, target,
         np.float32(config.embedding_rate), config.learning_draws, uniform(parts.ranker.steps),
     )  # fmt: skip
+    if not config.off & CONTEXT:
+        step_contexts(parts.contexts, parts.graph.users, user, parts.taste.gradient, np.float32(config.embedding_rate))
     for c in range(size):
         if parts.taste.stepped[c]:
             refresh_vector(parts.active, parts.embeddings, pool.item[c])
@@ -187,7 +198,7 @@ def _learn_embeddings_of_block(
 ) -> None:
     for n in range(first, end):
         if batch.learn[n] and batch.weight[n] > 0:
-            size = _pool_of(parts, items, batch.user[n], batch.t[n], exclude_seen)
+            size = _pool_of(parts, items, batch.user[n], batch.t[n], exclude_seen, False)
             target = _place_of(parts.pool, batch.item[n], size)
             if target >= 0:
                 _learn_embedding(parts, batch.user[n], size, target)
@@ -202,7 +213,7 @@ def query(
     frozen: the ranker learns no more, and its mean scores. Pure: it reads the graph and the weights.
     """
     pool = parts.pool
-    n = _pool_of(parts, items, user, now, exclude_seen)
+    n = _pool_of(parts, items, user, now, exclude_seen, frozen)
     forward(parts.ranker.slow if frozen else parts.ranker.weights, parts.act, pool.x, n, pool.sizes[2])
     if row >= 0:
         size = top_k(pool.item, parts.act.score, n, parts.names, lists.item[row], lists.score[row])
@@ -214,15 +225,17 @@ def query(
 
 
 @kernel
-def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool) -> int:
+def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, frozen: bool) -> int:
     """Gathers the candidates of `user` at `now` with all of their features; returns how many."""
     graph, pool, taste, config = parts.graph, parts.pool, parts.taste, parts.config
     n = gather(graph, pool, user, now, exclude_seen, config, parts.scales, parts.row_scales)
     embed(parts.embeddings, graph.users, user, taste.user)
+    if not (frozen or config.off & CONTEXT):
+        add_contexts(parts.contexts, graph.users, user, taste.user)
     known = graph.newest.total[0]  # not `items`: ids of events still to come must change nothing
     if known <= config.every_item_below:
         n = add_catalogue(graph, pool, n, user, exclude_seen, items)
-    elif graph.users.events[user] > 0 and not config.off & (RETRIEVAL | EMBEDDINGS):
+    elif not config.off & (RETRIEVAL | EMBEDDINGS):
         n = _add_nearest(parts, n, user, exclude_seen)
     pool.sizes[0] = n
     complete_features(graph, pool.x, pool.item, n, pool.sizes[2], user, now, parts.scales, parts.row_scales, known)

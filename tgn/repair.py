@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.graph import F32, F64, I32, I64, NOTHING, U8, Graph, Heads, Items, Newest, Users, new_users
+from tgn.graph import F32, F64, I16, I32, I64, NOTHING, U8, Graph, Heads, Items, Newest, Users, new_users
 from tgn.kernel import kernel
 from tgn.observe import observe_item, observe_user, popularity_key, relate
 from tgn.pairs import remove_pair, users_of
@@ -28,6 +28,7 @@ class History(NamedTuple):
     item: I32  # [E]
     t: I64  # [E] epoch ms
     weight: F32  # [E]
+    context: I16  # [E, SLOTS]
 
 
 def repair(graph: Graph, config: ModelConfig, changed: I32, removed: Pair, wanted: U8, history: History) -> Graph:
@@ -98,12 +99,12 @@ def _observe_again(
                     items.last_time[item] = t
                 observe_item(items, item, t, weight, scales)
             relate(graph, again, user, item, t, weight, window, row_scales, wanted)
-        observe_user(again, user, item, t, weight, items.events[item])
+        observe_user(again, user, item, t, weight, history.context[n], items.events[item])
 
 
 def _write_rings(users: Users, again: Users, changed: I32, place: I32) -> None:
     """What the changed users hold, as it came out."""
-    for name in ("ring_item", "ring_time", "ring_weight", "ring_count", "events", "repeats"):
+    for name in ("ring_item", "ring_time", "ring_weight", "ring_count", "events", "repeats", "context"):
         getattr(users, name)[changed] = getattr(again, name)[place]
     users.dirty[changed] = 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from consumers.files import FORMATS, read_interactions
+from consumers.files import FORMATS, read_interactions, read_users
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.logs import open_log_of
@@ -27,12 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "log",
         "k",
         "exclude_seen",
+        "request_context",
         "seed",
         "field_map",
         "window",
         "every_item_below",
         "without",
     )
+    parser.add_argument("--users", type=Path, help="a file of users: what is known of them before they do anything")
     parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
     parser.add_argument(
         "--last-lists-out", type=Path, help="Parquet of each user's last published list: user_id, items"
@@ -82,6 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     table = read_stream(arguments, settings)
     from streamer import drift, report  # the kernels load after the file has been checked
     from streamer.breakdown import ListWatcher
+    from streamer.engine import Engine
     from streamer.replay import ReplayOptions, first_measured, replay
 
     options = ReplayOptions(
@@ -89,8 +92,11 @@ def run(arguments: argparse.Namespace) -> int:
         not arguments.observe_only, report.CHUNK if arguments.report else None,
     )  # fmt: skip
     watcher = ListWatcher(first_measured(len(table), options)) if arguments.report else None
+    engine = Engine(settings)
+    for user in read_users(arguments.users) if arguments.users else ():
+        engine.describe(user)
     with progress("replay", len(table)) as advance:
-        result = replay(table, settings, options, advance, watcher.watch if watcher else lambda taken: None)
+        result = replay(table, settings, options, advance, watcher.watch if watcher else lambda taken: None, engine)
     if watcher:
         name = "/".join(Path(arguments.source).parts[-2:])
         report.write_report(arguments.report, name, settings, options, result, watcher)

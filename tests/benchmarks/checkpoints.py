@@ -70,7 +70,7 @@ def _observe(state: StreamState, table: pa.Table, weights: EventWeights) -> None
         entries["order_ms"] = entries["t"] = columns.t
         entries["order"] = np.arange(first, first + len(rows))
         entries["event"] = [event_number(digest) for digest in digests]
-        entries["item"], entries["weight"] = columns.item, columns.weight
+        entries["item"], entries["weight"], entries["context"] = columns.item, columns.weight, columns.context
         state.ledger.add(columns.user, entries)
         for digest in digests:
             state.seen_events.take(digest)

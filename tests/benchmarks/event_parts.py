@@ -50,7 +50,8 @@ def upto(parts: p.Parts, items: int, batch: p.InteractionBatch, stages: int, lis
             size = p.gather(graph, pool, user, t, False, config, parts.scales, parts.row_scales)
         if stages > 2:
             p.embed(parts.embeddings, graph.users, user, parts.taste.user)
-        if stages > 3 and graph.users.events[user] > 0:
+            p.add_contexts(parts.contexts, graph.users, user, parts.taste.user)
+        if stages > 3:
             size = p._add_nearest(parts, size, user, False)
         if stages > 1:
             pool.sizes[0] = size

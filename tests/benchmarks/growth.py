@@ -18,6 +18,7 @@ from consumers.files import read_interactions
 from streamer.engine import Columns, Engine
 from streamer.settings import Settings
 from tests.benchmarks.sizes import state_bytes
+from tgn.graph import no_contexts
 
 TILE, MEASURED = 5_000, 20_000
 COPIES = (20, 200, 2_000)
@@ -90,7 +91,7 @@ def _event_us(engine: Engine, columns: Columns) -> dict[str, float]:
 
 
 def _columns(user: np.ndarray, item: np.ndarray, t: np.ndarray) -> Columns:
-    return Columns(user.astype(np.int32), item.astype(np.int32), t, np.ones(len(t), np.float32))
+    return Columns(user.astype(np.int32), item.astype(np.int32), t, np.ones(len(t), np.float32), no_contexts(len(t)))
 
 
 def _in_copy(node: np.ndarray, copy: np.ndarray, known: int, copies: int) -> np.ndarray:

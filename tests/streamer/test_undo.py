@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from consumers.decode import InteractionDecoder
 from consumers.records import Record, TopicPartition
+from consumers.schemas import User
 from streamer.alignment import Arrival
-from streamer.pipeline import EpochInput, EpochOutput, Erasure, ItemChange, Pipeline
+from streamer.pipeline import EpochInput, EpochOutput, Erasure, ItemChange, Pipeline, UserChange
 from streamer.settings import Settings
 from streamer.state import StreamState
 from tests.canonical import canonical
+from tgn.graph import NONE
 
 FAR_MS = 1 << 50
 SOMEBODY = 987654321
@@ -41,7 +43,9 @@ class World:
     def _pages(self, prefix: bytes) -> list[tuple[bytes, bytes]]:
         return sorted((k, v) for k, v in self.store.items() if k.startswith(prefix))
 
-    def take(self, values: Sequence[bytes], *changes: ItemChange | Erasure, repair: bool = False) -> EpochOutput:
+    def take(
+        self, values: Sequence[bytes], *changes: ItemChange | UserChange | Erasure, repair: bool = False
+    ) -> EpochOutput:
         decoder = InteractionDecoder()
         arrivals = []
         for value in values:
@@ -67,7 +71,7 @@ class World:
 
 def event(user: int, item: int, t: int, event_id: object = None, **more: object) -> bytes:
     row = {"user_id": f"u{user}", "item_id": f"i{item}", "event_type": "view", "timestamp": t, "event_id": event_id}
-    return json.dumps(row | more).encode()
+    return json.dumps(row | {"context": {"device": f"d{t % 5}"}} | more).encode()
 
 
 def same(a: Any, b: Any) -> None:
@@ -128,6 +132,7 @@ def test_a_deleted_item_is_taken_out_of_everything() -> None:
 
 def test_an_erased_user_is_nowhere_and_returns_as_somebody_new() -> None:
     world, clean = World(), World()
+    world.take([], UserChange(User("u987654321", attributes={"age": 30})))
     world.take([event(SOMEBODY, 1, 0, "of-u987654321"), event(SOMEBODY, 2, 1, "also"), event(2, 1, 2, "u2-a")])
     world.checkpoint()
     output = world.take([], Erasure("u987654321", -1))
@@ -139,6 +144,7 @@ def test_an_erased_user_is_nowhere_and_returns_as_somebody_new() -> None:
     same(world.canonical(), clean.canonical())
     everything = b"".join(key + value for key, value in world.store.items())
     assert b"u987654321" not in everything
+    assert (world.state.engine.model.graph.users.attribute == NONE).all()
     assert b"u2" in everything
     world.take([event(SOMEBODY, 3, 9)])
     assert world.canonical()["users"]["u987654321"][0] == 1

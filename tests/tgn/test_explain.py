@@ -7,7 +7,7 @@ from tests.canonical import canonical
 from tests.tgn.test_repair import SMALL, WIDE, chosen, observed, world
 from tgn.config import DAY_MS, ModelConfig
 from tgn.explain import Histories, carried_by, paths, standing, taken_lately, without
-from tgn.graph import I32
+from tgn.graph import I32, no_contexts
 from tgn.pages import all_pages
 from tgn.repair import History
 
@@ -60,7 +60,11 @@ def test_paths_are_shares_of_the_rows_worked_out_by_hand() -> None:
     user = np.array([u for u, items in sequences for _ in items], np.int32)
     item = np.array([z for _, items in sequences for z in items], np.int32)
     t = np.zeros(len(user), np.int64)  # no decay
-    model = observed(WIDE, History(user, item, t, np.ones(len(user), np.float32)), (6, 4))
+    model = observed(
+        WIDE,
+        History(user, item, t, np.ones(len(user), np.float32), no_contexts(len(user))),
+        (6, 4),
+    )
     first, second = paths(model, 5, 1, 0)
     assert [(s.source, s.item, s.back) for s in (first, second)] == [("transition", 0, 0), ("co-interaction", 0, 0)]
     assert first.share == pytest.approx(4 / (5 + 1))  # of five that followed, and one for chance
@@ -78,7 +82,11 @@ def test_what_carries_an_item_is_the_interaction_that_leads_to_it(events: int) -
     item = np.stack([2 * pairs, 2 * pairs + 1], axis=1).reshape(-1).astype(np.int32)
     t = np.arange(len(user), dtype=np.int64) * 60_000
     user, item, t = np.append(user, 0).astype(np.int32), np.append(item, 6).astype(np.int32), np.append(t, t[-1] + 1)
-    model = observed(ModelConfig(), History(user, item, t, np.ones(len(user), np.float32)), (8, 20))
+    model = observed(
+        ModelConfig(),
+        History(user, item, t, np.ones(len(user), np.float32), no_contexts(len(user))),
+        (8, 20),
+    )
     before = all_pages(model)
     now = int(t[-1]) + 60_000
     first = carried_by(model, 0, 7, now)[0]

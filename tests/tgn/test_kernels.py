@@ -19,7 +19,7 @@ from tgn.embedding import (
     new_taste,
 )
 from tgn.features import FEATURES, RING_FEATURES, USER_FEATURES
-from tgn.graph import new_graph
+from tgn.graph import new_graph, no_contexts
 from tgn.heads import drop, lift
 from tgn.kernel import decay, fast_log
 from tgn.model import Model
@@ -31,6 +31,7 @@ from tgn.ranking import top_k
 from tgn.rows import add_successor
 
 CONFIG = ModelConfig(ring=4, row=4, window=3, popularity_scales_ms=(DAY_MS,) * 5, row_scales_ms=(DAY_MS, 30 * DAY_MS))
+NO_CONTEXT = no_contexts(1)[0]
 SCALES = np.array(CONFIG.popularity_scales_ms, np.float64)
 ROW_SCALES = np.array(CONFIG.row_scales_ms, np.float64)
 
@@ -103,7 +104,7 @@ def test_heads_are_the_exact_top_n(steps: list[tuple[int, int]], seed: int) -> N
     now = 0
     for item, gap in steps:
         now += gap * 3_600_000
-        observe(graph, 0, item, now, 1.0, config.window, scales, np.array(config.row_scales_ms, np.float64))
+        observe(graph, 0, item, now, 1.0, NO_CONTEXT, config.window, scales, np.array(config.row_scales_ms, np.float64))
     for s, scale in enumerate(scales):
         decayed = graph.items.popularity[:31, s] * np.exp(-(now - graph.items.last_time[:31]) / scale)
         decayed[graph.items.first_time[:31] < 0] = -1
@@ -122,9 +123,9 @@ def test_a_dropped_item_leaves_its_head() -> None:
 
 def test_a_dislike_is_remembered_and_counts_for_nothing() -> None:
     graph = new_graph(CONFIG)
-    observe(graph, 0, 1, 0, 1.0, 3, SCALES, ROW_SCALES)
-    observe(graph, 0, 2, 1, -1.0, 3, SCALES, ROW_SCALES)
-    observe(graph, 0, 3, 2, 1.0, 3, SCALES, ROW_SCALES)
+    observe(graph, 0, 1, 0, 1.0, NO_CONTEXT, 3, SCALES, ROW_SCALES)
+    observe(graph, 0, 2, 1, -1.0, NO_CONTEXT, 3, SCALES, ROW_SCALES)
+    observe(graph, 0, 3, 2, 1.0, NO_CONTEXT, 3, SCALES, ROW_SCALES)
     assert has_pair(graph.pairs, 0, 2)
     assert graph.items.events[2] == 0
     assert 2 not in graph.co.item
@@ -225,7 +226,7 @@ def test_an_embedding_learns_what_goes_together() -> None:
         learn_embedding(
             embeddings, popularity, taste, graph.users, pool, x, 20, user, item, 0.15, 16, float(rng.random())
         )
-        observe(graph, user, item, n * 1000, 1.0, 1, SCALES, ROW_SCALES)
+        observe(graph, user, item, n * 1000, 1.0, NO_CONTEXT, 1, SCALES, ROW_SCALES)
     for user in range(10):
         embed(embeddings, graph.users, user, taste.user)
         embedding_features(embeddings, popularity, taste, pool, x, 20)

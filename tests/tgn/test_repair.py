@@ -5,6 +5,7 @@ import pytest
 
 from tests.canonical import canonical
 from tgn.config import DAY_MS, ModelConfig
+from tgn.graph import SLOTS
 from tgn.model import Model
 from tgn.repair import History
 
@@ -18,6 +19,7 @@ def world(rng: np.random.Generator, users: int, items: int, n: int) -> History:
         (rng.zipf(1.5, n) % items).astype(np.int32),
         np.cumsum(rng.integers(0, DAY_MS // 4, n)),
         rng.choice(np.array([1.0, 3.0, -1.0], np.float32), n, p=[0.7, 0.2, 0.1]),
+        rng.integers(-1, 9, (n, SLOTS)).astype(np.int16),
     )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from tgn.config import ModelConfig
 from tgn.embedding import new_embeddings, new_popularity_weights
-from tgn.graph import new_graph
+from tgn.graph import new_graph, no_contexts
 from tgn.model import Model
 from tgn.observe import observe
 from tgn.pages import all_pages, load_pages
@@ -18,7 +18,7 @@ def _touched(items: list[int]) -> tuple[Active, np.ndarray]:
     graph, embeddings, active = new_graph(CONFIG), new_embeddings(CONFIG, 1024), new_active(CONFIG, 1024)
     scales, row_scales = (np.array(s, np.float64) for s in (CONFIG.popularity_scales_ms, CONFIG.row_scales_ms))
     for n, item in enumerate(items):
-        observe(graph, 0, item, n * 1000, 1.0, 1, scales, row_scales)
+        observe(graph, 0, item, n * 1000, 1.0, no_contexts(1)[0], 1, scales, row_scales)
         touch(active, graph.items, embeddings, item, LONGEST)
     return active, embeddings.candidate
 
