@@ -181,6 +181,7 @@ class _Inspection:
             ("model/users", users, True),
             ("model/items", items, True),
             ("model/embeddings", items, False),
+            ("model/content", items, False),
             ("model/contexts", ROWS, False),
             ("model/user-memories", users, False),
             ("model/item-memories", items, False),

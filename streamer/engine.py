@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.schemas import User
+from consumers.schemas import Item, User
+from streamer.content import vector_of
 from streamer.context import rows_of_attributes, rows_of_contexts, rows_of_table
 from streamer.kernels import ensure_compiled
 from streamer.settings import Settings
@@ -69,6 +70,11 @@ class Engine:
             weight,
             rows_of_table(table),
         )
+
+    def introduce(self, item: Item, now_ms: int) -> None:
+        """Takes what a record of the items topic says: the item may be listed from its own time on, or from now."""
+        node = self.model.items.encode([item.item_id])[0]
+        self.model.introduce(node, item.timestamp or now_ms, vector_of(item))
 
     def describe(self, user: User) -> None:
         """Takes what a record of the users topic says; an unknown user becomes a node."""

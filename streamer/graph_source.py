@@ -1,6 +1,5 @@
 """From a file or topic of interactions, and files of items and users, to what a graph is built from."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 from consumers.errors import DataRefused
 from consumers.schemas import Item, User
 from consumers.weights import EventWeights
+from streamer.content import known_of, place_of, values_of
 from streamer.engine import encode_ids
 from streamer.replay import weights_of
 from tgn.family.hetero import Attribute, Events, season_of
@@ -55,8 +55,9 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     user, item, t, kind = (column.astype(np.int64) for column in (user, item, t, kind))
     events = Events(user, item, t, weight, value, kind)
     attributes = [*_contexts(good), season_of(events)]
-    attributes += _of_nodes("item", item_index, ((i.item_id, _known_of_item(i)) for i in items))
-    attributes += _of_nodes("user", user_index, ((u.user_id, _values(u.attributes or {})) for u in users))
+    attributes += _of_nodes("item", item_index, ((i.item_id, known_of(i) | _cell(i.attributes or {})) for i in items))
+    told = ((u.user_id, u.attributes or {}) for u in users)
+    attributes += _of_nodes("user", user_index, ((id_, values_of(known) | _cell(known)) for id_, known in told))
     return Source(user_index, item_index, events, kinds.ids, _distinct_names(attributes))
 
 
@@ -73,24 +74,10 @@ def _contexts(table: pa.Table) -> list[Attribute]:
     return found
 
 
-def _known_of_item(item: Item) -> Mapping[str, list[str]]:
-    known = _values(item.attributes or {})
-    if item.categories:
-        known["category"] = list(item.categories)
-    return known
-
-
-def _values(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
-    """What a node is: attribute → values. Latitude and longitude together are a place, a cell of a grid."""
-    known: dict[str, list[str]] = {}
-    lat, lon = attributes.get("lat"), attributes.get("lon")
-    if isinstance(lat, float) and isinstance(lon, float) and math.isfinite(lat) and math.isfinite(lon):
-        known["place"] = [f"{lat // PLACE_DEGREES * PLACE_DEGREES:.2f},{lon // PLACE_DEGREES * PLACE_DEGREES:.2f}"]
-    for name, value in attributes.items():
-        values = value if isinstance(value, list) else [value]
-        if name not in ("lat", "lon") and all(isinstance(v, str | int | bool) for v in values):
-            known[name] = [str(v) for v in values]
-    return known
+def _cell(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The cell of a grid that a node lies in, where it lies anywhere."""
+    place = place_of(attributes)
+    return {"place": [",".join(f"{x // PLACE_DEGREES * PLACE_DEGREES:.2f}" for x in place)]} if place else {}
 
 
 def _of_nodes(

@@ -11,6 +11,7 @@ import sys
 import numpy as np
 
 from tgn.config import ModelConfig
+from tgn.content import SIZE
 from tgn.graph import no_contexts
 from tgn.kernel import CACHE
 from tgn.model import Model
@@ -37,7 +38,7 @@ def use_every_kernel() -> None:
     liked, context = ones.astype(np.float32), no_contexts(n)
     model.take(user, item, t, liked, context, k=2, score=ones, learn=ones, publish=ones)
     model.recommend(0, n, 2)
-    model.introduce(model.items.encode(["new"])[0], n)
+    model.introduce(model.items.encode(["new"])[0], n, np.ones(SIZE, np.float32))
     model.delete(0)
     wanted = np.ones(len(model.graph.items.events), np.uint8)
     model.repair(user[:1], (user[:1], item[:1]), wanted, History(user, item, t, liked, context))

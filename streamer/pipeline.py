@@ -134,10 +134,10 @@ class Pipeline:
 
     def _change_item(self, change: ItemChange) -> None:
         state, model = self._state, self._state.engine.model
-        node = model.items.encode([change.item_id])[0]
         if change.item is not None:
-            model.introduce(node, change.item.timestamp or state.clock_ms)
+            state.engine.introduce(change.item, state.clock_ms)
             return
+        node = model.items.encode([change.item_id])[0]
         model.delete(node)
         state.amendments.drop_item(node)
         state.amendments.relist(state.listed.naming(node))

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
+from tgn.content import SIZE
 from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
 from tgn.graph import F32, I32, U8, Users, copy_into
 from tgn.kernel import fast_log, kernel
@@ -58,6 +59,7 @@ class Taste(NamedTuple):
     score: F32  # [C]
     share: F32  # [C] softmax of score
     popularity_gradient: F32  # [L]
+    content: F32  # [SIZE] what the user's ring is about
     stepped: U8  # [C] 1: the last step moved the candidate's vector
 
 
@@ -103,6 +105,7 @@ def new_taste(config: ModelConfig, room: int) -> Taste:
         np.zeros(room, np.float32),
         np.zeros(room, np.float32),
         np.zeros(len(config.popularity_scales_ms), np.float32),
+        np.zeros(SIZE, np.float32),
         np.zeros(room, np.uint8),
     )
 

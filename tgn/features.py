@@ -27,6 +27,7 @@ IDLE, ITEM_AGE, ITEM_COUNT, PREDECESSORS = 33, 34, 35, 36
 ITEM_HOUR = 37  # how much of the item's own events fall on this hour of the day
 EMBEDDING, EMBEDDING_SHARE = 38, 39  # what the learned embedding says
 MEMORY = 40  # two places: do the same users lead to both, do the same items
+CONTENT = 42  # two places: is it like the last item, like the items of the ring
 # the same for every candidate of a query: only column 0 holds it
 USER_FEATURES = 44
 USER_COUNT, USER_IDLE, USER_REPEATS, CATALOGUE = 44, 45, 46, 47

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tgn.config import ModelConfig
 
+I8: TypeAlias = NDArray[np.int8]
 I16: TypeAlias = NDArray[np.int16]
 I32: TypeAlias = NDArray[np.int32]
 I64: TypeAlias = NDArray[np.int64]

@@ -6,6 +6,7 @@ import numpy as np
 
 from tgn.candidates import new_pool
 from tgn.config import ModelConfig, kernel_config
+from tgn.content import SIZE, describe, grown_content, new_content
 from tgn.context import new_contexts
 from tgn.embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.evidence import Evidence
@@ -31,6 +32,7 @@ class Model:
         self.popularity = new_popularity_weights(config)
         self.contexts = new_contexts(config)
         self.memories = Memories(new_memory(config, 1024), new_memory(config, 1024))
+        self.content = new_content(1024)
         self.active = new_active(config, 1024)
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
@@ -117,9 +119,10 @@ class Model:
         recall(self.memories, anew, user, item, t, self._config.memory_scale_ms, self._config.seed)
         restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
 
-    def introduce(self, item: int, t: int) -> None:
-        """Makes an item known at time t (epoch ms), or lists a deleted one again."""
+    def introduce(self, item: int, t: int, vector: F32) -> None:
+        """Makes an item known at time t (epoch ms), or lists a deleted one again; vector: [SIZE], see `tgn.content`."""
         self._make_room(0)
+        describe(self.content, item, vector)
         self.graph.items.alive[item] = 1
         self.graph.items.dirty[item] = 1
         if self.graph.items.introduced[item] < 0:
@@ -134,9 +137,10 @@ class Model:
         self.graph.users.dirty[user] = 1
 
     def delete(self, item: int) -> None:
-        """No list names the item from now on."""
+        """No list names the item from now on, and nothing is known of it."""
         self._make_room(0)
         delete_item(self.graph, item)
+        describe(self.content, item, np.zeros(SIZE, np.float32))
 
     def forget_published(self, users: I32) -> None:
         """What is published of these users is not known: the next list of each counts as another one."""
@@ -152,8 +156,9 @@ class Model:
 
     def _parts(self) -> Parts:
         return Parts(
-            self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.active, self.ranker,
-            self.items.names, self._pool, self._taste, self._act, self._config, self._scales, self._row_scales,
+            self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.content,
+            self.active, self.ranker, self.items.names, self._pool, self._taste, self._act, self._config, self._scales,
+            self._row_scales,
         )  # fmt: skip
 
     def _make_room(self, events: int) -> None:
@@ -165,6 +170,7 @@ class Model:
             self.memories = self.memories._replace(item=grown_memory(self.memories.item, self.config, room))
         if len(self._pool.stamp) < room:
             self.embeddings = grown_embeddings(self.embeddings, self.config, room)
+            self.content = grown_content(self.content, room)
             self.active = grown_active(self.active, room)
             self._pool = new_pool(self.config, room)
 

@@ -1,7 +1,7 @@
 """The model as keys and bytes, and back: what a checkpoint writes, row by row, only what changed.
 
-`users/<n>`, `items/<n>`, `embeddings/<n>`, `contexts/<n>`, `user-memories/<n>`, `item-memories/<n>`, `pairs/<n>`: one
-row of every array of the group, little-endian;
+`users/<n>`, `items/<n>`, `embeddings/<n>`, `content/<n>`, `contexts/<n>`, `user-memories/<n>`, `item-memories/<n>`,
+`pairs/<n>`: one row of every array of the group, little-endian;
 `user-ids/<first>`, `item-ids/<first>`: ids in index order; `model`: weights, heads and counters.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from tgn.content import new_content
 from tgn.context import new_contexts
 from tgn.embedding import PopularityWeights, new_embeddings
 from tgn.graph import PAIRS_A_PAGE, Heads, Newest, Pairs, grow
@@ -74,6 +75,7 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     model.graph = graph._replace(pairs=pairs, heads=heads, newest=newest)
     room = len(model.graph.items.events)
     model.embeddings = new_embeddings(model.config, room)
+    model.content = new_content(room)
     model.contexts = new_contexts(model.config)
     model.memories = Memories(new_memory(model.config, len(model.graph.users.events)), new_memory(model.config, room))
     model.popularity = PopularityWeights(*_arrays(scalars["popularity"], model.popularity))
@@ -84,6 +86,7 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     for group, arrays, dirty, _ in _groups(model):
         _unpack(arrays, groups.get(group.rstrip(b"/"), []))
         dirty[:] = 0
+    model.content.described[0] = model.content.vector.any()
     model.refresh()
 
 
@@ -95,6 +98,7 @@ def _groups(model: Model) -> list[tuple[bytes, Arrays, np.ndarray, int]]:
         (b"users/", _clean(g.users), g.users.dirty, len(model.users)),
         (b"items/", [*_clean(g.items), *g.transitions, *g.co], g.items.dirty, len(model.items)),
         (b"embeddings/", _clean(model.embeddings), model.embeddings.dirty, len(model.items)),
+        (b"content/", [model.content.vector], model.content.dirty, len(model.items)),
         (b"contexts/", _clean(model.contexts), model.contexts.dirty, len(model.contexts.adagrad)),
         (b"user-memories/", _clean(model.memories.user), model.memories.user.dirty, len(model.users)),
         (b"item-memories/", _clean(model.memories.item), model.memories.item.dirty, len(model.items)),

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.candidates import Pool, add_catalogue, enter, gather
-from tgn.config import CONTEXT, EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, KernelConfig
+from tgn.config import CONTENT, CONTEXT, EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, KernelConfig
+from tgn.content import Content, content_features
 from tgn.context import Contexts, add_contexts, step_contexts
 from tgn.embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
 from tgn.evidence import Evidence, explain
@@ -65,6 +66,7 @@ class Parts(NamedTuple):
     popularity: PopularityWeights
     contexts: Contexts
     memories: Memories
+    content: Content
     active: Active
     ranker: Ranker
     names: Names
@@ -243,6 +245,8 @@ def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, 
         embedding_features(parts.embeddings, parts.popularity, taste, pool.item, pool.x, n)
     if not config.off & MEMORIES:
         memory_features(parts.memories, user, pool.item, pool.x, n, pool.sizes[2])
+    if parts.content.described[0] and not config.off & CONTENT:
+        content_features(parts.content, graph.users, user, pool.item, pool.x, n, taste.content)
     leave_out(pool.x, config.off)
     return n
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from consumers.files import FORMATS, read_interactions, read_users
+from consumers.files import FORMATS, read_interactions, read_items, read_users
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.logs import open_log_of
@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "every_item_below",
         "without",
     )
+    parser.add_argument("--items", type=Path, help="a file of items: a catalogue that is known from the start")
     parser.add_argument("--users", type=Path, help="a file of users: what is known of them before they do anything")
     parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
     parser.add_argument(
@@ -93,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     watcher = ListWatcher(first_measured(len(table), options)) if arguments.report else None
     engine = Engine(settings)
+    for item in read_items(arguments.items) if arguments.items else ():
+        engine.introduce(item, 0)
     for user in read_users(arguments.users) if arguments.users else ():
         engine.describe(user)
     with progress("replay", len(table)) as advance:
