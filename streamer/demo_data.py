@@ -7,22 +7,33 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 from streamer.errors import NoDemoData
 
 PACKAGE = "recbole==1.2.1"
 SHA256 = "9c9948202011f37eb0a7c6768129313f00d6403ad221ec940d5e2d5d5f33a407"
 INSIDE = "recbole/dataset_example/ml-100k/"
-FILES = ("ml-100k.inter", "ml-100k.item")
 
 
-def movielens_100k() -> tuple[Path, Path]:
-    """The files of interactions and of items; fetched on first use. Raises NoDemoData."""
+class MovieLens(NamedTuple):
+    """Files of interactions, items and users."""
+
+    interactions: Path
+    items: Path
+    users: Path
+
+
+FILES = ("ml-100k.inter", "ml-100k.item", "ml-100k.user")
+
+
+def movielens_100k() -> MovieLens:
+    """The files, fetched on first use. Raises NoDemoData."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "freshet" / "ml-100k"
-    found = tuple(folder / name for name in FILES)
+    found = MovieLens(*(folder / name for name in FILES))
     if not all(path.is_file() for path in found):
         _fetch(folder)
-    return found[0], found[1]
+    return found
 
 
 def _fetch(folder: Path) -> None:

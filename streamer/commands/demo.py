@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.files import read_interactions, read_items
+from consumers.files import read_interactions, read_items, read_users
 from consumers.log import Log
 from consumers.records import NewRecord
 from streamer.cli import add_setting_flags, settings_of
 from streamer.commands.produce import Chunk, Pace, interaction_chunks
-from streamer.demo_data import movielens_100k
+from streamer.demo_data import MovieLens, movielens_100k
 from streamer.logs import open_log_of, topic_specs
 from streamer.progress import progress
 from streamer.settings import Settings
@@ -31,7 +31,8 @@ WATCHABLE_RATE = 400.0  # events a second, for somebody who looks at the page
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--file", type=Path, help="interactions of your own instead of MovieLens-100k")
-    parser.add_argument("--items", type=Path, help="their titles")
+    parser.add_argument("--items", type=Path, help="their titles and attributes")
+    parser.add_argument("--users", type=Path, help="attributes of users")
     parser.add_argument(
         "--rate",
         type=float,
@@ -50,21 +51,24 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.exclude_seen = arguments.file is None  # nobody rates a film twice
     if ends_by_itself and arguments.port is None:
         arguments.port = 0
-    interactions, items = (arguments.file, arguments.items) if arguments.file else movielens_100k()
+    files = MovieLens(arguments.file, arguments.items, arguments.users) if arguments.file else movielens_100k()
     rate = arguments.rate or (None if ends_by_itself else WATCHABLE_RATE)
     with tempfile.TemporaryDirectory(prefix="freshet-demo-") as folder:
         settings = settings_of(arguments).model_copy(update={"log": Path(folder), "state": None, "bootstrap": None})
-        Demo(settings, interactions, items, rate).run(ends_by_itself)
+        Demo(settings, *files, rate).run(ends_by_itself)
     return 0
 
 
 class Demo:
     """Producer, worker and page around one embedded log."""
 
-    def __init__(self, settings: Settings, interactions: Path, items: Path | None, rate: float | None) -> None:
+    def __init__(
+        self, settings: Settings, interactions: Path, items: Path | None, users: Path | None, rate: float | None
+    ) -> None:
         self._settings, self._rate = settings, rate
         self._table = read_interactions(interactions)
         self._items = list(read_items(items)) if items else []
+        self._users = list(read_users(users)) if users else []
         self._stop = StopRequest()
         self._failure: BaseException | None = None
 
@@ -81,7 +85,7 @@ class Demo:
         # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
         gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.clock_ms)
         server = WebServer(gateway.app(), self._settings.host, self._settings.port)
-        self._send_items(log)
+        self._send_catalogue(log)
         view.start()
         server.start()
         print(f"the page: {server.address}", flush=True)
@@ -114,9 +118,10 @@ class Demo:
             self._failure = error
             self._stop.set()
 
-    def _send_items(self, log: Log) -> None:
-        topic, encode = self._settings.items_topic, msgspec.json.encode
-        log.append([NewRecord(topic, item.item_id.encode(), encode(item)) for item in self._items])
+    def _send_catalogue(self, log: Log) -> None:
+        settings, encode = self._settings, msgspec.json.encode
+        log.append([NewRecord(settings.items_topic, item.item_id.encode(), encode(item)) for item in self._items])
+        log.append([NewRecord(settings.users_topic, user.user_id.encode(), encode(user)) for user in self._users])
 
     def _produce(self, log: Log) -> None:
         pace = Pace(self._rate, None)

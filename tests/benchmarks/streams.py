@@ -38,7 +38,7 @@ class Stream:
             from consumers.files import read_interactions
             from streamer.demo_data import movielens_100k
 
-            table = read_interactions(movielens_100k()[0]).drop_columns("reason")
+            table = read_interactions(movielens_100k().interactions).drop_columns("reason")
             converted.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(table, converted)
         return converted

@@ -20,7 +20,7 @@ from tgn.family.training import Trainer, TrainingConfig
 from tgn.family.view import RELATIONS, part, whole
 
 SIZE = 16
-QUICK = {"passes": 8, "batch": 250, "drawn": 20, "rate": 0.02}
+QUICK = {"passes": 8, "batch": 250, "drawn": 20, "rate": 0.02, "spectral": False}  # else they know before they learn
 ONE_SIDED = pytest.mark.parametrize("model", [name for name in MODELS if name != "session"])  # they embed parts
 every = pytest.mark.parametrize("model", MODELS)
 
@@ -43,6 +43,10 @@ def trainer_of(model: str, encoder: dict[str, Any] | None = None, **config: Any)
     torch.manual_seed(0)
     nodes = sum(world()[kind].num_nodes for kind in world().node_types)
     return Trainer(MODELS[model](nodes, SIZE, **(encoder or {})), world(), TrainingConfig(**{**QUICK, **config}))
+
+
+def test_names_that_are_eigenvectors_know_who_chooses_what() -> None:
+    assert trainer_of("lightgcn", spectral=True).recall(trainer_of("lightgcn").held_out) > 0.95
 
 
 @every

@@ -56,7 +56,7 @@ def test_a_version_has_every_user_and_item_of_the_window(csv: Path, capsys: pyte
     users, items = read_version(Path("embeddings"), manifest["version"])
     assert (len(users.ids), len(items.ids)) == (manifest["users"], manifest["items"]) == (20, 20)
     assert users.vector.shape == (20, 8)
-    assert np.allclose(np.linalg.norm(items.vector, axis=1), 1, atol=1e-5)
+    assert np.allclose(np.linalg.norm(users.vector, axis=1), 1, atol=1e-5)
     assert versions(Path("embeddings")) == [manifest]
 
 

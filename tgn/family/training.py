@@ -8,14 +8,16 @@ import numpy as np
 import torch
 import torch.distributed
 from torch import Tensor
-from torch.nn import functional as F
 from torch_geometric.data import HeteroData
 
-from tgn.family.encoder import Encoder, rows
+from tgn.family.encoder import INITIAL_SCALE, Encoder, rows
 from tgn.family.losses import Loss, bpr, infonce, multitask, sampled_softmax
 from tgn.family.negatives import Draw, Negatives, Sampler
 from tgn.family.sampling import neighbourhood, partitions
+from tgn.family.spectral import spectral_names
 from tgn.family.view import RELATIONS, History, View, history_of, places, whole
+
+SHORTEST = 1e-8  # a length that is divided by
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class TrainingConfig:
     loss: Loss = "softmax"
     negatives: Draw = "uniform"
     drawn: int = 512  # negatives of a batch
-    temperature: float = 0.1  # scores of softmax and infonce are cosines over it; bpr takes inner products
+    temperature: float = 0.1  # what the scores of softmax and infonce are divided by; bpr takes inner products
+    length: float = 0.6  # how much of an item's length counts in those scores, 0: cosines, 1: all; see `_scaled`
+    shrink: float = 0.2  # of the squared lengths of the names at an edge is added to its loss, except to bpr's
+    spectral: bool = True  # names begin as eigenvectors, else at random
     batch: int = 4_096  # edges
     rate: float = 0.01
     passes: int = 30
@@ -73,6 +78,9 @@ class Trainer:
         self.report = Report()
         self._optimiser = torch.optim.Adam(encoder.parameters(), config.rate)
         self._kept = {name: value.clone() for name, value in encoder.state_dict().items()}
+        if config.spectral:
+            with torch.no_grad():
+                encoder.name.weight.copy_(spectral_names(self.view, encoder.name.embedding_dim, INITIAL_SCALE))
         self._popularity = torch.bincount(self.history.item[self._train], minlength=self.view.items)
         self._parts = partitions(self.view, config.parts) if config.parts > 1 else []
 
@@ -107,7 +115,7 @@ class Trainer:
         x = self.encoder(self._prepared(self._whole))
         first, end = self.view.users, self.view.users + self.view.items
         user = self._users(x, torch.arange(first), self.history.last(first, self.config.history))
-        return Embedded(user, self._scaled(x[first:end]))
+        return Embedded(user, self._scaled(x[first:end], self.config.length))
 
     @torch.no_grad()
     def recall(self, edges: Tensor, k: int = 20, most: int = 2_000) -> float:
@@ -121,7 +129,7 @@ class Trainer:
         x = self.encoder(self._prepared(self.view))
         user = self._users(x, self.history.user[chosen], self.history.before(chosen, self.config.history))
         item = x[self.view.users : self.view.users + self.view.items]
-        score = user @ self._scaled(item).T
+        score = user @ self._scaled(item, self.config.length).T
         target = score.gather(1, self.history.item[chosen].unsqueeze(1))
         return float(((score >= target).sum(1) <= k).float().mean())  # ties count against it
 
@@ -201,19 +209,29 @@ class Trainer:
         x_negative, log_q = rows(x, drawn[drawn >= 0]), negative.log_q[drawn >= 0]
         x_user = self._users(x, place[history.user[edges]], history.before(edges, config.history))
         x_item = rows(x, place[self.view.users + history.item[edges]])
-        x_item, x_negative = self._scaled(x_item), self._scaled(x_negative)
+        x_item, x_negative = (self._scaled(those, config.length) for those in (x_item, x_negative))
         score, other = (x_user * x_item).sum(1), x_user @ x_negative.T
         if config.loss == "bpr":
             return bpr(score, other)
         score, other = score / config.temperature, other / config.temperature
-        return infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q)
+        losses = infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q)
+        return losses + config.shrink * self._lengths(edges)
+
+    def _lengths(self, edges: Tensor) -> Tensor:
+        """[B] squared lengths of the names at both ends of each edge."""
+        ends = (self.history.user[edges], self.view.users + self.history.item[edges])
+        return sum((rows(self.encoder.name.weight, end).square().sum(1) for end in ends), torch.zeros(len(edges)))
 
     def _users(self, x: Tensor, user: Tensor, history: Tensor) -> Tensor:
         """See `Encoder.users`, as scores want them; history: [B, R] numbers of items, −1 where there is none."""
-        return self._scaled(self.encoder.users(x, user, torch.where(history >= 0, history + self.view.users, -1)))
+        return self._scaled(self.encoder.users(x, user, torch.where(history >= 0, history + self.view.users, -1)), 0)
 
-    def _scaled(self, x: Tensor) -> Tensor:
-        return x if self.config.loss == "bpr" else F.normalize(x, dim=1)
+    def _scaled(self, x: Tensor, length: float) -> Tensor:
+        """x / |x|^(1 − length). The length of an item is how popular it is; a cosine alone forgets that."""
+        if self.config.loss == "bpr":
+            return x
+        scaled: Tensor = x / x.norm(dim=1, keepdim=True).clamp(min=SHORTEST) ** (1 - length)
+        return scaled
 
     def _places(self, view: View) -> Tensor:
         """[N] the row of each node of the whole in a view, −1 where it is not there."""
