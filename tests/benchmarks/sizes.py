@@ -13,13 +13,15 @@ def row_bytes() -> tuple[int, int]:
     model = Model(ModelConfig())
     graph = model.graph
     of_user = (graph.users, model.memories.user)
-    of_item = (graph.items, graph.transitions, graph.co, model.embeddings, model.memories.item)
+    content = (model.content.vector, model.content.dirty)
+    of_item = (graph.items, graph.transitions, graph.co, model.embeddings, model.memories.item, content)
     return sum(_row(group) for group in of_user), sum(_row(group) for group in of_item)
 
 
 def state_bytes(model: Model) -> int:
     """Bytes of every array of the model, ids in Python aside."""
-    groups = (*model.graph, model.embeddings, model.popularity, *model.memories, model.active, model.ranker)
+    learned = (model.embeddings, model.popularity, model.contexts, model.ranker)
+    groups = (*model.graph, *learned, *model.memories, model.content, model.active)
     names = (*model.users.names, *model.items.names)
     return sum(array.nbytes for group in groups for array in group) + sum(array.nbytes for array in names)
 
