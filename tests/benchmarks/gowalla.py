@@ -15,7 +15,7 @@ import torch
 from scipy.sparse import csr_matrix, diags
 
 from tests.conftest import DATA
-from tgn.family.hetero import Events, hetero_graph
+from tgn.family.hetero import IMPLICIT, Events, hetero_graph
 from tgn.family.lightgcn import LightGCN
 from tgn.family.training import Trainer, TrainingConfig
 from tgn.family.view import whole
@@ -80,8 +80,9 @@ def main() -> int:
     graph = hetero_graph(events, users, items, [], until=1)
     torch.manual_seed(0)
     passes = int(sys.argv[1]) if len(sys.argv) > 1 else PASSES
-    config = TrainingConfig(loss="infonce", passes=passes, patience=0, rate=0.005)
-    trainer = Trainer(LightGCN(whole(graph).node.numel()), graph, config)
+    relations = (IMPLICIT,)  # what follows what is not known
+    config = TrainingConfig(loss="infonce", passes=passes, patience=0, rate=0.005, relations=relations)
+    trainer = Trainer(LightGCN(whole(graph, relations).node.numel()), graph, config)
     started = time.monotonic()
 
     def report() -> None:
