@@ -57,7 +57,7 @@ def place_of(attributes: Mapping[str, Any]) -> Place | None:
     """Where something is, of its attributes `lat` and `lon`; None where they are no place on earth."""
     try:
         lat, lon = float(attributes["lat"]), float(attributes["lon"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return (lat, lon) if abs(lat) <= 90 and abs(lon) <= 180 else None
 

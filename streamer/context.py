@@ -79,7 +79,7 @@ def _rounded(value: Any) -> Any:
     """A number on a logarithmic scale, four steps a doubling, so that 24 and 26 years are one value."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return value
     if not math.isfinite(number) or abs(number) < EXACT_BELOW:
         return value

@@ -5,9 +5,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from consumers.records import Record
-from consumers.schemas import User
+from consumers.schemas import Item, User
+from streamer.content import vector_of
 from streamer.context import NAMES, rows_of_attributes, rows_of_contexts, rows_of_table
 from streamer.engine import Engine
 from streamer.intake import Intake
@@ -44,6 +47,19 @@ def test_a_table_and_records_give_the_same_rows() -> None:
     assert rows[0, NAMES.index("device")] != rows[1, NAMES.index("device")]
     known = rows[rows != NONE]
     assert ((known > NEW_USER) & (known < ROWS)).all()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just(10**400),
+    lambda value: st.lists(value, max_size=3) | st.dictionaries(st.text(), value, max_size=3),
+)
+
+
+@given(st.dictionaries(st.sampled_from(["lat", "lon", "age", "device", "geo"]) | st.text(), JSON))
+def test_whatever_a_record_says_is_taken(attributes: dict[str, Any]) -> None:
+    rows = [rows_of_attributes(attributes), rows_of_contexts([attributes])[0]]
+    assert all(((row >= NONE) & (row < ROWS)).all() for row in rows)
+    assert np.isfinite(vector_of(Item("x", attributes=attributes))).all()
 
 
 def test_a_value_is_another_under_another_name_and_numbers_near_each_other_are_one() -> None:
