@@ -212,7 +212,8 @@ def query(
 ) -> int:
     """Scores the pool of `user` at `now`; writes the list into `lists[row]` unless row is −1. Returns the pool's size.
 
-    frozen: nothing is learned any more; the ranker's mean scores, and contexts are not read. Pure: it reads the graph and the weights.
+    frozen: nothing is learned any more; the ranker's mean scores, and contexts are not read. Pure: it reads the graph
+    and the weights.
     """
     pool = parts.pool
     n = _pool_of(parts, items, user, now, exclude_seen, frozen)
