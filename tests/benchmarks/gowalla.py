@@ -20,7 +20,7 @@ from tgn.family.lightgcn import LightGCN
 from tgn.family.training import Trainer, TrainingConfig
 from tgn.family.view import whole
 
-PASSES, EVERY, K, USERS_AT_ONCE, NEIGHBOURS = 16, 2, 20, 2_048, 50
+PASSES, EVERY, K, USERS_AT_ONCE, NEIGHBOURS = 14, 2, 20, 2_048, 50
 
 
 class Split(NamedTuple):
@@ -81,7 +81,7 @@ def main() -> int:
     torch.manual_seed(0)
     passes = int(sys.argv[1]) if len(sys.argv) > 1 else PASSES
     relations = (IMPLICIT,)  # what follows what is not known
-    config = TrainingConfig(loss="infonce", passes=passes, patience=0, rate=0.005, relations=relations)
+    config = TrainingConfig(loss="infonce", passes=passes, patience=0, relations=relations)
     trainer = Trainer(LightGCN(whole(graph, relations).node.numel()), graph, config)
     started = time.monotonic()
 

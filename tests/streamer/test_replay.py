@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from consumers.files import read_interactions
+from consumers.schemas import Item
+from streamer.engine import Engine
 from streamer.replay import ReplayOptions, ReplayResult, replay
 from streamer.settings import Settings
 from tests.worlds import MINUTE_MS, checkerboard, repeat_buyer, table_of, taste_shift
@@ -164,8 +166,10 @@ def test_equal_rows_without_an_id_all_count(settings: Settings) -> None:
 def test_each_part_can_be_left_out(settings: Settings, tmp_path: Path, part: Part) -> None:
     table = table_of(checkerboard(events=2_000, items=700))
     for name, without in (("whole", ()), ("part", (part,))):
-        chosen = settings.model_copy(update={"without": without})
-        replay(table, chosen, ReplayOptions(lists_out=tmp_path / name))
+        engine = Engine(settings.model_copy(update={"without": without}))
+        for n in range(700):
+            engine.introduce(Item(f"i{n}", categories=(f"c{n % 2}",)), 0)
+        replay(table, settings, ReplayOptions(lists_out=tmp_path / name), engine=engine)
     whole, left = (pq.read_table(tmp_path / name)["items"].to_pylist() for name in ("whole", "part"))
     assert whole != left
     assert all(len(set(listed)) == len(listed) for listed in left)

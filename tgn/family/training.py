@@ -32,7 +32,8 @@ class TrainingConfig:
     shrink: float = 0.2  # of the squared lengths of the names at an edge is added to its loss, except to bpr's
     spectral: bool = True  # names begin as eigenvectors, else at random
     batch: int = 4_096  # edges
-    rate: float = 0.01
+    rate: float = 0.01  # of the first pass
+    falling: float = 0.85  # what is left of it a pass later
     passes: int = 30
     patience: int = 3  # passes without a better recall on the held-out edges before it ends; 0: never
     held_out: float = 0.05  # share of the edges, the last in time, that are trained on only where patience is 0
@@ -162,6 +163,8 @@ class Trainer:
         random, neighbours = (
             np.random.default_rng(key) for key in ((config.seed, number), (config.seed, number, _rank()))
         )
+        for group in self._optimiser.param_groups:
+            group["lr"] = config.rate * config.falling**number
         sampler = Sampler(self._popularity, config.negatives, config.seed * 100_003 + number)
         total, counted = 0.0, 0
         for view, edges in self._batches(random):
