@@ -21,7 +21,7 @@ def spectral_names(view: View, size: int, deviation: float) -> Tensor:
     )
     found = min(size, n - 1)
     matrix = csr_matrix((value.astype(np.float64), column, crow), shape=(n, n))
-    eigenvalue, vector = eigsh(matrix, k=found, which="LA", v0=np.ones(n))
+    eigenvalue, vector = eigsh(matrix, k=found, which="LA", v0=np.random.default_rng(0).normal(size=n))
     names = torch.zeros(n, size)
     names[:, :found] = torch.from_numpy(vector * eigenvalue).float()
     return names * (deviation / names.std().clamp(min=1e-12))
