@@ -92,11 +92,11 @@ def _fit(
     nodes = sum(data[kind].num_nodes for kind in data.node_types)
     layers = {} if work.layers is None else {"layers": work.layers}
     encoder = MODELS[work.model](nodes, work.size, skip=work.skip, **layers)
-    edges = len(source.events.between(since, until).t)
+    edges = int(source.events.inside(since, until).sum())
     config = TrainingConfig(
         loss=work.loss, negatives=work.negatives, batch=max(1, min(MOST_BATCH, edges // LEAST_BATCHES)),
         passes=work.passes, fan_out=work.fan_out, parts=work.parts, seed=work.seed,
-        tasks=_tasks(source) if work.multitask else None,
+        tasks=_tasks(source) if work.multitask else None, spectral=not resume,  # what is resumed has its names
     )  # fmt: skip
     trainer = Trainer(encoder, data, config)
     first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.features import CONTENT
-from tgn.graph import F32, I8, I32, I64, U8, Users
+from tgn.graph import F32, I8, I32, I64, U8, Users, copy_into
 from tgn.kernel import kernel
 
 SIZE = 64  # D: one cache line
@@ -34,10 +34,7 @@ def new_content(items: int) -> Content:
 
 def grown_content(content: Content, items: int) -> Content:
     """The same with room for more items."""
-    grown = new_content(items)
-    grown.vector[: len(content.vector)] = content.vector
-    grown.dirty[: len(content.dirty)] = content.dirty
-    return grown._replace(described=content.described)
+    return copy_into(new_content(items), content)
 
 
 def describe(content: Content, item: int, vector: F32) -> None:

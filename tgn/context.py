@@ -19,12 +19,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
+from tgn.embedding import INITIAL_ADAGRAD, mean_square
 from tgn.graph import F32, NONE, SLOTS, U8, Users
 from tgn.kernel import kernel
 
 ROWS = 1024
 NEW_USER = 0  # the row of those who have done nothing yet; hashed values have the others
-INITIAL_ADAGRAD = 0.1
 
 
 class Contexts(NamedTuple):
@@ -58,10 +58,7 @@ def add_contexts(contexts: Contexts, users: Users, user: int, out: F32) -> None:
 @kernel
 def step_contexts(contexts: Contexts, users: Users, user: int, gradient: F32, rate: float) -> None:
     """One step of AdaGrad by the gradient [D] of the user's embedding."""
-    square = np.float32(0)
-    for d in range(len(gradient)):
-        square += gradient[d] * gradient[d]
-    square /= np.float32(len(gradient))
+    square = mean_square(gradient)
     for slot in range(2 * SLOTS + 1):
         row = _row(users, user, slot)
         if row >= 0:

@@ -158,7 +158,7 @@ def learn_embedding(
     each = np.float32(1) / np.float32(draws)
     next_draw = offset * each
     cumulated = np.float32(0)
-    norm = _mean_square(taste.user)
+    norm = mean_square(taste.user)
     taste.gradient[:] = 0
     taste.popularity_gradient[:] = 0
     for c in range(n):
@@ -194,7 +194,7 @@ def _step_candidate(embeddings: Embeddings, taste: Taste, z: int, g: float, norm
 
 @kernel
 def _step_history(embeddings: Embeddings, taste: Taste, users: Users, user: int, rate: float) -> None:
-    norm = _mean_square(taste.gradient)
+    norm = mean_square(taste.gradient)
     ring = users.ring_item.shape[1]
     for back in range(min(users.events[user], ring)):
         z = users.ring_item[user, (users.events[user] - 1 - back) % ring]
@@ -208,7 +208,8 @@ def _step_history(embeddings: Embeddings, taste: Taste, users: Users, user: int,
 
 
 @kernel
-def _mean_square(vector: F32) -> float:
+def mean_square(vector: F32) -> float:
+    """What a row's sum of squared gradients grows by."""
     total = np.float32(0)
     for d in range(len(vector)):
         total += vector[d] * vector[d]

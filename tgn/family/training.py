@@ -78,10 +78,10 @@ class Trainer:
             self.view = whole(data, config.relations, before=int(self.history.time[self.held_out].min()))
         self.report = Report()
         self._optimiser = torch.optim.Adam(encoder.parameters(), config.rate)
-        self._kept = {name: value.clone() for name, value in encoder.state_dict().items()}
         if config.spectral:
             with torch.no_grad():
                 encoder.name.weight.copy_(spectral_names(self.view, encoder.name.embedding_dim, INITIAL_SCALE))
+        self._kept = {name: value.clone() for name, value in encoder.state_dict().items()}
         self._popularity = torch.bincount(self.history.item[self._train], minlength=self.view.items)
         self._parts = partitions(self.view, config.parts) if config.parts > 1 else []
 
