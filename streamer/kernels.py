@@ -17,6 +17,7 @@ from tgn.kernel import CACHE
 from tgn.model import Model
 from tgn.pages import all_pages, load_pages
 from tgn.repair import History
+from tgn.rows import to_now
 
 
 def ensure_compiled() -> None:
@@ -43,6 +44,7 @@ def use_every_kernel() -> None:
     wanted = np.ones(len(model.graph.items.events), np.uint8)
     model.repair(user[:1], (user[:1], item[:1]), wanted, History(user, item, t, liked, context))
     model.relist(model.readers(wanted)[:1], n, 2)
+    to_now(model.graph.co.time, 0, n, 1.0)
     load_pages(Model(ModelConfig()), all_pages(model).items())
 
 

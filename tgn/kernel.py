@@ -42,6 +42,14 @@ def kernel(function: Function) -> Function:
     return cast(Function, compiled)
 
 
+def plain(*arrays: Any) -> Any:
+    """The arrays as kernels are compiled for them: contiguous and writable, copied where one is a view or read-only.
+
+    Any other layout would be one more compilation, and its floats may differ in the last bits.
+    """
+    return [np.require(array, requirements=("C", "W")) for array in arrays]
+
+
 TINY = np.float32(1e-30)
 LN2 = np.float32(0.6931472)
 

@@ -11,6 +11,7 @@ from tgn.context import new_contexts
 from tgn.embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.evidence import Evidence
 from tgn.graph import F32, I16, I32, I64, U8, grow, new_graph, no_contexts
+from tgn.kernel import plain
 from tgn.memory import Memories, grown_memory, new_memory, recall
 from tgn.names import NodeIndex
 from tgn.observe import delete_item, introduce
@@ -70,9 +71,8 @@ class Model:
         context = no_contexts(n) if context is None else context
         self._make_room(n)
         out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
-        batch = InteractionBatch(
-            user, item, t, weight, context, score, learn, publish, np.arange(n) if block is None else block
-        )  # fmt: skip
+        block = np.arange(n) if block is None else block
+        batch = InteractionBatch(*plain(user, item, t, weight, context, score, learn, publish, block))
         prequential(self._parts(), len(self.items), batch, exclude_seen, request_context, out)
         self.events += n
         return out
@@ -100,7 +100,7 @@ class Model:
         self._make_room(0)
         out = _new_outcome(len(user), k, False, True)
         now: Any = np.int64(t)
-        relist(self._parts(), len(self.items), user, now, exclude_seen, out)
+        relist(self._parts(), len(self.items), *plain(user), now, exclude_seen, out)
         return out
 
     def readers(self, wanted: U8) -> I32:
@@ -111,6 +111,7 @@ class Model:
     def repair(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
         """Builds again what depends on interactions that were taken back or moved; see `tgn.repair.repair`."""
         self._make_room(0)
+        history = History(*plain(*history))
         self.graph = repair(self.graph, self.config, changed, removed, wanted, history)
         anew = np.zeros(len(self.graph.users.events), np.uint8)
         anew[changed] = 1
