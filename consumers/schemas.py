@@ -82,7 +82,8 @@ class EpochManifest(msgspec.Struct, frozen=True):
     what was taken back or came late. `erased`: digest of each user whom this epoch erased → partition → the offset of
     `interactions` before which nothing of that user counts any more. `worker`: whose epoch it is; each counts its own.
     `adopted`: records that another worker had taken and listed, taken into this one's state. `released`: partitions
-    that went to another worker before this epoch; `regained`: those that came back.
+    that went to another worker before this epoch; `regained`: those that came back. `embeddings`: the version that was
+    switched to before it, "" for none at all; null: the one in use stayed.
     """
 
     epoch: int
@@ -95,6 +96,7 @@ class EpochManifest(msgspec.Struct, frozen=True):
     adopted: bool = False
     released: list[int] = []
     regained: list[int] = []
+    embeddings: str | None = None
 
 
 class Quality(msgspec.Struct, frozen=True):

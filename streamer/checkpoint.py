@@ -182,6 +182,8 @@ class _Inspection:
             ("model/items", items, True),
             ("model/embeddings", items, False),
             ("model/content", items, False),
+            ("model/trained-users", users, False),
+            ("model/trained-items", items, False),
             ("model/contexts", ROWS, False),
             ("model/user-memories", users, False),
             ("model/item-memories", items, False),

@@ -1,4 +1,4 @@
-"""What an item's record says of it, as a vector for the model (`tgn.content`).
+"""What an item's record says of it, as a vector for the model (`tgn.vectors`).
 
 Every value of every attribute has a random direction (feature hashing, Weinberger et al. 2009), words of the title
 likewise; latitude and longitude are random Fourier features (Rahimi & Recht 2007) of several reaches, so that the
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from consumers.schemas import Item
-from tgn.content import SIZE
 from tgn.graph import F32
+from tgn.vectors import SIZE
 
 Place = tuple[float, float]  # latitude, longitude, degrees
 REACHES_KM = (0.5, 2.0, 8.0, 32.0)

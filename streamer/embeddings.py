@@ -4,6 +4,7 @@
     FOLDER/<version>/items.parquet      item_id, embedding
     FOLDER/<version>/training.safetensors   what `freshet train --resume` goes on from
     FOLDER/<version>/manifest.json      what it was made of and how, and the digest of each file
+    FOLDER/current                      the version that workers are to use, and those before it
 
 A folder without a manifest is of a training that did not end, and no version.
 """
@@ -14,13 +15,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from streamer.errors import EmbeddingsDamaged
+from streamer.errors import EmbeddingsDamaged, UsageError
 
-MANIFEST, TRAINING = "manifest.json", "training.safetensors"
+MANIFEST, TRAINING, CURRENT = "manifest.json", "training.safetensors", "current"
+OFF = ""  # the version without vectors
 FILES = {"user": "users.parquet", "item": "items.parquet"}
 
 
@@ -29,6 +32,46 @@ class Vectors(NamedTuple):
 
     ids: list[str]  # [N]
     vector: np.ndarray  # [N, D] float32
+
+
+class Current(msgspec.Struct, frozen=True):
+    """What workers are to use. `shadow`: after it has been measured beside the one before; see `streamer.shadow`."""
+
+    version: str = OFF
+    shadow: bool = False
+    before: list[str] = []  # oldest first
+
+
+def current(folder: Path) -> Current:
+    """What workers are to use now. Raises EmbeddingsDamaged."""
+    try:
+        return msgspec.json.decode((folder / CURRENT).read_bytes(), type=Current)
+    except FileNotFoundError:
+        return Current()
+    except msgspec.DecodeError as error:
+        raise EmbeddingsDamaged(f"{folder / CURRENT}: {error}; write it anew with `freshet embeddings use`") from error
+
+
+def use(folder: Path, version: str, shadow: bool = False) -> Current:
+    """Makes `version` the one that workers are to use."""
+    now = current(folder)
+    before = now.before if version == now.version else [*now.before, now.version]
+    return _write_current(folder, Current(version, shadow, before))
+
+
+def roll_back(folder: Path) -> Current:
+    """Makes the version before the current one what workers are to use. Raises UsageError where there is none."""
+    now = current(folder)
+    if not now.before:
+        raise UsageError(f"there is no version before the current one of {folder}")
+    return _write_current(folder, Current(now.before[-1], False, now.before[:-1]))
+
+
+def _write_current(folder: Path, current: Current) -> Current:
+    part = folder / f"{CURRENT}.part"
+    part.write_bytes(msgspec.json.encode(current))
+    part.rename(folder / CURRENT)
+    return current
 
 
 def versions(folder: Path) -> list[dict[str, Any]]:

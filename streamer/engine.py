@@ -1,6 +1,7 @@
 """The engine: interactions as columns in, lists and ranks out. The same one live and in replay."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,12 +11,15 @@ import pyarrow.compute as pc
 from consumers.schemas import Item, User
 from streamer.content import vector_of
 from streamer.context import rows_of_attributes, rows_of_contexts, rows_of_table
+from streamer.embeddings import OFF, Vectors, read_version
+from streamer.errors import EmbeddingsDamaged
 from streamer.kernels import ensure_compiled
 from streamer.settings import Settings
 from tgn.config import ModelConfig
 from tgn.model import Model
 from tgn.names import NodeIndex
 from tgn.prequential import Outcome
+from tgn.vectors import SIZE
 
 
 class Columns(NamedTuple):
@@ -26,6 +30,15 @@ class Columns(NamedTuple):
     t: np.ndarray  # [N] int64 epoch ms
     weight: np.ndarray  # [N] float32
     context: np.ndarray  # [N, SLOTS] int16 rows of tgn.context.Contexts
+
+
+class KnownVectors(NamedTuple):
+    """The vectors of a version, of the nodes that a model knows."""
+
+    users: list[int]
+    of_users: np.ndarray  # [U, SIZE] each of length 1
+    items: list[int]
+    of_items: np.ndarray  # [I, SIZE]
 
 
 def model_config(settings: Settings) -> ModelConfig:
@@ -81,6 +94,21 @@ class Engine:
         node = self.model.users.encode([user.user_id])[0]
         self.model.describe_user(node, rows_of_attributes(user.attributes or {}))
 
+    def known_vectors(self, folder: Path, version: str) -> KnownVectors:
+        """What a version of embeddings has of the nodes that there are; OFF has nothing. Raises EmbeddingsDamaged."""
+        if version == OFF:
+            return KnownVectors([], np.zeros((0, SIZE), np.float32), [], np.zeros((0, SIZE), np.float32))
+        users, items = read_version(folder, version)
+        if users.vector.shape[1] > SIZE:
+            raise EmbeddingsDamaged(
+                f"{folder / version} has vectors of {users.vector.shape[1]} numbers, at most {SIZE}"
+            )
+        return KnownVectors(*_known(self.model.users, users), *_known(self.model.items, items))
+
+    def adopt(self, folder: Path, version: str) -> None:
+        """Uses a version of embeddings from here on; a node that comes later has none until the next one."""
+        self.model.adopt(version, *self.known_vectors(folder, version))
+
     def take(
         self,
         columns: Columns,
@@ -118,6 +146,15 @@ class Engine:
         if node is None:
             return []
         return [self.model.items.ids[item] for item in self.model.recommend(node, now_ms, self.k, self.exclude_seen)]
+
+
+def _known(index: NodeIndex, vectors: Vectors) -> tuple[list[int], np.ndarray]:
+    nodes = [index.get(id_) for id_ in vectors.ids]
+    rows = [row for row, node in enumerate(nodes) if node is not None]
+    found = vectors.vector[rows]
+    unit = np.zeros((len(rows), SIZE), np.float32)
+    unit[:, : found.shape[1]] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return [node for node in nodes if node is not None], unit
 
 
 def encode_ids(index: NodeIndex, column: pa.ChunkedArray) -> np.ndarray:

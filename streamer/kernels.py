@@ -11,13 +11,13 @@ import sys
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.content import SIZE
 from tgn.graph import no_contexts
 from tgn.kernel import CACHE
 from tgn.model import Model
 from tgn.pages import all_pages, load_pages
 from tgn.repair import History
 from tgn.rows import to_now
+from tgn.vectors import SIZE
 
 
 def ensure_compiled() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from streamer.admission import Admitted, admit, user_digest
 from streamer.alignment import Arrival
 from streamer.dedup import digest_of
 from streamer.engine import Columns
+from streamer.errors import StateUnreadable
 from streamer.ledger import ENTRY, event_number
 from streamer.order import Placed
 from streamer.publish import Publisher, ends_by_topic
@@ -60,6 +62,7 @@ class EpochInput:
     adopted: bool = False  # another worker took and listed these records: only the state follows
     released: list[int] = field(default_factory=list)  # partitions that are another worker's now
     regained: list[int] = field(default_factory=list)  # partitions that were, and came back
+    embeddings: str | None = None  # the version to switch to first
 
 
 @dataclass
@@ -92,8 +95,8 @@ class Pipeline:
     def take(self, epoch: EpochInput) -> EpochOutput:
         """The one way of an epoch, live and in recovery.
 
-        (1) items and users, (2) interactions, (3) what is taken back, (4) the repair of the graph, where it is due,
-        (5) positions and the manifest.
+        (1) a switch to other embeddings, (2) items and users, (3) interactions, (4) what is taken back, (5) the repair
+        of the graph, where it is due, (6) positions and the manifest.
         """
         state = self._state
         withdrawn: list[NewRecord] = []
@@ -102,6 +105,8 @@ class Pipeline:
             state.listed.release(partition)
         for partition in epoch.regained:
             state.listed.regain(partition)
+        if epoch.embeddings is not None:
+            self._adopt(epoch.embeddings)
         erased = [change.user_id for change in epoch.changes if isinstance(change, Erasure)]
         for change in epoch.changes:
             if isinstance(change, ItemChange):
@@ -130,6 +135,14 @@ class Pipeline:
         taken_back = state.amendments.taken_back - before
         return EpochOutput(records, taken, outcome, admitted, len(letters), repaired, len(erased), taken_back)
 
+    def _adopt(self, version: str) -> None:
+        folder = self._settings.embeddings
+        if folder is None and version:
+            raise StateUnreadable(
+                f"epoch {self._state.epoch + 1} switched to the embeddings {version}: start with --embeddings FOLDER"
+            )
+        self._state.engine.adopt(folder or Path(), version)
+
     # items and users
 
     def _change_item(self, change: ItemChange) -> None:
@@ -154,8 +167,7 @@ class Pipeline:
         had_list = state.listed.has_list(np.array([node], np.int32))[0]
         state.amendments.erase(node)
         state.listed.withdraw(np.array([node], np.int32))
-        state.engine.describe(User(user_id))
-        state.engine.model.users.forget(node)
+        state.engine.model.forget_user(node)
         return [self._publish.withdrawal(user_id)] if had_list else []
 
     # interactions
@@ -244,7 +256,7 @@ class Pipeline:
         return self._publish.manifest(
             EpochManifest(
                 self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
-                self._worker, epoch.adopted, epoch.released, epoch.regained,
+                self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings,
             )
         )  # fmt: skip
 

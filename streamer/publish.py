@@ -17,8 +17,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Publisher:
-    """Makes records for the topics of the settings. The model's configuration and seed name its version: what it knows
-    at a position follows from them."""
+    """Makes records for the topics of the settings. The model's configuration and seed, and the trained embeddings in
+    use, name its version: what it knows at a position follows from them."""
 
     def __init__(self, settings: Settings, model: Model) -> None:
         self._settings, self._model = settings, model
@@ -46,9 +46,13 @@ class Publisher:
             for item, score, source, cause in rows
         )
         value = RecommendationList(
-            cause + self._surface, user, settings.surface, items, as_of, self._model_version, _fallback(items)
+            cause + self._surface, user, settings.surface, items, as_of, self._version(), _fallback(items)
         )
         return NewRecord(settings.recommendations_topic, user.encode(), _encode(value), headers)
+
+    def _version(self) -> str:
+        trained = self._model.trained_version
+        return f"{self._model_version}+{trained}" if trained else self._model_version
 
     def withdrawal(self, user: str) -> NewRecord:
         """The tombstone of a user's list."""

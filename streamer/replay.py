@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 from consumers.weights import EventWeights
 from streamer.dedup import SeenEvents, digest_of
 from streamer.drift import Alarm, DriftMonitor
+from streamer.embeddings import versions
 from streamer.engine import Columns, Engine, last_of_user
 from streamer.lists_out import TestLists, list_column
 from streamer.quality import QualityMeter
@@ -83,10 +85,14 @@ def replay(
     wanted = options.chunk or (LISTED_ITEMS_A_CHUNK // settings.k if lists else len(table))
     chunk = max(1, wanted // options.stale) * options.stale  # whole blocks
     last_lists: dict[str, pa.Scalar] = {}
+    switches = _switches(table, settings.embeddings, options.stale)
+    starts = sorted({*range(0, len(table), chunk), *switches})
     with TestLists(options.lists_out) as test_lists:
-        for first in range(0, len(table), chunk):
+        for first, end in pairwise([*starts, len(table)]):
             chunk_started = time.perf_counter()
-            rows = table.slice(first, chunk)
+            if settings.embeddings and first in switches:
+                engine.adopt(settings.embeddings, switches[first])
+            rows = table.slice(first, end - first)
             good, event = _good_rows(rows, first, seen_events, result)
             if len(good):
                 columns = engine.encode_table(good, weights_of(good, weights))
@@ -111,6 +117,19 @@ def replay(
     result.users, result.items = len(engine.model.users), len(engine.model.items)
     result.seconds = time.perf_counter() - started
     return result
+
+
+def _switches(table: pa.Table, folder: Path | None, stale: int) -> dict[int, str]:
+    """Row → the version to use from there on: the newest whose `until_ms` is past, so that nothing of it is to come."""
+    if folder is None:
+        return {}
+    clock = np.maximum.accumulate(table["timestamp"].fill_null(0).to_numpy())
+    found = {}
+    for manifest in versions(folder):
+        row = int(np.searchsorted(clock, manifest["until_ms"]))
+        if row < len(table):
+            found[-(-row // stale) * stale] = manifest["version"]  # blocks are whole
+    return found
 
 
 def first_measured(events: int, options: ReplayOptions) -> int:

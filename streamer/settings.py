@@ -98,6 +98,18 @@ class Settings(BaseSettings):
     without: tuple[Part, ...] = Field((), description="parts of the model to leave out, for ablations")
     window: int = Field(20, ge=1, le=64, description="events of a user that count as one co-interaction window")
 
+    # embeddings of `freshet train`
+    embeddings: Path | None = Field(None, description="folder of trained versions; without one none is used")
+    shadow_events: int = Field(
+        1_000, ge=0, description="interactions on which a new version is measured before it counts; 0: none"
+    )
+
+    # the graph store
+    neo4j_user: str = Field("neo4j", description="user of the Neo4j database")
+    neo4j_password: str | None = Field(
+        None, description="password of that user; none where it asks for none", repr=False
+    )
+
     # the page and the API
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8765, ge=0, le=65_535, description="port to listen on; 0 takes a free one")

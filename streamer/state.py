@@ -19,7 +19,7 @@ from streamer.quality import QualityMeter
 from streamer.settings import Settings
 from tgn.pages import changed_pages, load_pages
 
-FORMAT = 8
+FORMAT = 9
 _STREAM, _MODEL, _EVENTS, _LISTED, _LEDGER = b"stream", b"model/", b"events/", b"listed/", b"ledger/"
 
 

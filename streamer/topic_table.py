@@ -1,6 +1,7 @@
 """A topic of interactions as a table, for replay: the very rows that a file would give."""
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -10,6 +11,7 @@ from consumers.decode import InteractionDecoder
 from consumers.files import in_time_order
 from consumers.log import Log
 from consumers.records import TopicPartition
+from consumers.schemas import Interaction
 from streamer.context import NAMES, text_of
 from streamer.logs import records_of, whole
 from streamer.settings import Settings
@@ -38,12 +40,17 @@ def read_topic(log: Log, topic: str, settings: Settings) -> pa.Table:
     ends = {TopicPartition(topic, p): end for p, end in log.ends(topic).items()}
     now_ms = int(time.time() * 1000)
     found = [
-        (record.partition, record.offset, _row(decoder.decode(record, now_ms)))
+        (record.partition, record.offset, decoder.decode(record, now_ms))
         for record in records_of(log, whole(log, topic))
         if record.offset < ends[record.topic_partition]
     ]
     found.sort(key=lambda entry: entry[:2])
-    return in_time_order(pa.Table.from_pylist([row for _, _, row in found], _SCHEMA))
+    return table_of(decoded for _, _, decoded in found)
+
+
+def table_of(decoded: Iterable[Interaction | DeadLetter]) -> pa.Table:
+    """A table as `consumers.files.read_interactions` gives it, in time order; equal times keep the order they have."""
+    return in_time_order(pa.Table.from_pylist([_row(one) for one in decoded], _SCHEMA))
 
 
 def _row(decoded: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import torch.distributed
 import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 
-from streamer.embeddings import TRAINING, Vectors, named, read_version, rotation_onto, versions, write_version
+from streamer.embeddings import TRAINING, Vectors, named, read_version, rotation_onto, use, versions, write_version
 from streamer.errors import UsageError
 from streamer.graph_source import Source
 from tgn.family.hetero import hetero_graph
@@ -50,7 +50,8 @@ def trained(
 ) -> dict[str, Any]:
     """Trains and writes a version into `folder`; gives its manifest.
 
-    It is turned onto the version before it. The training's state is written after every pass.
+    It is turned onto the version before it, and workers are to use it when they have measured it. The training's state
+    is written after every pass.
     Raises UsageError where there is nothing in the window, or nothing to resume.
     """
     until = work.until_ms if work.until_ms is not None else int(source.events.t[-1]) + 1
@@ -76,7 +77,9 @@ def trained(
         "passes": trainer.passes, "loss": report.loss[-1], "recall": max(report.recall, default=None),
         "aligned_to": before[-1] if before else None, "work": asdict(work),
     }  # fmt: skip
-    return write_version(folder, manifest, users, items)
+    whole = write_version(folder, manifest, users, items)
+    use(folder, version, shadow=True)
+    return whole
 
 
 def _fit(

@@ -21,6 +21,7 @@ from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.progress import progress
 from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
+from streamer.shadow import Shadow
 from streamer.state import StreamState
 from streamer.tracing import listed
 
@@ -59,6 +60,8 @@ class Worker:
         self._gathered = 0.0  # when the last epoch's records were together
         self._checkpointed = time.monotonic()
         self._recover()
+        folder = settings.embeddings
+        self._shadow = Shadow(self.state.engine, folder, settings.shadow_events) if folder else None
         self._aligner = Aligner(settings.alignment_ms)
         mine = {tp: position for tp, position in self.state.positions.items() if tp.topic == self._topic}
         self._catalogue_positions = {tp: p for tp, p in self.state.positions.items() if tp.topic != self._topic}
@@ -105,7 +108,8 @@ class Worker:
         if output.repaired:
             self._pace.took(took_s)
         mine = {tp: end for tp, end in epoch.ends.items() if tp.topic == self._topic}
-        self._commit(output.records, mine, bool(output.erased) or self._checkpoint_is_due())
+        switched = epoch.embeddings is not None  # what it switched to need not be there later
+        self._commit(output.records, mine, bool(output.erased) or switched or self._checkpoint_is_due())
         self._metrics.epoch(epoch, output, took_s)
         if output.outcome is not None:
             listed((output.taken[n].record for n in np.flatnonzero(output.outcome.changed).tolist()), time.time_ns())
@@ -173,6 +177,7 @@ class Worker:
         if idle and not repair:
             return None
         epoch = self._intake.epoch(arrivals, changes, repair)
+        epoch.embeddings = self._shadow.next(arrivals) if self._shadow else None
         return self._with_moves(epoch)
 
     def _caught_up(self) -> bool:

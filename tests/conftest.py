@@ -10,7 +10,7 @@ import pytest
 from consumers.open import OwnedLog
 from streamer.logs import topic_specs
 from streamer.settings import Settings
-from tests import kafka_broker
+from tests import kafka_broker, neo4j_server
 
 hypothesis.settings.register_profile(  # kernels compile on first use, and the machines of CI are slow at times
     "freshet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -36,6 +36,17 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
     yield broker.bootstrap
     broker.stop()
+
+
+@pytest.fixture(scope="session")
+def neo4j_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real Neo4j 5.26 that lives as long as the tests."""
+    reason = neo4j_server.missing()
+    if reason:
+        missing(reason)
+    server = neo4j_server.Server(tmp_path_factory.mktemp("neo4j"))
+    yield server.uri
+    server.stop()
 
 
 @pytest.fixture

@@ -17,8 +17,25 @@ JARS = HERE.parent / ".cache" / "kafka"
 
 def missing() -> str | None:
     """What the broker lacks on this machine, None where it can run."""
+    return missing_java("a Kafka broker")
+
+
+def missing_java(what: str) -> str | None:
+    """Why `what` cannot run here, or None."""
     absent = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-    return f"a Kafka broker needs {' and '.join(absent)} (Java 17, Maven)" if absent else None
+    return f"{what} needs {' and '.join(absent)} (Java 17, Maven)" if absent else None
+
+
+def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    """Returns when the process accepts connections on loopback. Raises RuntimeError with the end of its log."""
+    for _ in range(240):
+        if process.poll() is not None:
+            break
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.25)
+    raise RuntimeError(f"it did not come up: {log.read_text()[-2000:]}")
 
 
 class Broker:
@@ -29,7 +46,7 @@ class Broker:
         if not list(JARS.glob("kafka_2.13-*.jar")):
             command = ["mvn", "-q", "-B", "-f", str(HERE / "kafka/pom.xml"), "dependency:copy-dependencies"]
             subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
-        self.port, controller = _free_ports(2)
+        self.port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
         (folder / "server.properties").write_text(
             "".join(f"{k}={v}\n" for k, v in (_properties(folder, self.port, controller) | server).items())
@@ -52,14 +69,7 @@ class Broker:
             stderr=subprocess.STDOUT,
         )
         output.close()
-        for _ in range(240):
-            if self._process.poll() is not None:
-                break
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.25)
-        raise RuntimeError(f"the broker did not come up: {(self._folder / 'broker.log').read_text()[-2000:]}")
+        wait_for_port(self._process, self.port, self._folder / "broker.log")
 
     def stop(self, kill: bool = False) -> None:
         """Ends it, with `kill` as a crash would."""
@@ -95,7 +105,8 @@ def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:
     } | dict.fromkeys(one, "1")
 
 
-def _free_ports(n: int) -> list[int]:
+def free_ports(n: int) -> list[int]:
+    """Ports of loopback that nobody listens on now."""
     sockets = [socket.socket() for _ in range(n)]
     for s in sockets:
         s.bind(("127.0.0.1", 0))

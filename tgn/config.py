@@ -9,13 +9,25 @@ DAY_MS = 24 * HOUR_MS
 
 Part = Literal[
     "ring", "transitions", "co-interaction", "popularity", "newest",
-    "embedding", "retrieval", "memory", "hours", "content", "context", "ranker",
+    "embedding", "retrieval", "memory", "hours", "content", "context", "trained", "ranker",
 ]  # fmt: skip
 PARTS: tuple[Part, ...] = get_args(Part)
 """What an ablation can leave out: sources of candidates with their features, features alone, learning the ranker."""
-RING, TRANSITIONS, CO_INTERACTION, POPULAR, NEWEST, EMBEDDINGS, RETRIEVAL, MEMORIES, HOURS, CONTENT, CONTEXT, RANKER = (
-    1 << n for n in range(len(PARTS))
-)
+(
+    RING,
+    TRANSITIONS,
+    CO_INTERACTION,
+    POPULAR,
+    NEWEST,
+    EMBEDDINGS,
+    RETRIEVAL,
+    MEMORIES,
+    HOURS,
+    CONTENT,
+    CONTEXT,
+    TRAINED_VECTORS,
+    RANKER,
+) = (1 << n for n in range(len(PARTS)))
 
 
 @dataclass(frozen=True)

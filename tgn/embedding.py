@@ -20,11 +20,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.content import SIZE
 from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
 from tgn.graph import F32, I32, U8, Users, copy_into
 from tgn.kernel import fast_log, kernel
 from tgn.ranker import softmax
+from tgn.vectors import SIZE
 
 INITIAL_RANGE = 0.17  # uniform in ±: a standard deviation of 0.1
 INITIAL_ADAGRAD = 0.1
@@ -59,7 +59,7 @@ class Taste(NamedTuple):
     score: F32  # [C]
     share: F32  # [C] softmax of score
     popularity_gradient: F32  # [L]
-    content: F32  # [SIZE] what the user's ring is about
+    vector: F32  # [SIZE] what the user's ring is about
     stepped: U8  # [C] 1: the last step moved the candidate's vector
 
 

@@ -28,10 +28,12 @@ ITEM_HOUR = 37  # how much of the item's own events fall on this hour of the day
 EMBEDDING, EMBEDDING_SHARE = 38, 39  # what the learned embedding says
 MEMORY = 40  # two places: do the same users lead to both, do the same items
 CONTENT = 42  # two places: is it like the last item, like the items of the ring
+TRAINED = 44  # two places: the same, by the vectors of a trained version
+TRAINED_USER = 46  # how near it is to the user's own trained vector
 # the same for every candidate of a query: only column 0 holds it
-USER_FEATURES = 44
-USER_COUNT, USER_IDLE, USER_REPEATS, CATALOGUE = 44, 45, 46, 47
-FEATURES = 48  # this and where blocks begin are multiples of 4, for the ranker's kernel
+USER_FEATURES = 48
+USER_COUNT, USER_IDLE, USER_REPEATS, CATALOGUE = 48, 49, 50, 51
+FEATURES = 52  # this and where blocks begin are multiples of 4, for the ranker's kernel
 
 AGES = 4
 FLOOR = np.float32(1e-4)

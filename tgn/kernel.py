@@ -14,11 +14,16 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _cache_of_this_source() -> Path | None:
-    """Where compiled kernels are kept: a digest of this package, since numba does not notice when a callee changed."""
-    sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.blake2b(b"".join(path.read_bytes() for path in sources), digest_size=8).hexdigest()
+    """Where compiled kernels are kept: a folder for all that numba goes by, and for this package's every file.
+
+    numba does not notice when a callee changed. It does notice where a source lies and when it was written, and
+    compiles again: then this is another folder, which is not complete.
+    """
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(f"{path.resolve()} {path.stat().st_mtime_ns} ".encode() + path.read_bytes())
     for root in (Path(__file__).parent / "__pycache__", Path.home() / ".cache" / "freshet"):
-        folder = root / f"kernels-{digest}"
+        folder = root / f"kernels-{digest.hexdigest()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError:  # a read-only installation

@@ -1,16 +1,16 @@
 """The model: graph, ranker and ids as one value that takes batches of interactions. Read this file first."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tgn.candidates import new_pool
 from tgn.config import ModelConfig, kernel_config
-from tgn.content import SIZE, describe, grown_content, new_content
 from tgn.context import new_contexts
 from tgn.embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.evidence import Evidence
-from tgn.graph import F32, I16, I32, I64, U8, grow, new_graph, no_contexts
+from tgn.graph import F32, I16, I32, I64, NONE, SLOTS, U8, grow, new_graph, no_contexts
 from tgn.kernel import plain
 from tgn.memory import Memories, grown_memory, new_memory, recall
 from tgn.names import NodeIndex
@@ -19,6 +19,9 @@ from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential
 from tgn.ranker import new_activations, new_ranker
 from tgn.repair import History, Pair, readers, repair
 from tgn.retrieval import grown_active, new_active, restore
+from tgn.vectors import SIZE, Trained, describe, grown_vectors, new_vectors
+
+NO_VECTOR = np.zeros(SIZE, np.float32)
 
 
 class Model:
@@ -33,7 +36,9 @@ class Model:
         self.popularity = new_popularity_weights(config)
         self.contexts = new_contexts(config)
         self.memories = Memories(new_memory(config, 1024), new_memory(config, 1024))
-        self.content = new_content(1024)
+        self.content = new_vectors(1024)
+        self.trained = Trained(new_vectors(0), new_vectors(0))
+        self.trained_version = ""  # which embeddings those are; none
         self.active = new_active(config, 1024)
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
@@ -100,7 +105,8 @@ class Model:
         self._make_room(0)
         out = _new_outcome(len(user), k, False, True)
         now: Any = np.int64(t)
-        relist(self._parts(), len(self.items), *plain(user), now, exclude_seen, out)
+        [users] = plain(user)
+        relist(self._parts(), len(self.items), users, now, exclude_seen, out)
         return out
 
     def readers(self, wanted: U8) -> I32:
@@ -121,7 +127,7 @@ class Model:
         restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
 
     def introduce(self, item: int, t: int, vector: F32) -> None:
-        """Makes an item known at time t (epoch ms), or lists a deleted one again; vector: [SIZE], see `tgn.content`."""
+        """Makes an item known at time t (epoch ms), or lists a deleted one again; vector: [SIZE], see `tgn.vectors`."""
         self._make_room(0)
         describe(self.content, item, vector)
         self.graph.items.alive[item] = 1
@@ -141,7 +147,29 @@ class Model:
         """No list names the item from now on, and nothing is known of it."""
         self._make_room(0)
         delete_item(self.graph, item)
-        describe(self.content, item, np.zeros(SIZE, np.float32))
+        describe(self.content, item, NO_VECTOR)
+        if len(self.trained.item.dirty):
+            describe(self.trained.item, item, NO_VECTOR)
+
+    def adopt(self, version: str, users: Sequence[int], of_users: F32, items: Sequence[int], of_items: F32) -> None:
+        """Takes the vectors [U, SIZE], [I, SIZE], each of length 1, of a trained version in place of those it had.
+
+        Nodes that are not among `users`, `items` have none. The version "" has no vectors: the features are 0 again.
+        """
+        self._make_room(0)
+        count = len(self.graph.users.events), len(self.graph.items.events)
+        self.trained, self.trained_version = Trained(*(new_vectors(nodes) for nodes in count)), version
+        for vectors, nodes, of_nodes in zip(self.trained, (users, items), (of_users, of_items), strict=True):
+            vectors.dirty[:] = 1
+            describe(vectors, nodes, of_nodes)
+        self._pool = new_pool(self.config, len(self.graph.items.events))  # forgets the features of the last one
+
+    def forget_user(self, user: int) -> None:
+        """Nothing is known of the user but the interactions; those are `repair`'s."""
+        self.describe_user(user, np.full(SLOTS, NONE, np.int16))
+        if len(self.trained.user.dirty):
+            describe(self.trained.user, user, NO_VECTOR)
+        self.users.forget(user)
 
     def forget_published(self, users: I32) -> None:
         """What is published of these users is not known: the next list of each counts as another one."""
@@ -157,7 +185,7 @@ class Model:
 
     def _parts(self) -> Parts:
         return Parts(
-            self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.content,
+            self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.content, self.trained,
             self.active, self.ranker, self.items.names, self._pool, self._taste, self._act, self._config, self._scales,
             self._row_scales,
         )  # fmt: skip
@@ -169,9 +197,13 @@ class Model:
             self.memories = self.memories._replace(user=grown_memory(self.memories.user, self.config, users))
         if len(self.memories.item.norm) < room:
             self.memories = self.memories._replace(item=grown_memory(self.memories.item, self.config, room))
+        if 0 < len(self.trained.user.dirty) < users:
+            self.trained = self.trained._replace(user=grown_vectors(self.trained.user, users))
+        if 0 < len(self.trained.item.dirty) < room:
+            self.trained = self.trained._replace(item=grown_vectors(self.trained.item, room))
         if len(self._pool.stamp) < room:
             self.embeddings = grown_embeddings(self.embeddings, self.config, room)
-            self.content = grown_content(self.content, room)
+            self.content = grown_vectors(self.content, room)
             self.active = grown_active(self.active, room)
             self._pool = new_pool(self.config, room)
 

@@ -1,7 +1,7 @@
 """The model as keys and bytes, and back: what a checkpoint writes, row by row, only what changed.
 
 `users/<n>`, `items/<n>`, `embeddings/<n>`, `content/<n>`, `contexts/<n>`, `user-memories/<n>`, `item-memories/<n>`,
-`pairs/<n>`: one row of every array of the group, little-endian;
+`trained-users/<n>`, `trained-items/<n>`, `pairs/<n>`: one row of every array of the group, little-endian;
 `user-ids/<first>`, `item-ids/<first>`: ids in index order; `model`: weights, heads and counters.
 """
 
@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from tgn.content import new_content
 from tgn.context import new_contexts
 from tgn.embedding import PopularityWeights, new_embeddings
 from tgn.graph import PAIRS_A_PAGE, Heads, Newest, Pairs, grow
@@ -19,6 +18,7 @@ from tgn.memory import Memories, new_memory
 from tgn.model import Model
 from tgn.names import NodeIndex
 from tgn.ranker import Ranker
+from tgn.vectors import Trained, new_vectors
 
 Arrays = Sequence[Any]  # of NumPy arrays
 
@@ -75,7 +75,10 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     model.graph = graph._replace(pairs=pairs, heads=heads, newest=newest)
     room = len(model.graph.items.events)
     model.embeddings = new_embeddings(model.config, room)
-    model.content = new_content(room)
+    model.content = new_vectors(room)
+    model.trained_version = scalars["trained"]
+    if b"trained-items" in groups:
+        model.trained = Trained(new_vectors(len(model.graph.users.events)), new_vectors(room))
     model.contexts = new_contexts(model.config)
     model.memories = Memories(new_memory(model.config, len(model.graph.users.events)), new_memory(model.config, room))
     model.popularity = PopularityWeights(*_arrays(scalars["popularity"], model.popularity))
@@ -86,7 +89,8 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     for group, arrays, dirty, _ in _groups(model):
         _unpack(arrays, groups.get(group.rstrip(b"/"), []))
         dirty[:] = 0
-    model.content.described[0] = model.content.vector.any()
+    for vectors in (model.content, *model.trained):
+        vectors.known[0] = vectors.vector.any()
     model.refresh()
 
 
@@ -94,11 +98,14 @@ def _groups(model: Model) -> list[tuple[bytes, Arrays, np.ndarray, int]]:
     """(key prefix, arrays that have a row per node, dirty flags, rows in use) of each group."""
     g = model.graph
     pairs = g.pairs.key.reshape(-1, PAIRS_A_PAGE)
+    trained = len(model.trained.item.dirty) > 0
     return [
         (b"users/", _clean(g.users), g.users.dirty, len(model.users)),
         (b"items/", [*_clean(g.items), *g.transitions, *g.co], g.items.dirty, len(model.items)),
         (b"embeddings/", _clean(model.embeddings), model.embeddings.dirty, len(model.items)),
         (b"content/", [model.content.vector], model.content.dirty, len(model.items)),
+        (b"trained-users/", [model.trained.user.vector], model.trained.user.dirty, len(model.users) * trained),
+        (b"trained-items/", [model.trained.item.vector], model.trained.item.dirty, len(model.items) * trained),
         (b"contexts/", _clean(model.contexts), model.contexts.dirty, len(model.contexts.adagrad)),
         (b"user-memories/", _clean(model.memories.user), model.memories.user.dirty, len(model.users)),
         (b"item-memories/", _clean(model.memories.item), model.memories.item.dirty, len(model.items)),
@@ -150,6 +157,7 @@ def _scalars(model: Model) -> dict[str, Any]:
     g = model.graph
     return {
         "events": model.events,
+        "trained": model.trained_version,
         "slots": len(g.pairs.key),
         "pairs": int(g.pairs.size[0]),
         "heads": [array.tobytes() for array in g.heads],

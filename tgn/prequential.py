@@ -5,8 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.candidates import Pool, add_catalogue, enter, gather
-from tgn.config import CONTENT, CONTEXT, EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, KernelConfig
-from tgn.content import Content, content_features
+from tgn.config import CONTENT, CONTEXT, EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, TRAINED_VECTORS, KernelConfig
 from tgn.context import Contexts, add_contexts, step_contexts
 from tgn.embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
 from tgn.evidence import Evidence, explain
@@ -20,6 +19,7 @@ from tgn.pairs import has_pair
 from tgn.ranker import Activations, Ranker, forward, learn, softmax, uniform
 from tgn.ranking import top_k
 from tgn.retrieval import Active, best, refresh_vector, scan, touch
+from tgn.vectors import Trained, Vectors, content_features, trained_features
 
 CHANCE = np.float32(0.01)  # the share of chance in P(item): what the pool missed is no infinite surprise
 
@@ -66,7 +66,8 @@ class Parts(NamedTuple):
     popularity: PopularityWeights
     contexts: Contexts
     memories: Memories
-    content: Content
+    content: Vectors
+    trained: Trained
     active: Active
     ranker: Ranker
     names: Names
@@ -246,8 +247,10 @@ def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, 
         embedding_features(parts.embeddings, parts.popularity, taste, pool.item, pool.x, n)
     if not config.off & MEMORIES:
         memory_features(parts.memories, user, pool.item, pool.x, n, pool.sizes[2])
-    if parts.content.described[0] and not config.off & CONTENT:
-        content_features(parts.content, graph.users, user, pool.item, pool.x, n, taste.content)
+    if parts.content.known[0] and not config.off & CONTENT:
+        content_features(parts.content, graph.users, user, pool.item, pool.x, n, taste.vector)
+    if parts.trained.item.known[0] and not config.off & TRAINED_VECTORS:
+        trained_features(parts.trained, graph.users, user, pool.item, pool.x, n, taste.vector)
     leave_out(pool.x, config.off)
     return n
 

@@ -54,11 +54,13 @@ def parameters(hidden: int) -> int:
 
 def new_ranker(config: ModelConfig) -> Ranker:
     """Untrained weights that already rank: the skip weights prefer what repeats, follows and is popular, in that
-    order, and w₃ starts at 0, so the first lists are no worse than popularity."""
+    order, and w₃ starts at 0, so the first lists are no worse than popularity. A version of trained vectors comes
+    later: its features have no say before there was something to learn from."""
     h, size = config.hidden, parameters(config.hidden)
     rng = np.random.default_rng(config.seed)
     weights = np.zeros(size, np.float32)
-    weights[: h * f.FEATURES] = rng.normal(0, (2 / f.FEATURES) ** 0.5, h * f.FEATURES)
+    drawn = np.delete(np.arange(f.FEATURES), np.arange(f.TRAINED, f.USER_FEATURES))
+    weights[: h * f.FEATURES].reshape(h, -1)[:, drawn] = rng.normal(0, (2 / len(drawn)) ** 0.5, (h, len(drawn)))
     weights[h * f.FEATURES : h * f.FEATURES + h * h] = rng.normal(0, (2 / h) ** 0.5, h * h)
     skip = weights[size - f.FEATURES :]
     for feature, weight in PRIOR.items():

@@ -40,7 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
     )
     parser.add_argument("file", type=Path, nargs="?", help="of export and import")
-    add_setting_flags(parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window")
+    add_setting_flags(
+        parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window", "embeddings"
+    )
     parser.add_argument("--replace", action="store_true", help="import over the checkpoint that is there")
     parser.add_argument("--replay", action="store_true", help="verify: take every committed epoch again, and compare")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "window",
         "every_item_below",
         "without",
+        "embeddings",
     )
     parser.add_argument("--items", type=Path, help="a file of items: a catalogue that is known from the start")
     parser.add_argument("--users", type=Path, help="a file of users: what is known of them before they do anything")

@@ -4,16 +4,23 @@ import argparse
 import json
 import re
 import time
+from collections.abc import Iterable
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from consumers.files import FORMATS, read_items, read_users
+from consumers.schemas import Item, User
 from consumers.weights import EventWeights
 from streamer.cli import add_setting_flags, settings_of
 from streamer.commands.replay import read_stream
+from streamer.commands.sink import require_driver
 from streamer.errors import UsageError
 from streamer.progress import progress
+from streamer.settings import Settings
 
 EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
@@ -22,7 +29,10 @@ _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", choices=MODELS, help="what embeds")
-    parser.add_argument("source", help="a file of interactions, or with --log or --bootstrap a topic")
+    parser.add_argument(
+        "source",
+        help="a file of interactions, with --log or --bootstrap a topic, or bolt://HOST:PORT of a graph of `sink`",
+    )
     parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
     parser.add_argument("--items", type=Path, help="a file of items: their categories and attributes are context nodes")
     parser.add_argument("--users", type=Path, help="a file of users, the same")
@@ -48,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--processes", type=_count, default=1, metavar="N", help="that share each batch (1)")
     parser.add_argument("--multitask", action="store_true", help="each event type a task, which counts by its weight")
     parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
-    add_setting_flags(parser, "bootstrap", "log", "seed", "field_map")
+    add_setting_flags(parser, "bootstrap", "log", "seed", "field_map", "neo4j_user")
     parser.add_argument("--json", action="store_true", help="print the manifest")
 
 
@@ -61,12 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
         )
     settings = settings_of(arguments)
     window_ms = parse_window(arguments.reach)
-    table = read_stream(arguments, settings)
+    table, items, users = _read(arguments, settings)
     from streamer.graph_source import source_of  # torch loads after the file has been checked
     from streamer.training import Work, trained
 
-    items = read_items(arguments.items) if arguments.items else ()
-    users = read_users(arguments.users) if arguments.users else ()
     work = Work(
         model=arguments.model, size=arguments.size, layers=arguments.layers, skip=not arguments.no_skip,
         window_ms=window_ms, until_ms=arguments.until, passes=arguments.passes, loss=arguments.loss,
@@ -80,6 +88,19 @@ def run(arguments: argparse.Namespace) -> int:
     seconds = time.monotonic() - started
     print(json.dumps(manifest) if arguments.json else _text(manifest, arguments.out, seconds))
     return 0
+
+
+def _read(arguments: argparse.Namespace, settings: Settings) -> tuple[pa.Table, Iterable[Item], Iterable[User]]:
+    """Interactions, and what is known of items and users. Raises DataRefused, UnknownTopic, StoreUnavailable."""
+    if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source):
+        items = read_items(arguments.items) if arguments.items else ()
+        return read_stream(arguments, settings), items, read_users(arguments.users) if arguments.users else ()
+    require_driver()
+    from consumers.graph_store import GraphStore
+    from streamer.sink import read_graph
+
+    with closing(GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password)) as store:
+        return read_graph(store)
 
 
 def _count(text: str) -> int:

@@ -21,7 +21,7 @@ def row_bytes() -> tuple[int, int]:
 def state_bytes(model: Model) -> int:
     """Bytes of every array of the model, ids in Python aside."""
     learned = (model.embeddings, model.popularity, model.contexts, model.ranker)
-    groups = (*model.graph, *learned, *model.memories, model.content, model.active)
+    groups = (*model.graph, *learned, *model.memories, model.content, *model.trained, model.active)
     names = (*model.users.names, *model.items.names)
     return sum(array.nbytes for group in groups for array in group) + sum(array.nbytes for array in names)
 

@@ -13,9 +13,9 @@ from streamer.engine import Engine
 from streamer.graph_source import source_of
 from streamer.settings import Settings
 from tests.worlds import table_of
-from tgn.content import SCALE, SIZE
 from tgn.model import Model
 from tgn.pages import all_pages, load_pages
+from tgn.vectors import SCALE, SIZE
 
 
 def cosine(a: Item, b: Item) -> float:
@@ -103,7 +103,7 @@ def test_content_is_in_the_checkpoint_and_goes_with_the_item() -> None:
     again = Model(model.config)
     load_pages(again, all_pages(model).items())
     assert (again.content.vector[:1] == model.content.vector[:1]).all()
-    assert again.content.described[0] == 1
+    assert again.content.known[0] == 1
     model.delete(0)
     assert not model.content.vector[0].any()
     assert model.content.vector.shape[1] == SIZE

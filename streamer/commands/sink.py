@@ -1,0 +1,49 @@
+"""`freshet sink`: a Neo4j graph that follows the log."""
+
+import argparse
+import json
+import logging
+from importlib.util import find_spec
+
+from streamer.cli import add_setting_flags, settings_of
+from streamer.errors import UsageError
+from streamer.logs import open_log_of, whole
+from streamer.progress import progress
+from streamer.signals import StopRequest
+
+EXAMPLE = "freshet sink bolt://localhost:7687 --bootstrap localhost:9092"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("uri", help="of the database, such as bolt://localhost:7687")
+    add_setting_flags(parser, "bootstrap", "log", "field_map", "neo4j_user")
+    parser.add_argument("--exit-at-end", action="store_true", help="stop when everything in the log is in the graph")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    stop, settings = StopRequest(), settings_of(arguments)
+    require_driver()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    from consumers.graph_store import GraphStore
+    from streamer.sink import follow
+
+    def open_store() -> GraphStore:
+        return GraphStore(arguments.uri, settings.neo4j_user, settings.neo4j_password)
+
+    log, store = open_log_of(settings), open_store()
+    topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
+    left = sum(log.ends(tp.topic)[tp.partition] for tp in whole(log, *topics)) - sum(store.positions().values())
+    log.close()
+    store.close()
+    with progress("sink", max(left, 0), unit="records") as advance:
+        follow(lambda: open_log_of(settings), open_store, settings, stop, arguments.exit_at_end, advance)
+    store = open_store()
+    print(json.dumps(store.counts()))
+    store.close()
+    return 0
+
+
+def require_driver() -> None:
+    """Raises UsageError."""
+    if find_spec("neo4j") is None:
+        raise UsageError("Neo4j needs a package that is not installed: install freshet with its extra, freshet[neo4j]")

@@ -1,0 +1,176 @@
+"""The sink: what the log's input topics say, as a graph in a store (`consumers.graph_store`)."""
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from consumers.dead_letter import DeadLetter
+from consumers.decode import decode_item, decode_user
+from consumers.errors import LogUnavailable
+from consumers.graph_store import GraphBatch, GraphStore, Row
+from consumers.log import Log
+from consumers.records import Record
+from consumers.schemas import Interaction, Item, User
+from streamer.admission import user_digest
+from streamer.content import known_of, values_of
+from streamer.intake import Intake
+from streamer.logs import whole
+from streamer.pipeline import Erasure, ItemChange, UserChange
+from streamer.settings import Settings
+from streamer.signals import StopRequest
+from streamer.supervisor import FIRST_WAIT_S, LONGEST_WAIT_S
+from streamer.topic_table import table_of
+
+RECORDS_A_TRANSACTION = 5_000
+CONTEXT = "context_"  # what the properties of an edge begin with that were in the interaction's context
+FAR_FUTURE_MS = 1 << 60
+_logger = logging.getLogger(__name__)
+_encode = msgspec.json.Encoder().encode
+
+
+def follow(
+    open_log: Callable[[], Log],
+    open_store: Callable[[], GraphStore],
+    settings: Settings,
+    stop: StopRequest,
+    exit_at_end: bool,
+    advance: Callable[[int], None],
+) -> None:
+    """Keeps the store in step until `stop`, or until everything in the log is in it. `advance`: told the records.
+
+    Where the log or the store goes away it waits, ever longer, and goes on from the positions of the store.
+    Raises LogUnavailable, StoreUnavailable where the first try fails.
+    """
+    started, wait_s = False, FIRST_WAIT_S
+    while not stop:
+        try:
+            with (
+                closing(open_log()) as log,
+                closing(open_store()) as store,
+                closing(Sink(log, store, settings)) as sink,
+            ):
+                started, wait_s = True, FIRST_WAIT_S
+                while not stop:
+                    taken = sink.step()
+                    advance(taken)
+                    if exit_at_end and not taken and sink.at_end():
+                        return
+        except LogUnavailable as error:
+            if not started:
+                raise
+            _logger.warning("%s; trying again in %.1f s", error, wait_s)
+            stop.wait(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+
+class Sink:
+    """Writes the log from where the store is. Bad records are the worker's to report; here they are passed over."""
+
+    def __init__(self, log: Log, store: GraphStore, settings: Settings) -> None:
+        self._store, self._settings, self._intake = store, settings, Intake(settings)
+        topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
+        known = store.positions()
+        self._positions = {tp: max(start, known.get(tp, 0)) for tp, start in whole(log, *topics).items()}
+        self._reader = log.reader(self._positions)
+
+    def step(self, wait_s: float = 1.0) -> int:
+        """One transaction; how many records it took. Raises StoreUnavailable, LogUnavailable."""
+        records = self._reader.read(RECORDS_A_TRANSACTION, wait_s)
+        if records:
+            self._store.write(batch_of(records, self._intake, self._settings))
+        return len(records)
+
+    def at_end(self) -> bool:
+        """Whether everything in the log has been read."""
+        return self._reader.at_end() >= self._positions.keys()
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def batch_of(records: list[Record], intake: Intake, settings: Settings) -> GraphBatch:
+    """What a transaction writes of some records. The order within a partition decides, as it does for the worker."""
+    batch = GraphBatch()
+    users: dict[str, Row] = {}
+    items: dict[str, Row] = {}
+    interactions: dict[str, Row] = {}
+    retracted: set[str] = set()
+    for record in records:
+        batch.positions[record.topic_partition] = record.offset + 1
+        if intake.is_interaction(record):
+            payload = intake.arrival(record, FAR_FUTURE_MS).payload
+            if isinstance(payload, DeadLetter):
+                continue
+            key = payload.event_id or f"{record.topic}/{record.partition}/{record.offset}"
+            if payload.retract:
+                if payload.event_id:
+                    retracted.add(key)
+                    if key in interactions and interactions[key]["user"] == payload.user_id:
+                        del interactions[key]
+                    batch.retractions.append({"key": key, "user": payload.user_id})
+            elif key not in retracted:
+                interactions.setdefault(key, _edge(key, payload, record, settings))
+            continue
+        _, change = intake.change(record)
+        if isinstance(change, Erasure):
+            digest = user_digest(change.user_id, settings).hex()
+            batch.erased.append({"id": change.user_id, "digest": digest, "at_ms": change.at_ms})
+            users.pop(change.user_id, None)
+        elif isinstance(change, UserChange):
+            users[change.user.user_id] = _node(change.user.user_id, change.user)
+        elif isinstance(change, ItemChange) and change.item is None:
+            batch.deleted.append({"id": change.item_id})
+            items.pop(change.item_id, None)
+        elif isinstance(change, ItemChange) and change.item is not None:
+            items[change.item_id] = _node(change.item_id, change.item)
+    batch.users, batch.items = list(users.values()), list(items.values())
+    batch.interactions = list(interactions.values())
+    return batch
+
+
+def _node(id_: str, known: Item | User) -> Row:
+    values: Mapping[str, list[str]] = known_of(known) if isinstance(known, Item) else values_of(known.attributes or {})
+    properties = {"id": id_, "record": _encode(known).decode()}
+    if isinstance(known, Item) and known.title:
+        properties["title"] = known.title
+    contexts = [[kind, value] for kind, found in values.items() for value in dict.fromkeys(found)]
+    return {"id": id_, "properties": properties, "contexts": contexts}
+
+
+def _edge(key: str, interaction: Interaction, record: Record, settings: Settings) -> Row:
+    of_context = {
+        CONTEXT + name: value
+        for name, value in (interaction.context or {}).items()
+        if isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 1 << 63)
+    }
+    properties: dict[str, Any] = {
+        "partition": record.partition, "offset": record.offset, "t": interaction.timestamp,
+        "type": interaction.event_type, "value": interaction.value, "event_id": interaction.event_id,
+        "session_id": interaction.session_id, **of_context,
+    }  # fmt: skip
+    return {
+        "key": key, "user": interaction.user_id, "item": interaction.item_id,
+        "digest": user_digest(interaction.user_id, settings).hex(), "at_ms": record.timestamp_ms,
+        "properties": {name: value for name, value in properties.items() if value is not None},
+    }  # fmt: skip
+
+
+def read_graph(store: GraphStore) -> tuple[pa.Table, list[Item], list[User]]:
+    """What is in the store, as `read_topic` gives interactions and `read_items`, `read_users` records."""
+    rows = []
+    for edge in store.interactions():
+        known = edge["properties"]
+        context = {name.removeprefix(CONTEXT): value for name, value in known.items() if name.startswith(CONTEXT)}
+        rows.append(
+            Interaction(
+                edge["user"], edge["item"], known["type"], known["t"], known.get("event_id"), known.get("value"),
+                known.get("session_id"), context,
+            )
+        )  # fmt: skip
+    items = [decode_item(record.encode()) for record in store.records("Item")]
+    users = [decode_user(record.encode()) for record in store.records("User")]
+    return table_of(rows), [i for i in items if i is not None], [u for u in users if u is not None]

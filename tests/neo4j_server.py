@@ -1,0 +1,49 @@
+"""A real Neo4j 5.26 on loopback, from Maven Central, for tests."""
+
+import subprocess
+from pathlib import Path
+
+from tests.kafka_broker import free_ports, missing_java, wait_for_port
+
+HERE = Path(__file__).parent
+JARS = HERE.parent / ".cache" / "neo4j"
+OPEN = ("java.base/java.nio", "java.base/java.lang")  # to the database, which asks for it
+
+
+def missing() -> str | None:
+    """What the database lacks on this machine, None where it can run."""
+    return missing_java("a Neo4j database")
+
+
+class Server:
+    """One database in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        if not list(JARS.glob("neo4j-harness-*.jar")):
+            command = ["mvn", "-q", "-B", "-f", str(HERE / "neo4j/pom.xml"), "dependency:copy-dependencies"]
+            subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
+        [self.port] = free_ports(1)
+        self.uri = f"bolt://127.0.0.1:{self.port}"
+        opens = [f"--add-opens={package}=ALL-UNNAMED" for package in OPEN]
+        output = (folder / "neo4j.log").open("wb")
+        self._process = subprocess.Popen(
+            [
+                "java",
+                "-Xmx768m",
+                *opens,
+                "-cp",
+                f"{JARS}/*",
+                str(HERE / "neo4j/Database.java"),
+                str(self.port),
+                str(folder),
+            ],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        output.close()
+        wait_for_port(self._process, self.port, folder / "neo4j.log")
+
+    def stop(self) -> None:
+        """Ends it."""
+        self._process.terminate()
+        self._process.wait(60)
