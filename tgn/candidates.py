@@ -55,6 +55,7 @@ def new_pool(config: ModelConfig, items: int) -> Pool:
     """Room for every source at its largest, and for a whole small catalogue."""
     bound = config.ring + (config.transition_sources + config.co_sources) * config.row
     bound += len(config.popularity_scales_ms) * config.head + config.newest + config.retrieved
+    bound += config.waiting_nearest
     room = (max(bound, config.every_item_below) + 15) // 16 * 16
     return Pool(
         np.zeros(room, np.int32),

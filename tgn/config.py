@@ -54,6 +54,8 @@ class ModelConfig:
     embedding: int = 32  # D: size of an item's embedding
     embedding_rate: float = 0.15
     retrieved: int = 100  # items nearest to the user's embedding in the pool
+    waiting: int = 1_024  # items introduced last, among which those nobody has touched are looked for
+    waiting_nearest: int = 10  # of them in the pool
     active: int = 2_048  # A: items among which the nearest are looked for, a multiple of 128
     memory: int = 48  # size of a layer of a node's memory, a multiple of 16
     memory_scale_ms: int = 90 * DAY_MS  # τ of a memory

@@ -60,6 +60,8 @@ class Taste(NamedTuple):
     share: F32  # [C] softmax of score
     popularity_gradient: F32  # [L]
     vector: F32  # [SIZE] what the user's ring is about
+    waiting: I32  # [N] items nobody has touched that are nearest to it
+    nearness: F32  # [N]
     stepped: U8  # [C] 1: the last step moved the candidate's vector
 
 
@@ -106,6 +108,8 @@ def new_taste(config: ModelConfig, room: int) -> Taste:
         np.zeros(room, np.float32),
         np.zeros(len(config.popularity_scales_ms), np.float32),
         np.zeros(SIZE, np.float32),
+        np.zeros(config.waiting_nearest, np.int32),
+        np.zeros(config.waiting_nearest, np.float32),
         np.zeros(room, np.uint8),
     )
 

@@ -19,7 +19,7 @@ from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential
 from tgn.ranker import new_activations, new_ranker
 from tgn.repair import History, Pair, readers, repair
 from tgn.retrieval import grown_active, new_active, restore
-from tgn.vectors import SIZE, Trained, describe, grown_vectors, new_vectors
+from tgn.vectors import SIZE, Trained, describe, grown_vectors, new_vectors, new_waiting, wait
 
 NO_VECTOR = np.zeros(SIZE, np.float32)
 
@@ -37,6 +37,7 @@ class Model:
         self.contexts = new_contexts(config)
         self.memories = Memories(new_memory(config, 1024), new_memory(config, 1024))
         self.content = new_vectors(1024)
+        self.waiting = new_waiting(config)
         self.trained = Trained(new_vectors(0), new_vectors(0))
         self.trained_version = ""  # which embeddings those are; none
         self.active = new_active(config, 1024)
@@ -134,6 +135,7 @@ class Model:
         self.graph.items.dirty[item] = 1
         if self.graph.items.introduced[item] < 0:
             self.graph.items.introduced[item] = t
+            wait(self.waiting, item)
         if self.graph.items.first_time[item] < 0:
             introduce(self.graph, item, t)
 
@@ -185,9 +187,9 @@ class Model:
 
     def _parts(self) -> Parts:
         return Parts(
-            self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.content, self.trained,
-            self.active, self.ranker, self.items.names, self._pool, self._taste, self._act, self._config, self._scales,
-            self._row_scales,
+            self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.content, self.waiting,
+            self.trained, self.active, self.ranker, self.items.names, self._pool, self._taste, self._act, self._config,
+            self._scales, self._row_scales,
         )  # fmt: skip
 
     def _make_room(self, events: int) -> None:

@@ -18,7 +18,7 @@ from tgn.memory import Memories, new_memory
 from tgn.model import Model
 from tgn.names import NodeIndex
 from tgn.ranker import Ranker
-from tgn.vectors import Trained, new_vectors
+from tgn.vectors import Trained, Waiting, new_vectors
 
 Arrays = Sequence[Any]  # of NumPy arrays
 
@@ -76,6 +76,7 @@ def load_pages(model: Model, pages: Iterable[tuple[bytes, bytes]]) -> None:
     room = len(model.graph.items.events)
     model.embeddings = new_embeddings(model.config, room)
     model.content = new_vectors(room)
+    model.waiting = Waiting(*_arrays(scalars["waiting"], model.waiting))
     model.trained_version = scalars["trained"]
     if b"trained-items" in groups:
         model.trained = Trained(new_vectors(len(model.graph.users.events)), new_vectors(room))
@@ -161,6 +162,7 @@ def _scalars(model: Model) -> dict[str, Any]:
         "slots": len(g.pairs.key),
         "pairs": int(g.pairs.size[0]),
         "heads": [array.tobytes() for array in g.heads],
+        "waiting": [array.tobytes() for array in model.waiting],
         "newest": [array.tobytes() for array in g.newest],
         "ranker": [array.tobytes() for array in model.ranker],
         "popularity": [array.tobytes() for array in model.popularity],

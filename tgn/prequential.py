@@ -19,7 +19,7 @@ from tgn.pairs import has_pair
 from tgn.ranker import Activations, Ranker, forward, learn, softmax, uniform
 from tgn.ranking import top_k
 from tgn.retrieval import Active, best, refresh_vector, scan, touch
-from tgn.vectors import Trained, Vectors, content_features, trained_features
+from tgn.vectors import Trained, Vectors, Waiting, content_features, nearest_waiting, taste_of, trained_features
 
 CHANCE = np.float32(0.01)  # the share of chance in P(item): what the pool missed is no infinite surprise
 
@@ -67,6 +67,7 @@ class Parts(NamedTuple):
     contexts: Contexts
     memories: Memories
     content: Vectors
+    waiting: Waiting
     trained: Trained
     active: Active
     ranker: Ranker
@@ -236,6 +237,9 @@ def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, 
     embed(parts.embeddings, graph.users, user, taste.user)
     if not (frozen or config.off & CONTEXT):
         add_contexts(parts.contexts, graph.users, user, taste.user)
+    content = parts.content.known[0] and not config.off & CONTENT
+    if content and taste_of(parts.content, graph.users, user, taste.vector):
+        n = _add_waiting(parts, n, user, exclude_seen)
     known = graph.newest.total[0]  # not `items`: ids of events still to come must change nothing
     if known <= config.every_item_below:
         n = add_catalogue(graph, pool, n, user, exclude_seen, items)
@@ -247,11 +251,23 @@ def _pool_of(parts: Parts, items: int, user: int, now: int, exclude_seen: bool, 
         embedding_features(parts.embeddings, parts.popularity, taste, pool.item, pool.x, n)
     if not config.off & MEMORIES:
         memory_features(parts.memories, user, pool.item, pool.x, n, pool.sizes[2])
-    if parts.content.known[0] and not config.off & CONTENT:
+    if content:
         content_features(parts.content, graph.users, user, pool.item, pool.x, n, taste.vector)
     if parts.trained.item.known[0] and not config.off & TRAINED_VECTORS:
+        taste_of(parts.trained.item, graph.users, user, taste.vector)
         trained_features(parts.trained, graph.users, user, pool.item, pool.x, n, taste.vector)
     leave_out(pool.x, config.off)
+    return n
+
+
+@kernel
+def _add_waiting(parts: Parts, n: int, user: int, exclude_seen: bool) -> int:
+    taste = parts.taste
+    found = nearest_waiting(
+        parts.waiting, parts.content, parts.graph.items, taste.vector, taste.waiting, taste.nearness
+    )
+    for place in range(found):
+        _, n = enter(parts.graph, parts.pool, n, user, taste.waiting[place], exclude_seen)
     return n
 
 

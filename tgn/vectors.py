@@ -8,6 +8,9 @@ last item, which says how near the next place is to this one, and with the sum o
 counting more, which says how much of the user's taste it is. So both are as fresh as the ring, and a user whom the
 training did not know has them too. Nothing is learned here, so an item nobody has touched has both, and they go on
 where learning is frozen. With a trained version the cosine of the user's own vector is a third.
+
+The items of the catalogue that nobody has touched yet and that are nearest to a user's taste are candidates: no other
+source can name them, but for the few newest.
 """
 
 from collections.abc import Sequence
@@ -15,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tgn.config import ModelConfig
 from tgn.features import CONTENT, TRAINED, TRAINED_USER
-from tgn.graph import F32, I8, I32, I64, U8, Users, copy_into
+from tgn.graph import F32, I8, I32, I64, U8, Items, Users, copy_into
 from tgn.kernel import kernel
 
 SIZE = 64  # D: one cache line
@@ -39,6 +43,24 @@ class Trained(NamedTuple):
     item: Vectors
 
 
+class Waiting(NamedTuple):
+    """The items that were introduced last, place = total mod size; those of them that nobody has touched yet wait."""
+
+    item: I32  # [W]
+    total: I64  # [1]
+
+
+def new_waiting(config: ModelConfig) -> Waiting:
+    """Nobody waits."""
+    return Waiting(np.full(config.waiting, -1, np.int32), np.zeros(1, np.int64))
+
+
+def wait(waiting: Waiting, item: int) -> None:
+    """Notes an item that was just introduced."""
+    waiting.item[waiting.total[0] % len(waiting.item)] = item
+    waiting.total[0] += 1
+
+
 def new_vectors(nodes: int) -> Vectors:
     """Room for so many nodes, of which nothing is known."""
     return Vectors(np.zeros((nodes, SIZE), np.int8), np.zeros(1, np.int64), np.zeros(nodes, np.uint8))
@@ -57,8 +79,47 @@ def describe(vectors: Vectors, nodes: int | Sequence[int], vector: F32) -> None:
 
 
 @kernel
+def taste_of(vectors: Vectors, users: Users, user: int, out: F32) -> bool:
+    """Writes the sum over what the user liked of the ring into out [D]; False where it is 0."""
+    ring, count = users.ring_item.shape[1], users.events[user]
+    out[:] = 0
+    for back in range(min(count, ring)):
+        place = (count - 1 - back) % ring
+        if users.ring_weight[user, place] > 0:
+            row, weight = vectors.vector[users.ring_item[user, place]], np.float32(1) / np.sqrt(np.float32(1 + back))
+            for d in range(SIZE):
+                out[d] += weight * np.float32(row[d])
+    some = np.float32(0)
+    for d in range(SIZE):
+        some += abs(out[d])
+    return bool(some > 0)
+
+
+@kernel
+def nearest_waiting(waiting: Waiting, content: Vectors, items: Items, taste: F32, out: I32, score: F32) -> int:
+    """Writes the waiting items nearest to taste [D] into out [N], best first; returns how many. score [N]: scratch."""
+    found = 0
+    for w in range(min(waiting.total[0], len(waiting.item))):
+        item = waiting.item[w]
+        if items.events[item] > 0 or items.alive[item] == 0:
+            continue
+        row, near = content.vector[item], np.float32(0)
+        for d in range(SIZE):
+            near += taste[d] * np.float32(row[d])
+        place = found if found < len(out) else len(out) - 1
+        if found == len(out) and near <= score[place]:
+            continue
+        found = min(found + 1, len(out))
+        while place > 0 and score[place - 1] < near:
+            score[place], out[place] = score[place - 1], out[place - 1]
+            place -= 1
+        score[place], out[place] = near, item
+    return found
+
+
+@kernel
 def content_features(content: Vectors, users: Users, user: int, items: I32, x: F32, n: int, taste: F32) -> None:
-    """Writes the two cosines of n candidates into x [F, C]; taste [D] is scratch."""
+    """Writes the two cosines of n candidates into x [F, C]; taste [D] of `taste_of`."""
     _cosines(content, users, user, items, x, n, taste, CONTENT)
 
 
@@ -77,13 +138,6 @@ def trained_features(trained: Trained, users: Users, user: int, items: I32, x: F
 @kernel
 def _cosines(vectors: Vectors, users: Users, user: int, items: I32, x: F32, n: int, taste: F32, feature: int) -> None:
     ring, count = users.ring_item.shape[1], users.events[user]
-    taste[:] = 0
-    for back in range(min(count, ring)):
-        place = (count - 1 - back) % ring
-        if users.ring_weight[user, place] > 0:
-            row, weight = vectors.vector[users.ring_item[user, place]], np.float32(1) / np.sqrt(np.float32(1 + back))
-            for d in range(SIZE):
-                taste[d] += weight * np.float32(row[d])
     square = np.float32(0)
     for d in range(SIZE):
         square += taste[d] * taste[d]

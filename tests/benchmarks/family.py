@@ -65,12 +65,13 @@ def source(stream: Stream, scratch: Path) -> Source:
     return source_of(table, EventWeights(Settings().event_weights), items, users)
 
 
-def train(stream: Stream, model: str, known: Source, scratch: Path) -> float:
+def train(stream: Stream, model: str, scratch: Path) -> float:
     """Trains what is not there yet; the seconds of all of it."""
-    folder, t = scratch / stream.name / model, known.events.t
+    folder = scratch / stream.name / model
     done = folder / "seconds.json"
     if not done.is_file():
-        started = time.perf_counter()
+        known = source(stream, scratch)
+        t, started = known.events.t, time.perf_counter()
         for share in SHARES:
             work = Work(model, passes=PASSES, until_ms=int(t[int(len(t) * share)]))
             trained(known, work, folder, False, 1, lambda passes: None)
@@ -106,19 +107,25 @@ def live(stream: Stream, scratch: Path, versions: Path | None) -> Row:
     return Row(verdict["hr@10"], verdict["ndcg@10"])
 
 
-def rows(models: list[str], scratch: Path) -> Iterator[tuple[str, str, Row]]:
-    """(stream, row, what it reached), each as soon as it is measured."""
+Found = dict[str, dict[str, Row]]  # row → stream → what it reached
+
+
+def rows(models: list[str], scratch: Path, found: Found) -> Iterator[tuple[str, str, Row]]:
+    """(stream, row, what it reached), each that is not found yet, as soon as it is measured."""
     for name in ON:
         stream = STREAMS[name]
         if stream.missing():
             print(f"{name}: {stream.missing()}", flush=True)
             continue
         for peer in PEERS:
-            yield name, peer, by_itself(stream, peer, scratch)
-        yield name, LIVE, live(stream, scratch, None)
-        known = source(stream, scratch)
+            if name not in found.get(peer, ()):
+                yield name, peer, by_itself(stream, peer, scratch)
+        if name not in found.get(LIVE, ()):
+            yield name, LIVE, live(stream, scratch, None)
         for model in models:
-            seconds = train(stream, model, known, scratch)
+            if name in found.get(f"{LIVE} + {model}", ()):
+                continue
+            seconds = train(stream, model, scratch)
             yield name, model, by_itself(stream, model, scratch)._replace(train_seconds=seconds)
             yield name, f"{LIVE} + {model}", live(stream, scratch, scratch / stream.name / model)
 
@@ -128,9 +135,12 @@ def main(scratch: Path, models: list[str]) -> None:
     torch.set_num_threads(1)
     scratch.mkdir(parents=True, exist_ok=True)
     kept = scratch / "rows.json"
-    found: dict[str, dict[str, Row]] = {}
-    with progress("family", len(ON) * (len(PEERS) + 1 + 2 * len(models)), unit="rows") as advance:
-        for stream, name, row in rows(models, scratch):
+    found: Found = {}
+    if kept.is_file():
+        found = {n: {s: Row(*row) for s, row in of.items()} for n, of in json.loads(kept.read_text()).items()}
+    every = len(ON) * (len(PEERS) + 1 + 2 * len(models))
+    with progress("family", every - sum(map(len, found.values())), unit="rows") as advance:
+        for stream, name, row in rows(models, scratch, found):
             found.setdefault(name, {})[stream] = row
             print(f"{stream}: {name}: {row}", flush=True)
             kept.write_text(json.dumps(found))
@@ -138,11 +148,13 @@ def main(scratch: Path, models: list[str]) -> None:
     RESULTS.write_text(render(found, models))
 
 
-def render(found: dict[str, dict[str, Row]], models: list[str]) -> str:
+def render(found: Found, models: list[str]) -> str:
     """The table as Markdown."""
     names = [*PEERS, *models, LIVE, *(f"{LIVE} + {model}" for model in models)]
     lines = ["| |" + "|".join(ON) + "|", "|---" * (len(ON) + 1) + "|"]
-    lines += [f"| {name} |" + "|".join(str(found[name].get(stream, "")) for stream in ON) + "|" for name in names]
+    lines += [
+        f"| {name} |" + "|".join(str(found.get(name, {}).get(stream, "")) for stream in ON) + "|" for name in names
+    ]
     return (
         "# The graph family along four streams\n\n"
         f"`python -m tests.benchmarks.family SCRATCH {' '.join(models)}`, commit {commit()}, {machine()}. HR@10 / NDCG@10 "
