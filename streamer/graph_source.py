@@ -1,20 +1,24 @@
 """From a file or topic of interactions, and files of items and users, to what a graph is built from."""
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
 from consumers.schemas import Item, User
 from consumers.weights import EventWeights
-from streamer.content import known_of, place_of, values_of
+from streamer.content import known_of, place_of, values_of, vector_of
 from streamer.engine import encode_ids
 from streamer.replay import weights_of
 from tgn.family.hetero import Attribute, Events, season_of
+from tgn.graph import F32
 from tgn.names import NodeIndex
+from tgn.vectors import SIZE
 
 MOST_VALUES = 1_000  # a column with more distinct values says who, not what kind
 PLACE_DEGREES = 0.01  # about a kilometre: the side of a cell of the grid that latitudes and longitudes become
@@ -59,6 +63,32 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     told = ((u.user_id, u.attributes or {}) for u in users)
     attributes += _of_nodes("user", user_index, ((id_, values_of(known) | _cell(known)) for id_, known in told))
     return Source(user_index, item_index, events, kinds.ids, _distinct_names(attributes))
+
+
+def content_of(source: Source, items: Iterable[Item]) -> F32:
+    """[I, SIZE] vectors of what the records of items say (`streamer.content`); each item gets a node."""
+    known = {source.items.encode([item.item_id])[0]: vector_of(item) for item in items}
+    return _filled(source, known, SIZE)
+
+
+def content_file(source: Source, file: Path) -> F32:
+    """[I, C] vectors by whatever model, out of Parquet of item_id and embedding. Raises DataRefused."""
+    table = pq.read_table(file)
+    if not {"item_id", "embedding"} <= set(table.column_names):
+        raise DataRefused(f"{file} has {', '.join(table.column_names)}; content is item_id and embedding")
+    vectors = [np.asarray(vector, np.float32) for vector in table["embedding"].to_pylist()]
+    sizes = {vector.shape for vector in vectors}
+    if len(sizes) != 1:
+        raise DataRefused(f"{file}: embeddings of {len(sizes)} sizes; one is needed")
+    ids = [str(id_) for id_ in table["item_id"].to_pylist()]
+    return _filled(source, dict(zip(source.items.encode(ids), vectors, strict=True)), len(vectors[0]))
+
+
+def _filled(source: Source, known: Mapping[int, np.ndarray], size: int) -> F32:
+    content = np.zeros((len(source.items), size), np.float32)
+    for item, vector in known.items():
+        content[item] = vector
+    return content
 
 
 def _contexts(table: pa.Table) -> list[Attribute]:

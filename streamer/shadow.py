@@ -41,6 +41,7 @@ class Shadow:
         self._waiting: Vectors | None = None  # of the items, of the version that waits
         self._sums, self._measured = np.zeros(2), 0
         self._rng = np.random.default_rng(0)
+        self._said = ""
 
     def next(self, arrivals: Sequence[Arrival]) -> str | None:
         """The version to switch to before these arrivals are taken; None: the one in use stays."""
@@ -61,6 +62,8 @@ class Shadow:
                 wanted.version, new, self._measured, old,
             )  # fmt: skip
             return None
+        if not self._is_whole(wanted.version):  # it may have waited for hours
+            return None
         _logger.info("embeddings %s from here on; AUC %.3f, before %.3f", wanted.version or "off", new, old)
         return wanted.version
 
@@ -77,7 +80,20 @@ class Shadow:
                 describe(waiting, known.items, known.of_items)
                 self._waiting, self._sums, self._measured = waiting, np.zeros(2), 0
         except EmbeddingsDamaged as error:
+            self._say(error)
+
+    def _is_whole(self, version: str) -> bool:
+        try:
+            self._engine.known_vectors(self._folder, version)
+        except EmbeddingsDamaged as error:
+            self._say(error)
+            return False
+        return True
+
+    def _say(self, error: EmbeddingsDamaged) -> None:
+        if str(error) != self._said:  # once, not every second
             _logger.warning("%s; the embeddings in use stay", error)
+        self._said = str(error)
 
     def _measure(self, waiting: Vectors, arrivals: Sequence[Arrival]) -> None:
         model = self._engine.model

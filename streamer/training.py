@@ -1,5 +1,6 @@
 """Training: from what happened to a version of embeddings, by a model of the graph family."""
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,11 +17,13 @@ from safetensors.torch import load_file, save_file
 from streamer.embeddings import TRAINING, Vectors, named, read_version, rotation_onto, use, versions, write_version
 from streamer.errors import UsageError
 from streamer.graph_source import Source
+from tgn.family.fusion import Fusion, fused
 from tgn.family.hetero import hetero_graph
 from tgn.family.losses import Loss
 from tgn.family.models import MODELS
 from tgn.family.negatives import Draw
 from tgn.family.training import Trainer, TrainingConfig
+from tgn.graph import F32
 
 Fit = Callable[[Callable[[int], None]], Trainer]
 MOST_BATCH, LEAST_BATCHES = 4_096, 20  # edges of a batch, and batches of a pass on a small graph
@@ -42,13 +45,20 @@ class Work:
     fan_out: int | None = None
     parts: int = 1
     multitask: bool = False  # each event type a task of its own, which counts by its weight
+    fusion: Fusion | None = None  # how content takes part; None: not at all
     seed: int = 0
 
 
 def trained(
-    source: Source, work: Work, folder: Path, resume: bool, processes: int, advance: Callable[[int], None]
+    source: Source,
+    work: Work,
+    folder: Path,
+    resume: bool,
+    processes: int,
+    advance: Callable[[int], None],
+    content: F32 | None = None,
 ) -> dict[str, Any]:
-    """Trains and writes a version into `folder`; gives its manifest.
+    """Trains and writes a version into `folder`; gives its manifest. content: [I, C] of the items, with `work.fusion`.
 
     It is turned onto the version before it, and workers are to use it when they have measured it. The training's state
     is written after every pass.
@@ -56,15 +66,17 @@ def trained(
     """
     until = work.until_ms if work.until_ms is not None else int(source.events.t[-1]) + 1
     since = max(0, until - work.window_ms) if work.window_ms is not None else 0
-    version = f"{work.model}-{until}-{named((asdict(work), since, len(source.events.t)))}"
+    digest = None if content is None else hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
+    version = f"{work.model}-{until}-{named((asdict(work), since, len(source.events.t), digest))}"
     saved = folder / version / TRAINING
     if resume and not saved.is_file():
         raise UsageError(f"--resume: there is no {saved}; the input and the flags must be those of that training")
-    fit = partial(_fit, source, work, since, until, saved, resume)
+    fit = partial(_fit, source, work, since, until, saved, resume, content)
     trainer = _fit_together(fit, processes, advance) if processes > 1 else fit(advance)
     user, item = trainer.embedded()
     kept = source.events.between(since, until)
-    users, items = _seen(source, kept.user, kept.item, user, item)
+    described = np.flatnonzero(content.any(1)) if content is not None else np.zeros(0, np.int64)
+    users, items = _seen(source, kept.user, np.concatenate([kept.item, described]), user, item)
     before = [manifest["version"] for manifest in versions(folder) if manifest["version"] != version]
     if before:
         _, old = read_version(folder, before[-1])
@@ -83,7 +95,14 @@ def trained(
 
 
 def _fit(
-    source: Source, work: Work, since: int, until: int, saved: Path, resume: bool, advance: Callable[[int], None]
+    source: Source,
+    work: Work,
+    since: int,
+    until: int,
+    saved: Path,
+    resume: bool,
+    content: F32 | None,
+    advance: Callable[[int], None],
 ) -> Trainer:
     torch.manual_seed(work.seed)
     try:
@@ -95,6 +114,8 @@ def _fit(
     nodes = sum(data[kind].num_nodes for kind in data.node_types)
     layers = {} if work.layers is None else {"layers": work.layers}
     encoder = MODELS[work.model](nodes, work.size, skip=work.skip, **layers)
+    if work.fusion and content is not None:
+        encoder = fused(encoder, torch.from_numpy(content), len(source.users), work.fusion)
     edges = int(source.events.inside(since, until).sum())
     config = TrainingConfig(
         loss=work.loss, negatives=work.negatives, batch=max(1, min(MOST_BATCH, edges // LEAST_BATCHES)),
@@ -162,7 +183,8 @@ def _silent(passes: int) -> None:
 def _seen(
     source: Source, user: np.ndarray, item: np.ndarray, users: torch.Tensor, items: torch.Tensor
 ) -> tuple[Vectors, Vectors]:
-    """The embeddings of those that have interacted in the window: of the others a model knows its random start."""
+    """The embeddings of those that have interacted in the window, or have content: of the others a model knows its
+    random start."""
     sides = []
     for index, seen, vectors in ((source.users, user, users), (source.items, item, items)):
         nodes = np.unique(seen)

@@ -57,6 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--parts", type=_count, default=1, metavar="N", help="METIS partitions, trained one by one (1)")
     parser.add_argument("--processes", type=_count, default=1, metavar="N", help="that share each batch (1)")
     parser.add_argument("--multitask", action="store_true", help="each event type a task, which counts by its weight")
+    parser.add_argument("--fusion", choices=("early", "late", "attention"), help="how content of items takes part")
+    parser.add_argument(
+        "--content", type=Path, help="Parquet of item_id and embedding, of text or images; else it is of the records"
+    )
     parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
     add_setting_flags(parser, "bootstrap", "log", "seed", "field_map", "neo4j_user")
     parser.add_argument("--json", action="store_true", help="print the manifest")
@@ -72,19 +76,27 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     window_ms = parse_window(arguments.reach)
     table, items, users = _read(arguments, settings)
-    from streamer.graph_source import source_of  # torch loads after the file has been checked
+    items = list(items)
+    if arguments.fusion and not (items or arguments.content):
+        raise UsageError("--fusion: nothing is known of the items; give --items or --content")
+    if arguments.content and not arguments.fusion:
+        raise UsageError("--content: say with --fusion how it takes part")
+    from streamer.graph_source import content_file, content_of, source_of  # torch loads after the file has been checked
     from streamer.training import Work, trained
 
     work = Work(
         model=arguments.model, size=arguments.size, layers=arguments.layers, skip=not arguments.no_skip,
         window_ms=window_ms, until_ms=arguments.until, passes=arguments.passes, loss=arguments.loss,
         negatives=arguments.negatives, fan_out=arguments.fan_out, parts=arguments.parts,
-        multitask=arguments.multitask, seed=settings.seed,
+        multitask=arguments.multitask, fusion=arguments.fusion, seed=settings.seed,
     )  # fmt: skip
     source = source_of(table, EventWeights(settings.event_weights), items, users)
+    content = None
+    if arguments.fusion:
+        content = content_file(source, arguments.content) if arguments.content else content_of(source, items)
     started = time.monotonic()
     with progress("train", work.passes, unit="passes") as advance:
-        manifest = trained(source, work, arguments.out, arguments.resume, arguments.processes, advance)
+        manifest = trained(source, work, arguments.out, arguments.resume, arguments.processes, advance, content)
     seconds = time.monotonic() - started
     print(json.dumps(manifest) if arguments.json else _text(manifest, arguments.out, seconds))
     return 0

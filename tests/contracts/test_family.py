@@ -12,6 +12,7 @@ import torch
 from torch_geometric.data import HeteroData
 
 from tests.worlds import checkerboard
+from tgn.family.fusion import FUSIONS, Fusion, fused
 from tgn.family.hetero import Events, hetero_graph, season_of
 from tgn.family.losses import LOSSES
 from tgn.family.models import MODELS
@@ -154,3 +155,42 @@ def test_a_part_keeps_the_names_of_its_nodes() -> None:
     assert torch.equal(part(view, some).node, some)
     dense = view.weight.to_dense()[some][:, some]
     assert torch.equal(part(view, some).weight.to_dense(), dense)
+
+
+def fused_trainer(model: str, how: Fusion, content: torch.Tensor, **config: Any) -> Trainer:
+    torch.manual_seed(0)
+    nodes = sum(world()[kind].num_nodes for kind in world().node_types)
+    encoder = fused(MODELS[model](nodes, SIZE), content, 40, how)
+    return Trainer(encoder, world(), TrainingConfig(**{**QUICK, **config}))
+
+
+def sides() -> torch.Tensor:
+    """[40, 2] content that says of each item which half of the users chooses it."""
+    even = torch.tensor([item % 2 == 0 for item in numbers("i")])
+    return torch.stack([even, ~even], 1).float()
+
+
+@pytest.mark.parametrize(("model", "how"), [*((m, "early") for m in MODELS), *(("lightgcn", h) for h in FUSIONS[1:])])
+def test_content_teaches_what_an_item_is_before_anybody_has_touched_it(model: str, how: Fusion) -> None:
+    """The items that are held back have no edge; with content that tells the halves apart they stand with their own."""
+    content = sides()
+    trainer = fused_trainer(model, how, content)
+    report = trainer.fit()
+    assert max(report.recall) > 0.95
+    again = fused_trainer(model, how, content)
+    again.load_state(trainer.state())
+    assert torch.equal(again.embedded().item, trainer.embedded().item)
+    encoder = trainer.encoder
+    of_content = encoder.name.content if how == "early" else encoder.content  # type: ignore[union-attr]
+    user = trainer.embedded().user
+    with torch.no_grad():
+        cold = of_content(torch.arange(40, 80))  # what is left of an item without a name or an edge
+    score = torch.nn.functional.normalize(user) @ cold.T
+    own = torch.tensor([[u % 2 == i % 2 for i in numbers("i")] for u in numbers("u")])
+    assert (score[own].mean() - score[~own].mean()) > 0.05
+
+
+def numbers(prefix: str) -> list[int]:
+    """What the nodes of a side are called, in the order of the nodes."""
+    triples = checkerboard(users=40, items=40, events=2_000)
+    return [int(name[1:]) for name in sorted({t[prefix == "i"] for t in triples})]

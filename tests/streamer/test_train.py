@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
@@ -77,6 +79,30 @@ def test_the_next_version_is_turned_onto_the_one_before(csv: Path, capsys: pytes
     not_turned = read_version(Path("alone"), alone["version"])[1]
     assert np.sum((new.vector - old.vector) ** 2) < np.sum((not_turned.vector - old.vector) ** 2)
     assert np.allclose(new.vector @ new.vector.T, not_turned.vector @ not_turned.vector.T, atol=1e-5)
+
+
+def test_items_without_interactions_have_embeddings_by_their_content(
+    csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items, vectors = tmp_path / "items.jsonl", tmp_path / "vectors.parquet"
+    known = [*(f"i{n}" for n in range(20)), "new"]
+    items.write_text(
+        "".join(json.dumps({"item_id": id_, "categories": [f"c{n % 2}"]}) + "\n" for n, id_ in enumerate(known))
+    )
+    pq.write_table(pa.table({"item_id": known, "embedding": [[n % 2, 1 - n % 2] for n in range(21)]}), vectors)
+    for content in (("--items", items), ("--content", vectors)):
+        manifest = train(capsys, "lightgcn", csv, "--fusion", "late", *content)
+        assert "new" in read_version(Path("embeddings"), manifest["version"])[1].ids
+    assert "new" not in read_version(Path("embeddings"), train(capsys, "lightgcn", csv)["version"])[1].ids
+
+
+def test_fusion_and_content_need_each_other(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--items or --content" in refused(capsys, "lightgcn", csv, "--fusion", "late")
+    assert "--fusion" in refused(capsys, "lightgcn", csv, "--content", csv)
+    pq.write_table(pa.table({"item": ["a"]}), "no.parquet")
+    assert "content is item_id and embedding" in refused(
+        capsys, "lightgcn", csv, "--fusion", "late", "--content", "no.parquet"
+    )
 
 
 def test_a_rotation_is_found_again() -> None:
