@@ -53,8 +53,11 @@ def current(folder: Path) -> Current:
 
 
 def use(folder: Path, version: str, shadow: bool = False) -> Current:
-    """Makes `version` the one that workers are to use."""
-    now = current(folder)
+    """Makes `version` the one that workers are to use; what was damaged is written anew."""
+    try:
+        now = current(folder)
+    except EmbeddingsDamaged:
+        now = Current()
     before = now.before if version == now.version else [*now.before, now.version]
     return _write_current(folder, Current(version, shadow, before))
 

@@ -38,6 +38,7 @@ COUNTERS = {
     "erased_users": "users erased",
     "repairs": "epochs in which the graph followed what was taken back or came late",
     "lists": "published or withdrawn",
+    "embedding_switches": "to another trained version, or to none",
     "drift_alarms": "sudden falls of quality",
     "checkpoints": "written",
     "checkpoint_written_bytes": "bytes of pages that checkpoints wrote",
@@ -139,6 +140,7 @@ class RunMetrics:
             erased_users=output.erased,
             repairs=int(output.repaired),
             lists=topics[self._settings.recommendations_topic],
+            embedding_switches=int(epoch.embeddings is not None),
             drift_alarms=sum(record.key == DRIFT_KEY for record in output.records),
         )
         self._dead.update(letter.reason for letter in (*epoch.dead, *output.admitted.dead))

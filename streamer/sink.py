@@ -20,6 +20,7 @@ from streamer.content import known_of, values_of
 from streamer.intake import Intake
 from streamer.logs import whole
 from streamer.pipeline import Erasure, ItemChange, UserChange
+from streamer.recovery import FAR_FUTURE_MS
 from streamer.settings import Settings
 from streamer.signals import StopRequest
 from streamer.supervisor import FIRST_WAIT_S, LONGEST_WAIT_S
@@ -27,7 +28,6 @@ from streamer.topic_table import table_of
 
 RECORDS_A_TRANSACTION = 5_000
 CONTEXT = "context_"  # what the properties of an edge begin with that were in the interaction's context
-FAR_FUTURE_MS = 1 << 60
 _logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
@@ -93,7 +93,10 @@ class Sink:
 
 
 def batch_of(records: list[Record], intake: Intake, settings: Settings) -> GraphBatch:
-    """What a transaction writes of some records. The order within a partition decides, as it does for the worker."""
+    """What a transaction writes of some records. The order within a partition decides, as it does for the worker.
+
+    What lay in the future when it was written is passed over: the log's clock says so, and says the same every time.
+    """
     batch = GraphBatch()
     users: dict[str, Row] = {}
     items: dict[str, Row] = {}
@@ -102,7 +105,7 @@ def batch_of(records: list[Record], intake: Intake, settings: Settings) -> Graph
     for record in records:
         batch.positions[record.topic_partition] = record.offset + 1
         if intake.is_interaction(record):
-            payload = intake.arrival(record, FAR_FUTURE_MS).payload
+            payload = intake.arrival(record, max(record.timestamp_ms, 0) or FAR_FUTURE_MS).payload
             if isinstance(payload, DeadLetter):
                 continue
             key = payload.event_id or f"{record.topic}/{record.partition}/{record.offset}"

@@ -29,7 +29,7 @@ SHARE, AT, PASSES = 0.8, 10, 8
 def measured(scratch: Path, how: Fusion | None) -> str:
     """One row of the table."""
     folder, started = DATA / "movietweetings", time.perf_counter()
-    items = read_items(folder / "items.parquet")
+    items = list(read_items(folder / "items.parquet"))
     known = source_of(read_interactions(folder / "interactions.parquet"), EventWeights(Settings().event_weights), items)
     events = known.events
     until = int(events.t[int(len(events.t) * SHARE)])

@@ -88,6 +88,7 @@ def test_what_is_taken_back_is_gone_and_stays_gone(
     log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u1", "i2", 2), interaction("u2", "i1", 3)])
     log.append([interaction("u2", "i2", 4, event_id="b"), interaction("u2", "i2", 4, event_id="b", retract=True)])
     log.append([interaction("u3", "i2", 5, event_id="c", retract=True), interaction("u3", "i2", 5, event_id="c")])
+    log.append([interaction("u9", "i1", 4_000_000_000_000)])  # in the future: the worker refuses it
     to_the_end(Sink(log, store, settings))
     assert ask(neo4j_uri, "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t") == [
         "u1i1",

@@ -159,6 +159,7 @@ def test_what_is_damaged_is_said_and_what_is_in_use_stays(
     (folder / CURRENT if damage == "current" else folder / "bad" / damage).write_bytes(b"{")
     assert live.take(100) == "good"
     assert "stay" in caplog.text
+    assert main(["embeddings", "use", str(folder), "good"]) == 0
     live.worker.close()
 
 
