@@ -1,6 +1,6 @@
 """The engine: interactions as columns in, lists and ranks out. The same one live and in replay."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,9 +105,20 @@ class Engine:
             )
         return KnownVectors(*_known(self.model.users, users), *_known(self.model.items, items))
 
-    def adopt(self, folder: Path, version: str) -> None:
-        """Uses a version of embeddings from here on; a node that comes later has none until the next one."""
-        self.model.adopt(version, *self.known_vectors(folder, version))
+    def adopt(self, folder: Path, version: str, is_erased: Callable[[str], bool] = lambda user_id: False) -> None:
+        """Uses a version of embeddings from here on; a node that comes later has none until the next one.
+
+        Before the first interaction every id of the version becomes a node, since all of them come later.
+        is_erased: whose vector is left out; who came back under an erased id is somebody new.
+        """
+        if version and not self.model.events:
+            for index, vectors in zip((self.model.users, self.model.items), read_version(folder, version), strict=True):
+                index.encode([id_ for id_ in vectors.ids if not is_erased(id_)])
+        known = self.known_vectors(folder, version)
+        ids = self.model.users.ids
+        kept = [row for row, node in enumerate(known.users) if not is_erased(ids[node])]
+        users = [known.users[row] for row in kept]
+        self.model.adopt(version, users, known.of_users[kept], known.items, known.of_items)
 
     def take(
         self,

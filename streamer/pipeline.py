@@ -141,7 +141,12 @@ class Pipeline:
             raise StateUnreadable(
                 f"epoch {self._state.epoch + 1} switched to the embeddings {version}: start with --embeddings FOLDER"
             )
-        self._state.engine.adopt(folder or Path(), version)
+        erased = self._state.erased
+
+        def is_erased(user_id: str) -> bool:
+            return bool(erased) and user_digest(user_id, self._settings) in erased
+
+        self._state.engine.adopt(folder or Path(), version, is_erased)
 
     # items and users
 

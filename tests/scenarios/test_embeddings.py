@@ -148,6 +148,26 @@ def test_a_crash_between_commit_and_checkpoint_needs_the_folder_and_says_so(
     again.close()
 
 
+def test_a_version_does_not_speak_for_who_comes_back_after_an_erasure(log: OwnedLog, settings_with: Settings) -> None:
+    live = Live(log, settings_with)
+    live.take(300)
+    user = live.events[0][0]
+    log.append([NewRecord("users", user.encode(), None)])
+    live.take(100)
+    live.events[live.sent] = (user, "i1", live.events[live.sent][2])
+    live.take(50)
+    use(folder_of(settings_with), "good")
+    assert live.take(50) == "good"
+    model = live.worker.state.engine.model
+    node = model.users.get(user)
+    assert node is not None
+    assert not model.trained.user.vector[node].any()
+    other = model.users.get(next(u for u, _, _ in live.events[:300] if u != user))
+    assert other is not None
+    assert model.trained.user.vector[other].any()
+    live.worker.close()
+
+
 @pytest.mark.parametrize("damage", ["current", "users.parquet"])
 def test_what_is_damaged_is_said_and_what_is_in_use_stays(
     log: OwnedLog, settings_with: Settings, damage: str, caplog: pytest.LogCaptureFixture
@@ -169,21 +189,22 @@ def test_a_replay_uses_a_version_from_the_time_on_that_it_was_trained_until(sett
     known = len(events) // 2
     version(tmp_path / "embeddings", "good", True, until_ms=events[known][2])
 
-    def ranks(embeddings: Path | None) -> np.ndarray:
+    def ranks(embeddings: Path | None, first: int = 0) -> np.ndarray:
         chosen = settings.model_copy(update={"embeddings": embeddings, "every_item_below": 1_000})
         parts: list[Any] = []
 
         def watch(taken: Taken) -> None:
             parts.append(taken.outcome.rank)
 
-        replay(table_of(events), chosen, ReplayOptions(), watch=watch)
+        replay(table_of(events[first:]), chosen, ReplayOptions(), watch=watch)
         return np.concatenate(parts)
 
     bare, helped = ranks(None), ranks(tmp_path / "embeddings")
     assert (bare[:known] == helped[:known]).all()
     later = slice(known + 500, None)  # the ranker has learned what they are worth
-    print((helped[later] > 0).mean(), (bare[later] > 0).mean())
     assert (helped[later] > 0).mean() > (bare[later] > 0).mean() + 0.01
+    bare, helped = ranks(None, known), ranks(tmp_path / "embeddings", known)  # a stream that begins where they end
+    assert (helped[500:] > 0).mean() > (bare[500:] > 0).mean() + 0.01
 
 
 @pytest.mark.parametrize(
