@@ -9,6 +9,7 @@ import pytest
 
 from consumers.files import read_interactions
 from consumers.schemas import Item
+from streamer.embeddings import Vectors, write_version
 from streamer.engine import Engine
 from streamer.replay import ReplayOptions, ReplayResult, replay
 from streamer.settings import Settings
@@ -164,12 +165,18 @@ def test_equal_rows_without_an_id_all_count(settings: Settings) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_each_part_can_be_left_out(settings: Settings, tmp_path: Path, part: Part) -> None:
-    table = table_of(checkerboard(events=2_000, items=700))
+    table, random = table_of(checkerboard(events=2_000, items=700)), np.random.default_rng(0)
+    users, items = (
+        Vectors([f"{side}{n}" for n in range(count)], random.normal(size=(count, 8)).astype(np.float32))
+        for side, count in (("u", 40), ("i", 700))
+    )
+    write_version(tmp_path / "embeddings", {"version": "v", "until_ms": 0}, users, items)
     for name, without in (("whole", ()), ("part", (part,))):
-        engine = Engine(settings.model_copy(update={"without": without}))
+        chosen = settings.model_copy(update={"without": without, "embeddings": tmp_path / "embeddings"})
+        engine = Engine(chosen)
         for n in range(700):
             engine.introduce(Item(f"i{n}", categories=(f"c{n % 2}",)), 0)
-        replay(table, settings, ReplayOptions(lists_out=tmp_path / name), engine=engine)
+        replay(table, chosen, ReplayOptions(lists_out=tmp_path / name), engine=engine)
     whole, left = (pq.read_table(tmp_path / name)["items"].to_pylist() for name in ("whole", "part"))
     assert whole != left
     assert all(len(set(listed)) == len(listed) for listed in left)
