@@ -104,6 +104,7 @@ class GraphStore:
         except (DriverError, ValueError) as error:
             raise StoreUnavailable(f"{uri}: {error}") from error
         try:
+            self._check()
             for constraint in _CONSTRAINTS:
                 self._write([(constraint, [])])
         except StoreUnavailable:
@@ -142,6 +143,13 @@ class GraphStore:
 
     def close(self) -> None:
         self._driver.close()
+
+    def _check(self) -> None:
+        """Says at once that nobody answers; a transaction would be tried again for half a minute."""
+        try:
+            self._driver.verify_connectivity()
+        except (Neo4jError, DriverError) as error:
+            raise self._unavailable(error) from error
 
     def _write(self, statements: Sequence[tuple[LiteralString, Sequence[Row]]]) -> None:
         """One transaction; the driver tries again what failed for a passing reason, such as a deadlock."""

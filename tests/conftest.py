@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from consumers.open import OwnedLog
+from streamer.kernels import ensure_compiled
 from streamer.logs import topic_specs
 from streamer.settings import Settings
 from tests import kafka_broker, neo4j_server
@@ -18,6 +19,11 @@ hypothesis.settings.register_profile(  # kernels compile on first use, and the m
 hypothesis.settings.load_profile("freshet")
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Tests use kernels as commands do, and leave none in the cache that commands would use."""
+    ensure_compiled()
 
 
 def missing(reason: str) -> None:
@@ -38,9 +44,9 @@ def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     broker.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def neo4j_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real Neo4j 5.26 that lives as long as the tests."""
+    """The address of a real Neo4j 5.26 that lives as long as the tests of a file."""
     reason = neo4j_server.missing()
     if reason:
         missing(reason)
