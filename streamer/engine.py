@@ -32,6 +32,9 @@ class Columns(NamedTuple):
     context: np.ndarray  # [N, SLOTS] int16 rows of tgn.context.Contexts
 
 
+NOTHING = Vectors([], np.zeros((0, SIZE), np.float32))
+
+
 class KnownVectors(NamedTuple):
     """The vectors of a version, of the nodes that a model knows."""
 
@@ -96,13 +99,9 @@ class Engine:
 
     def known_vectors(self, folder: Path, version: str) -> KnownVectors:
         """What a version of embeddings has of the nodes that there are; OFF has nothing. Raises EmbeddingsDamaged."""
-        if version == OFF:
-            return KnownVectors([], np.zeros((0, SIZE), np.float32), [], np.zeros((0, SIZE), np.float32))
-        users, items = read_version(folder, version)
-        if users.vector.shape[1] > SIZE:
-            raise EmbeddingsDamaged(
-                f"{folder / version} has vectors of {users.vector.shape[1]} numbers, at most {SIZE}"
-            )
+        return self._known_of(*_checked(folder, version))
+
+    def _known_of(self, users: Vectors, items: Vectors) -> KnownVectors:
         return KnownVectors(*_known(self.model.users, users), *_known(self.model.items, items))
 
     def adopt(self, folder: Path, version: str, is_erased: Callable[[str], bool] = lambda user_id: False) -> None:
@@ -111,14 +110,15 @@ class Engine:
         Before the first interaction every id of the version becomes a node, since all of them come later.
         is_erased: whose vector is left out; who came back under an erased id is somebody new.
         """
-        if version and not self.model.events:
-            for index, vectors in zip((self.model.users, self.model.items), read_version(folder, version), strict=True):
-                index.encode([id_ for id_ in vectors.ids if not is_erased(id_)])
-        known = self.known_vectors(folder, version)
+        users, items = _checked(folder, version)
+        if not self.model.events:
+            self.model.users.encode([id_ for id_ in users.ids if not is_erased(id_)])
+            self.model.items.encode(items.ids)
+        known = self._known_of(users, items)
         ids = self.model.users.ids
         kept = [row for row, node in enumerate(known.users) if not is_erased(ids[node])]
-        users = [known.users[row] for row in kept]
-        self.model.adopt(version, users, known.of_users[kept], known.items, known.of_items)
+        nodes = [known.users[row] for row in kept]
+        self.model.adopt(version, nodes, known.of_users[kept], known.items, known.of_items)
 
     def take(
         self,
@@ -157,6 +157,16 @@ class Engine:
         if node is None:
             return []
         return [self.model.items.ids[item] for item in self.model.recommend(node, now_ms, self.k, self.exclude_seen)]
+
+
+def _checked(folder: Path, version: str) -> tuple[Vectors, Vectors]:
+    """The vectors of users and of items of a version that fits the model. Raises EmbeddingsDamaged."""
+    if version == OFF:
+        return NOTHING, NOTHING
+    users, items = read_version(folder, version)
+    if users.vector.shape[1] > SIZE:
+        raise EmbeddingsDamaged(f"{folder / version} has vectors of {users.vector.shape[1]} numbers, at most {SIZE}")
+    return users, items
 
 
 def _known(index: NodeIndex, vectors: Vectors) -> tuple[list[int], np.ndarray]:

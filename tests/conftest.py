@@ -1,8 +1,10 @@
 """Fixtures that more than one file uses. What is missing is a failure in CI and a named skip elsewhere."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -33,26 +35,31 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
+Service = TypeVar("Service", kafka_broker.Broker, neo4j_server.Server)
+
+
+@contextmanager
+def running(service: Callable[[Path], Service], lacks: str | None, folder: Path) -> Iterator[Service]:
+    """A service in a folder of its own; see `missing` where it `lacks` something."""
+    if lacks:
+        missing(lacks)
+    started = service(folder)
+    yield started
+    started.stop()
+
+
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Kafka 4.1 broker that lives as long as the tests."""
-    reason = kafka_broker.missing()
-    if reason:
-        missing(reason)
-    broker = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
-    yield broker.bootstrap
-    broker.stop()
+    with running(kafka_broker.Broker, kafka_broker.missing(), tmp_path_factory.mktemp("kafka")) as broker:
+        yield broker.bootstrap
 
 
 @pytest.fixture(scope="module")
 def neo4j_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Neo4j 5.26 that lives as long as the tests of a file."""
-    reason = neo4j_server.missing()
-    if reason:
-        missing(reason)
-    server = neo4j_server.Server(tmp_path_factory.mktemp("neo4j"))
-    yield server.uri
-    server.stop()
+    with running(neo4j_server.Server, neo4j_server.missing(), tmp_path_factory.mktemp("neo4j")) as server:
+        yield server.uri
 
 
 @pytest.fixture

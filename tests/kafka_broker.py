@@ -26,6 +26,13 @@ def missing_java(what: str) -> str | None:
     return f"{what} needs {' and '.join(absent)} (Java 17, Maven)" if absent else None
 
 
+def fetch_jars(pom: Path, folder: Path, one_of_them: str) -> None:
+    """Copies what a pom depends on into a folder, unless a file that matches is there."""
+    if not list(folder.glob(one_of_them)):
+        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
+        subprocess.run([*command, f"-DoutputDirectory={folder}"], check=True)
+
+
 def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     """Returns when the process accepts connections on loopback. Raises RuntimeError with the end of its log."""
     for _ in range(240):
@@ -43,9 +50,7 @@ class Broker:
 
     def __init__(self, folder: Path, **server: str) -> None:
         self._folder, self._process = folder, None
-        if not list(JARS.glob("kafka_2.13-*.jar")):
-            command = ["mvn", "-q", "-B", "-f", str(HERE / "kafka/pom.xml"), "dependency:copy-dependencies"]
-            subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
+        fetch_jars(HERE / "kafka/pom.xml", JARS, "kafka_2.13-*.jar")
         self.port, controller = free_ports(2)
         self.bootstrap = f"127.0.0.1:{self.port}"
         (folder / "server.properties").write_text(

@@ -3,7 +3,7 @@
 import subprocess
 from pathlib import Path
 
-from tests.kafka_broker import free_ports, missing_java, wait_for_port
+from tests.kafka_broker import fetch_jars, free_ports, missing_java, wait_for_port
 
 HERE = Path(__file__).parent
 JARS = HERE.parent / ".cache" / "neo4j"
@@ -19,9 +19,7 @@ class Server:
     """One database in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
-        if not list(JARS.glob("neo4j-harness-*.jar")):
-            command = ["mvn", "-q", "-B", "-f", str(HERE / "neo4j/pom.xml"), "dependency:copy-dependencies"]
-            subprocess.run([*command, f"-DoutputDirectory={JARS}"], check=True)
+        fetch_jars(HERE / "neo4j/pom.xml", JARS, "neo4j-harness-*.jar")
         [self.port] = free_ports(1)
         self.uri = f"bolt://127.0.0.1:{self.port}"
         opens = [f"--add-opens={package}=ALL-UNNAMED" for package in OPEN]
