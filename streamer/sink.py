@@ -1,8 +1,7 @@
 """The sink: what the log's input topics say, as a graph in a store (`consumers.graph_store`)."""
 
-import logging
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from typing import Any
 
 import msgspec
@@ -10,7 +9,6 @@ import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
 from consumers.decode import decode_item, decode_user
-from consumers.errors import LogUnavailable
 from consumers.graph_store import GraphBatch, GraphStore, Row
 from consumers.log import Log
 from consumers.records import Record
@@ -23,12 +21,11 @@ from streamer.pipeline import Erasure, ItemChange, UserChange
 from streamer.recovery import FAR_FUTURE_MS
 from streamer.settings import Settings
 from streamer.signals import StopRequest
-from streamer.supervisor import FIRST_WAIT_S, LONGEST_WAIT_S
+from streamer.supervisor import supervise
 from streamer.topic_table import table_of
 
 RECORDS_A_TRANSACTION = 5_000
 CONTEXT = "context_"  # what the properties of an edge begin with that were in the interaction's context
-_logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,29 +39,23 @@ def follow(
 ) -> None:
     """Keeps the store in step until `stop`, or until everything in the log is in it. `advance`: told the records.
 
-    Where the log or the store goes away it waits, ever longer, and goes on from the positions of the store.
+    Where the log or the store goes away it goes on from the positions of the store; see `supervise`.
     Raises LogUnavailable, StoreUnavailable where the first try fails.
     """
-    started, wait_s = False, FIRST_WAIT_S
-    while not stop:
-        try:
-            with (
-                closing(open_log()) as log,
-                closing(open_store()) as store,
-                closing(Sink(log, store, settings)) as sink,
-            ):
-                started, wait_s = True, FIRST_WAIT_S
-                while not stop:
-                    taken = sink.step()
-                    advance(taken)
-                    if exit_at_end and not taken and sink.at_end():
-                        return
-        except LogUnavailable as error:
-            if not started:
-                raise
-            _logger.warning("%s; trying again in %.1f s", error, wait_s)
-            stop.wait(wait_s)
-            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    @contextmanager
+    def opened() -> Iterator[Sink]:
+        with closing(open_log()) as log, closing(open_store()) as store, closing(Sink(log, store, settings)) as sink:
+            yield sink
+
+    def run(sink: Sink) -> None:
+        while not stop:
+            taken = sink.step()
+            advance(taken)
+            if exit_at_end and not taken and sink.at_end():
+                return
+
+    supervise(opened, run, stop)
 
 
 class Sink:

@@ -3,7 +3,7 @@
 import argparse
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,14 +37,23 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with StateLock(state_folder(settings)):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
+        from streamer.lists_out import TestLists
         from streamer.metrics import RunMetrics
         from streamer.supervisor import supervise
+        from streamer.worker import Worker
 
         metrics = RunMetrics(settings)
-        with _health(settings, metrics):
-            supervise(
-                lambda: open_log_of(settings), settings, stop, arguments.lists_out, arguments.exit_at_end, metrics
-            )
+        with _health(settings, metrics), TestLists(arguments.lists_out) as test_lists:
+
+            @contextmanager
+            def opened() -> Iterator[Worker]:
+                with (
+                    closing(open_log_of(settings)) as log,
+                    closing(Worker(log, settings, test_lists, lambda: bool(stop), metrics)) as worker,
+                ):
+                    yield worker
+
+            supervise(opened, lambda worker: worker.run(arguments.exit_at_end), stop, metrics.waiting)
     return 0
 
 
