@@ -18,7 +18,6 @@ from streamer.alignment import Arrival
 from streamer.embeddings import Current, current
 from streamer.engine import Engine
 from streamer.errors import EmbeddingsDamaged
-from tgn.model import Model
 from tgn.vectors import Vectors, describe, new_vectors
 
 LOOK_EVERY_S = 1.0
@@ -103,7 +102,10 @@ class Shadow:
             user, item = model.users.get(arrival.payload.user_id), model.items.get(arrival.payload.item_id)
             if user is None or item is None or item >= len(waiting.vector) or not waiting.vector[item].any():
                 continue
-            ring = _last_items(model, user)
+            places = model.ring_places(user)[:LAST_ITEMS]
+            if not places:
+                continue
+            ring = model.graph.users.ring_item[user, places]
             sample = self._rng.integers(0, len(waiting.vector), SAMPLE)
             figure = _auc(waiting, ring, item, sample)
             if figure is None:
@@ -111,14 +113,6 @@ class Shadow:
             before = _auc(model.trained.item, ring, item, sample) if model.trained_version else None
             self._sums += (figure, 0.5 if before is None else before)
             self._measured += 1
-
-
-def _last_items(model: Model, user: int) -> np.ndarray:
-    users, ring = model.graph.users, model.config.ring
-    if user >= len(users.events):
-        return np.zeros(0, np.int32)
-    count = int(users.events[user])
-    return users.ring_item[user, [(count - 1 - back) % ring for back in range(min(count, LAST_ITEMS))]]
 
 
 def _auc(vectors: Vectors, ring: np.ndarray, item: int, sample: np.ndarray) -> float | None:

@@ -58,7 +58,7 @@ def paths(model: Model, user: int, item: int, now: int) -> list[Step]:
     """The user's last interactions that lead to the item, the strongest evidence first."""
     users, config = model.graph.users, model.config
     found = []
-    for back, place in enumerate(_ring_places(model, user)):
+    for back, place in enumerate(model.ring_places(user)):
         via, t = int(users.ring_item[user, place]), int(users.ring_time[user, place])
         if users.ring_weight[user, place] <= 0:
             continue
@@ -125,7 +125,7 @@ def carried_by(model: Model, user: int, item: int, now: int, exclude_seen: bool 
     users, before = model.graph.users, standing(model, user, item, now, exclude_seen).score
     kept = _ring_of(model, user)
     found = []
-    for back, place in enumerate(_ring_places(model, user)):
+    for back, place in enumerate(model.ring_places(user)):
         via, t = int(users.ring_item[user, place]), int(users.ring_time[user, place])
         _hide(model, user, back)
         found.append(Carrier(via, back, t, before - standing(model, user, item, now, exclude_seen).score))
@@ -153,12 +153,6 @@ def _copy(model: Model) -> Model:
 RING = ("ring_item", "ring_time", "ring_weight", "ring_count")
 
 
-def _ring_places(model: Model, user: int) -> list[int]:
-    """Where a user's ring holds the last interaction, the one before, and so on."""
-    events, ring = int(model.graph.users.events[user]), model.config.ring
-    return [(events - 1 - back) % ring for back in range(min(events, ring))]
-
-
 def _ring_of(model: Model, user: int) -> list[np.ndarray]:
     return [np.copy(getattr(model.graph.users, name)[user]) for name in (*RING, "events")]
 
@@ -170,7 +164,7 @@ def _restore(model: Model, user: int, kept: list[np.ndarray]) -> None:
 
 def _hide(model: Model, user: int, back: int) -> None:
     """Takes an entry out of a user's ring. Where it is full its oldest entry stands twice: none before it is known."""
-    users, order = model.graph.users, _ring_places(model, user)
+    users, order = model.graph.users, model.ring_places(user)
     full = int(users.events[user]) > model.config.ring
     target = order[:-1] if full else [place - 1 for place in order[:back]]
     source = [*order[:back], *order[back + 1 :]] if full else order[:back]

@@ -97,6 +97,12 @@ class Model:
         size = int(lists.size[0])
         return lists.item[0, :size].tolist(), lists.score[0, :size].tolist()
 
+    def ring_places(self, user: int) -> list[int]:
+        """Where the user's ring holds the last interaction, the one before, and so on."""
+        events = self.graph.users.events
+        count, ring = int(events[user]) if user < len(events) else 0, self.config.ring
+        return [(count - 1 - back) % ring for back in range(min(count, ring))]
+
     def candidates(self) -> int:
         """How many candidates the last list was chosen from."""
         return int(self._pool.sizes[0])
