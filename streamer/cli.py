@@ -20,7 +20,7 @@ COMMANDS = {
     "evaluate": "what a file of lists is worth, by every measure",
     "compare": "two settings on one stream: the paired difference of their quality, with an interval",
     "train": "embeddings of users and items by a graph model, out of a file or a topic",
-    "embeddings": "which trained version workers use; another one, or the one before",
+    "embeddings": "which trained version workers use; another one, or the one before; what it attends to",
     "sink": "keep a Neo4j graph in step with the log",
     "explain": "why an item is in a user's list, and whether that is so",
     "produce": "send a file of interactions, items or users to the log",

@@ -2,6 +2,7 @@
 
     FOLDER/<version>/users.parquet      user_id, embedding: list<float>[D]
     FOLDER/<version>/items.parquet      item_id, embedding
+    FOLDER/<version>/attention.parquet      of a model that has any: `streamer.attention`
     FOLDER/<version>/training.safetensors   what `freshet train --resume` goes on from
     FOLDER/<version>/manifest.json      what it was made of and how, and the digest of each file
     FOLDER/current                      the version that workers are to use, and those before it

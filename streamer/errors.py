@@ -6,6 +6,7 @@ FreshetError            exit 1: it failed
 ├── PortTaken           the address to listen on is not free
 ├── NoDemoData          the demo's data could not be fetched
 ├── EmbeddingsDamaged   a version of trained embeddings cannot be read
+├── ProcessEnded        one of the processes that train together ended before the others
 └── UsageError          exit 2: a setting or flag is wrong
 """
 
@@ -34,6 +35,10 @@ class NoDemoData(FreshetError):
 
 class EmbeddingsDamaged(FreshetError):
     """Operator: train again, or name another version."""
+
+
+class ProcessEnded(FreshetError):
+    """Operator: go on with `--resume`; with fewer `--processes` where the memory did not suffice."""
 
 
 class UsageError(FreshetError):

@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import torch.distributed
 import torch.multiprocessing
 from safetensors.torch import load_file, save_file
 
+from streamer.attention import write_attention
 from streamer.embeddings import TRAINING, Vectors, named, read_version, rotation_onto, use, versions, write_version
-from streamer.errors import UsageError
+from streamer.errors import ProcessEnded, UsageError
 from streamer.graph_source import Source
 from tgn.family.fusion import Fusion, fused
 from tgn.family.hetero import hetero_graph
@@ -89,6 +91,7 @@ def trained(
         "passes": trainer.passes, "loss": report.loss[-1], "recall": max(report.recall, default=None),
         "aligned_to": before[-1] if before else None, "work": asdict(work),
     }  # fmt: skip
+    write_attention(folder / version, trainer, source)
     whole = write_version(folder, manifest, users, items)
     use(folder, version, shadow=True)
     return whole
@@ -141,7 +144,7 @@ def _fit(
 
 
 def _fit_together(fit: Fit, processes: int, advance: Callable[[int], None]) -> Trainer:
-    """The trainer of one of several processes, which all come to the same."""
+    """The trainer of one of several processes, which all come to the same. Raises ProcessEnded where one does not."""
     context = torch.multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         rendezvous = Path(folder) / "rendezvous"
@@ -151,10 +154,25 @@ def _fit_together(fit: Fit, processes: int, advance: Callable[[int], None]) -> T
         ]
         for process in others:
             process.start()
-        trainer = _fit_joined(fit, processes, 0, rendezvous, advance)
-        for process in others:
-            process.join()
-    return trainer
+        try:
+            return _fit_joined(fit, processes, 0, rendezvous, advance)
+        except RuntimeError as error:  # among others gloo's, where a process that it waits for is gone
+            codes = [process.exitcode for process in _joined(others) if process.exitcode]
+            if not codes:
+                raise
+            raise ProcessEnded(
+                f"a process of the training ended with exit code {codes[0]} ({str(error).splitlines()[0]}): "
+                "go on with --resume, with fewer --processes where memory ran out"
+            ) from error
+        finally:
+            _joined(others)
+
+
+def _joined(processes: list[SpawnProcess]) -> list[SpawnProcess]:
+    """The same when all of them have ended."""
+    for process in processes:
+        process.join()
+    return processes
 
 
 def _fit_joined(fit: Fit, processes: int, rank: int, rendezvous: Path, advance: Callable[[int], None]) -> Trainer:

@@ -1,10 +1,11 @@
-"""`freshet embeddings`: which trained version workers use."""
+"""`freshet embeddings`: which trained version workers use, and what it attends to."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+from streamer.attention import attention_of, drawn
 from streamer.embeddings import OFF, current, roll_back, use, versions
 from streamer.errors import UsageError
 
@@ -13,29 +14,37 @@ ACTIONS = {
     "ls": "the versions, and which one is to be used",
     "use": "VERSION from now on, without a measurement first; off: none",
     "rollback": "the one before the current one from now on",
+    "attention": "what USER is made of in the current version, or the newest, of a model that has attention",
 }
+NAMED = {"use": "version", "attention": "user"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
     parser.add_argument("folder", type=Path, help="of the versions, as `freshet train --out` wrote it")
-    parser.add_argument("version", nargs="?", help="of use")
+    parser.add_argument("name", metavar="VERSION | USER", nargs="?", help="of use | of attention")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    folder, version = arguments.folder, arguments.version
-    if (version is not None) != (arguments.action == "use"):
-        raise UsageError(f"`freshet embeddings {arguments.action}` {'has no' if version else 'needs a'} version")
+    folder, name = arguments.folder, arguments.name
+    if (name is not None) != (arguments.action in NAMED):
+        what = NAMED.get(arguments.action, "version")
+        raise UsageError(f"`freshet embeddings {arguments.action}` {'has no' if name else 'needs a'} {what}")
     if not folder.is_dir():
         raise UsageError(f"there is no folder {folder}; `freshet train --out {folder}` makes it")
-    names = [manifest["version"] for manifest in versions(folder)]
+    known = [manifest["version"] for manifest in versions(folder)]
     if arguments.action == "use":
-        if version != "off" and version not in names:
-            raise UsageError(f"{folder} has no version {version}; it has {', '.join(names) or 'none'}")
-        use(folder, OFF if version == "off" else version)
+        if name != "off" and name not in known:
+            raise UsageError(f"{folder} has no version {name}; it has {', '.join(known) or 'none'}")
+        use(folder, OFF if name == "off" else name)
     elif arguments.action == "rollback":
         roll_back(folder)
+    elif arguments.action == "attention":
+        version = current(folder).version or next(reversed(known), "")
+        neighbours = attention_of(folder / version, name)
+        print(json.dumps([n._asdict() for n in neighbours]) if arguments.json else drawn(neighbours))
+        return 0
     answer = {"current": current(folder).version or None, "versions": versions(folder)}
     print(json.dumps(answer) if arguments.json else _text(answer))
     return 0

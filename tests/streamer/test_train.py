@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,21 @@ import pytest
 
 pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
 
+import torch
+
 from consumers.weights import EventWeights
 from streamer.cli import main
 from streamer.commands import train as command
 from streamer.embeddings import Vectors, read_version, rotation_onto, versions
-from streamer.errors import EmbeddingsDamaged
+from streamer.errors import EmbeddingsDamaged, ProcessEnded
 from streamer.graph_source import source_of
 from streamer.settings import Settings
+from streamer.training import _fit_together
 from tests.worlds import checkerboard
 from tgn.family.losses import LOSSES
 from tgn.family.models import MODELS
 from tgn.family.negatives import DRAWS
+from tgn.family.training import Trainer
 
 HOUR_MS = 3_600_000
 
@@ -126,6 +132,48 @@ def test_two_processes_give_one_version_of_the_same_worth(csv: Path, capsys: pyt
     assert both["passes"] == alone["passes"]
     assert both["loss"] == pytest.approx(alone["loss"], rel=0.1)
     assert [path.name for path in Path("two").glob("*/rendezvous")] == []
+
+
+def test_gat_tells_what_each_user_attends_to(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = train(capsys, "gat", csv)
+    seen = pq.read_table(Path("embeddings") / manifest["version"] / "attention.parquet")
+    chosen = {(u, i) for u, i, _ in checkerboard(users=20, items=20, events=600)}
+    rows = seen.to_pylist()
+    assert {row["user_id"] for row in rows} == {u for u, _ in chosen}
+    assert {row["kind"] for row in rows} >= {"item", "device"}
+    assert all((row["user_id"], row["name"]) in chosen for row in rows if row["kind"] == "item")
+    assert all(row["name"] in ("desk", "phone") for row in rows if row["kind"] == "device")
+    for user in {row["user_id"] for row in rows}:
+        weights = [row["weight"] for row in rows if row["user_id"] == user]
+        assert weights == sorted(weights, reverse=True)
+        assert sum(weights) <= 1 + 1e-5
+    assert main(["embeddings", "attention", "embeddings", rows[0]["user_id"]]) == 0
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first.split()[1] == "█" * 24
+    assert first.endswith(f"{rows[0]['kind']} {rows[0]['name']}")
+
+
+def test_attention_that_is_not_there_is_said(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(capsys, "gcn", csv)
+    for arguments, said in ((["nobody"], "has no attention"), ([], "needs a user")):
+        assert main(["embeddings", "attention", "embeddings", *arguments]) == 2
+        assert said in capsys.readouterr().err
+    train(capsys, "gat", csv, "--out", "gat")
+    assert main(["embeddings", "attention", "gat", "nobody"]) == 2
+    assert "knows no user nobody" in capsys.readouterr().err
+
+
+def end_all_but_the_first(advance: Callable[[int], None]) -> Trainer:
+    """Trains nothing: waits for the others, who are gone."""
+    if torch.distributed.get_rank() > 0:
+        os._exit(3)
+    torch.distributed.all_reduce(torch.zeros(1))
+    raise AssertionError("nobody was waited for")
+
+
+def test_a_process_that_ends_early_is_told() -> None:
+    with pytest.raises(ProcessEnded, match=r"exit code 3 .*--resume"):
+        _fit_together(end_all_but_the_first, 2, lambda passes: None)
 
 
 def test_the_flags_offer_what_there_is() -> None:

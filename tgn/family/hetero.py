@@ -140,7 +140,7 @@ def _co_interactions(events: Events, items: int, window: int, together: int) -> 
     return source[kept], target[kept], times[kept].astype(np.float32), last[kept]
 
 
-def heaviest(source: I64, target: I64, weight: I64, most: int) -> I64:
+def heaviest(source: I64, target: I64, weight: I64 | F32, most: int) -> I64:
     """The places of each source's `most` heaviest edges, by source, then the heaviest first, ties by target."""
     order = np.lexsort((target, -weight, source))
     ordered = source[order]

@@ -72,8 +72,8 @@ class Trainer:
         self.encoder, self.config = encoder, config
         self.history = history_of(data)
         self._train, self.held_out = _split(self.history, config.held_out if config.patience else 0.0)
-        self._whole = whole(data, config.relations)
-        self.view = self._whole  # what is trained on
+        self.whole = whole(data, config.relations)
+        self.view = self.whole  # what is trained on
         if len(self.held_out):
             self.view = whole(data, config.relations, before=int(self.history.time[self.held_out].min()))
         self.report = Report()
@@ -113,7 +113,7 @@ class Trainer:
     @torch.no_grad()
     def embedded(self) -> Embedded:
         """Every user and item by the present weights and the whole graph."""
-        x = self.encoder(self._prepared(self._whole))
+        x = self.encoder(self._prepared(self.whole))
         first, end = self.view.users, self.view.users + self.view.items
         user = self._users(x, torch.arange(first), self.history.last(first, self.config.history))
         return Embedded(user, self._scaled(x[first:end], self.config.length))

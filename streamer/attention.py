@@ -1,0 +1,75 @@
+"""What a model of attention looks at: the heaviest neighbours of each user, kept with a version and drawn as bars.
+
+FOLDER/<version>/attention.parquet   user_id, kind (item, or a kind of context), name, weight; heaviest first
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from streamer.errors import UsageError
+
+if TYPE_CHECKING:  # torch loads where something is trained
+    from streamer.graph_source import Source
+    from tgn.family.training import Trainer
+
+FILE = "attention.parquet"
+KEPT = 10  # neighbours of a user
+BAR_WIDTH = 24
+
+
+class Neighbour(NamedTuple):
+    """One of those that a user attends to."""
+
+    kind: str
+    name: str
+    weight: float  # share of the user's attention
+
+
+def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
+    """Writes what `trainer` attends to into the folder of its version; nothing where the model has no attention."""
+    from tgn.family.gat import GAT
+    from tgn.family.hetero import heaviest
+
+    if not isinstance(trainer.encoder, GAT):
+        return
+    (neighbour, node), weight = (tensor.numpy() for tensor in trainer.encoder.attention(trainer.whole))
+    of_user = node < len(source.users)
+    neighbour, node, weight = neighbour[of_user], node[of_user], weight[of_user]
+    kept = heaviest(node, neighbour, weight, KEPT)
+    kinds = [("user", source.users.ids), ("item", source.items.ids)]
+    kinds += sorted((attribute.kind, attribute.names) for attribute in source.attributes)  # the order of `View`
+    kind = np.repeat([kind for kind, _ in kinds], [len(names) for _, names in kinds])
+    name = np.array([name for _, names in kinds for name in names], object)
+    columns = {
+        "user_id": np.array(source.users.ids, object)[node[kept]].tolist(),
+        "kind": kind[neighbour[kept]].tolist(),
+        "name": name[neighbour[kept]].tolist(),
+        "weight": weight[kept],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(columns), folder / FILE)
+
+
+def attention_of(folder: Path, user: str) -> list[Neighbour]:
+    """Those that a user attends to in the version of a folder, heaviest first. Raises UsageError."""
+    if not (folder / FILE).is_file():
+        raise UsageError(f"{folder.name} has no attention; `freshet train gat` makes a version that has")
+    table = pq.read_table(folder / FILE)
+    found = table.filter(pc.equal(table["user_id"], user)).drop_columns("user_id").to_pylist()
+    if not found:
+        raise UsageError(f"{folder.name} knows no user {user}")
+    return [Neighbour(**row) for row in found]
+
+
+def drawn(neighbours: list[Neighbour]) -> str:
+    """A bar for each neighbour."""
+    longest = neighbours[0].weight
+    return "\n".join(
+        f"{n.weight:6.1%} {'█' * round(BAR_WIDTH * n.weight / longest):<{BAR_WIDTH}} {n.kind} {n.name}"
+        for n in neighbours
+    )
