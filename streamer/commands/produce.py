@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     log = open_log_of(settings)
     started = time.monotonic()
     try:
+        if arguments.kind == "interactions" and "event_id" not in table.column_names:
+            _warn_of_repetitions(log, settings.interactions_topic)
         with progress("produce", total, "records") as advance:
             sent = send(log, chunks, Pace(arguments.rate, speed), advance)
     finally:
@@ -61,6 +64,16 @@ def run(arguments: argparse.Namespace) -> int:
     summary = {"sent": sent, "seconds": round(seconds, 3), "records_per_second": round(sent / seconds)}
     print(json.dumps(summary) if arguments.json else f"{sent:,} records sent in {seconds:.1f} s")
     return 0
+
+
+def _warn_of_repetitions(log: Log, topic: str) -> None:
+    """Says that numbers which stand in for ids may have been sent before, by another file. Raises UnknownTopic."""
+    if there := sum(log.ends(topic).values()):
+        print(
+            f"freshet: {topic} has {there:,} records; these rows have no event_id and get their numbers, "
+            "so those whose number was sent before count as repetitions: another file needs a column event_id",
+            file=sys.stderr,
+        )
 
 
 def parse_speed(text: str) -> float | None:

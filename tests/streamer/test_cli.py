@@ -47,7 +47,9 @@ def test_produce_run_tail_on_the_embedded_log(
     assert main(["topics", "create", *log, "--partitions", "2"]) == 0
     assert "every topic is there" in capsys.readouterr().out
     assert main(["produce", str(csv), *log, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["sent"] == 400
+    told = capsys.readouterr()
+    assert json.loads(told.out)["sent"] == 400
+    assert "event_id" not in told.err
     assert main(["run", *log, "--k", "3", "--exit-at-end"]) == 0
     assert main(["tail", "recommendations", *log, "--exit-at-end"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -55,6 +57,18 @@ def test_produce_run_tail_on_the_embedded_log(
     assert all(len(row["value"]["items"]) <= 3 for row in rows)
     assert main(["topics", "list", *log, "--json"]) == 0
     assert {json.loads(line)["topic"] for line in capsys.readouterr().out.splitlines()} >= {"interactions", "quality"}
+
+
+def test_rows_whose_numbers_were_sent_before_are_told(
+    csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--log", str(settings.log)]
+    assert main(["topics", "create", *log]) == 0
+    for _ in range(2):
+        assert main(["produce", str(csv), *log]) == 0
+    assert "interactions has 400 records" in capsys.readouterr().err
+    assert main(["replay", "interactions", *log, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["duplicates"] == 400
 
 
 def test_a_topic_replays_as_its_file_does(csv: Path, settings: Settings, tmp_path: Path) -> None:
