@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from streamer.errors import UsageError
+from streamer.plots import text_bar
 
 if TYPE_CHECKING:  # torch loads where something is trained
     from streamer.graph_source import Source
@@ -19,7 +20,6 @@ if TYPE_CHECKING:  # torch loads where something is trained
 
 FILE = "attention.parquet"
 KEPT = 10  # neighbours of a user
-BAR_WIDTH = 24
 
 
 class Neighbour(NamedTuple):
@@ -33,7 +33,8 @@ class Neighbour(NamedTuple):
 def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
     """Writes what `trainer` attends to into the folder of its version; nothing where the model has no attention."""
     from tgn.family.gat import GAT
-    from tgn.family.hetero import heaviest
+    from tgn.family.hetero import ITEM, USER, heaviest
+    from tgn.family.view import numbered
 
     if not isinstance(trainer.encoder, GAT):
         return
@@ -41,10 +42,11 @@ def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
     of_user = node < len(source.users)
     neighbour, node, weight = neighbour[of_user], node[of_user], weight[of_user]
     kept = heaviest(node, neighbour, weight, KEPT)
-    kinds = [("user", source.users.ids), ("item", source.items.ids)]
-    kinds += sorted((attribute.kind, attribute.names) for attribute in source.attributes)  # the order of `View`
-    kind = np.repeat([kind for kind, _ in kinds], [len(names) for _, names in kinds])
-    name = np.array([name for _, names in kinds for name in names], object)
+    names = {USER: source.users.ids, ITEM: source.items.ids}
+    names |= {attribute.kind: attribute.names for attribute in source.attributes}
+    kinds = numbered(names)
+    kind = np.repeat(kinds, [len(names[kind]) for kind in kinds])
+    name = np.array([name for kind in kinds for name in names[kind]], object)
     columns = {
         "user_id": np.array(source.users.ids, object)[node[kept]].tolist(),
         "kind": kind[neighbour[kept]].tolist(),
@@ -69,7 +71,4 @@ def attention_of(folder: Path, user: str) -> list[Neighbour]:
 def drawn(neighbours: list[Neighbour]) -> str:
     """A bar for each neighbour."""
     longest = neighbours[0].weight
-    return "\n".join(
-        f"{n.weight:6.1%} {'█' * round(BAR_WIDTH * n.weight / longest):<{BAR_WIDTH}} {n.kind} {n.name}"
-        for n in neighbours
-    )
+    return "\n".join(f"{n.weight:6.1%} {text_bar(n.weight, longest)} {n.kind} {n.name}" for n in neighbours)

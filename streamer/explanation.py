@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from streamer.plots import text_bar
 from tgn.config import DAY_MS, HOUR_MS, MINUTE_MS
 from tgn.explain import Carrier, Histories, Standing, Step, carried_by, paths, standing, taken_lately, without
 from tgn.model import Model
@@ -10,7 +11,6 @@ from tgn.model import Model
 MOST = 5  # interactions that are taken out, one after the other, until the item falls
 SENTENCES = 3
 BARS = 8  # of the interactions that carry the item, in text
-BAR_WIDTH = 24
 WINDOWS_MS = (DAY_MS, 7 * DAY_MS, 45 * DAY_MS)  # of an item's popularity that is taken out
 
 
@@ -101,8 +101,9 @@ def in_words(explanation: Explanation, title: Callable[[int], str]) -> str:
 
 
 def _bar(carrier: Carrier, largest: float, now: int, title: Callable[[int], str]) -> str:
-    bar = "█" * round(BAR_WIDTH * max(carrier.fall, 0) / largest)
-    return f"  {carrier.fall:+7.3f} {bar:<{BAR_WIDTH}} {title(carrier.item)}, {span(now - carrier.t)} ago"
+    return (
+        f"  {carrier.fall:+7.3f} {text_bar(carrier.fall, largest)} {title(carrier.item)}, {span(now - carrier.t)} ago"
+    )
 
 
 def sentence(carrier: Carrier, path: Step | None, now: int, title: Callable[[int], str]) -> str:

@@ -1,6 +1,7 @@
 """Plots as inline SVG that needs no script: text keeps its size at any width, colours come from the page's classes.
 
-Horizontal places are percentages of the width, vertical ones pixels. Every string from outside goes through `escape`.
+`text_bar` is for a terminal. Horizontal places are percentages of the width, vertical ones pixels. Every string from
+outside goes through `escape`.
 """
 
 import math
@@ -13,6 +14,7 @@ import numpy as np
 TOP, PLOT, FOOT = 18, 150, 24  # heights of a line chart, px
 ROW, BAR = 20, 9  # of a bar chart: a line of text, one bar
 BAR_SPAN = 80.0  # the longest bar, % of the width; its figure stands behind it
+TEXT_WIDTH = 24  # characters
 TICKS = (0.0, 0.5, 1.0)
 
 
@@ -71,6 +73,11 @@ def bar_chart(title: str, groups: Sequence[Bars]) -> str:
             y += BAR + 4
         y += 4
     return _svg(title, y, parts)
+
+
+def text_bar(value: float, longest: float) -> str:
+    """A bar of blocks, padded to what `longest` takes; none below 0."""
+    return f"{'█' * round(TEXT_WIDTH * max(value, 0) / longest):<{TEXT_WIDTH}}"
 
 
 def column_chart(title: str, css: str, values: Sequence[float], first: str, last: str) -> str:

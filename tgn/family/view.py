@@ -4,7 +4,7 @@ Nodes are numbered users first, then items, then context nodes, kind by kind. A 
 batch, one of METIS' partitions) is a view like the whole, with the numbers that its nodes have there.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -137,8 +137,13 @@ def _view(node: Tensor, coo: Tensor, users: int, items: int) -> View:
     return View(node, normal.coalesce().to_sparse_csr(), coo.to_sparse_csr(), users, items)
 
 
+def numbered(kinds: Iterable[str]) -> list[str]:
+    """The node types in the order in which their nodes are numbered."""
+    return [USER, ITEM, *sorted(kind for kind in kinds if kind not in (USER, ITEM))]
+
+
 def _numbers(data: HeteroData) -> dict[str, int]:
     """The first number of each node type."""
-    kinds = [USER, ITEM, *sorted(kind for kind in data.node_types if kind not in (USER, ITEM))]
+    kinds = numbered(data.node_types)
     sizes = np.cumsum([0, *(data[kind].num_nodes for kind in kinds)])
     return dict(zip(kinds, sizes.tolist(), strict=False))
