@@ -8,7 +8,9 @@ import pytest
 pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
 
 import torch
+from torch_geometric.nn import GATv2Conv
 
+from tgn.family.attention import Attention
 from tgn.family.hetero import CONTEXTUAL, DERIVED, EXPLICIT, IMPLICIT, ITEM, USER, Attribute, Events, hetero_graph
 from tgn.family.losses import bpr, infonce, multitask, sampled_softmax
 from tgn.family.negatives import DRAWS, Sampler
@@ -97,6 +99,22 @@ def test_the_product_and_its_gradient_are_those_of_torch() -> None:
     assert x.grad is not None
     assert y.grad is not None
     assert torch.allclose(x.grad, y.grad, rtol=1e-4)
+
+
+def test_attention_and_its_gradients_are_those_of_torch_geometric() -> None:
+    torch.manual_seed(0)
+    edges = (torch.rand(50, 50) < 0.1).float()
+    edges[3] = 0  # a node without a neighbour
+    adjacency, x = edges.to_sparse_csr(), torch.randn(50, 16, requires_grad=True)
+    layer = Attention(16, 8, heads=2, add_self_loops=False)
+
+    def gradients(y: torch.Tensor) -> list[torch.Tensor]:
+        return list(torch.autograd.grad((y * torch.arange(16)).sum(), [x, *layer.parameters()]))
+
+    ours, theirs = layer(x, adjacency), GATv2Conv.forward(layer, x, edges.nonzero().T.flip(0))
+    assert torch.allclose(ours, theirs, atol=1e-5)
+    for mine, other in zip(gradients(ours), gradients(theirs), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("draw", DRAWS)

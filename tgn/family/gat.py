@@ -6,8 +6,8 @@
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GATv2Conv
 
+from tgn.family.attention import Attention
 from tgn.family.encoder import Encoder
 from tgn.family.view import View
 
@@ -20,23 +20,26 @@ class GAT(Encoder):
     def __init__(self, nodes: int, size: int = 64, layers: int = 2, skip: bool = True) -> None:
         super().__init__(nodes, size, layers, skip)
         self.convs = nn.ModuleList(
-            GATv2Conv(size, size // HEADS, heads=HEADS, add_self_loops=False) for _ in range(layers)
+            Attention(size, size // HEADS, heads=HEADS, add_self_loops=False) for _ in range(layers)
         )
 
     def forward(self, view: View) -> Tensor:
         """See `Encoder.forward`."""
         x: Tensor = self.name(view.node)
-        edges, _ = view.edge_index()
         outputs = [x]
         for conv in self.convs:
-            message = F.elu(conv(x, edges))
+            message = F.elu(conv(x, view.adjacency))
             x = x + message if self.skip else message
             outputs.append(x)
         return torch.stack(outputs).mean(0) if self.skip else x
 
     @torch.no_grad()
     def attention(self, view: View) -> tuple[Tensor, Tensor]:
-        """[2, E] edges and the first layer's weight of each [E], the mean over the heads; of a node's they sum to 1."""
-        edges, _ = view.edge_index()
-        _, (edges, weights) = self.convs[0](self.name(view.node), edges, return_attention_weights=True)
-        return edges, weights.mean(1)
+        """[2, E] edges, from a neighbour to a node, and the first layer's weight of each [E], the mean over the heads.
+
+        Those of a node sum to 1.
+        """
+        first, neighbour = view.adjacency.crow_indices(), view.adjacency.col_indices()
+        node = torch.repeat_interleave(first.diff())
+        conv: Attention = self.convs[0]  # type: ignore[assignment]
+        return torch.stack([neighbour, node]), conv.weights(self.name(view.node), view.adjacency).mean(1)

@@ -29,11 +29,6 @@ class View(NamedTuple):
     follows: tuple[Tensor, Tensor] | None = None  # [I, I] sparse CSR of the whole, rows sum to 1: what follows an item
     # in its users' histories, and what it follows
 
-    def edge_index(self) -> tuple[Tensor, Tensor]:
-        """[2, E] source and target of each edge, both directions, and its normalised weight [E]."""
-        coo = self.adjacency.to_sparse(layout=torch.sparse_coo).coalesce()
-        return coo.indices(), coo.values()
-
 
 def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), before: int = END_OF_TIME) -> View:
     """The view of all nodes, with the edges of these relations; weights of repeated edges add up.
