@@ -32,9 +32,9 @@ class Neighbour(NamedTuple):
 
 def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
     """Writes what `trainer` attends to into the folder of its version; nothing where the model has no attention."""
+    from streamer.graph_source import nodes_of
     from tgn.family.gat import GAT
-    from tgn.family.hetero import ITEM, USER, heaviest
-    from tgn.family.view import numbered
+    from tgn.family.hetero import heaviest
 
     if not isinstance(trainer.encoder, GAT):
         return
@@ -42,13 +42,9 @@ def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
     of_user = node < len(source.users)
     neighbour, node, weight = neighbour[of_user], node[of_user], weight[of_user]
     kept = heaviest(node, neighbour, weight, KEPT)
-    names = {USER: source.users.ids, ITEM: source.items.ids}
-    names |= {attribute.kind: attribute.names for attribute in source.attributes}
-    kinds = numbered(names)
-    kind = np.repeat(kinds, [len(names[kind]) for kind in kinds])
-    name = np.array([name for kind in kinds for name in names[kind]], object)
+    kind, name = (np.array(column, object) for column in nodes_of(source))
     columns = {
-        "user_id": np.array(source.users.ids, object)[node[kept]].tolist(),
+        "user_id": name[node[kept]].tolist(),
         "kind": kind[neighbour[kept]].tolist(),
         "name": name[neighbour[kept]].tolist(),
         "weight": weight[kept],

@@ -15,7 +15,8 @@ from consumers.weights import EventWeights
 from streamer.content import known_of, place_of, values_of, vector_of
 from streamer.engine import encode_ids
 from streamer.replay import weights_of
-from tgn.family.hetero import Attribute, Events, season_of
+from tgn.family.hetero import ITEM, USER, Attribute, Events, season_of
+from tgn.family.view import numbered
 from tgn.graph import F32
 from tgn.names import NodeIndex
 from tgn.vectors import SIZE
@@ -63,6 +64,14 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     told = ((u.user_id, u.attributes or {}) for u in users)
     attributes += _of_nodes("user", user_index, ((id_, values_of(known) | _cell(known)) for id_, known in told))
     return Source(user_index, item_index, events, kinds.ids, _distinct_names(attributes))
+
+
+def nodes_of(source: Source) -> tuple[list[str], list[str]]:
+    """The kind and the name of every node, as a view numbers them."""
+    names = {USER: source.users.ids, ITEM: source.items.ids}
+    names |= {attribute.kind: attribute.names for attribute in source.attributes}
+    kinds = numbered(names)
+    return [kind for kind in kinds for _ in names[kind]], [name for kind in kinds for name in names[kind]]
 
 
 def content_of(source: Source, items: Iterable[Item]) -> F32:

@@ -19,6 +19,7 @@ from streamer.attention import write_attention
 from streamer.embeddings import TRAINING, Vectors, named, read_version, rotation_onto, use, versions, write_version
 from streamer.errors import ProcessEnded, UsageError
 from streamer.graph_source import Source
+from streamer.warm import take_over, write_nodes
 from tgn.family.fusion import Fusion, fused
 from tgn.family.hetero import hetero_graph
 from tgn.family.losses import Loss
@@ -28,6 +29,7 @@ from tgn.family.training import Trainer, TrainingConfig
 from tgn.graph import F32
 
 Fit = Callable[[Callable[[int], None]], Trainer]
+PATIENCE = 3
 MOST_BATCH, LEAST_BATCHES = 4_096, 20  # edges of a batch, and batches of a pass on a small graph
 
 
@@ -48,7 +50,13 @@ class Work:
     parts: int = 1
     multitask: bool = False  # each event type a task of its own, which counts by its weight
     fusion: Fusion | None = None  # how content takes part; None: not at all
+    begun: str | None = None  # the version to begin from; then nothing is held out and all passes are made
     seed: int = 0
+
+
+def until_of(work: Work, source: Source) -> int:
+    """Epoch ms before which everything in the graph happened."""
+    return work.until_ms if work.until_ms is not None else int(source.events.t[-1]) + 1
 
 
 def trained(
@@ -64,9 +72,9 @@ def trained(
 
     It is turned onto the version before it, and workers are to use it when they have measured it. The training's state
     is written after every pass.
-    Raises UsageError where there is nothing in the window, or nothing to resume.
+    Raises UsageError where there is nothing in the window, nothing to resume, or what it begins from does not fit.
     """
-    until = work.until_ms if work.until_ms is not None else int(source.events.t[-1]) + 1
+    until = until_of(work, source)
     since = max(0, until - work.window_ms) if work.window_ms is not None else 0
     digest = None if content is None else hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
     version = f"{work.model}-{until}-{named((asdict(work), since, len(source.events.t), digest))}"
@@ -92,6 +100,7 @@ def trained(
         "aligned_to": before[-1] if before else None, "work": asdict(work),
     }  # fmt: skip
     write_attention(folder / version, trainer, source)
+    write_nodes(folder / version, source)
     whole = write_version(folder, manifest, users, items)
     use(folder, version, shadow=True)
     return whole
@@ -119,11 +128,14 @@ def _fit(
     encoder = MODELS[work.model](nodes, work.size, skip=work.skip, **layers)
     if work.fusion and content is not None:
         encoder = fused(encoder, torch.from_numpy(content), len(source.users), work.fusion)
+    if work.begun and not resume:
+        take_over(encoder, saved.parents[1] / work.begun, source)
     edges = int(source.events.inside(since, until).sum())
     config = TrainingConfig(
         loss=work.loss, negatives=work.negatives, batch=max(1, min(MOST_BATCH, edges // LEAST_BATCHES)),
         passes=work.passes, fan_out=work.fan_out, parts=work.parts, seed=work.seed,
-        tasks=_tasks(source) if work.multitask else None, spectral=not resume,  # what is resumed has its names
+        tasks=_tasks(source) if work.multitask else None, spectral=not (resume or work.begun),  # these have their names
+        patience=0 if work.begun else PATIENCE,  # the newest interactions are what it is there for
     )  # fmt: skip
     trainer = Trainer(encoder, data, config)
     first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Iterable
 from contextlib import closing
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from streamer.settings import Settings
 
 EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
+PASSES, WARM_PASSES = 30, 2
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -47,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=_count, default=64, help="of an embedding (64)")
     parser.add_argument("--layers", type=_count, help="steps that a message goes; the model's own")
     parser.add_argument("--no-skip", action="store_true", help="the last layer alone, to see what depth does")
-    parser.add_argument("--passes", type=_count, default=30, help="most passes over the interactions (30)")
+    parser.add_argument("--passes", type=_count, help="most passes over the interactions (30, with --warm 2)")
     parser.add_argument("--loss", choices=("softmax", "infonce", "bpr"), default="softmax", help="(softmax)")
     parser.add_argument(
         "--negatives", choices=("uniform", "popularity", "in-batch", "hard", "mixed"), default="uniform",
@@ -60,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fusion", choices=("early", "late", "attention"), help="how content of items takes part")
     parser.add_argument(
         "--content", type=Path, help="Parquet of item_id and embedding, of text or images; else it is of the records"
+    )
+    parser.add_argument(
+        "--warm", action="store_true", help="begin from the newest version in --out of such a model, if there is one"
     )
     parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
     add_setting_flags(parser, "bootstrap", "log", "seed", "field_map", "neo4j_user")
@@ -82,15 +87,18 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.content and not arguments.fusion:
         raise UsageError("--content: say with --fusion how it takes part")
     from streamer.graph_source import content_file, content_of, source_of  # torch loads after the file has been checked
-    from streamer.training import Work, trained
+    from streamer.training import Work, trained, until_of
+    from streamer.warm import begun_from
 
     work = Work(
         model=arguments.model, size=arguments.size, layers=arguments.layers, skip=not arguments.no_skip,
-        window_ms=window_ms, until_ms=arguments.until, passes=arguments.passes, loss=arguments.loss,
-        negatives=arguments.negatives, fan_out=arguments.fan_out, parts=arguments.parts,
-        multitask=arguments.multitask, fusion=arguments.fusion, seed=settings.seed,
+        window_ms=window_ms, until_ms=arguments.until, loss=arguments.loss, negatives=arguments.negatives,
+        fan_out=arguments.fan_out, parts=arguments.parts, multitask=arguments.multitask, fusion=arguments.fusion,
+        seed=settings.seed,
     )  # fmt: skip
     source = source_of(table, EventWeights(settings.event_weights), items, users)
+    begun = begun_from(arguments.out, asdict(work), until_of(work, source)) if arguments.warm else None
+    work = replace(work, begun=begun, passes=arguments.passes or (WARM_PASSES if begun else PASSES))
     content = None
     if arguments.fusion:
         content = content_file(source, arguments.content) if arguments.content else content_of(source, items)
@@ -134,7 +142,8 @@ def parse_window(text: str | None) -> int | None:
 
 def _text(manifest: dict[str, Any], folder: Path, seconds: float) -> str:
     recall = f", recall@20 {manifest['recall']:.4f} of the held-out interactions" if manifest["recall"] else ""
+    begun = f", begun from {manifest['work']['begun']}" if manifest["work"]["begun"] else ""
     return (
         f"{folder / manifest['version']}: {manifest['users']:,} users and {manifest['items']:,} items out of "
-        f"{manifest['interactions']:,} interactions, {manifest['passes']} passes in {seconds:.0f} s{recall}"
+        f"{manifest['interactions']:,} interactions, {manifest['passes']} passes in {seconds:.0f} s{recall}{begun}"
     )

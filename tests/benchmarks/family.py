@@ -1,7 +1,7 @@
 """The graph family along real streams: python -m tests.benchmarks.family SCRATCH [MODEL …] writes FAMILY.md.
 
-Each model is trained on what came before 20, 40, 60, 80 and 90 % of each stream, with the items' and users' records as
-context nodes. Three things are judged on the last fifth: the model by itself (its newest version, all items), the live
+Each MODEL is trained on what came before 20, 40, 60, 80 and 90 % of each stream, with the items' and users' records as
+context nodes; MODEL-daily on what came before the last fifth, then each midnight anew, begun from the day before. Three things are judged on the last fifth: the model by itself (its newest version, all items), the live
 model as it is, and the live model with the versions. What is trained is kept in SCRATCH, which a second run goes on with.
 """
 
@@ -9,9 +9,11 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from consumers.files import read_interactions, read_items, read_users
@@ -23,12 +25,13 @@ from streamer.graph_source import Source, source_of
 from streamer.progress import progress
 from streamer.replay import ReplayOptions, replay
 from streamer.settings import Settings
-from streamer.training import Work, trained
+from streamer.training import Work, trained, until_of
+from streamer.warm import begun_from
 from tests.benchmarks.judge import judge, require_judge
 from tests.benchmarks.peers import make_peer
-from tests.benchmarks.peers.contract import Peer
+from tests.benchmarks.peers.contract import DAY_MS, Peer
 from tests.benchmarks.peers.family import Family
-from tests.benchmarks.protocol import plan_of, prequential, read_events, world_of, write_lists
+from tests.benchmarks.protocol import MEASURED_SHARE, plan_of, prequential, read_events, world_of, write_lists
 from tests.benchmarks.records import commit, machine
 from tests.benchmarks.streams import MOVIELENS, STREAMS, Stream
 from tests.conftest import DATA
@@ -36,7 +39,8 @@ from tests.conftest import DATA
 RESULTS = Path(__file__).parent / "FAMILY.md"
 ON = ("movietweetings", "foursquare-nyc", "amazon-beauty", MOVIELENS)
 SHARES = (0.2, 0.4, 0.6, 0.8, 0.9)  # of the events, before each training
-PASSES = 5
+PASSES, DAILY_PASSES = 5, 2
+DAILY = "-daily"
 PEERS = ("decayed-popularity", "item-knn", "als")
 LIVE = "live"
 
@@ -71,12 +75,24 @@ def train(stream: Stream, model: str, scratch: Path) -> float:
     done = folder / "seconds.json"
     if not done.is_file():
         known = source(stream, scratch)
-        t, started = known.events.t, time.perf_counter()
-        for share in SHARES:
-            work = Work(model, passes=PASSES, until_ms=int(t[int(len(t) * share)]))
+        started = time.perf_counter()
+        for work in works(model, known.events.t):
+            if work.passes == DAILY_PASSES:
+                work = replace(work, begun=begun_from(folder, asdict(work), until_of(work, known)))
             trained(known, work, folder, False, 1, lambda passes: None)
         done.write_text(json.dumps(time.perf_counter() - started))
     return float(json.loads(done.read_text()))
+
+
+def works(model: str, t: np.ndarray) -> list[Work]:
+    """What to train along a stream of these times, one after the other."""
+    name = model.removesuffix(DAILY)
+    if name == model:
+        return [Work(name, passes=PASSES, until_ms=int(t[int(len(t) * share)])) for share in SHARES]
+    measured = t[int(len(t) * (1 - MEASURED_SHARE)) :]
+    midnights = np.unique(measured // DAY_MS)[1:] * DAY_MS
+    first = Work(name, passes=PASSES, until_ms=int(measured[0]))
+    return [first, *(Work(name, passes=DAILY_PASSES, until_ms=int(midnight)) for midnight in midnights)]
 
 
 def by_itself(stream: Stream, name: str, scratch: Path) -> Row:
@@ -86,7 +102,7 @@ def by_itself(stream: Stream, name: str, scratch: Path) -> Row:
     plan = plan_of(stream, events)
     world = world_of(events, plan)
     peer: Peer
-    if name in MODELS:
+    if name.removesuffix(DAILY) in MODELS:
         peer = Family(world, events.users, events.items, scratch / stream.name / name)
     else:
         peer = make_peer(name, world)
@@ -160,7 +176,8 @@ def render(found: Found, models: list[str]) -> str:
         f"`python -m tests.benchmarks.family SCRATCH {' '.join(models)}`, commit {commit()}, {machine()}. HR@10 / NDCG@10 "
         "of the outside judge on the last fifth, every item ranked. "
         f"Each model of the family is trained {len(SHARES)} times ({', '.join(f'{share:.0%}' for share in SHARES)} of the "
-        f"events, {PASSES} passes, one thread; seconds of all five beside it). "
+        f"events, {PASSES} passes, one thread; seconds of all beside it), with `{DAILY}` at 80 % and then each midnight, "
+        f"begun from the day before, {DAILY_PASSES} passes. "
         "Whom a version does not know gets decayed popularity: most users of the last fifth of MovieLens-100k have just "
         "come.\n\n" + "\n".join(lines) + "\n"
     )

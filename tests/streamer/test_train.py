@@ -9,26 +9,30 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
 
 import torch
+from safetensors.torch import load_file
 
+from consumers.files import read_interactions
 from consumers.weights import EventWeights
 from streamer.cli import main
 from streamer.commands import train as command
-from streamer.embeddings import Vectors, read_version, rotation_onto, versions
+from streamer.embeddings import TRAINING, Vectors, read_version, rotation_onto, versions
 from streamer.errors import EmbeddingsDamaged, ProcessEnded
-from streamer.graph_source import source_of
+from streamer.graph_source import nodes_of, source_of
 from streamer.settings import Settings
 from streamer.training import _fit_together
+from streamer.warm import take_over
 from tests.worlds import checkerboard
 from tgn.family.losses import LOSSES
 from tgn.family.models import MODELS
 from tgn.family.negatives import DRAWS
-from tgn.family.training import Trainer
+from tgn.family.training import Trainer, weights_of
 
 HOUR_MS = 3_600_000
 
@@ -74,6 +78,47 @@ def test_the_same_stream_and_seed_give_the_same_version_byte_for_byte(
     once, again = (train(capsys, "gcn", csv, "--out", folder) for folder in ("a", "b"))
     assert once == again == train(capsys, "gcn", csv, "--out", "a")
     assert train(capsys, "gcn", csv, "--out", "c", "--seed", "1")["blake2b"] != once["blake2b"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_warm_start_begins_from_what_the_version_before_has_learned(
+    model: str, csv: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    middle = pa_csv.read_csv(csv)["timestamp"][300].as_py()
+    first = train(capsys, model, csv, "--warm", "--until", middle)
+    assert first["work"]["begun"] is None
+    second = train(capsys, model, csv, "--warm")
+    assert second["work"]["begun"] == first["version"]
+    assert second["blake2b"] != train(capsys, model, csv, "--out", "cold")["blake2b"]
+    assert train(capsys, model, csv, "--warm", "--resume")["blake2b"] == second["blake2b"]
+    assert train(capsys, model, csv, "--warm", "--layers", "4")["work"]["begun"] is None
+
+
+def test_a_warm_start_takes_over_names_by_id(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest = train(capsys, "gcn", csv)
+    table = read_interactions(csv)
+    later = pa.concat_tables([table.slice(0, 1).set_column(0, "user_id", [["new"]]), table])
+    version, source = Path("embeddings") / manifest["version"], source_of(later, EventWeights({}))
+    kind, name = nodes_of(source)
+    encoder = MODELS["gcn"](len(name), 8)
+    random = encoder.name.weight.detach().clone()
+    take_over(encoder, version, source)
+    weights = weights_of(load_file(version / TRAINING))
+    assert (name[0], kind[0]) == ("new", "user")
+    assert torch.equal(encoder.name.weight[0], random[0])
+    old = pq.read_table(version / "nodes.parquet").to_pylist()
+    for n, node in enumerate(zip(kind[1:], name[1:], strict=True), start=1):
+        row = old.index({"kind": node[0], "name": node[1]})
+        assert torch.equal(encoder.name.weight[n], weights["name.weight"][row])
+    assert torch.equal(encoder.state_dict()["convs.0.lin.weight"], weights["convs.0.lin.weight"])
+
+
+def test_a_warm_start_with_other_content_is_refused(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for file, size in (("two.parquet", 2), ("three.parquet", 3)):
+        pq.write_table(pa.table({"item_id": ["i0"], "embedding": [[1.0] * size]}), file)
+    fusion = ("lightgcn", csv, "--fusion", "late", "--warm", "--size", "8", "--content")
+    train(capsys, *fusion, "two.parquet", "--until", pa_csv.read_csv(csv)["timestamp"][300].as_py())
+    assert "was trained with other --content" in refused(capsys, *fusion, "three.parquet")
 
 
 def test_the_next_version_is_turned_onto_the_one_before(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:

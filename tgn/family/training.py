@@ -148,7 +148,7 @@ class Trainer:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Raises KeyError or RuntimeError where they are of another model."""
         self.encoder.load_state_dict(_under(tensors, "encoder."))
-        self._kept = _under(tensors, "kept.")
+        self._kept = weights_of(tensors)
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(tensors, "optimiser.").items():
             number, _, moment = name.partition(".")
@@ -242,6 +242,11 @@ class Trainer:
 
     def _prepared(self, view: View) -> View:
         return self.encoder.prepare(view, self.config.seed + self.passes)
+
+
+def weights_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's weights of the best pass, out of a trainer's `state`."""
+    return _under(state, "kept.")
 
 
 def _split(history: History, share: float) -> tuple[Tensor, Tensor]:
