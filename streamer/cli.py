@@ -19,6 +19,7 @@ COMMANDS = {
     "replay": "the same engine over a file or a topic, for evaluation",
     "evaluate": "what a file of lists is worth, by every measure",
     "compare": "two settings on one stream: the paired difference of their quality, with an interval",
+    "content": "titles, attributes and images of items as vectors, for `train --content`",
     "train": "embeddings of users and items by a graph model, out of a file or a topic",
     "embeddings": "which trained version workers use; another one, or the one before; what it attends to",
     "sink": "keep a Neo4j graph in step with the log",

@@ -1,6 +1,6 @@
 """From a file or topic of interactions, and files of items and users, to what a graph is built from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from consumers.errors import DataRefused
 from consumers.schemas import Item, User
 from consumers.weights import EventWeights
-from streamer.content import known_of, place_of, values_of, vector_of
+from streamer.content import known_of, place_of, values_of
 from streamer.engine import encode_ids
+from streamer.item_vectors import item_vectors
 from streamer.replay import weights_of
 from tgn.family.hetero import ITEM, USER, Attribute, Events, season_of
 from tgn.family.view import numbered
 from tgn.graph import F32
 from tgn.names import NodeIndex
-from tgn.vectors import SIZE
 
 MOST_VALUES = 1_000  # a column with more distinct values says who, not what kind
 PLACE_DEGREES = 0.01  # about a kilometre: the side of a cell of the grid that latitudes and longitudes become
@@ -74,10 +74,10 @@ def nodes_of(source: Source) -> tuple[list[str], list[str]]:
     return [kind for kind in kinds for _ in names[kind]], [name for kind in kinds for name in names[kind]]
 
 
-def content_of(source: Source, items: Iterable[Item]) -> F32:
-    """[I, SIZE] vectors of what the records of items say (`streamer.content`); each item gets a node."""
-    known = {source.items.encode([item.item_id])[0]: vector_of(item) for item in items}
-    return _filled(source, known, SIZE)
+def content_of(source: Source, items: Sequence[Item]) -> F32:
+    """[I, C] vectors of what the records of items say (`streamer.item_vectors`); each item gets a node."""
+    vectors, _ = item_vectors(items)
+    return _filled(source, dict(zip(source.items.encode([i.item_id for i in items]), vectors, strict=True)))
 
 
 def content_file(source: Source, file: Path) -> F32:
@@ -90,11 +90,11 @@ def content_file(source: Source, file: Path) -> F32:
     if len(sizes) != 1:
         raise DataRefused(f"{file}: embeddings of {len(sizes)} sizes; one is needed")
     ids = [str(id_) for id_ in table["item_id"].to_pylist()]
-    return _filled(source, dict(zip(source.items.encode(ids), vectors, strict=True)), len(vectors[0]))
+    return _filled(source, dict(zip(source.items.encode(ids), vectors, strict=True)))
 
 
-def _filled(source: Source, known: Mapping[int, np.ndarray], size: int) -> F32:
-    content = np.zeros((len(source.items), size), np.float32)
+def _filled(source: Source, known: Mapping[int, np.ndarray]) -> F32:
+    content = np.zeros((len(source.items), len(next(iter(known.values())))), np.float32)
     for item, vector in known.items():
         content[item] = vector
     return content
