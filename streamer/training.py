@@ -52,6 +52,7 @@ class Work:
     fusion: Fusion | None = None  # how content takes part; None: not at all
     begun: str | None = None  # the version to begin from; then nothing is held out and all passes are made
     seed: int = 0
+    device: str = "cpu"
 
 
 def until_of(work: Work, source: Source) -> int:
@@ -133,7 +134,7 @@ def _fit(
     edges = int(source.events.inside(since, until).sum())
     config = TrainingConfig(
         loss=work.loss, negatives=work.negatives, batch=max(1, min(MOST_BATCH, edges // LEAST_BATCHES)),
-        passes=work.passes, fan_out=work.fan_out, parts=work.parts, seed=work.seed,
+        passes=work.passes, fan_out=work.fan_out, parts=work.parts, seed=work.seed, device=work.device,
         tasks=_tasks(source) if work.multitask else None, spectral=not (resume or work.begun),  # these have their names
         patience=0 if work.begun else PATIENCE,  # the newest interactions are what it is there for
     )  # fmt: skip

@@ -58,6 +58,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fan-out", type=_count, metavar="N", help="neighbours drawn a node and step; the whole graph")
     parser.add_argument("--parts", type=_count, default=1, metavar="N", help="METIS partitions, trained one by one (1)")
     parser.add_argument("--processes", type=_count, default=1, metavar="N", help="that share each batch (1)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where it computes; a GPU gives other bytes each time (cpu)",
+    )
     parser.add_argument("--multitask", action="store_true", help="each event type a task, which counts by its weight")
     parser.add_argument("--fusion", choices=("early", "late", "attention"), help="how content of items takes part")
     parser.add_argument(
@@ -86,15 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--fusion: nothing is known of the items; give --items or --content")
     if arguments.content and not arguments.fusion:
         raise UsageError("--content: say with --fusion how it takes part")
+    from torch.cuda import is_available as cuda_is_available
+
     from streamer.graph_source import content_file, content_of, source_of  # torch loads after the file has been checked
     from streamer.training import Work, trained, until_of
     from streamer.warm import begun_from
 
+    if arguments.device == "cuda" and not cuda_is_available():
+        raise UsageError("--device cuda: torch finds no GPU here; leave it out")
     work = Work(
         model=arguments.model, size=arguments.size, layers=arguments.layers, skip=not arguments.no_skip,
         window_ms=window_ms, until_ms=arguments.until, loss=arguments.loss, negatives=arguments.negatives,
         fan_out=arguments.fan_out, parts=arguments.parts, multitask=arguments.multitask, fusion=arguments.fusion,
-        seed=settings.seed,
+        seed=settings.seed, device=arguments.device,
     )  # fmt: skip
     source = source_of(table, EventWeights(settings.event_weights), items, users)
     begun = begun_from(arguments.out, asdict(work), until_of(work, source)) if arguments.warm else None

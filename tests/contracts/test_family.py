@@ -82,6 +82,15 @@ def test_a_training_that_was_ended_goes_on_as_if_it_had_not_been(model: str) -> 
 
 
 @every
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_it_trains_on_a_gpu_and_comes_back(model: str) -> None:
+    for more in ({}, {"negatives": "hard", "tasks": (1.0, 5.0)}):
+        trainer = trainer_of(model, device="cuda", **more)
+        assert max(trainer.fit().recall) > 0.9
+        assert trainer.embedded().user.device.type == "cpu"
+
+
+@every
 def test_embedding_changes_nothing(model: str) -> None:
     trainer = trainer_of(model, passes=1)
     before = {name: value.clone() for name, value in trainer.encoder.state_dict().items()}

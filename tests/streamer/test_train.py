@@ -245,6 +245,8 @@ def test_what_cannot_be_trained_on_is_refused_in_one_line(
         main(["train", "gcn", str(csv), "--passes", "0"])
     assert "'0' is no number from 1 on" in capsys.readouterr().err
     assert "there is no interaction from" in refused(capsys, "gcn", csv, "--until", "0")
+    if not torch.cuda.is_available():
+        assert "torch finds no GPU here" in refused(capsys, "gcn", csv, "--device", "cuda")
     empty = tmp_path / "empty.csv"
     empty.write_text("user_id,item_id,event_type,timestamp\nu,i,dislike,5\n")
     assert "there is no interaction to train on" in refused(capsys, "gcn", empty)

@@ -25,6 +25,9 @@ class Attention(GATv2Conv):  # type: ignore[misc]
 
     def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
         """[n, H C] of the nodes x [n, D]; adjacency: [n, n] sparse CSR, row u of those that u attends to."""
+        if x.device.type != "cpu":
+            nodes = torch.repeat_interleave(adjacency.crow_indices().diff())
+            return super().forward(x, torch.stack([adjacency.col_indices(), nodes]))
         attended, _ = self._attended(x, adjacency)
         result: Tensor = attended.flatten(1) + self.bias
         return result

@@ -40,5 +40,5 @@ class Encoder(nn.Module, ABC):
 
 
 def rows(x: Tensor, index: Tensor) -> Tensor:
-    """x[index]. The gradient of that adds up in whatever order threads come, so it would differ from run to run."""
-    return F.embedding(index, x)
+    """x[index], wherever x is. The gradient of x[index] adds up in whatever order threads come, other bits each run."""
+    return F.embedding(index.to(x.device), x)

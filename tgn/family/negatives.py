@@ -62,5 +62,5 @@ class Sampler:
         drawn = self._of("uniform", batch, number * max(pool, 1))
         with torch.no_grad():
             nearness = items[drawn.item] @ items[batch].T
-            kept = nearness.amax(1).topk(number).indices
+            kept = nearness.amax(1).topk(number).indices.cpu()
         return Negatives(drawn.item[kept], drawn.log_q[kept])

@@ -42,6 +42,7 @@ class TrainingConfig:
     tasks: tuple[float, ...] | None = None  # weight of each event type as a task; None: every edge counts the same
     fan_out: int | None = None  # neighbours a node and step; None: the whole graph at every batch
     parts: int = 1  # partitions, one a batch
+    device: str = "cpu"  # where `fit` computes; on others sums come in any order, so that bytes differ from run to run
     seed: int = 0
 
 
@@ -96,6 +97,7 @@ class Trainer:
         Without patience those of the last pass.
         """
         config, report = self.config, self.report
+        self.encoder.to(config.device)
         while self.passes < config.passes and not self._is_over():
             report.loss.append(self._pass())
             if config.patience:
@@ -105,6 +107,7 @@ class Trainer:
                 self._kept = {name: value.clone() for name, value in self.encoder.state_dict().items()}
             advance(1)
         self.encoder.load_state_dict(self._kept)
+        self.encoder.to("cpu")
         return report
 
     def _is_over(self) -> bool:
@@ -131,7 +134,7 @@ class Trainer:
         user = self._users(x, self.history.user[chosen], self.history.before(chosen, self.config.history))
         item = x[self.view.users : self.view.users + self.view.items]
         score = user @ self._scaled(item, self.config.length).T
-        target = score.gather(1, self.history.item[chosen].unsqueeze(1))
+        target = score.gather(1, self.history.item[chosen].unsqueeze(1).to(score.device))
         return float(((score >= target).sum(1) <= k).float().mean())  # ties count against it
 
     def state(self) -> dict[str, Tensor]:
@@ -173,8 +176,10 @@ class Trainer:
             if config.fan_out:
                 view = self._around(edges, negative, neighbours)
             losses = self._losses(view, edges, negative)
-            kinds = self.history.kind[edges]
-            loss = losses.mean() if config.tasks is None else multitask(losses, kinds, torch.tensor(config.tasks))
+            loss = losses.mean()
+            if config.tasks is not None:
+                kinds, weight = self.history.kind[edges], torch.tensor(config.tasks)
+                loss = multitask(losses, kinds.to(losses.device), weight.to(losses.device))
             self._optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             _average(self.encoder)
@@ -217,17 +222,21 @@ class Trainer:
         if config.loss == "bpr":
             return bpr(score, other)
         score, other = score / config.temperature, other / config.temperature
-        losses = infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q)
+        losses = (
+            infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q.to(score.device))
+        )
         return losses + config.shrink * self._lengths(edges)
 
     def _lengths(self, edges: Tensor) -> Tensor:
         """[B] squared lengths of the names at both ends of each edge."""
         ends = (self.history.user[edges], self.view.users + self.history.item[edges])
-        return sum((rows(self.encoder.name.weight, end).square().sum(1) for end in ends), torch.zeros(len(edges)))
+        user, item = (rows(self.encoder.name.weight, end).square().sum(1) for end in ends)
+        return user + item
 
     def _users(self, x: Tensor, user: Tensor, history: Tensor) -> Tensor:
         """See `Encoder.users`, as scores want them; history: [B, R] numbers of items, −1 where there is none."""
-        return self._scaled(self.encoder.users(x, user, torch.where(history >= 0, history + self.view.users, -1)), 0)
+        row = torch.where(history >= 0, history + self.view.users, -1)
+        return self._scaled(self.encoder.users(x, user, row.to(x.device)), 0)
 
     def _scaled(self, x: Tensor, length: float) -> Tensor:
         """x / |x|^(1 − length). The length of an item is how popular it is; a cosine alone forgets that."""
@@ -241,7 +250,7 @@ class Trainer:
         return places(view.node, len(self.view.node))
 
     def _prepared(self, view: View) -> View:
-        return self.encoder.prepare(view, self.config.seed + self.passes)
+        return self.encoder.prepare(view, self.config.seed + self.passes).on(self.encoder.name.weight.device)
 
 
 def weights_of(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -29,6 +29,11 @@ class View(NamedTuple):
     follows: tuple[Tensor, Tensor] | None = None  # [I, I] sparse CSR of the whole, rows sum to 1: what follows an item
     # in its users' histories, and what it follows
 
+    def on(self, device: torch.device) -> "View":
+        """What an encoder's `forward` reads, on a device; weights, which are drawn from, stay."""
+        follows = self.follows and (self.follows[0].to(device), self.follows[1].to(device))
+        return self._replace(node=self.node.to(device), adjacency=self.adjacency.to(device), follows=follows)
+
 
 def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), before: int = END_OF_TIME) -> View:
     """The view of all nodes, with the edges of these relations; weights of repeated edges add up.
@@ -120,7 +125,7 @@ def among(view: View, node: Tensor, pairs: Tensor, weight: Tensor | None = None)
 def places(node: Tensor, n: int) -> Tensor:
     """[n] where each of n nodes stands among some of them [m], −1 where it does not."""
     place = torch.full((n,), -1)
-    place[node] = torch.arange(len(node))
+    place[node.cpu()] = torch.arange(len(node))
     return place
 
 
