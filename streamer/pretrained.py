@@ -48,6 +48,7 @@ def embed_images(ids: Sequence[str], images: Images, advance: Callable[[int], No
 
     Raises UsageError where there are no images, or `weights` is not of the backbone.
     """
+    _require("torchvision", "content")
     import torch
     from torchvision.models import get_model_weights
 
@@ -105,7 +106,6 @@ def _sentence_transformer(folder: Path) -> Callable[[list[str]], np.ndarray]:
 
 def _backbone(images: Images) -> "nn.Module":
     """The classifier, with what comes before its last layer as its result."""
-    _require("torchvision", "content")
     import torch
     import torchvision
     from safetensors.torch import load_file

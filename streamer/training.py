@@ -29,7 +29,6 @@ from tgn.family.training import Trainer, TrainingConfig
 from tgn.graph import F32
 
 Fit = Callable[[Callable[[int], None]], Trainer]
-PATIENCE = 3
 MOST_BATCH, LEAST_BATCHES = 4_096, 20  # edges of a batch, and batches of a pass on a small graph
 
 
@@ -136,7 +135,7 @@ def _fit(
         loss=work.loss, negatives=work.negatives, batch=max(1, min(MOST_BATCH, edges // LEAST_BATCHES)),
         passes=work.passes, fan_out=work.fan_out, parts=work.parts, seed=work.seed, device=work.device,
         tasks=_tasks(source) if work.multitask else None, spectral=not (resume or work.begun),  # these have their names
-        patience=0 if work.begun else PATIENCE,  # the newest interactions are what it is there for
+        patience=0 if work.begun else TrainingConfig.patience,  # the newest interactions are what it is there for
     )  # fmt: skip
     trainer = Trainer(encoder, data, config)
     first = not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

@@ -1,8 +1,9 @@
 """Content in the graph family: python -m tests.benchmarks.fusion SCRATCH writes FUSION.md.
 
 LightGCN on what came before 80 % of movietweetings, without content and with titles (by WordLlama) and categories fused
-in each way; with the words of titles hashed beside it, as the live model has them. Recall@20 is of the interactions that the training holds out. Cold: the first ratings after that of films nobody had rated, by users
-whom the model knows, ranked among all films that nobody had rated: the share whose film is among the first ten.
+in each way; with the words of titles hashed beside it, as the live model has them. Recall@20 is of the interactions that
+the training holds out. Cold: the first ratings after that of films nobody had rated, by users whom the model knows, ranked
+among all films that nobody had rated: the share whose film is among the first ten.
 """
 
 import sys
