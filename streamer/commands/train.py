@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 import time
 from collections.abc import Iterable
@@ -92,6 +93,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--fusion: nothing is known of the items; give --items or --content")
     if arguments.content and not arguments.fusion:
         raise UsageError("--content: say with --fusion how it takes part")
+    # threads that wait spin unless told otherwise: beside a busy process a pass took ten times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from torch.cuda import is_available as cuda_is_available
 
     from streamer.graph_source import content_file, content_of, source_of  # torch loads after the file has been checked
