@@ -92,14 +92,19 @@ def write_version(folder: Path, manifest: Mapping[str, Any], users: Vectors, ite
     place = folder / str(manifest["version"])
     place.mkdir(parents=True, exist_ok=True)
     for side, vectors in (("user", users), ("item", items)):
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.vector.ravel()), vectors.vector.shape[1])
-        pq.write_table(pa.table({f"{side}_id": vectors.ids, "embedding": column}), place / FILES[side])  # (1)
+        write_vectors(place / FILES[side], f"{side}_id", vectors)  # (1)
     digests = {name: _digest(place / name) for name in FILES.values()}
     whole = {**manifest, "size": users.vector.shape[1], "blake2b": digests}
     part = place / f"{MANIFEST}.part"
     part.write_text(json.dumps(whole, indent=1) + "\n")
     part.rename(place / MANIFEST)  # (2)
     return whole
+
+
+def write_vectors(file: Path, ids: str, vectors: Vectors) -> None:
+    """Writes a Parquet file of two columns, `ids` and embedding."""
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.vector.ravel()), vectors.vector.shape[1])
+    pq.write_table(pa.table({ids: vectors.ids, "embedding": column}), file)
 
 
 def read_version(folder: Path, version: str) -> tuple[Vectors, Vectors]:

@@ -5,13 +5,13 @@ any classifier of torchvision without its last layer, with weights out of a file
 """
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from streamer.errors import UsageError
+from streamer.extras import require
 from tgn.graph import F32
 
 if TYPE_CHECKING:  # torch loads where something is embedded
@@ -40,7 +40,7 @@ def embed_texts(texts: Sequence[str], model: str = WORDLLAMA) -> F32:
     vectors = np.zeros((len(texts), found.shape[1]), np.float32)
     if told:
         vectors[told] = found
-    return unit_rows(vectors)
+    return _unit_rows(vectors)
 
 
 def embed_images(ids: Sequence[str], images: Images, advance: Callable[[int], None]) -> tuple[F32, list[str]]:
@@ -48,7 +48,7 @@ def embed_images(ids: Sequence[str], images: Images, advance: Callable[[int], No
 
     Raises UsageError where there are no images, or `weights` is not of the backbone.
     """
-    _require("torchvision", "content")
+    require("content", "torchvision")
     import torch
     from torchvision.models import get_model_weights
 
@@ -74,19 +74,18 @@ def embed_images(ids: Sequence[str], images: Images, advance: Callable[[int], No
     if not found:
         raise UsageError(f"--images: no file of {images.folder} that is named after an item is an image: {refused[0]}")
     vectors = np.zeros((len(ids), len(next(iter(found.values())))), np.float32)
-    for n, vector in found.items():
-        vectors[n] = vector
-    return unit_rows(vectors), refused
+    vectors[list(found)] = list(found.values())
+    return _unit_rows(vectors), refused
 
 
-def unit_rows(vectors: np.ndarray) -> F32:
+def _unit_rows(vectors: np.ndarray) -> F32:
     """[N, C] of length 1, rows of 0 as they are."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
 
 
 def _wordllama() -> Callable[[list[str]], np.ndarray]:
-    _require("wordllama", "graph")
+    require("graph", "wordllama")
     import wordllama
 
     # without the folder it looks for its tokenizer in the network, although that lies beside it
@@ -97,7 +96,7 @@ def _wordllama() -> Callable[[list[str]], np.ndarray]:
 def _sentence_transformer(folder: Path) -> Callable[[list[str]], np.ndarray]:
     if not (folder / "modules.json").is_file():
         raise UsageError(f"--text: {folder} is no folder of a sentence-transformers model: it has no modules.json")
-    _require("sentence_transformers", "content")
+    require("content", "sentence_transformers")
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(folder), local_files_only=True, trust_remote_code=False)
@@ -138,9 +137,3 @@ def _opened(file: Path) -> object:
             return image.convert("RGB")
     except Image.DecompressionBombError as error:
         raise ValueError(str(error)) from error
-
-
-def _require(module: str, extra: str) -> None:
-    """Raises UsageError."""
-    if find_spec(module) is None:
-        raise UsageError(f"{module} is not installed: install freshet with its extra, freshet[{extra}]")

@@ -4,11 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from consumers.errors import DataRefused
 from consumers.files import read_items
+from streamer.embeddings import Vectors, write_vectors
 from streamer.errors import UsageError
 from streamer.pretrained import WORDLLAMA, Images
 from streamer.progress import progress
@@ -41,7 +39,6 @@ def run(arguments: argparse.Namespace) -> int:
         vectors, refused = item_vectors(items, arguments.text, Images(*given) if all(given) else None, advance)
     for reason in refused:
         print(f"no image: {reason}", file=sys.stderr)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
-    pq.write_table(pa.table({"item_id": [item.item_id for item in items], "embedding": column}), arguments.out)
+    write_vectors(arguments.out, "item_id", Vectors([item.item_id for item in items], vectors))
     print(f"{arguments.out}: {len(items):,} items, {vectors.shape[1]} numbers each")
     return 0

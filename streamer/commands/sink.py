@@ -3,10 +3,9 @@
 import argparse
 import json
 import logging
-from importlib.util import find_spec
 
 from streamer.cli import add_setting_flags, settings_of
-from streamer.errors import UsageError
+from streamer.extras import require
 from streamer.logs import open_log_of, whole
 from streamer.progress import progress
 from streamer.signals import StopRequest
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     stop, settings = StopRequest(), settings_of(arguments)
-    require_driver()
+    require("neo4j", "neo4j")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     from consumers.graph_store import GraphStore
     from streamer.sink import follow
@@ -41,9 +40,3 @@ def run(arguments: argparse.Namespace) -> int:
     print(json.dumps(store.counts()))
     store.close()
     return 0
-
-
-def require_driver() -> None:
-    """Raises UsageError."""
-    if find_spec("neo4j") is None:
-        raise UsageError("Neo4j needs a package that is not installed: install freshet with its extra, freshet[neo4j]")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,14 @@ from consumers.schemas import Item, User
 from consumers.weights import EventWeights
 from streamer.cli import add_setting_flags, settings_of
 from streamer.commands.replay import read_stream
-from streamer.commands.sink import require_driver
 from streamer.errors import UsageError
+from streamer.extras import require
 from streamer.progress import progress
 from streamer.settings import Settings
 
 EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
-PASSES, WARM_PASSES = 30, 2
+WARM_PASSES = 2
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
@@ -79,8 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if find_spec("torch_geometric") is None or find_spec("pymetis") is None:
-        raise UsageError("train needs packages that are not installed: install freshet with its extra, freshet[graph]")
+    require("graph", "torch_geometric", "pymetis", "wordllama")
     if arguments.model == "session" and (arguments.fan_out or arguments.parts > 1):
         raise UsageError(
             "--fan-out, --parts: a part of the graph has no sessions; leave them out, or take another model"
@@ -111,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     source = source_of(table, EventWeights(settings.event_weights), items, users)
     begun = begun_from(arguments.out, asdict(work), until_of(work, source)) if arguments.warm else None
-    work = replace(work, begun=begun, passes=arguments.passes or (WARM_PASSES if begun else PASSES))
+    work = replace(work, begun=begun, passes=arguments.passes or (WARM_PASSES if begun else work.passes))
     content = None
     if arguments.fusion:
         content = content_file(source, arguments.content) if arguments.content else content_of(source, items)
@@ -128,7 +126,7 @@ def _read(arguments: argparse.Namespace, settings: Settings) -> tuple[pa.Table, 
     if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source):
         items = read_items(arguments.items) if arguments.items else ()
         return read_stream(arguments, settings), items, read_users(arguments.users) if arguments.users else ()
-    require_driver()
+    require("neo4j", "neo4j")
     from consumers.graph_store import GraphStore
     from streamer.sink import read_graph
 

@@ -77,7 +77,7 @@ def train(stream: Stream, model: str, scratch: Path) -> float:
         known = source(stream, scratch)
         started = time.perf_counter()
         for work in works(model, known.events.t):
-            if work.passes == DAILY_PASSES:
+            if model.endswith(DAILY):
                 work = replace(work, begun=begun_from(folder, asdict(work), until_of(work, known)))
             trained(known, work, folder, False, 1, lambda passes: None)
         done.write_text(json.dumps(time.perf_counter() - started))

@@ -214,7 +214,7 @@ class Trainer:
         config, history = self.config, self.history
         x, place = self.encoder(view), self._places(view)
         drawn = place[self.view.users + negative.item]
-        x_negative, log_q = rows(x, drawn[drawn >= 0]), negative.log_q[drawn >= 0]
+        x_negative, log_q = rows(x, drawn[drawn >= 0]), negative.log_q[drawn >= 0].to(x.device)
         x_user = self._users(x, place[history.user[edges]], history.before(edges, config.history))
         x_item = rows(x, place[self.view.users + history.item[edges]])
         x_item, x_negative = (self._scaled(those, config.length) for those in (x_item, x_negative))
@@ -222,9 +222,7 @@ class Trainer:
         if config.loss == "bpr":
             return bpr(score, other)
         score, other = score / config.temperature, other / config.temperature
-        losses = (
-            infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q.to(score.device))
-        )
+        losses = infonce(score, other) if config.loss == "infonce" else sampled_softmax(score, other, log_q)
         return losses + config.shrink * self._lengths(edges)
 
     def _lengths(self, edges: Tensor) -> Tensor:
