@@ -5,6 +5,8 @@ optimised differently, and its floats differ in the last bits: the first run aft
 lists than every later one.
 """
 
+import fcntl
+import os
 import subprocess
 import sys
 
@@ -21,12 +23,21 @@ from tgn.vectors import SIZE
 
 
 def ensure_compiled() -> None:
-    """Compiles the kernels once for each version of their source; a minute, said on standard error."""
-    if CACHE is None or (CACHE / "complete").exists():
+    """Compiles the kernels once for each version of their source; minutes, said on standard error.
+
+    Other processes that need them meanwhile wait for the one that compiles.
+    """
+    complete = CACHE / "complete"
+    if complete.exists():
         return
-    print("freshet: compiling the kernels, once for this version …", file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "streamer.kernels"], check=True)
-    (CACHE / "complete").touch()
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if complete.exists():
+            return
+        print("freshet: compiling the kernels, once for this version …", file=sys.stderr, flush=True)
+        own = os.environ | {"NUMBA_CACHE_DIR": str(CACHE.parent)}
+        subprocess.run([sys.executable, "-m", "streamer.kernels"], check=True, env=own)
+        complete.touch()
 
 
 def use_every_kernel() -> None:

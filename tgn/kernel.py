@@ -1,39 +1,77 @@
 """How kernels are compiled, and the arithmetic that they share."""
 
 import hashlib
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import llvmlite
 import numba as nb
 import numpy as np
+from numba.core.caching import CacheImpl, UserProvidedCacheLocator
 
 from tgn.config import HOUR_MS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _cache_of_this_source() -> Path | None:
-    """Where compiled kernels are kept: a folder for all that numba goes by, and for this package's every file.
+_PACKAGE = Path(__file__).parent
 
-    numba does not notice when a callee changed. It does notice where a source lies and when it was written, and
-    compiles again: then this is another folder, which is not complete.
+
+def _cache_of_this_source() -> Path:
+    """Where compiled kernels are kept: a folder named after what this package's sources say, wherever they lie.
+
+    numba alone would not notice that a callee in another file changed. The first folder that holds every kernel is
+    taken, else the first that can be written: NUMBA_CACHE_DIR, the user's cache, the package, a temporary one.
     """
-    digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(f"{path.resolve()} {path.stat().st_mtime_ns} ".encode() + path.read_bytes())
-    for root in (Path(__file__).parent / "__pycache__", Path.home() / ".cache" / "freshet"):
-        folder = root / f"kernels-{digest.hexdigest()}"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:  # a read-only installation
-            continue
-        nb.config.CACHE_DIR = str(folder)
-        return folder
-    return None
+    digest = hashlib.blake2b(f"{nb.__version__} {llvmlite.__version__}".encode(), digest_size=8)
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        digest.update(f" {path.relative_to(_PACKAGE)} ".encode() + path.read_bytes())
+    chosen = [Path(nb.config.CACHE_DIR)] if nb.config.CACHE_DIR else []
+    roots = [*chosen, Path.home() / ".cache" / "freshet", _PACKAGE / "__pycache__"]
+    folders = [root / f"kernels-{digest.hexdigest()}" for root in roots]
+    for folder in folders:
+        if (folder / "complete").exists():
+            return folder
+    for folder in folders:
+        if _writable(folder):
+            return folder
+    folder = Path(tempfile.mkdtemp(prefix="freshet-")) / folders[0].name
+    folder.mkdir()
+    return folder
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:  # a read-only installation
+        return False
 
 
 CACHE = _cache_of_this_source()
+
+
+class KernelCache(UserProvidedCacheLocator):  # type: ignore[misc]
+    """Tells numba where the kernels of this package are kept: by content, so that a copy of the sources finds them."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        super().__init__(py_func, py_file)
+        self._cache_path = str(CACHE)
+
+    def get_disambiguator(self) -> str:
+        """Files of one name in two folders of the package are told apart."""
+        return f"{Path(self._py_file).parent.name}-{self._lineno}"
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> Any:
+        """None for functions of other packages: numba then goes on to its own locators."""
+        return cls(py_func, py_file) if Path(py_file).is_relative_to(_PACKAGE) else None
+
+
+CacheImpl._locator_classes.insert(0, KernelCache)
 
 
 def kernel(function: Function) -> Function:
