@@ -53,7 +53,8 @@ def use_every_kernel() -> None:
     model.introduce(model.items.encode(["new"])[0], n, np.ones(SIZE, np.float32))
     model.delete(0)
     wanted = np.ones(len(model.graph.items.events), np.uint8)
-    model.repair(user[:1], (user[:1], item[:1]), wanted, History(user, item, t, liked, context))
+    gone = user[:2] * 0, item[:2]  # user 0 has done the first and not the second: that pair leaves the set
+    model.repair(user[:1], gone, wanted, History(user, item, t, liked, context))
     model.relist(model.readers(wanted)[:1], n, 2)
     to_now(model.graph.co.time, 0, n, 1.0)
     load_pages(Model(ModelConfig()), all_pages(model).items())

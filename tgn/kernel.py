@@ -54,11 +54,11 @@ def _writable(folder: Path) -> bool:
 CACHE = _cache_of_this_source()
 
 
-class KernelCache(UserProvidedCacheLocator):  # type: ignore[misc]
+class KernelCache(UserProvidedCacheLocator):
     """Tells numba where the kernels of this package are kept: by content, so that a copy of the sources finds them."""
 
     def __init__(self, py_func: Any, py_file: str) -> None:
-        super().__init__(py_func, py_file)
+        super().__init__(py_func, py_file)  # type: ignore[no-untyped-call]
         self._cache_path = str(CACHE)
 
     def get_disambiguator(self) -> str:
