@@ -6,12 +6,13 @@ Precedence: flag > environment `FRESHET_…` > `freshet.toml` > the default here
 import os
 import re
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -193,17 +194,18 @@ def is_secret(name: str) -> bool:
     return bool(SECRET.search(name))
 
 
-def _refuse_unknown_variables(known: Iterable[str]) -> None:
+def _refuse_unknown_variables(known: Mapping[str, FieldInfo]) -> None:
     """Raises UsageError for a variable FRESHET_… that is no setting: a typo would change nothing, silently."""
     for variable in sorted(os.environ):
         name = variable.upper().removeprefix(PREFIX)
         if not variable.upper().startswith(PREFIX) or OF_KUBERNETES.match(name):
             continue
-        name = name.partition("__")[0].lower()
-        if name not in known:
-            raise UsageError(
-                f"there is no setting {name!r}, which the environment variable {variable} names{_like(name, known)}"
-            )
+        field, nested, _ = name.lower().partition("__")
+        if field not in known:
+            where = f"which the environment variable {variable} names"
+            raise UsageError(f"there is no setting {field!r}, {where}{_like(field, known)}")
+        if nested and get_origin(known[field].annotation) is not dict:
+            raise UsageError(f"the environment variable {variable} names a part of {field!r}, which has none")
 
 
 def _like(name: str, known: Iterable[str]) -> str:
@@ -245,7 +247,7 @@ def _explain(problems: Iterable[Any]) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if is_secret(name):
+    if is_secret(name) or name == "kafka":
         return "a value that is not shown"
     if isinstance(value, dict | list | tuple):
         return f"a {'table' if isinstance(value, dict) else 'list'}"
