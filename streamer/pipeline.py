@@ -12,7 +12,7 @@ from consumers.schemas import AsOf, EpochManifest, Interaction, Item, User
 from consumers.weights import EventWeights
 from streamer.admission import Admitted, admit, user_digest
 from streamer.alignment import Arrival
-from streamer.dedup import digest_of
+from streamer.dedup import digest_of, unscoped_digest_of
 from streamer.engine import Columns
 from streamer.errors import StateUnreadable
 from streamer.ledger import ENTRY, event_number
@@ -89,7 +89,7 @@ class Pipeline:
         self, settings: Settings, state: StreamState, void_events: Container[bytes] = (), worker: str = ""
     ) -> None:
         self._settings, self._state, self._void_events, self._worker = settings, state, void_events, worker
-        self._weights = EventWeights(settings.event_weights)
+        self._weights = EventWeights(settings.event_weights, settings.max_weight)
         self._publish = Publisher(settings, state.engine.model)
 
     def take(self, epoch: EpochInput) -> EpochOutput:
@@ -115,7 +115,7 @@ class Pipeline:
                 state.engine.describe(change.user)
             else:
                 withdrawn += self._erase(change)
-        admitted = admit(epoch.arrivals, state, self._settings, self._void_events, epoch.adopted)
+        admitted = admit(epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted)
         letters = [*epoch.dead, *admitted.dead]
         records = [dead_letter_record(letter, self._settings.dead_topic) for letter in letters]
         lists: dict[str, NewRecord] = {}
@@ -229,9 +229,11 @@ class Pipeline:
     # undo
 
     def _retract(self, retraction: Interaction) -> None:
-        node = self._state.engine.model.users.get(retraction.user_id)
-        if node is not None and retraction.event_id is not None:
-            self._state.amendments.retract(node, event_number(digest_of(retraction.event_id)))
+        user_id, event_id = retraction.user_id, retraction.event_id
+        node = self._state.engine.model.users.get(user_id)
+        if node is not None and event_id is not None:
+            digests = digest_of(user_id, event_id), unscoped_digest_of(event_id)  # what older checkpoints have
+            self._state.amendments.retract(node, *map(event_number, digests))
 
     def _repair(self, changed: I32, epoch: int, lists: dict[str, NewRecord]) -> None:
         """Publishes the lists of the users whose interactions changed, where they had one."""

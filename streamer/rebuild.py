@@ -71,7 +71,7 @@ def _retracted(log: Log, settings: Settings, state: StreamState) -> frozenset[by
         for record in reader.read(10_000, 1.0):
             payload = decoder.decode(record, FAR_FUTURE_MS)
             if record.offset < ends[record.topic_partition] and isinstance(payload, Interaction) and payload.retract:
-                found.add(digest_of(payload.event_id or ""))
+                found.add(digest_of(payload.user_id, payload.event_id or ""))
             if record.offset + 1 >= ends[record.topic_partition]:
                 left.discard(record.topic_partition)
         left -= reader.at_end()
