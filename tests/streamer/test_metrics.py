@@ -58,7 +58,11 @@ def test_counts_are_those_of_the_log(log: OwnedLog, settings: Settings) -> None:
     log.append([row("ann", "tea", 10**9, event_id="e"), row("ann", "tea", 10**9, event_id="e")])
     log.append([row("bob", "tea", 10**9, event_id="x"), row("bob", "tea", 10**9, event_id="x", retract=True)])
     log.append(
-        [NewRecord("interactions", b"k", b"{oops"), NewRecord("users", b"u1", None), NewRecord("items", b"i", b'{"item_id": []}')]
+        [
+            NewRecord("interactions", b"k", b"{oops"),
+            NewRecord("users", b"u1", None),
+            NewRecord("items", b"i", b'{"item_id": []}'),
+        ]
     )
     found = told(run(log, settings))
     assert found["freshet_void_total"] > 0  # what u1 had done: the erasure is taken first
