@@ -171,11 +171,12 @@ class KafkaCommitter:
         """At least once: the offsets follow the outputs, and a crash between them repeats those."""
         if positions:
             self._generation()
-        deliveries = Deliveries()
-        produce(self._producer, outputs, deliveries)
-        if self._producer.flush(COMMIT_TIMEOUT_S):
-            raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
-        deliveries.check()
+        for part in (outputs[:-1], outputs[-1:]):  # the manifest comes last: what it says was published is there
+            deliveries = Deliveries()
+            produce(self._producer, part, deliveries)
+            if self._producer.flush(COMMIT_TIMEOUT_S):
+                raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
+            deliveries.check()
         offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
         if offsets:
             self._in_the_generation(lambda: self.group.commit(offsets=offsets, asynchronous=False))
