@@ -198,8 +198,8 @@ class KafkaCommitter:
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""
+        self.group.close()  # asks for the claim, where partitions were lost
         self.claim.close()
-        self.group.close()
         self._store.close()
 
 

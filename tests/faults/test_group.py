@@ -281,7 +281,9 @@ def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
     zombie = group.running.pop(0)
     zombie.send_signal(signal.SIGCONT)
     assert zombie.wait(60) == 1
-    (line,) = group.log_of(0).splitlines()
+    said = group.log_of(0).splitlines()
+    assert len(said) == 1, said
+    line = said[0]
     assert line.startswith("freshet: another process took")
     group.until(group.all_taken)
     assert group.signal(1, signal.SIGTERM) == 0
