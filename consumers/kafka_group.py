@@ -4,9 +4,10 @@ import logging
 import re
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_END, KafkaError
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.effects import happened
@@ -67,12 +68,14 @@ class GroupReader(KafkaReader):
         self._committer.claim.glance()
         try:
             records = super().read(max_records, timeout_s)
-        except (SeatKept, SeatTaken) as error:
-            if isinstance(error, SeatTaken) or self._had_seat:  # lost while one of the two processes was silent
-                self._committer.claim.check()
-                raise LogUnavailable("an older process asked for this worker's seat in the group") from error
-            self._join_again()
-            return []
+        except (SeatKept, SeatTaken, LogUnavailable) as error:
+            if isinstance(error, SeatKept) and not self._had_seat:
+                self._join_again()
+                return []
+            self._committer.claim.check()
+            if isinstance(error, LogUnavailable):
+                raise
+            raise LogUnavailable("an older process asked for this worker's seat in the group") from error
         if self._fenced:
             raise self._fenced
         if self._deal_again:
@@ -150,7 +153,8 @@ class GroupReader(KafkaReader):
             self._committer.claim.check()
         except Fenced as error:
             self._fenced = error
-            consumer.unsubscribe()
+            with suppress(KafkaException):  # the client may have met a fatal error before
+                consumer.unsubscribe()
         except LogUnavailable:
             pass  # asked again before anything that the group gives is taken
         self._on_revoke(consumer, partitions)

@@ -8,8 +8,9 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
+
+from tests.waiting import end, ended, until
 
 HERE = Path(__file__).parent
 JARS = HERE.parent / ".cache" / "kafka"
@@ -35,14 +36,18 @@ def fetch_jars(pom: Path, folder: Path, one_of_them: str) -> None:
 
 def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     """Returns when the process accepts connections on loopback. Raises RuntimeError with the end of its log."""
-    for _ in range(240):
+
+    def listens() -> bool:
         if process.poll() is not None:
-            break
+            raise RuntimeError(f"it did not come up: {log.read_text()[-2000:]}")
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.25)
-    raise RuntimeError(f"it did not come up: {log.read_text()[-2000:]}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(listens, 60, lambda: log.read_text()[-2000:], every_s=0.25)
+    except BaseException:
+        end(process)
+        raise
 
 
 class Broker:
@@ -80,7 +85,10 @@ class Broker:
         """Ends it, with `kill` as a crash would."""
         assert self._process
         self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        self._process.wait(60)
+        try:
+            ended(self._process, 60)
+        finally:
+            end(self._process)
 
 
 def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:

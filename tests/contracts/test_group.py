@@ -1,7 +1,7 @@
 """Members of one group on Kafka: partitions that move, seats that are taken, silence. Both protocols."""
 
-import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +12,7 @@ from consumers.kafka import KafkaLog
 from consumers.kafka_commit import KafkaCommitter
 from consumers.kafka_group import GroupReader
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+from tests import waiting
 
 pytestmark = pytest.mark.kafka
 SESSION_S = 6.0
@@ -70,13 +71,18 @@ class Table:
             opened.close()
 
 
-def until(condition: Callable[[], object], *seats: Seat, within_s: float = 40) -> list[Record]:
+def until(condition: Callable[[], object], *seats: Seat) -> list[Record]:
     """Reads at every seat until it holds; what was read."""
-    deadline, records = time.monotonic() + within_s, []
-    while not condition():
-        assert time.monotonic() < deadline, [(seat.held, seat.moved_away) for seat in seats]
+    records: list[Record] = []
+
+    def holds() -> bool:
+        if condition():
+            return True
         for seat in seats:
-            records += seat.read()
+            records.extend(seat.read())
+        return False
+
+    waiting.until(holds, said=lambda: [(seat.held, seat.moved_away) for seat in seats], every_s=0)
     return records
 
 
@@ -88,8 +94,10 @@ def protocol(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def table(kafka_bootstrap: str, tmp_path: Path, protocol: str) -> Iterator[Table]:
     opened = Table(kafka_bootstrap, tmp_path, protocol)
-    yield opened
-    opened.close()
+    try:
+        yield opened
+    finally:
+        opened.close()
 
 
 def test_a_partition_that_moved_before_it_began_is_not_read(table: Table) -> None:
@@ -124,30 +132,26 @@ def test_a_partition_that_comes_back_begins_where_the_other_one_got_to(table: Ta
 
 def test_silence_costs_the_partitions_and_not_the_seat(kafka_bootstrap: str, tmp_path: Path) -> None:
     """Longer than max.poll.interval.ms without a read: nobody took the seat, so nothing is Fenced."""
-    table = Table(kafka_bootstrap, tmp_path, "classic")
+    with closing(Table(kafka_bootstrap, tmp_path, "classic")) as table:
+        silence(table)
+
+
+def silence(table: Table) -> None:
     seat = table.seat("one", **{"max.poll.interval.ms": int(SESSION_S * 1000)})
     until(lambda: len(seat.held) == 4, seat)
-    time.sleep(SESSION_S + 2)
+    waiting.until(lambda: not seat.committer.group.memberid())  # and nothing is read meanwhile
     with pytest.raises(LogUnavailable, match="given this worker's partitions away"):
         seat.committer.commit([NewRecord(table.topic, b"", b"stale")], {TopicPartition(table.topic, 0): 1})
     until(lambda: len(seat.moved_away) == 4 and len(seat.held) == 4, seat)  # lost, and told so, and given back
-    table.close()
 
 
-def test_one_who_is_idle_hears_that_its_seat_was_taken(table: Table, protocol: str) -> None:
-    """Classic: the newer one has the seat at once. KIP-848: the older one keeps it until it ends or is silent."""
+def test_one_who_is_idle_hears_that_its_seat_was_taken(table: Table) -> None:
+    """With nothing to commit it asks now and then. KIP-848's group keeps the place of the older one until it ends."""
     older = table.seat("one")
     until(lambda: len(older.held) == 4, older)
     newer = table.seat("two", like="one")
-    if protocol == "classic":
-        with pytest.raises(Fenced, match="took this worker's seat"):
-            until(lambda: False, older, newer)
-    else:
-        for _ in range(3):
-            newer.read()
-        assert not newer.held
-        with pytest.raises(Fenced):  # its transactions were fenced when the newer one opened
-            older.committer.commit([], {TopicPartition(table.topic, 0): 1})
-        older.close()
-        table._opened.remove(older)
+    with pytest.raises(Fenced, match="took this worker's seat"):
+        until(lambda: False, older, newer)
+    older.close()
+    table._opened.remove(older)
     until(lambda: len(newer.held) == 4, newer)

@@ -5,9 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from consumers.records import NewRecord, TopicPartition
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED
+from tests.waiting import end, ended, until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -41,10 +42,15 @@ class Group:
                 **often,
             }
             self.seats.append(Scene(place, name, bootstrap, **settings))
+        self.scenes = list(self.seats)
         self.seats[0].create(partitions=4)
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.protocol = protocol
         self.sent = 0
+        self._log = self.seats[0].open()
+        self._epochs = TopicPartition(self.seats[0].settings.epochs_topic, 0)
+        self._reader = self._log.reader({self._epochs: 0})
+        self._manifests: list[dict[str, Any]] = []
 
     def send(self) -> None:
         """The next STEP interactions."""
@@ -61,32 +67,32 @@ class Group:
         log = (cwd / "log").open("ab")
         self.running[seat] = subprocess.Popen(
             [sys.executable, "-m", "streamer", "run", *flags], cwd=cwd, stderr=log,
-            env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home())},
+            env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home()), "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
         log.close()
 
     def signal(self, seat: int, number: int) -> int | None:
         """Sends a signal; after one that ends the process gives its exit code."""
         self.running[seat].send_signal(number)
-        return None if number in (signal.SIGSTOP, signal.SIGCONT) else self.running.pop(seat).wait(30)
+        return None if number in (signal.SIGSTOP, signal.SIGCONT) else self.end_of(seat)
 
-    def manifests(self) -> list[dict[str, object]]:
+    def end_of(self, seat: int) -> int:
+        """Waits until the worker of a seat has ended; gives its exit code."""
+        code = ended(self.running[seat], said=self.logs)
+        del self.running[seat]
+        return code
+
+    def manifests(self) -> list[dict[str, Any]]:
         """All that was committed."""
-        log = self.seats[0].open()
-        tp = TopicPartition(self.seats[0].settings.epochs_topic, 0)
-        reader, found = log.reader({tp: 0}), []
         while True:
-            records = reader.read(1_000, 0.3)
-            found += [json.loads(record.value or b"") for record in records]
-            if not records and tp in reader.at_end():
-                break
-        reader.close()
-        log.close()
-        return found
+            records = self._reader.read(1_000, 0.1)
+            self._manifests += [json.loads(record.value or b"") for record in records]
+            if not records and self._epochs in self._reader.at_end():
+                return self._manifests
 
     def taken(self) -> int:
         """Interactions taken, each once."""
-        return sum(m["events"] for m in self.manifests() if not m.get("adopted"))  # type: ignore[misc]
+        return sum(m["events"] for m in self.manifests() if not m.get("adopted"))
 
     def shared(self, workers: int = 2, since: int = 0) -> bool:
         """Whether so many workers have listed something of their own, from the `since`th manifest on."""
@@ -104,11 +110,9 @@ class Group:
         file = self.seats[seat].file.parent / "cwd" / "log"
         return file.read_text() if file.exists() else ""
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 150) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, self.logs()
-            time.sleep(0.3)
+    def until(self, condition: Callable[[], object]) -> None:
+        """Waits until it holds."""
+        until(condition, 60, lambda: f"{self.taken()} of {self.sent} taken\n{self.logs()}", every_s=0.2)
 
     def all_taken(self) -> bool:
         """Whether the group has taken everything that was sent."""
@@ -147,9 +151,13 @@ class Group:
         assert newest.keys() == {user for user, _, _ in EVENTS[: self.sent]}
 
     def close(self) -> None:
+        """Ends every process that is left."""
         for process in self.running.values():
-            process.kill()
-            process.wait()
+            end(process)
+        for scene in self.scenes:
+            scene.close()
+        self._reader.close()
+        self._log.close()
 
 
 GroupOf = Callable[..., Group]
@@ -165,9 +173,11 @@ def group_of(tmp_path: Path, kafka_bootstrap: str) -> Iterator[GroupOf]:
         made.append(Group(tmp_path, kafka_bootstrap, seats, protocol, **often))
         return made[-1]
 
-    yield make
-    for group in made:
-        group.close()
+    try:
+        yield make
+    finally:
+        for group in made:
+            group.close()
 
 
 @both
@@ -220,7 +230,7 @@ def test_one_dies_in_its_commit_and_never_comes_back(group_of: GroupOf, protocol
     group.seats[0].crash("offsets", 3)
     group.start(1)
     group.send()
-    group.until(group.all_taken, 90)
+    group.until(group.all_taken)
     assert group.running[1].poll() is None
     group.check()
 
@@ -255,7 +265,7 @@ def test_one_dies_as_it_gives_up_partitions_and_comes_back(group_of: GroupOf) ->
     dying = group.seats[0].start("revoked")
     group.until(group.all_taken)
     group.start(1)
-    assert dying.wait(60) == CRASHED
+    assert ended(dying, said=group.logs) == CRASHED
     group.start(0)
     group.share()
     group.check()
@@ -278,9 +288,8 @@ def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
     group.start(1)
     group.send()
     group.until(group.all_taken)
-    zombie = group.running.pop(0)
-    zombie.send_signal(signal.SIGCONT)
-    assert zombie.wait(60) == 1
+    group.signal(0, signal.SIGCONT)
+    assert group.end_of(0) == 1
     said = group.log_of(0).splitlines()
     assert len(said) == 1, said
     line = said[0]
@@ -328,6 +337,5 @@ def test_one_without_a_partition_ends_at_the_end_too(group_of: GroupOf) -> None:
     group.send()
     for seat in range(5):
         group.start(seat, "--exit-at-end")
-    assert [process.wait(90) for process in group.running.values()] == [0] * 5, group.logs()
-    group.running.clear()
+    assert [group.end_of(seat) for seat in range(5)] == [0] * 5, group.logs()
     assert group.taken() == group.sent
