@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.errors import Fenced, LogUnavailable
-from consumers.kafka_calls import answered
+from consumers.kafka_calls import answered, client
 from consumers.records import NewRecord
 from consumers.schemas import SeatClaim
 
@@ -54,7 +54,7 @@ class Seat:
         self._topic, self._position = topic, 0  # next offset to read
         self._newest: SeatClaim | None = None
         self._looked = time.monotonic()
-        self._consumer: Any = Consumer({**consumer, "enable.partition.eof": True})
+        self._consumer: Any = client(Consumer, {**consumer, "enable.partition.eof": True})
 
     def take(self) -> None:
         """Claims the seat, unless this process did so before. Raises Fenced where another one has claimed it since."""
