@@ -3,12 +3,14 @@
 `python -m tests.kafka_broker` starts one and prints its address until it is interrupted.
 """
 
+import base64
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 from pathlib import Path
+from uuid import uuid4
 
 from tests.waiting import end, ended, until
 
@@ -61,7 +63,7 @@ class Broker:
         (folder / "server.properties").write_text(
             "".join(f"{k}={v}\n" for k, v in (_properties(folder, self.port, controller) | server).items())
         )
-        cluster = self._java("kafka.tools.StorageTool", "random-uuid").stdout.split()[-1]
+        cluster = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
         self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(folder / "server.properties"))
         self.start()
 
