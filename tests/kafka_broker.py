@@ -63,7 +63,7 @@ class Broker:
         (folder / "server.properties").write_text(
             "".join(f"{k}={v}\n" for k, v in (_properties(folder, self.port, controller) | server).items())
         )
-        cluster = base64.urlsafe_b64encode(uuid4().bytes).rstrip(b"=").decode()
+        cluster = base64.urlsafe_b64encode(b"k" + uuid4().bytes[1:]).rstrip(b"=").decode()
         self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(folder / "server.properties"))
         self.start()
 

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 
+from consumers import effects
 from consumers.records import NewRecord, TopicPartition
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED
@@ -58,15 +59,18 @@ class Group:
         self.seats[0].send(self.seats[0].interactions(EVENTS[self.sent : self.sent + STEP], self.sent))
         self.sent += STEP
 
-    def start(self, seat: int, *flags: str) -> None:
-        """Runs the worker of a seat."""
+    def start(self, seat: int, *flags: str, frozen_at: str | None = None) -> None:
+        """Runs the worker of a seat, which stops the third time that an effect has happened."""
         scene = self.seats[seat]
         cwd = scene.file.parent / "cwd"
         cwd.mkdir(exist_ok=True)
         (cwd / "freshet.toml").write_text(scene.file.read_text())
         log = (cwd / "log").open("ab")
+        line = ["-m", "streamer", "run", *flags]
+        if frozen_at:
+            line = ["-m", "tests.faults.victim", "freshet.toml", frozen_at, "3", "freeze"]
         self.running[seat] = subprocess.Popen(
-            [sys.executable, "-m", "streamer", "run", *flags], cwd=cwd, stderr=log,
+            [sys.executable, *line], cwd=cwd, stderr=log,
             env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home()), "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
         log.close()
@@ -75,6 +79,11 @@ class Group:
         """Sends a signal; after one that ends the process gives its exit code."""
         self.running[seat].send_signal(number)
         return None if number in (signal.SIGSTOP, signal.SIGCONT) else self.end_of(seat)
+
+    def is_frozen(self, seat: int) -> bool:
+        """Whether the system has stopped the worker of a seat."""
+        status = Path(f"/proc/{self.running[seat].pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
 
     def end_of(self, seat: int) -> int:
         """Waits until the worker of a seat has ended; gives its exit code."""
@@ -271,19 +280,37 @@ def test_one_dies_as_it_gives_up_partitions_and_comes_back(group_of: GroupOf) ->
     group.check()
 
 
-@pytest.mark.parametrize("busy", [True, False])
-@both
+FROZEN = [
+    ("classic", "exactly-once", "idle"),
+    ("classic", "exactly-once", "busy"),
+    ("classic", "exactly-once", "offsets"),
+    ("classic", "at-least-once", "taken"),
+]
+FROZEN_TOO = [("classic", "exactly-once", effect) for effect in effects.KAFKA if effect != "offsets"]
+FROZEN_TOO += [("consumer", "exactly-once", when) for when in ("idle", "busy", "offsets")]
+FROZEN_TOO += [("classic", "at-least-once", "idle"), ("consumer", "at-least-once", "taken")]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "delivery", "when"), FROZEN + [pytest.param(*case, marks=slow) for case in FROZEN_TOO]
+)
 def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
-    group_of: GroupOf, protocol: str, busy: bool
+    group_of: GroupOf, protocol: str, delivery: str, when: str
 ) -> None:
-    """Frozen, with work in its hands or without, its state folder copied and started elsewhere: it wakes, and ends."""
-    group = group_of(2, protocol)
-    group.start(0)
+    """Frozen at any moment, its state folder copied and started elsewhere: it wakes, and ends.
+
+    At least once what was with the client already, and not with the broker, is sent as it wakes: no transaction holds it.
+    """
+    group = group_of(2, protocol, delivery=delivery)
+    group.start(0, frozen_at=when if when in effects.KAFKA else None)
     group.send()
-    group.until(group.all_taken)
-    if busy:
-        group.send()
-    group.signal(0, signal.SIGSTOP)
+    if when in effects.KAFKA:
+        group.until(lambda: group.is_frozen(0))
+    else:
+        group.until(group.all_taken)
+        if when == "busy":
+            group.send()
+        group.signal(0, signal.SIGSTOP)
     shutil.copytree(group.seats[0].file.parent / "state", group.seats[1].file.parent / "state")
     group.start(1)
     group.send()
@@ -292,12 +319,12 @@ def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
     assert group.end_of(0) == 1
     said = group.log_of(0).splitlines()
     assert len(said) == 1, said
-    line = said[0]
-    assert line.startswith("freshet: another process took")
+    assert said[0].startswith("freshet: another process took this worker's seat: process ")
+    assert "trying again" not in group.log_of(1)
     group.until(group.all_taken)
     assert group.signal(1, signal.SIGTERM) == 0
     group.seats = group.seats[1:]
-    group.check()
+    group.check(delivery == "exactly-once")
 
 
 def test_an_adopted_record_from_the_far_future_moves_no_clock(group_of: GroupOf) -> None:
