@@ -5,7 +5,7 @@ Keys of the database, every number big-endian so that byte order is offset order
     t/<topic>                        the topic's settings
     e/<topic>/<partition>            the next offset
     r/<topic>/<partition><offset>    a record
-    g/<application>                  generation of the seat: a larger one fences the smaller
+    g/<application>                  generation of the seat: a larger one fences the smaller, see `EmbeddedCommitter`
     p/<application>                  committed positions
     s/<application>/<key>            committed state
 
@@ -65,7 +65,7 @@ class EmbeddedLog:
         compaction_lag_ms: int = COMPACTION_LAG_MS,
         tombstone_retention_ms: int = TOMBSTONE_RETENTION_MS,
     ) -> None:
-        self._db = _open(folder)
+        self.folder, self._db = folder, _open(folder)
         self._write_options = WriteOptions()
         self._write_options.sync = sync
         self._compaction_lag_ms = compaction_lag_ms
@@ -140,7 +140,9 @@ class EmbeddedLog:
 
     def committer(self, application: str) -> "EmbeddedCommitter":
         """See `Log.committer`."""
-        return EmbeddedCommitter(self, application)
+        committer = EmbeddedCommitter(self, application, held_generation(self.folder, application))
+        hold_generation(self.folder, application, committer.generation)
+        return committer
 
     def stored_state(self, application: str) -> EmbeddedState:
         """See `Log.stored_state`."""
@@ -342,19 +344,39 @@ class EmbeddedReader:
         """Nothing to free."""
 
 
+_held: dict[tuple[Path, str], int] = {}
+
+
+def held_generation(folder: Path, application: str) -> int:
+    """The newest generation of a seat that this process had; 0: it has just started."""
+    return _held.get((folder.resolve(), application), 0)
+
+
+def hold_generation(folder: Path, application: str, generation: int) -> None:
+    """Notes the generation that this process has."""
+    _held[folder.resolve(), application] = generation
+
+
 class EmbeddedCommitter:
-    """See `consumers.log.Committer`."""
+    """See `consumers.log.Committer`.
+
+    Args: held: the generation that the process had before. A process that starts gets the seat; one that opens the log
+    again must still have it. Raises Fenced where a later process has taken the seat since.
+    """
 
     seat = ""
 
-    def __init__(self, log: EmbeddedLog, application: str) -> None:
+    def __init__(self, log: EmbeddedLog, application: str, held: int = 0) -> None:
         self._log, self._application = log, application
         name = application.encode()
         self._generation_key, self._positions_key = b"g/" + name, b"p/" + name
         self._state_prefix = _state_prefix(application)
         with log.changed:
-            self._generation = int.from_bytes(log._db.get(self._generation_key) or b"", "big") + 1
-            log._db[self._generation_key] = self._generation.to_bytes(8, "big")
+            newest = int.from_bytes(log._db.get(self._generation_key) or b"", "big")
+            if 0 < held < newest:
+                raise _fenced()
+            self.generation = max(newest, held) + 1
+            log._db[self._generation_key] = self.generation.to_bytes(8, "big")
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
@@ -365,8 +387,8 @@ class EmbeddedCommitter:
         """See `Committer.commit`. One effect: (1) a WriteBatch of outputs, positions and state is written."""
         log = self._log
         with log.changed:
-            if log._db.get(self._generation_key) != self._generation.to_bytes(8, "big"):
-                raise Fenced("another process took over this application; this one stops")
+            if log._db.get(self._generation_key) != self.generation.to_bytes(8, "big"):
+                raise _fenced()
             batch = WriteBatch(raw_mode=True)
             ends = log._put_records(batch, outputs)
             merged = self.positions() | dict(positions)
@@ -405,6 +427,10 @@ def _open(folder: Path) -> Any:
         raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
     except Damaged as error:
         raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
+
+
+def _fenced() -> Fenced:
+    return Fenced("another process took over this application; this one stops")
 
 
 def _state_prefix(application: str) -> bytes:

@@ -15,12 +15,14 @@ from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, client,
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
+from consumers.kafka_seat import Seat
 from consumers.log import Committer, Positions
 from consumers.records import RECORD_BYTES, NewRecord, TopicPartition, TopicSpec
 from consumers.stored_state import FolderState
 
 APPEND_TIMEOUT_S = 60.0
 BATCH_BYTES, BATCH_OVERHEAD_BYTES = 1_000_000, 200
+WORKERS_TOPIC = "freshet.workers"
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
@@ -32,7 +34,7 @@ class KafkaLog:
 
     Args: state: the folder of the checkpoint and of this worker's identity; config: librdkafka keys on top of ours;
     exactly_once: False gives up the transaction: a crash may then repeat lists; group_protocol: "classic", or
-    "consumer" for KIP-848.
+    "consumer" for KIP-848; workers_topic: where workers claim their seats.
     Raises LogUnavailable when no broker answers within START_TIMEOUT_S.
     """
 
@@ -43,8 +45,10 @@ class KafkaLog:
         config: Mapping[str, Any],
         exactly_once: bool = True,
         group_protocol: str = "classic",
+        workers_topic: str = WORKERS_TOPIC,
     ) -> None:
         self._state, self._exactly_once, self._group_protocol = state, exactly_once, group_protocol
+        self._workers_topic = workers_topic
         away = BrokerAway(bootstrap)
         self._config = {
             "bootstrap.servers": bootstrap,
@@ -72,8 +76,11 @@ class KafkaLog:
         for name in wanted.keys() & have.keys():
             _check_same(have[name], wanted[name])
         missing = [spec for name, spec in wanted.items() if name not in have]
-        if not missing:
-            return []
+        if missing:
+            self._create(missing)
+        return [spec.name for spec in missing]
+
+    def _create(self, missing: Sequence[TopicSpec]) -> None:
         new = [NewTopic(spec.name, spec.partitions, -1, config=_topic_config(spec)) for spec in missing]
         for name, future in self._admin.create_topics(new, operation_timeout=30).items():
             try:
@@ -82,7 +89,6 @@ class KafkaLog:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise LogUnavailable(f"topic {name} could not be created: {text_of(error)}") from error
         self._wait_visible(missing)
-        return [spec.name for spec in missing]
 
     def _wait_visible(self, specs: Sequence[TopicSpec]) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -169,13 +175,25 @@ class KafkaLog:
 
     def committer(self, application: str) -> KafkaCommitter:
         """See `Log.committer`."""
+        self._make_workers_topic()
         return KafkaCommitter(
             self._producer_config(),
             _membership(self._group_protocol) | self._consumer_config(application),
             application,
             self._state,
             self._exactly_once,
+            self._seat,
         )
+
+    @answered
+    def _make_workers_topic(self) -> None:
+        """Makes the topic of the seats' claims where it is missing: `freshet topics create` once made none."""
+        if self._workers_topic not in self._admin.list_topics(timeout=START_TIMEOUT_S).topics:
+            self._create([TopicSpec(self._workers_topic, 1, "compact")])
+
+    def _seat(self, name: str) -> Seat:
+        config = self._consumer_config("freshet-metadata")
+        return Seat(name, self._state, self._workers_topic, config, self.append)
 
     def stored_state(self, application: str) -> FolderState:
         """See `Log.stored_state`."""

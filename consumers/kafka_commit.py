@@ -10,8 +10,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.effects import happened
-from consumers.errors import Fenced, LogUnavailable
+from consumers.errors import LogUnavailable, WireError
 from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, client, produce, text_of
+from consumers.kafka_seat import Seat
 from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
 from consumers.state_store import StateStore, instance_id
@@ -19,7 +20,6 @@ from consumers.state_store import StateStore, instance_id
 TRANSACTION_TIMEOUT_MS = 30_000
 GENERATION_TIMEOUT_S = 5.0  # how long a commit waits to hear of the group's new generation
 COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
-_FENCED = {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}
 _BEHIND = {  # the group has begun another generation, of which this member is to hear in a moment
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
@@ -31,8 +31,11 @@ _logger = logging.getLogger(__name__)
 class KafkaCommitter:
     """See `consumers.log.Committer`.
 
-    Opening it, in this order: (1) the state folder, which only one process has; (2) `init_transactions`, which fences
-    and aborts what a dead one of the same seat left open; (3) the committed positions, which nobody can move now.
+    Opening it, in this order: (1) the state folder, which only one process has; (2) the claim of the seat, by which an
+    older process of the same seat knows that it has lost; (3) `init_transactions`, which fences it, and aborts what a
+    dead one left open; (4) whether the claim is still the last one, for this may be the process that has lost.
+
+    Args: claim: gives the seat of a name.
     """
 
     def __init__(
@@ -42,27 +45,36 @@ class KafkaCommitter:
         application: str,
         state: Path,
         exactly_once: bool,
+        claim: Callable[[str], Seat],
     ) -> None:
         self._store = StateStore(state)
         self._exactly_once = exactly_once
         self.seat = instance_id(state)
+        name = f"{application}-{self.seat}"
         transactional: dict[str, Any] = {
-            "transactional.id": f"{application}-{self.seat}",
+            "transactional.id": name,
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         } | producer
         self._producer: Any = client(Producer, transactional if exactly_once else producer)
-        self._group_config = consumer | {"group.instance.id": f"{application}-{self.seat}"}
+        self._group_config = consumer | {"group.instance.id": name}
         self.group: Any = client(Consumer, self._group_config)
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
         self.joined = False
-        self._transaction_timeout_s = transactional["transaction.timeout.ms"] / 1000
-        self._begun = time.monotonic()  # when the last transaction was
+        self.claim = claim(name)
         try:
-            if exactly_once:
-                self._producer.init_transactions(START_TIMEOUT_S)
-        except KafkaException as error:
+            self._open_seat()
+        except WireError:
             self.close()
-            raise LogUnavailable(f"the broker gave no transactional seat: {text_of(error)}") from error
+            raise
+
+    def _open_seat(self) -> None:
+        self.claim.take()
+        if self._exactly_once:
+            try:
+                self._producer.init_transactions(START_TIMEOUT_S)
+            except KafkaException as error:
+                raise LogUnavailable(f"the broker gave no transactional seat: {text_of(error)}") from error
+            self.claim.check()
 
     @answered
     def positions(self) -> dict[TopicPartition, int]:
@@ -81,9 +93,10 @@ class KafkaCommitter:
                 self._in_the_generation(lambda: self._commit_transaction(outputs, positions), self._abort)
             else:
                 self._commit_loosely(outputs, positions)
-        except KafkaException as error:
-            if self._is_fenced(error.args[0].code()):
-                raise Fenced("another process took over this application; this one stops") from error
+        except (KafkaException, LogUnavailable) as error:
+            self.claim.check()  # a broker fences this process too where an older one of its seat woke and asked
+            if isinstance(error, LogUnavailable):
+                raise
             raise LogUnavailable(f"the commit failed: {text_of(error)}; going on from the last one") from error
         if state is not None:
             self._store.write(state, positions)  # (5)
@@ -122,15 +135,6 @@ class KafkaCommitter:
                 undo()
             time.sleep(0.02)
 
-    def _is_fenced(self, code: int) -> bool:
-        """Whether another process has this one's seat.
-
-        A broker says the same to one whose transaction it gave up, after a silence in the midst of it. Then starting
-        again finds out: who starts last has the seat.
-        """
-        gave_up = self._exactly_once and time.monotonic() - self._begun > self._transaction_timeout_s
-        return code == KafkaError.FENCED_INSTANCE_ID or (code in _FENCED and not gave_up)
-
     def _abort(self) -> None:
         self._producer.abort_transaction(COMMIT_TIMEOUT_S)
 
@@ -140,7 +144,6 @@ class KafkaCommitter:
             return
         deliveries = Deliveries()
         producer.begin_transaction()  # (1)
-        self._begun = time.monotonic()
         happened("begun")
         with deliveries.refusals():
             produce(producer, outputs[:1], deliveries)
@@ -168,7 +171,12 @@ class KafkaCommitter:
                 _logger.warning("the commit is tried again: %s", text_of(error))
 
     def _commit_loosely(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
-        """At least once: the offsets follow the outputs, and a crash between them repeats those."""
+        """At least once: the offsets follow the outputs, and a crash between them repeats those.
+
+        No transaction refuses the outputs of one that has lost its seat: so it asks first, if it has not just done so.
+        """
+        if self.claim.is_due():
+            self.claim.check()
         if positions:
             self._generation()
         for part in (outputs[:-1], outputs[-1:]):  # the manifest comes last: what it says was published is there
@@ -195,7 +203,8 @@ class KafkaCommitter:
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""
-        self.group.close()
+        self.group.close()  # asks for the claim, where partitions were lost
+        self.claim.close()
         self._store.close()
 
 

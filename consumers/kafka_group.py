@@ -4,16 +4,17 @@ import logging
 import re
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_END, KafkaException
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.effects import happened
-from consumers.errors import Fenced
-from consumers.kafka_calls import answered, text_of
+from consumers.errors import Fenced, LogUnavailable
+from consumers.kafka_calls import answered
 from consumers.kafka_commit import KafkaCommitter
-from consumers.kafka_reader import KafkaReader, SeatKept
+from consumers.kafka_reader import KafkaReader, SeatKept, SeatTaken
 from consumers.records import Record, TopicPartition
 
 JOIN_AGAIN_S = 1.0  # how often a seat is asked for that the group still keeps for a worker that died
@@ -27,6 +28,9 @@ class GroupReader(KafkaReader):
     The group calls back within `read`, when no epoch is half done: what was taken is committed, what was only read is
     read again by the next owner. So a partition is let go at once. The callbacks only note what happened: an error in
     one would leave through whatever call was being answered.
+
+    Who was silent for long may have lost its seat to a newer process, and asks for the seat's claim before it reads,
+    joins again, takes over a partition or says a word.
     """
 
     def __init__(self, committer: KafkaCommitter, topic: str) -> None:
@@ -37,6 +41,7 @@ class GroupReader(KafkaReader):
         self._lost: set[TopicPartition] = set()  # not told yet; may be ours again
         self._begun: set[TopicPartition] = set()
         self._waiting_for_seat = self._had_seat = False
+        self._fenced: Fenced | None = None  # noted by a callback
         self._ask_at = 0.0  # when the group may be asked for positions again
         self._waiting_for_positions = False
         self._deal_again = False
@@ -47,7 +52,7 @@ class GroupReader(KafkaReader):
         self._committer.joined = True
 
     def _subscribe(self, topic: str) -> None:
-        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
 
     def _ask_for_a_deal(self) -> None:
         """Makes the group share out the partitions once more, each keeping what it has.
@@ -59,14 +64,20 @@ class GroupReader(KafkaReader):
         self._subscribe(f"^{re.escape(self._topic)}$")
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
-        """See `Reader.read`."""
+        """See `Reader.read`. Raises Fenced where a newer process has the seat."""
+        self._committer.claim.glance()
         try:
             records = super().read(max_records, timeout_s)
-        except SeatKept as error:
-            if self._had_seat:  # lost while this process was silent, and not free any more
-                raise Fenced("another process took this worker's seat in the group; this one stops") from error
-            self._join_again()
-            return []
+        except (SeatKept, SeatTaken, LogUnavailable) as error:
+            if isinstance(error, SeatKept) and not self._had_seat:
+                self._join_again()
+                return []
+            self._committer.claim.check()
+            if isinstance(error, LogUnavailable):
+                raise
+            raise LogUnavailable("an older process asked for this worker's seat in the group") from error
+        if self._fenced:
+            raise self._fenced
         if self._deal_again:
             self._ask_for_a_deal()
         if self._lost:
@@ -93,15 +104,22 @@ class GroupReader(KafkaReader):
         """Nothing while the broker has no stable answer: a worker that died may have left a commit undecided."""
         asked = [KafkaPartition(*tp) for tp in sorted(self._new)]
         try:
-            answer = self._consumer.committed(asked, timeout=POSITIONS_TIMEOUT_S)
-        except KafkaException as error:
+            self._committer.claim.check()
+            answer = answered(self._consumer.committed)(asked, timeout=POSITIONS_TIMEOUT_S)
+        except LogUnavailable as error:
             if not self._waiting_for_positions:
-                _logger.info("partitions came whose positions are not known yet; waiting: %s", text_of(error))
+                _logger.info("partitions came whose positions are not known yet; waiting: %s", error)
             self._waiting_for_positions = True
             self._ask_at = time.monotonic() + POSITIONS_TIMEOUT_S
             return {}
         self._waiting_for_positions = False
         return {TopicPartition(c.topic, c.partition): max(c.offset, -1) for c in answer if c.error is None}
+
+    def _record_of(self, message: Any) -> Record | None:
+        """What went wrong after a newer process has started is no word to the operator."""
+        if message.error() is not None and message.error().code() != KafkaError._PARTITION_EOF:
+            self._committer.claim.glance()
+        return super()._record_of(message)
 
     @answered
     def begin(self, partition: TopicPartition, position: int) -> None:
@@ -128,6 +146,18 @@ class GroupReader(KafkaReader):
         self._new |= came
         self._deal_again = not self._had_seat and not self._committer.assigned_by_broker
         self._had_seat, self._waiting_for_seat = True, False
+
+    def _on_lost(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
+        """After a silence. Letting go of them makes the client join again at once: never in a newer process's seat."""
+        try:
+            self._committer.claim.check()
+        except Fenced as error:
+            self._fenced = error
+            with suppress(KafkaException):  # the client may have met a fatal error before
+                consumer.unsubscribe()
+        except LogUnavailable:
+            pass  # asked again before anything that the group gives is taken
+        self._on_revoke(consumer, partitions)
 
     def _on_revoke(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
         happened("revoked")

@@ -8,7 +8,7 @@ from typing import Any
 from confluent_kafka import KafkaError
 from confluent_kafka import TopicPartition as KafkaPartition
 
-from consumers.errors import Fenced, LogUnavailable, PositionGone
+from consumers.errors import LogUnavailable, PositionGone
 from consumers.kafka_calls import answered
 from consumers.records import Record, TopicPartition
 
@@ -96,10 +96,14 @@ class SeatKept(Exception):
     """The group keeps this worker's seat for one that has died, until that one's session ends (KIP-848)."""
 
 
+class SeatTaken(Exception):
+    """Another process has this worker's seat in the group: a newer one, or an older one that woke."""
+
+
 def end_of(error: KafkaError) -> Exception:
     """Why a consumer can never go on. librdkafka gives the cause of a fatal error only in words: its own."""
     if KafkaError(KafkaError.FENCED_INSTANCE_ID).str() in error.str():
-        return Fenced("another process took this worker's seat in the group; this one stops")
+        return SeatTaken(error.str())
     if KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str() in error.str():
         return SeatKept(error.str())
     return LogUnavailable(f"the broker refused to go on: {error.str()}")

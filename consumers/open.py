@@ -30,16 +30,17 @@ def open_log(
     config: Mapping[str, Any] | None = None,
     exactly_once: bool = True,
     group_protocol: str = "classic",
+    workers_topic: str | None = None,
 ) -> Log:
     """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
 
     Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through;
-    exactly_once, group_protocol: see KafkaLog.
+    exactly_once, group_protocol, workers_topic: see KafkaLog.
     """
     if bootstrap:
-        from consumers.kafka import KafkaLog
+        from consumers.kafka import WORKERS_TOPIC, KafkaLog
 
-        return KafkaLog(bootstrap, state, config or {}, exactly_once, group_protocol)
+        return KafkaLog(bootstrap, state, config or {}, exactly_once, group_protocol, workers_topic or WORKERS_TOPIC)
     try:
         return OwnedLog(folder)
     except LogBusy:

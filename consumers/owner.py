@@ -19,7 +19,14 @@ from typing import Any
 import msgspec
 
 from consumers import errors
-from consumers.embedded import MAX_RECORD_BYTES, EmbeddedCommitter, EmbeddedLog, EmbeddedReader
+from consumers.embedded import (
+    MAX_RECORD_BYTES,
+    EmbeddedCommitter,
+    EmbeddedLog,
+    EmbeddedReader,
+    held_generation,
+    hold_generation,
+)
 from consumers.log import Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
@@ -75,8 +82,9 @@ class _Session:
         assert self._reader, "open_reader comes first"
         self._reader.pause([TopicPartition(*tp) for tp in partitions])
 
-    def open_committer(self, application: str) -> None:
-        self._committer = self._log.committer(application)
+    def open_committer(self, application: str, held: int) -> int:
+        self._committer = EmbeddedCommitter(self._log, application, held)
+        return self._committer.generation
 
     def positions(self) -> _Positions:
         assert self._committer, "open_committer comes first"
@@ -123,7 +131,7 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "open_reader": (_Positions,),
     "read": (int, float),
     "pause": (list[tuple[str, int]],),
-    "open_committer": (str,),
+    "open_committer": (str, int),
     "positions": (),
     "commit": (list[NewRecord], _Positions, list[tuple[bytes, bytes | None]]),
     "load_state": (bytes,),
@@ -280,7 +288,12 @@ class RemoteLog:
 
     def committer(self, application: str) -> "RemoteCommitter":
         """See `Log.committer`."""
-        return RemoteCommitter(_Connection(self._folder), application)
+        connection = _Connection(self._folder)
+        try:
+            return RemoteCommitter(connection, application, self._folder)
+        except errors.WireError:
+            connection.close()
+            raise
 
     def subscribe(self, committer: Committer, positions: Positions) -> SoleMember:
         """See `Log.subscribe`: this process has them all."""
@@ -331,9 +344,10 @@ class RemoteCommitter:
 
     seat = ""
 
-    def __init__(self, connection: _Connection, application: str) -> None:
+    def __init__(self, connection: _Connection, application: str, folder: Path) -> None:
         self._connection = connection
-        connection.call("open_committer", application)
+        generation = connection.call("open_committer", application, held_generation(folder, application))
+        hold_generation(folder, application, generation)
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""

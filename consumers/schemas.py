@@ -135,3 +135,16 @@ class Drift(msgspec.Struct, frozen=True):
     since: int
     hr_before: float
     hr_after: float
+
+
+class SeatClaim(msgspec.Struct, frozen=True):
+    """A start of a worker, on the topic of workers. Record key: `seat`. The last one of a seat has it.
+
+    `incarnation` counts the starts; `instance` is this start's alone.
+    """
+
+    seat: str
+    incarnation: int
+    instance: str
+    host: str = ""
+    pid: int = 0

@@ -138,8 +138,9 @@ def _rights(patient: Patient) -> Iterator[Finding]:
     probe, settings = patient.probe, patient.settings
     if probe is None:
         return
-    read = {settings.interactions_topic, settings.items_topic, settings.users_topic, settings.epochs_topic}
-    written = {settings.recommendations_topic, settings.quality_topic, settings.dead_topic, settings.epochs_topic}
+    both = {settings.epochs_topic, settings.workers_topic}
+    read = both | {settings.interactions_topic, settings.items_topic, settings.users_topic}
+    written = both | {settings.recommendations_topic, settings.quality_topic, settings.dead_topic}
     rights = probe.topic_rights(read | written)
     missing = [f"READ {topic}" for topic in sorted(read & rights.keys()) if "READ" not in rights[topic]]
     missing += [f"WRITE {topic}" for topic in sorted(written & rights.keys()) if "WRITE" not in rights[topic]]

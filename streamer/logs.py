@@ -26,6 +26,7 @@ def open_log_of(settings: Settings) -> Log:
         settings.kafka,
         exactly_once,
         settings.group_protocol,
+        settings.workers_topic,
     )
 
 
@@ -95,6 +96,7 @@ def topic_names(settings: Settings) -> dict[str, str]:
         "quality": settings.quality_topic,
         "interactions.dead": settings.dead_topic,
         "freshet.epochs": settings.epochs_topic,
+        "freshet.workers": settings.workers_topic,
     }
 
 

@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     quality_topic: str = Field("quality", description="test-then-learn quality as it moves")
     dead_topic: str = Field("interactions.dead", description="records that could not be taken, with the reason")
     epochs_topic: str = Field("freshet.epochs", description="internal: which records each epoch took")
+    workers_topic: str = Field("freshet.workers", description="internal, on Kafka: which process has which seat")
 
     # records
     field_map: dict[str, str] = Field({}, description="our field = the stream's field, such as user_id = uid")

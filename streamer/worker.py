@@ -2,13 +2,14 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
+from contextlib import closing
 
 import numpy as np
 
 from consumers.effects import happened
-from consumers.errors import CheckpointDamaged, PositionGone
-from consumers.log import Log, Positions
+from consumers.errors import CheckpointDamaged, LogUnavailable, PositionGone
+from consumers.log import Log, Positions, Reader
 from consumers.records import NewRecord, Record, TopicPartition
 from streamer.adoption import Adoption
 from streamer.alignment import Aligner, Arrival
@@ -27,7 +28,7 @@ from streamer.shadow import Shadow
 from streamer.state import StreamState
 from streamer.tracing import listed
 
-JOINING_S = 15.0  # how long a worker waits for its first partition before it takes it that there is none for it
+ASK_GROUP_S = 0.5  # how often a worker that has nothing left asks whether the others have
 _logger = logging.getLogger(__name__)
 
 
@@ -74,7 +75,7 @@ class Worker:
         self._adoption = Adoption(log, self._intake, settings.max_epoch_events, from_start)
         self._released: set[int] = set()  # partitions that went to another worker since the last epoch
         self._regained: set[int] = set()  # partitions that came back from one
-        self._joining_until = time.monotonic() + JOINING_S
+        self._ask_group_at = 0.0
         self._paused: list[TopicPartition] = []
 
     def _open_state(self) -> None:
@@ -193,10 +194,26 @@ class Worker:
         return {tp: max(end, positions.get(tp, 0)) for tp, end in ends.items()}
 
     def _caught_up(self) -> bool:
+        """Whether everything in the log is taken, by whomever: what is nobody's for a moment may come here yet."""
         mine = self._aligner.partitions()
-        joined = bool(mine) or time.monotonic() > self._joining_until
         ends = self._member.at_end() >= mine and self._catalogue.at_end() >= self._catalogue_positions.keys()
-        return joined and not len(self._aligner) and not len(self._adoption) and ends
+        return not len(self._aligner) and not len(self._adoption) and ends and self._others_caught_up(mine)
+
+    def _others_caught_up(self, mine: Set[TopicPartition]) -> bool:
+        """Whether the group has taken everything of the partitions that are not here; asked now and then."""
+        others = {tp for tp in self.state.positions if tp.topic == self._topic and tp not in mine}
+        if not others or time.monotonic() < self._ask_group_at:
+            return not others
+        try:
+            starts, committed = self._log.starts(self._topic), self._committer.positions()
+            at = {tp: max(committed.get(tp, 0), starts[tp.partition]) for tp in others}
+            with closing(self._log.reader(at)) as left:
+                return _is_at_end(left, others)
+        except LogUnavailable as error:  # also where a worker that died left its last commit undecided
+            _logger.debug("it is asked later what the group has taken: %s", error)
+            return False
+        finally:
+            self._ask_group_at = time.monotonic() + ASK_GROUP_S
 
     # the group
 
@@ -326,6 +343,16 @@ def _up_to(erasures: int, changes: list[Change]) -> tuple[list[Change], list[Cha
         if erasures < 0:
             return changes[:n], changes[n:]
     return changes, []
+
+
+def _is_at_end(reader: Reader, partitions: Set[TopicPartition]) -> bool:
+    """Whether there is nothing to read, not even after a moment."""
+    for _ in range(10):
+        if reader.read(1, 0.1):
+            return False
+        if reader.at_end() >= partitions:
+            return True
+    return False
 
 
 def _event_number(arrival: Arrival, count: int) -> int:

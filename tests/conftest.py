@@ -13,7 +13,7 @@ from consumers.open import OwnedLog
 from streamer.kernels import ensure_compiled
 from streamer.logs import topic_specs
 from streamer.settings import Settings
-from tests import kafka_broker, neo4j_server
+from tests import kafka_broker, neo4j_server, waiting
 
 hypothesis.settings.register_profile(  # kernels compile on first use, and the machines of CI are slow at times
     "freshet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -21,6 +21,17 @@ hypothesis.settings.register_profile(  # kernels compile on first use, and the m
 hypothesis.settings.load_profile("freshet")
 
 DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-timeout looks
+def pytest_configure(config: pytest.Config) -> None:
+    """The limit of a test is that of a usual machine, times how much slower this one is."""
+    if config.getoption("timeout", None) is None:
+        config.option.timeout = waiting.scaled(float(config.getini("timeout")))
+
+
+def pytest_report_header() -> str:
+    return f"limits: {waiting.slowness():.1f} times those of a usual machine"
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -44,8 +55,10 @@ def running(service: Callable[[Path], Service], lacks: str | None, folder: Path)
     if lacks:
         missing(lacks)
     started = service(folder)
-    yield started
-    started.stop()
+    try:
+        yield started
+    finally:
+        started.stop()
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +116,7 @@ def on_kafka(kafka_bootstrap: str, settings: Settings, monkeypatch: pytest.Monke
 def own_topics(bootstrap: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings on a broker under names of the test's own, in the environment too."""
     prefix = f"{settings.state.parent.name}." if settings.state else ""
-    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs")
+    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs", "workers")
     own = {f"{name}_topic": prefix + name for name in names} | {"application": prefix + "app", "bootstrap": bootstrap}
     for name, value in own.items():
         monkeypatch.setenv(f"FRESHET_{name.upper()}", value)

@@ -3,13 +3,16 @@
 `python -m tests.kafka_broker` starts one and prints its address until it is interrupted.
 """
 
+import base64
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
+from uuid import uuid4
+
+from tests.waiting import end, ended, until
 
 HERE = Path(__file__).parent
 JARS = HERE.parent / ".cache" / "kafka"
@@ -35,14 +38,18 @@ def fetch_jars(pom: Path, folder: Path, one_of_them: str) -> None:
 
 def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     """Returns when the process accepts connections on loopback. Raises RuntimeError with the end of its log."""
-    for _ in range(240):
+
+    def listens() -> bool:
         if process.poll() is not None:
-            break
+            raise RuntimeError(f"it did not come up: {log.read_text()[-2000:]}")
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.25)
-    raise RuntimeError(f"it did not come up: {log.read_text()[-2000:]}")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        until(listens, 60, lambda: log.read_text()[-2000:], every_s=0.25)
+    except BaseException:
+        end(process)
+        raise
 
 
 class Broker:
@@ -56,7 +63,7 @@ class Broker:
         (folder / "server.properties").write_text(
             "".join(f"{k}={v}\n" for k, v in (_properties(folder, self.port, controller) | server).items())
         )
-        cluster = self._java("kafka.tools.StorageTool", "random-uuid").stdout.split()[-1]
+        cluster = base64.urlsafe_b64encode(b"k" + uuid4().bytes[1:]).rstrip(b"=").decode()
         self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(folder / "server.properties"))
         self.start()
 
@@ -80,7 +87,10 @@ class Broker:
         """Ends it, with `kill` as a crash would."""
         assert self._process
         self._process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        self._process.wait(60)
+        try:
+            ended(self._process, 60)
+        finally:
+            end(self._process)
 
 
 def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:

@@ -4,6 +4,7 @@ import subprocess
 from pathlib import Path
 
 from tests.kafka_broker import fetch_jars, free_ports, missing_java, wait_for_port
+from tests.waiting import end, ended
 
 HERE = Path(__file__).parent
 JARS = HERE.parent / ".cache" / "neo4j"
@@ -44,4 +45,7 @@ class Server:
     def stop(self) -> None:
         """Ends it."""
         self._process.terminate()
-        self._process.wait(60)
+        try:
+            ended(self._process)
+        finally:
+            end(self._process)

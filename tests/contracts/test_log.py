@@ -1,5 +1,8 @@
 """One contract, three ways to a log: embedded, embedded through its owner, Kafka. They behave the same."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from consumers.log import Log
 from consumers.owner import Owner, RemoteLog
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+from tests.waiting import ends
 
 Home = Callable[[], Log]
 
@@ -228,6 +232,39 @@ def test_a_zombie_is_fenced_and_writes_nothing(home: Home, log: Log, topic: str,
     assert [r.value for r in read_all(log, topic, 1)] == [b"mine"]
     for committer in (zombie, successor):
         committer.close()
+
+
+LATER = """
+import sys
+from pathlib import Path
+from consumers.owner import RemoteLog
+log = RemoteLog(Path(sys.argv[1]))
+committer = log.committer(sys.argv[2])
+print("has the seat", flush=True)
+sys.stdin.readline()
+committer.commit([], {})
+print("has it still", flush=True)
+"""
+
+
+@pytest.mark.parametrize("home", ["embedded", "owner"], indirect=True)
+def test_an_older_process_that_opens_the_log_again_is_fenced_and_fences_nobody(log: Log, tmp_path: Path) -> None:
+    log.committer("app").close()
+    log.committer("app").close()  # nobody else has it
+    line = [sys.executable, "-c", LATER, str(tmp_path), "app"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    with ends(
+        subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    ) as later:
+        assert later.stdin
+        assert later.stdout
+        assert later.stdout.readline() == "has the seat\n"
+        for _ in range(2):  # as a supervisor does
+            with pytest.raises(Fenced):
+                log.committer("app")
+        later.stdin.write("\n")
+        later.stdin.flush()
+        assert later.stdout.readline() == "has it still\n"
 
 
 def test_compaction_keeps_the_newest_of_each_key_and_the_offsets(log: Log) -> None:

@@ -11,6 +11,7 @@ import yaml
 from streamer.cli import COMMANDS
 from streamer.logs import topic_specs
 from streamer.settings import Settings
+from tests.waiting import scaled
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -22,7 +23,7 @@ def test_the_commands_of_the_readme_work_in_their_order(tmp_path: Path) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=tmp_path, env=environment | {"PATH": path}, capture_output=True, text=True, timeout=200,
+        cwd=tmp_path, env=environment | {"PATH": path}, capture_output=True, text=True, timeout=scaled(200),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     last_list = [line for line in done.stdout.splitlines() if line.startswith('{"topic": "recommendations"')][-1]

@@ -13,10 +13,11 @@ from streamer.audit import Audit, audit
 from streamer.logs import open_log_of, topic_specs
 from streamer.settings import Settings
 from tests.faults.victim import CRASHED
+from tests.waiting import end, scaled
 from tests.worlds import Events
 
 ROOT = Path(__file__).parents[2]
-TOPICS = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs")
+TOPICS = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs", "workers")
 
 
 class Scene:
@@ -33,6 +34,7 @@ class Scene:
         self.file = folder / f"{name}.toml"
         self.file.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in self.values.items()))
         self.settings = Settings.load(self.file)
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def open(self) -> Log:
         """The log, as another process has it."""
@@ -57,7 +59,13 @@ class Scene:
 
     def start(self, effect: str, n: int = 1) -> subprocess.Popen[bytes]:
         """Starts a worker that goes on until it dies the nth time that the effect has happened."""
-        return subprocess.Popen([*self._victim(effect, n), "stay"], cwd=ROOT)
+        self._started.append(subprocess.Popen([*self._victim(effect, n), "stay"], cwd=ROOT))
+        return self._started[-1]
+
+    def close(self) -> None:
+        """Ends what it started and what still runs."""
+        for process in self._started:
+            end(process)
 
     def finish(self) -> str:
         """Runs a worker to the end of the log; gives the digest of its state."""
@@ -82,7 +90,8 @@ class Scene:
         return [NewRecord(topic, row["user_id"].encode(), json.dumps(row).encode()) for row in rows]
 
     def _run(self, effect: str, n: int) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(self._victim(effect, n), cwd=ROOT, capture_output=True, text=True, timeout=120)
+        line = self._victim(effect, n)
+        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=scaled(120))
 
     def _victim(self, effect: str, n: int) -> list[str]:
         return [sys.executable, "-m", "tests.faults.victim", str(self.file), effect, str(n)]

@@ -4,7 +4,8 @@ import resource
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
 from tests.faults.scene import ROOT, Scene
+from tests.waiting import ends, scaled, until
 from tests.worlds import checkerboard
 
 
@@ -42,6 +44,12 @@ def line_with(process: subprocess.Popen[str], words: str) -> str:
     raise AssertionError(f"it ended without a word of {words!r}")
 
 
+def code_of(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Waits for its end: exit code, and what is left of its log."""
+    _, said = process.communicate(timeout=scaled(60))
+    return process.returncode, said
+
+
 def check(scene: Scene, interactions: int) -> None:
     digest = scene.finish()
     found = scene.audit()
@@ -60,13 +68,9 @@ def test_a_full_disk_is_said_and_waited_out(tmp_path: Path) -> None:
     scene = Scene(tmp_path, "full")
     scene.create()
     scene.send(scene.interactions(checkerboard(events=2_000, users=200, items=300)))
-    worker = command(scene, limit_bytes=1_500_000)
-    try:
+    with ends(command(scene, limit_bytes=1_500_000)) as worker:
         assert "free space on its disk" in line_with(worker, "cannot be written")
         line_with(worker, "trying again")
-    finally:
-        worker.kill()
-        worker.communicate()
     check(scene, 2_000)
 
 
@@ -97,25 +101,50 @@ def test_a_position_that_is_gone_ends_it_or_is_passed_over_as_the_setting_says(k
     admin = AdminClient({"bootstrap.servers": str(kafka_scene.values["bootstrap"])})
     for future in admin.delete_records([KafkaPartition(kafka_scene.settings.interactions_topic, 0, 200)]).values():
         future.result()
-    stopped = command(kafka_scene, "--exit-at-end")
-    assert "holds offsets 200 to 300, the state goes on at 100" in line_with(stopped, "freshet:")
-    stopped.communicate(timeout=30)
-    assert stopped.returncode == 1
-    goes_on = command(kafka_scene, "--exit-at-end", "--on-position-gone", "earliest")
-    assert "100 records are lost" in line_with(goes_on, "lost")
-    goes_on.communicate(timeout=60)
-    assert goes_on.returncode == 0
+    with ends(command(kafka_scene, "--exit-at-end")) as stopped:
+        assert "holds offsets 200 to 300, the state goes on at 100" in line_with(stopped, "freshet:")
+        assert code_of(stopped)[0] == 1
+    with ends(command(kafka_scene, "--exit-at-end", "--on-position-gone", "earliest")) as goes_on:
+        assert "100 records are lost" in line_with(goes_on, "lost")
+        assert code_of(goes_on)[0] == 0
 
 
-@pytest.mark.parametrize("after_s", [0.7, 1.6, 2.4])
-def test_sigterm_in_any_phase_ends_with_zero(tmp_path: Path, after_s: float) -> None:
+def starts(scene: Scene, worker: subprocess.Popen[str]) -> None:
+    """It has begun to catch SIGTERM."""
+
+    def catches() -> bool:
+        status = Path(f"/proc/{worker.pid}/status").read_text()
+        mask = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+        return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+    until(catches, every_s=0.005)
+
+
+def recovers(scene: Scene, worker: subprocess.Popen[str]) -> None:
+    """It has found what to take again."""
+    line_with(worker, "to take again")
+
+
+def works(scene: Scene, worker: subprocess.Popen[str]) -> None:
+    """It takes epochs of its own."""
+    line_with(worker, "to take again")
+    with closing(scene.open()) as log:  # the worker's
+        topic = scene.settings.epochs_topic
+        before = log.ends(topic)[0]
+        until(lambda: log.ends(topic)[0] > before, every_s=0.005)
+
+
+@pytest.mark.parametrize("phase", [starts, recovers, works])
+def test_sigterm_in_any_phase_ends_with_zero(
+    tmp_path: Path, phase: Callable[[Scene, subprocess.Popen[str]], None]
+) -> None:
     scene = Scene(tmp_path, "term", max_epoch_events=10)
     scene.create()
     scene.send(scene.interactions(checkerboard(events=3_000)))
     scene.crash("written", 20)  # there is something to recover
-    worker = command(scene)
-    time.sleep(after_s)
-    worker.send_signal(signal.SIGTERM)
-    _, said = worker.communicate(timeout=30)
-    assert worker.returncode == 0, said
+    with ends(command(scene)) as worker:
+        phase(scene, worker)
+        worker.send_signal(signal.SIGTERM)
+        code, said = code_of(worker)
+    assert code == 0, said
     check(scene, 3_000)

@@ -5,16 +5,18 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from consumers import effects
 from consumers.records import NewRecord, TopicPartition
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED
+from tests.waiting import end, ended, until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -41,10 +43,15 @@ class Group:
                 **often,
             }
             self.seats.append(Scene(place, name, bootstrap, **settings))
+        self.scenes = list(self.seats)
         self.seats[0].create(partitions=4)
         self.running: dict[int, subprocess.Popen[bytes]] = {}
         self.protocol = protocol
         self.sent = 0
+        self._log = self.seats[0].open()
+        self._epochs = TopicPartition(self.seats[0].settings.epochs_topic, 0)
+        self._reader = self._log.reader({self._epochs: 0})
+        self._manifests: list[dict[str, Any]] = []
 
     def send(self) -> None:
         """The next STEP interactions."""
@@ -52,41 +59,49 @@ class Group:
         self.seats[0].send(self.seats[0].interactions(EVENTS[self.sent : self.sent + STEP], self.sent))
         self.sent += STEP
 
-    def start(self, seat: int, *flags: str) -> None:
-        """Runs the worker of a seat."""
+    def start(self, seat: int, *flags: str, frozen_at: str | None = None) -> None:
+        """Runs the worker of a seat, which stops the third time that an effect has happened."""
         scene = self.seats[seat]
         cwd = scene.file.parent / "cwd"
         cwd.mkdir(exist_ok=True)
         (cwd / "freshet.toml").write_text(scene.file.read_text())
         log = (cwd / "log").open("ab")
+        line = ["-m", "streamer", "run", *flags]
+        if frozen_at:
+            line = ["-m", "tests.faults.victim", "freshet.toml", frozen_at, "3", "freeze"]
         self.running[seat] = subprocess.Popen(
-            [sys.executable, "-m", "streamer", "run", *flags], cwd=cwd, stderr=log,
-            env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home())},
+            [sys.executable, *line], cwd=cwd, stderr=log,
+            env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home()), "PYTHONFAULTHANDLER": "1"},
         )  # fmt: skip
         log.close()
 
     def signal(self, seat: int, number: int) -> int | None:
         """Sends a signal; after one that ends the process gives its exit code."""
         self.running[seat].send_signal(number)
-        return None if number in (signal.SIGSTOP, signal.SIGCONT) else self.running.pop(seat).wait(30)
+        return None if number in (signal.SIGSTOP, signal.SIGCONT) else self.end_of(seat)
 
-    def manifests(self) -> list[dict[str, object]]:
+    def is_frozen(self, seat: int) -> bool:
+        """Whether the system has stopped the worker of a seat."""
+        status = Path(f"/proc/{self.running[seat].pid}/stat").read_text()
+        return status.rpartition(")")[2].split()[0] == "T"
+
+    def end_of(self, seat: int) -> int:
+        """Waits until the worker of a seat has ended; gives its exit code."""
+        code = ended(self.running[seat], said=self.logs)
+        del self.running[seat]
+        return code
+
+    def manifests(self) -> list[dict[str, Any]]:
         """All that was committed."""
-        log = self.seats[0].open()
-        tp = TopicPartition(self.seats[0].settings.epochs_topic, 0)
-        reader, found = log.reader({tp: 0}), []
         while True:
-            records = reader.read(1_000, 0.3)
-            found += [json.loads(record.value or b"") for record in records]
-            if not records and tp in reader.at_end():
-                break
-        reader.close()
-        log.close()
-        return found
+            records = self._reader.read(1_000, 0.1)
+            self._manifests += [json.loads(record.value or b"") for record in records]
+            if not records and self._epochs in self._reader.at_end():
+                return self._manifests
 
     def taken(self) -> int:
         """Interactions taken, each once."""
-        return sum(m["events"] for m in self.manifests() if not m.get("adopted"))  # type: ignore[misc]
+        return sum(m["events"] for m in self.manifests() if not m.get("adopted"))
 
     def shared(self, workers: int = 2, since: int = 0) -> bool:
         """Whether so many workers have listed something of their own, from the `since`th manifest on."""
@@ -104,11 +119,9 @@ class Group:
         file = self.seats[seat].file.parent / "cwd" / "log"
         return file.read_text() if file.exists() else ""
 
-    def until(self, condition: Callable[[], bool], timeout_s: float = 150) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, self.logs()
-            time.sleep(0.3)
+    def until(self, condition: Callable[[], object]) -> None:
+        """Waits until it holds."""
+        until(condition, 60, lambda: f"{self.taken()} of {self.sent} taken\n{self.logs()}", every_s=0.2)
 
     def all_taken(self) -> bool:
         """Whether the group has taken everything that was sent."""
@@ -147,9 +160,13 @@ class Group:
         assert newest.keys() == {user for user, _, _ in EVENTS[: self.sent]}
 
     def close(self) -> None:
+        """Ends every process that is left."""
         for process in self.running.values():
-            process.kill()
-            process.wait()
+            end(process)
+        for scene in self.scenes:
+            scene.close()
+        self._reader.close()
+        self._log.close()
 
 
 GroupOf = Callable[..., Group]
@@ -165,9 +182,11 @@ def group_of(tmp_path: Path, kafka_bootstrap: str) -> Iterator[GroupOf]:
         made.append(Group(tmp_path, kafka_bootstrap, seats, protocol, **often))
         return made[-1]
 
-    yield make
-    for group in made:
-        group.close()
+    try:
+        yield make
+    finally:
+        for group in made:
+            group.close()
 
 
 @both
@@ -220,7 +239,7 @@ def test_one_dies_in_its_commit_and_never_comes_back(group_of: GroupOf, protocol
     group.seats[0].crash("offsets", 3)
     group.start(1)
     group.send()
-    group.until(group.all_taken, 90)
+    group.until(group.all_taken)
     assert group.running[1].poll() is None
     group.check()
 
@@ -255,38 +274,57 @@ def test_one_dies_as_it_gives_up_partitions_and_comes_back(group_of: GroupOf) ->
     dying = group.seats[0].start("revoked")
     group.until(group.all_taken)
     group.start(1)
-    assert dying.wait(60) == CRASHED
+    assert ended(dying, said=group.logs) == CRASHED
     group.start(0)
     group.share()
     group.check()
 
 
-@pytest.mark.parametrize("busy", [True, False])
-@both
+FROZEN = [
+    ("classic", "exactly-once", "idle"),
+    ("classic", "exactly-once", "busy"),
+    ("classic", "exactly-once", "offsets"),
+    ("classic", "at-least-once", "taken"),
+]
+FROZEN_TOO = [("classic", "exactly-once", effect) for effect in effects.KAFKA if effect != "offsets"]
+FROZEN_TOO += [("consumer", "exactly-once", when) for when in ("idle", "busy", "offsets")]
+FROZEN_TOO += [("classic", "at-least-once", "idle"), ("consumer", "at-least-once", "taken")]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "delivery", "when"), FROZEN + [pytest.param(*case, marks=slow) for case in FROZEN_TOO]
+)
 def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
-    group_of: GroupOf, protocol: str, busy: bool
+    group_of: GroupOf, protocol: str, delivery: str, when: str
 ) -> None:
-    """Frozen, with work in its hands or without, its state folder copied and started elsewhere: it wakes, and ends."""
-    group = group_of(2, protocol)
-    group.start(0)
+    """Frozen at any moment, its state folder copied and started elsewhere: it wakes, and ends.
+
+    At least once what was with the client already, and not with the broker, is sent as it wakes: no transaction holds it.
+    """
+    group = group_of(2, protocol, delivery=delivery)
+    group.start(0, frozen_at=when if when in effects.KAFKA else None)
     group.send()
-    group.until(group.all_taken)
-    if busy:
-        group.send()
-    group.signal(0, signal.SIGSTOP)
+    if when in effects.KAFKA:
+        group.until(lambda: group.is_frozen(0))
+    else:
+        group.until(group.all_taken)
+        if when == "busy":
+            group.send()
+        group.signal(0, signal.SIGSTOP)
     shutil.copytree(group.seats[0].file.parent / "state", group.seats[1].file.parent / "state")
     group.start(1)
     group.send()
     group.until(group.all_taken)
-    zombie = group.running.pop(0)
-    zombie.send_signal(signal.SIGCONT)
-    assert zombie.wait(60) == 1
-    (line,) = group.log_of(0).splitlines()
-    assert line.startswith("freshet: another process took")
+    group.signal(0, signal.SIGCONT)
+    assert group.end_of(0) == 1
+    said = group.log_of(0).splitlines()
+    assert len(said) == 1, said
+    assert said[0].startswith("freshet: another process took this worker's seat: process ")
+    assert "trying again" not in group.log_of(1)
     group.until(group.all_taken)
     assert group.signal(1, signal.SIGTERM) == 0
     group.seats = group.seats[1:]
-    group.check()
+    group.check(delivery == "exactly-once")
 
 
 def test_an_adopted_record_from_the_far_future_moves_no_clock(group_of: GroupOf) -> None:
@@ -326,6 +364,5 @@ def test_one_without_a_partition_ends_at_the_end_too(group_of: GroupOf) -> None:
     group.send()
     for seat in range(5):
         group.start(seat, "--exit-at-end")
-    assert [process.wait(90) for process in group.running.values()] == [0] * 5, group.logs()
-    group.running.clear()
+    assert [group.end_of(seat) for seat in range(5)] == [0] * 5, group.logs()
     assert group.taken() == group.sent

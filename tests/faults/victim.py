@@ -1,16 +1,19 @@
 """A worker's process that ends itself at an effect of the commit protocol, as a crash would: no handler runs.
 
 `python -m tests.faults.victim SETTINGS EFFECT N`: SETTINGS is a TOML file; it ends at the Nth time that EFFECT has
-happened, or "-" for never; then it prints the digest of its state. A fourth argument: it stays at the log's end.
+happened, or "-" for never; then it prints the digest of its state. A fourth argument "stay": it stays at the log's end;
+"freeze": it is `freshet run`, and stops at the effect until somebody wakes it.
 """
 
 import os
+import signal
 import sys
 from contextlib import closing
 from pathlib import Path
 
 from consumers import effects
 from streamer.audit import digest
+from streamer.cli import main as run_command
 from streamer.logs import open_log_of
 from streamer.settings import Settings
 from streamer.worker import Worker
@@ -21,15 +24,21 @@ CRASHED = 137
 def main() -> None:
     """Works to the end of the log."""
     settings, effect, left = Settings.load(Path(sys.argv[1])), sys.argv[2], [int(sys.argv[3])]
+    mode = sys.argv[4] if len(sys.argv) > 4 else ""
 
     def listener(happened: str) -> None:
         left[0] -= happened == effect
         if happened == effect and left[0] == 0:
-            os._exit(CRASHED)
+            if mode == "freeze":
+                os.kill(os.getpid(), signal.SIGSTOP)
+            else:
+                os._exit(CRASHED)
 
     effects.listen(listener)
+    if mode == "freeze":
+        sys.exit(run_command(["run"]))
     with closing(open_log_of(settings)) as log, closing(Worker(log, settings)) as worker:
-        worker.run(exit_at_end=len(sys.argv) < 5)
+        worker.run(exit_at_end=mode != "stay")
         print(digest(worker.state), flush=True)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from streamer.replay import ReplayOptions, replay
 from streamer.settings import Settings
+from tests.waiting import scaled
 from tests.worlds import checkerboard, table_of
 
 pytestmark = pytest.mark.kafka
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 def freshet(kafka_bootstrap: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., str]:
     """Runs a command on the broker, with topics of this test's own."""
     prefix = f"{abs(hash(request.node.name))}."
-    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs")
+    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs", "workers")
     own = {f"FRESHET_{name.upper()}_TOPIC": prefix + name for name in names} | {"FRESHET_APPLICATION": prefix + "app"}
     own["FRESHET_ALIGNMENT_MS"] = "10000"  # a busy machine must not decide what is late
 
@@ -30,7 +31,7 @@ def freshet(kafka_bootstrap: str, tmp_path: Path, request: pytest.FixtureRequest
         words = [argument.replace("@", prefix) for argument in arguments]
         line = [sys.executable, "-m", "streamer", command, *words, "--bootstrap", kafka_bootstrap]
         environment = os.environ | own | {"PYTHONPATH": str(ROOT)}
-        done = subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=250)
+        done = subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=scaled(250))
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -21,6 +21,7 @@ from streamer.web.server import WebServer
 from streamer.web.view import View
 from streamer.worker import Worker
 from tests.conftest import missing
+from tests.waiting import scaled
 from tests.worlds import checkerboard, table_of
 
 pytestmark = pytest.mark.browser
@@ -71,7 +72,7 @@ def test_a_newcomer_sees_events_and_lists_and_moves_one(browser: webdriver.Chrom
         return browser.find_element(By.ID, element).text
 
     def until(condition: Callable[[], object]) -> None:
-        WebDriverWait(browser, 30).until(lambda _: condition())
+        WebDriverWait(browser, scaled(30)).until(lambda _: condition())
 
     browser.get(address)
     until(lambda: "Film <b>" in text("feed"))  # titles, escaped
@@ -114,10 +115,10 @@ def test_a_list_changes_when_another_program_posts(browser: webdriver.Chrome, ad
     def listed() -> str:
         return browser.find_element(By.ID, "list").text
 
-    WebDriverWait(browser, 30).until(lambda _: "Film" in listed())
+    WebDriverWait(browser, scaled(30)).until(lambda _: "Film" in listed())
     time.sleep(0.5)  # whatever is still on its way
     before = listed()
     for item in ("i2", "i4", "i2"):
         event = {"user_id": "u8", "item_id": item, "event_type": "view"}
         assert httpx.post(f"{address}/interactions", json=event).status_code == 202
-    WebDriverWait(browser, 30).until(lambda _: listed() != before)
+    WebDriverWait(browser, scaled(30)).until(lambda _: listed() != before)

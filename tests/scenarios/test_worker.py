@@ -25,6 +25,7 @@ from streamer.logs import topic_specs
 from streamer.replay import ReplayOptions, replay
 from streamer.settings import Settings
 from streamer.worker import Worker
+from tests.waiting import ended, ends, scaled, until
 from tests.worlds import Events, checkerboard, table_of
 from tgn.pages import all_pages
 
@@ -177,16 +178,15 @@ def test_ten_kinds_of_bad_records_among_good_ones(log: OwnedLog, settings: Setti
 
 def test_a_record_refused_as_future_stays_refused_when_its_time_has_come(log: OwnedLog, settings: Settings) -> None:
     """Recovery decides by the manifest, not by the clock of the restart."""
-    soon_ms = int(time.time() * 1000) + 2_500
-    row = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": soon_ms}
     strict = settings.model_copy(update={"clock_skew_ms": 1_000, "checkpoint_interval_ms": 10**9})
-    log.append([NewRecord("interactions", b"u", json.dumps(row).encode())])
     worker = Worker(log, strict)
+    soon_ms = int(time.time() * 1000) + 1_000 + int(scaled(1_500))
+    row = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": soon_ms}
+    log.append([NewRecord("interactions", b"u", json.dumps(row).encode())])
     while worker.step() is None:
         pass
     worker.close()
-    while time.time() * 1000 < soon_ms:
-        time.sleep(0.1)
+    until(lambda: time.time() * 1000 >= soon_ms)
     again = run(log, strict)
     assert again.state.engine.model.events == 0
     assert again.state.epoch == 1
@@ -264,12 +264,11 @@ def test_sigterm_ends_with_a_checkpoint_and_zero(log: OwnedLog, settings: Settin
     """A real process beside this one: it works through the log's owner."""
     send(log, checkerboard(events=300))
     command = [sys.executable, "-m", "streamer", "run", "--log", str(settings.log), "--state", str(settings.state)]
-    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
-    while len(read_all(log, "recommendations")) < 40:
+    with ends(subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})) as process:
+        until(lambda: process.poll() is not None or len(read_all(log, "recommendations")) >= 40)
         assert process.poll() is None
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+        process.send_signal(signal.SIGTERM)
+        assert ended(process) == 0
     committer = log.committer("freshet")
     assert committer.positions()[TopicPartition("interactions", 0)] == 300
     assert any(key == b"stream" for key, _ in committer.load_state())
@@ -307,7 +306,8 @@ def test_undo_through_the_log_survives_restarts(log: OwnedLog, settings: Setting
 def test_who_reads_the_log_anew_does_not_meet_the_erased(log: OwnedLog, settings: Settings) -> None:
     log.append([interaction(u, i, t) for u, i, t in checkerboard(events=100, users=5)])
     log.append([NewRecord("users", b"u1", None)])
-    time.sleep(0.002)
+    now_ms = int(time.time() * 1000)
+    until(lambda: int(time.time() * 1000) > now_ms, every_s=0.001)
     log.append([interaction("u1", "i1", 10**9)])
     worker = Worker(log, settings.model_copy(update={"application": "another"}))
     worker._changes = [worker._intake.change(r) for r in read_all(log, "users")]  # the erasure comes first

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.waiting import scaled
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import importlib, pkgutil, sys
@@ -32,4 +34,6 @@ assert any(f.stats.cache_hits for f in kernels)
 
 
 def test_no_kernel_is_compiled_in_the_process_that_uses_it(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "s.parquet")], check=True, cwd=ROOT, timeout=280)
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "s.parquet")], check=True, cwd=ROOT, timeout=scaled(280)
+    )

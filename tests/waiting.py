@@ -1,0 +1,85 @@
+"""Waiting in tests: for conditions, never for a time; limits grow with the slowness of the machine.
+
+A limit is written for two quiet cores of 2024. How much slower this machine is, load included, is measured when the
+tests begin, and again where a limit has run out: a machine that became slow meanwhile gets the time that it needs.
+"""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+LOOP_S = 0.05  # what the loop takes where limits were chosen
+LOOP_COUNTS = 1_000_000
+
+Found = TypeVar("Found")
+
+
+def measured_slowness() -> float:
+    """The time of a fixed loop over what it takes on a quiet, usual machine; at least 1."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        count = 0
+        for n in range(LOOP_COUNTS):
+            count ^= n
+        times.append(time.perf_counter() - started)
+    return max(1.0, sorted(times)[1] / LOOP_S)
+
+
+_slowness = measured_slowness()
+
+
+def slowness() -> float:
+    """How many times slower than usual this machine was when it was measured last."""
+    return _slowness
+
+
+def scaled(limit_s: float) -> float:
+    """A limit for what cannot be asked again and again: a call with a timeout of its own."""
+    return limit_s * _slowness
+
+
+def until(
+    condition: Callable[[], Found], limit_s: float = 60, said: Callable[[], object] = str, every_s: float = 0.05
+) -> Found:
+    """Asks until the answer is true, and gives it.
+
+    Args: limit_s: on a usual machine; said: what a failure shows; every_s: between two questions.
+    """
+    global _slowness
+    started = time.monotonic()
+    while not (found := condition()):
+        if time.monotonic() - started > scaled(limit_s):
+            _slowness = max(_slowness, measured_slowness())
+            if time.monotonic() - started > scaled(limit_s):
+                raise AssertionError(f"not within {scaled(limit_s):.0f} s: {said()}")
+        time.sleep(every_s)
+    return found
+
+
+def ended(process: "subprocess.Popen[Any]", limit_s: float = 60, said: Callable[[], object] = str) -> int:
+    """Waits for the end of a process whose output goes to a file, and gives its exit code."""
+    until(lambda: process.poll() is not None, limit_s, lambda: f"process {process.pid} goes on: {said()}")
+    assert process.returncode is not None
+    return process.returncode
+
+
+@contextmanager
+def ends(process: "subprocess.Popen[Any]") -> "Iterator[subprocess.Popen[Any]]":
+    """A process that is killed where the test leaves it running, whatever becomes of the test."""
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: "subprocess.Popen[Any]") -> None:
+    """Kills a process that runs still, frozen or not, and closes its pipes."""
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
