@@ -1,9 +1,11 @@
 """One process a state folder: the second is refused, whatever home the log has."""
 
 import fcntl
+import os
 from pathlib import Path
 from types import TracebackType
 
+from consumers.private import FILE, private_folder
 from streamer.errors import StateBusy
 
 
@@ -14,8 +16,8 @@ class StateLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "lock").open("w")
+        private_folder(folder)
+        self._file = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, FILE), "w")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
