@@ -44,17 +44,17 @@ def open_database(folder: Path, recovery: Any = None) -> Any:
         raise (Locked if locked else Damaged)(str(error)) from error
 
 
-def open_checked(folder: Path) -> tuple[Any, bool]:
-    """The database, and whether the end of its write-ahead log was torn off. Raises Locked, Damaged.
+def open_checked(folder: Path) -> Any:
+    """The database, also where the end of its write-ahead log was torn off by a crash. Raises Locked, Damaged.
 
-    A crash tears the end off. Anything else that was changed is Damaged, and then no file has been changed.
+    Damaged where anything else was changed; then no file has been written to.
     """
     tails = _tails(folder)
     if Tail.DAMAGED in tails:  # refuses what is damaged, and takes what another process was just about to write
-        return open_database(folder, DBRecoveryMode.absolute_consistency()), False
+        return open_database(folder, DBRecoveryMode.absolute_consistency())
     if Tail.ZEROS in tails:
-        return open_database(folder, DBRecoveryMode.point_in_time()), True
-    return open_database(folder, DBRecoveryMode.tolerate_corrupted_tail_records()), Tail.TORN in tails
+        return open_database(folder, DBRecoveryMode.point_in_time())
+    return open_database(folder, DBRecoveryMode.tolerate_corrupted_tail_records())
 
 
 def _tails(folder: Path) -> set[Tail]:
