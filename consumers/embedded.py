@@ -527,11 +527,13 @@ def _open_damaged(folder: Path, database: Path) -> Any:
 
 def _missing(database: Path, expected: Mapping[TopicPartition, int]) -> str:
     """What a damaged database has lost, as far as it can be read."""
+    if not (database / "CURRENT").is_file():
+        return f"lost: {_named(_lost(expected, {}, every=True))}"
     try:
         with database_read_only(database) as db:
             found = {_partition_of(key): int.from_bytes(end, "big") for key, end in scan(db, b"e/")}
     except Damaged:
-        return "nothing of it can be read" if database.is_dir() else f"lost: {_named(_lost(expected, {}, every=True))}"
+        return "nothing of it can be read"
     lost = _lost(expected, found, every=True)
     return f"lost: {_named(lost)}" if lost else "no record is known to be lost"
 

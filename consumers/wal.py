@@ -24,7 +24,10 @@ class Tail(Enum):
 
 
 def tail_of(file: Path) -> Tail:
-    """Looks at the last block that holds anything; RocksDB checks those before it by itself."""
+    """Looks at the last block that holds anything; RocksDB checks those before it by itself.
+
+    Not where zeros follow, which it would take for damage: then all of them are looked at.
+    """
     size = file.stat().st_size
     with file.open("rb") as opened:
         start = max(size - 1, 0) // BLOCK * BLOCK
@@ -34,11 +37,17 @@ def tail_of(file: Path) -> Tail:
             if block.strip(b"\0") or start == 0:
                 break
             start -= BLOCK
-    return _tail(block, start + BLOCK < size)
+        tail = _tail(block, start + BLOCK < size)
+        opened.seek(0)
+        if tail is Tail.ZEROS and any(
+            _tail(opened.read(BLOCK), False) is not Tail.WHOLE for _ in range(start // BLOCK)
+        ):
+            return Tail.DAMAGED
+    return tail
 
 
 def _tail(block: bytes, zeros_follow: bool) -> Tail:
-    at = 0
+    at, kind = 0, 0
     while at + HEADER <= len(block):
         length, kind = int.from_bytes(block[at + 4 : at + 6], "little"), block[at + 6]
         if not any(block[at : at + HEADER]):
@@ -47,10 +56,12 @@ def _tail(block: bytes, zeros_follow: bool) -> Tail:
         if end > BLOCK:
             return Tail.DAMAGED
         if end > len(block):
-            return Tail.DAMAGED if zeros_follow or _goes_on(block, at) else Tail.TORN
+            return Tail.DAMAGED if _goes_on(block, at) else Tail.TORN
         if not _holds(block, at, end):
             return Tail.ZEROS if _zeros_from(block, at, end) else Tail.DAMAGED
         at = end
+    if zeros_follow:
+        return Tail.ZEROS
     return Tail.TORN if at < len(block) < BLOCK else Tail.WHOLE
 
 
