@@ -57,6 +57,7 @@ RETENTION_CHECK_RECORDS = 10_000
 READ_BYTES = 8 << 20  # a read ends after the record with which it has as much
 REMEMBER_APPENDS_MS = 24 * 3_600_000
 ENDS_FILE = "ends"
+_REFUSED = ("Permission denied", "No space left", "Read-only file system", "Too many open files")  # by the system
 ACCEPT = "restore its folder from a copy, or go on without them: FRESHET_ON_LOG_DAMAGED=accept"
 _logger = logging.getLogger(__name__)
 
@@ -82,7 +83,6 @@ class EmbeddedLog:
         tombstone_retention_ms: int = TOMBSTONE_RETENTION_MS,
         accept_damage: bool = False,
     ) -> None:
-        private_folder(folder)
         self._db = _open(folder, accept_damage)
         self._write_options = WriteOptions()
         self._write_options.sync = sync
@@ -350,9 +350,7 @@ class EmbeddedLog:
         """Says what an end that was torn off has taken along, and goes on after it: its offsets are not used again."""
         lost = _lost(read_ends(folder / ENDS_FILE), self._ends)
         if lost:
-            _logger.warning(
-                "the log in %s lost its newest records, as by a power failure or damage: %s", folder, _named(lost)
-            )
+            _logger.warning("the log in %s lost its newest records, as by a power failure: %s", folder, _named(lost))
             self._ends.update({tp: end for tp, (_, end) in lost.items()})
             write_batch(self._db, {_end_key(tp): self._ends[tp].to_bytes(8, "big") for tp in lost})
         self._written = WrittenEnds(folder / ENDS_FILE, self._ends)
@@ -498,28 +496,27 @@ class EmbeddedCommitter:
 
 
 def _open(folder: Path, accept_damage: bool) -> Any:
-    database, expected = folder / "rocksdb", read_ends(folder / ENDS_FILE)
+    database, busy = folder / "rocksdb", f"another process has the log in {folder} open; end it or choose another --log"
     try:
+        private_folder(folder)
+        expected = read_ends(folder / ENDS_FILE)
         if any(expected.values()) and not any(database.glob("*")):
             raise Damaged("its database is gone")
         return open_checked(database)
     except Locked as error:
-        raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
+        raise LogBusy(busy) from error
+    except OSError as error:
+        raise LogUnavailable(f"the log in {folder} cannot be opened: {error.strerror}") from error
     except Damaged as error:
-        if accept_damage:
-            _logger.warning("the log in %s is damaged (%s); going on with what can be read", folder, error)
-            return _open_damaged(folder, database)
-        raise LogUnavailable(
-            f"the log in {folder} is damaged ({error}); {_missing(database, expected)}; {ACCEPT}"
-        ) from error
-
-
-def _open_damaged(folder: Path, database: Path) -> Any:
+        if any(words in str(error) for words in _REFUSED):
+            raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
+        lost = f"the log in {folder} is damaged ({error}); {_missing(database, expected)}"
+        if not accept_damage:
+            raise LogUnavailable(f"{lost}; {ACCEPT}") from error
+        _logger.warning("%s; going on without", lost)
     try:
         return open_database(database)
-    except Locked as error:
-        raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
-    except Damaged as error:
+    except (Locked, Damaged) as error:
         raise LogUnavailable(
             f"nothing of the log in {folder} can be read: {error}; restore it from a copy, or remove it to begin anew"
         ) from error

@@ -6,18 +6,22 @@ from pathlib import Path
 from types import TracebackType
 
 from consumers.private import FILE, private_folder
-from streamer.errors import StateBusy
+from streamer.errors import StateBusy, UsageError
 
 
 class StateLock:
     """Holds a state folder as long as the process lives; the system lets go of it when the process dies.
 
-    Raises StateBusy when another process holds it.
+    Raises StateBusy when another process holds it, UsageError where the folder cannot be made or written.
     """
 
     def __init__(self, folder: Path) -> None:
-        private_folder(folder)
-        self._file = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, FILE), "w")
+        try:
+            private_folder(folder)
+            self._file = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, FILE), "w")
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            raise UsageError(f"{folder} cannot hold the state: {reason}; name a folder with --state") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
