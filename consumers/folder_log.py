@@ -18,7 +18,7 @@ from consumers.membership import SoleMember
 from consumers.owner import RemoteLog
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
-REOPEN_S = 15.0  # how long a process that has the folder and does not answer is waited for
+OPEN_S, REOPEN_S = 3.0, 15.0  # how long one that has the folder and does not answer is waited for, first and later
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.05, 1.0
 TRIES = 5  # of one call, each with another owner
 Home = EmbeddedLog | RemoteLog
@@ -38,7 +38,7 @@ class FolderLog:
         self._changing, self._appending = threading.Lock(), threading.Lock()
         self._closed = False
         self._client, self._appends = uuid4().hex, 0
-        self._log: Home = self._open()
+        self._log: Home = self._open(OPEN_S)
 
     def create(self, specs: Iterable[TopicSpec]) -> list[str]:
         """See `Log.create`."""
@@ -119,12 +119,12 @@ class FolderLog:
             if self._log is not gone:
                 return  # another thread has changed already
             gone.close()
-            self._log = self._open()
+            self._log = self._open(REOPEN_S)
             who = "this process has it open now" if isinstance(self._log, EmbeddedLog) else "another has it open now"
             _logger.info("the process that had the log open has ended; %s", who)
 
-    def _open(self) -> Home:
-        deadline, wait_s = time.monotonic() + REOPEN_S, FIRST_WAIT_S
+    def _open(self, within_s: float) -> Home:
+        deadline, wait_s = time.monotonic() + within_s, FIRST_WAIT_S
         while True:
             try:
                 return self._opened()

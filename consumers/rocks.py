@@ -39,7 +39,6 @@ def open_database(folder: Path, recovery: Any = None) -> Any:
         only_mine(folder)
         return Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
     except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
-<<<<<<< HEAD
         release_mask()
         locked = any(words in str(error).lower() for words in _LOCKED)
         raise (Locked if locked else Damaged)(str(error)) from error
@@ -98,10 +97,6 @@ def database_read_only(folder: Path) -> Iterator[Any]:
         yield db
     finally:
         _close(db)
-=======
-        busy = "lock" in str(error).lower() and "ermission denied" not in str(error)
-        raise (Locked if busy else Damaged)(str(error)) from error
->>>>>>> main
 
 
 @contextmanager
