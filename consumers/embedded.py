@@ -3,22 +3,28 @@
 Keys of the database, every number big-endian so that byte order is offset order:
 
     t/<topic>                        the topic's settings
+    i/<topic>                        its id, made with it: a topic of the same name in another log has another
+    w/<topic>                        the application whose epochs write to it
     e/<topic>/<partition>            the next offset
     r/<topic>/<partition><offset>    a record
     g/<application>                  generation of the seat: a larger one fences the smaller, see `EmbeddedCommitter`
     p/<application>                  committed positions
     s/<application>/<key>            committed state
+    c/<client>                       number and time of the last append of another process, which may ask again
 
 A commit is one WriteBatch: all of it is there after a crash, or none. The write-ahead log survives the death of the
-process; with `sync` it survives a power failure too, at some milliseconds a commit.
+process; with `sync` it survives a power failure too, at some milliseconds a commit. A file `ends` beside the database
+says where each partition ends, see `consumers.written_ends`.
 """
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from rocksdict import WriteBatch, WriteOptions
@@ -36,15 +42,33 @@ from consumers.errors import (
 from consumers.log import Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.partitioner import partition_of
+from consumers.private import private_folder
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
-from consumers.rocks import Damaged, Locked, open_database, scan, shut
+from consumers.rocks import (
+    Damaged,
+    Locked,
+    database_read_only,
+    open_checked,
+    open_database,
+    scan,
+    shut,
+    stored,
+    write_batch,
+)
 from consumers.state_store import checked
 from consumers.stored_state import EmbeddedState
+from consumers.written_ends import WrittenEnds, read_ends
 
 COMPACTION_LAG_MS = 60_000
 TOMBSTONE_RETENTION_MS = 24 * 3_600_000
 RETENTION_CHECK_RECORDS = 10_000
 MAX_RECORD_BYTES = 10_000_000  # as `size_of` counts; what our Kafka producers send at most, too
+READ_BYTES = 8 << 20  # a read ends after the record with which it has as much
+REMEMBER_APPENDS_MS = 24 * 3_600_000
+ENDS_FILE = "ends"
+_REFUSED = ("Permission denied", "No space left", "Read-only file system", "Too many open files")  # by the system
+ACCEPT = "restore its folder from a copy, or go on without them: FRESHET_ON_LOG_DAMAGED=accept"
+_logger = logging.getLogger(__name__)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_record = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...], int]).decode
@@ -53,8 +77,10 @@ _decode_record = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, tuple
 class EmbeddedLog:
     """A `consumers.log.Log` in a folder. One process has it open; others go through `consumers.owner`.
 
-    Args: compaction_lag_ms: how long a superseded record of a compacted topic may still be read.
-    Raises LogBusy when another process has the folder open, LogUnavailable when it cannot be opened.
+    Args: compaction_lag_ms: how long a superseded record of a compacted topic may still be read; accept_damage: goes
+    on without what a damaged database has lost.
+    Raises LogBusy when another process has the folder open, LogUnavailable when it cannot be opened or is damaged.
+    An end that was torn off, as by a power failure, is said and no reason to stop; its offsets are not used again.
     """
 
     def __init__(
@@ -64,13 +90,15 @@ class EmbeddedLog:
         sync: bool = False,
         compaction_lag_ms: int = COMPACTION_LAG_MS,
         tombstone_retention_ms: int = TOMBSTONE_RETENTION_MS,
+        accept_damage: bool = False,
     ) -> None:
-        self.folder, self._db = folder, _open(folder)
+        self.folder, self._db = folder, _open(folder, accept_damage)
         self._write_options = WriteOptions()
         self._write_options.sync = sync
         self._compaction_lag_ms = compaction_lag_ms
         self._tombstone_retention_ms = tombstone_retention_ms
         self._specs: dict[str, TopicSpec] = {}
+        self._ids: dict[str, str] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._newest: dict[TopicPartition, dict[bytes, int]] = {}
         self._superseded: deque[tuple[int, bytes]] = deque()  # (since when, database key), oldest first
@@ -79,7 +107,12 @@ class EmbeddedLog:
         self._appends = 0
         self.changed = threading.Condition()
         self._closed = False
-        self._load()
+        try:
+            self._load()
+            self._go_on_after(folder)
+        except BaseException:
+            shut(self._db)
+            raise
 
     # topics
 
@@ -92,6 +125,7 @@ class EmbeddedLog:
                 if old is None:
                     self._db[b"t/" + spec.name.encode()] = _encode(spec)
                     self._add_topic(spec)
+                    self._written.note({tp: self._ends[tp] for tp in self._partitions(spec.name)})
                     created.append(spec.name)
                 elif (old.partitions, set(old.cleanup.split(","))) != (
                     spec.partitions,
@@ -115,18 +149,61 @@ class EmbeddedLog:
         """See `Log.ends`."""
         return {tp.partition: self._ends[tp] for tp in self._partitions(topic)}
 
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """See `Log.topic_ids`."""
+        return {topic: self._ids[topic] for topic in topics if topic in self._ids}
+
+    def claim(self, application: str, topics: Collection[str]) -> None:
+        """See `Log.claim`: one that stopped keeps its topics until its state is removed."""
+        with self.changed:
+            topics = [topic for topic in topics if topic in self._specs]
+            writers = {topic: self._writer(topic, application) for topic in topics}
+            taken = {topic: writer for topic, writer in writers.items() if writer not in (None, application)}
+            if taken:
+                raise TopicConflict(
+                    f"the application {next(iter(taken.values()))} writes to {', '.join(sorted(taken))} of this log, "
+                    f"and {application} would repeat all of it: give this one topics of its own, or its own --log; "
+                    "or remove the other's state with `freshet checkpoint rm`"
+                )
+            write_batch(self._db, {b"w/" + topic.encode(): application.encode() for topic in topics})
+
+    def _writer(self, topic: str, application: str) -> str | None:
+        """The application that writes to a topic. A log of before nobody noted it: then another one that has a state,
+        where the one that asks has none.
+        """
+        noted = self._get(b"w/" + topic.encode())
+        if noted is not None:
+            return noted.decode()
+        if not any(self._ends[tp] for tp in self._partitions(topic)):
+            return None
+        names = [key[2:].decode() for key, _ in self._scan(b"p/")]
+        with_state = [name for name in names if self._get(_state_prefix(name) + b"stream") is not None]
+        return with_state[0] if with_state and application not in with_state else None
+
     # records
 
-    def append(self, records: Sequence[NewRecord]) -> None:
-        """See `Log.append`."""
+    def append(self, records: Sequence[NewRecord], once: tuple[str, int] | None = None) -> None:
+        """See `Log.append`. `once`: who appends, and which of its appends it is: one that is there is not repeated."""
         with self.changed:
+            self._check_open()
+            key = b"c/" + once[0].encode() if once else b""
+            if once and (last := self._get(key)) is not None and msgspec.msgpack.decode(last)[0] >= once[1]:
+                return
             batch = WriteBatch(raw_mode=True)
             ends = self._put_records(batch, records)
+            if once:
+                batch.put(key, _encode((once[1], int(time.time() * 1000))))
             self._write(batch, ends)
 
     def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
         """See `Log.record_limits`."""
         return dict.fromkeys(topics, MAX_RECORD_BYTES)
+
+    def forget(self, client: str) -> None:
+        """Nothing that this client appended will be asked again."""
+        with self.changed:
+            self._check_open()
+            self._db.delete(b"c/" + client.encode())
 
     def reader(self, positions: Positions) -> "EmbeddedReader":
         """See `Log.reader`."""
@@ -153,10 +230,26 @@ class EmbeddedLog:
         with self.changed:
             if not self._closed:
                 self._closed = True
+                self._written.close()
                 shut(self._db)
             self.changed.notify_all()
 
     # what readers and committers of this module use
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise LogUnavailable("the embedded log was closed")
+
+    def _get(self, key: bytes) -> bytes | None:
+        try:
+            return stored(self._db, key)
+        except Damaged as error:
+            raise _damaged(error) from error
 
     def _fetch(self, tp: TopicPartition, offset: int, limit: int) -> list[Record]:
         if not 0 <= offset <= self._ends[tp] or offset < self._first_kept(tp):
@@ -167,9 +260,11 @@ class EmbeddedLog:
             return []
         prefix = _prefix(tp)
         found: list[Record] = []
+        size = 0
         for key, value in self._scan(prefix, offset.to_bytes(8, "big")):
-            if len(found) >= limit:
+            if len(found) >= limit or size >= READ_BYTES:
                 break
+            size += len(value)
             k, v, headers, timestamp_ms = _decode_record(value)
             found.append(Record(tp.topic, tp.partition, int.from_bytes(key[-8:], "big"), k, v, headers, timestamp_ms))
         return found
@@ -181,6 +276,7 @@ class EmbeddedLog:
             self._db.write(batch, self._write_options)
         except Exception as error:  # rocksdict raises bare Exception
             raise LogUnavailable(f"the log cannot be written: {error}; free space on its disk") from error
+        self._written.note(ends)
         self._ends.update(ends)
         self.changed.notify_all()
         self._appends += 1
@@ -255,21 +351,37 @@ class EmbeddedLog:
     # loading
 
     def _load(self) -> None:
-        for key, value in self._scan(b"t/"):
+        for _, value in self._scan(b"t/"):
             self._add_topic(msgspec.msgpack.decode(value, type=TopicSpec))
-            del key
         for tp in self._newest:
             for key, value in self._scan(_prefix(tp)):
                 k, v, _, timestamp_ms = _decode_record(value)
                 if k is not None:
                     self._supersede(tp, k, int.from_bytes(key[-8:], "big"), timestamp_ms, v is None)
         self._enforce_retention()
+        long_ago = int(time.time() * 1000) - REMEMBER_APPENDS_MS
+        old = [key for key, value in self._scan(b"c/") if msgspec.msgpack.decode(value)[1] < long_ago]
+        write_batch(self._db, dict.fromkeys(old))
+
+    def _go_on_after(self, folder: Path) -> None:
+        """Says what an end that was torn off has taken along, and goes on after it: its offsets are not used again."""
+        lost = _lost(read_ends(folder / ENDS_FILE), self._ends)
+        if lost:
+            _logger.warning("the log in %s lost its newest records, as by a power failure: %s", folder, _named(lost))
+            self._ends.update({tp: end for tp, (_, end) in lost.items()})
+            write_batch(self._db, {_end_key(tp): self._ends[tp].to_bytes(8, "big") for tp in lost})
+        self._written = WrittenEnds(folder / ENDS_FILE, self._ends)
 
     def _add_topic(self, spec: TopicSpec) -> None:
         self._specs[spec.name] = spec
+        key = b"i/" + spec.name.encode()
+        known = self._get(key)
+        if known is None:
+            known = self._db[key] = uuid4().hex.encode()
+        self._ids[spec.name] = known.decode()
         for partition in range(spec.partitions):
             tp = TopicPartition(spec.name, partition)
-            self._ends[tp] = int.from_bytes(self._db.get(_end_key(tp)) or b"", "big")
+            self._ends[tp] = int.from_bytes(self._get(_end_key(tp)) or b"", "big")
             if "compact" in spec.cleanup:
                 self._newest[tp] = {}
 
@@ -293,7 +405,7 @@ class EmbeddedLog:
         try:
             yield from scan(self._db, prefix, start)
         except Damaged as error:
-            raise LogUnavailable(f"the log is damaged: {error}; restore its folder, or begin anew") from error
+            raise _damaged(error) from error
 
 
 class EmbeddedReader:
@@ -313,8 +425,7 @@ class EmbeddedReader:
         deadline = time.monotonic() + timeout_s
         with self._log.changed:
             while True:
-                if self._log._closed:
-                    raise LogUnavailable("the embedded log was closed")
+                self._log._check_open()
                 records = self._take(max_records)
                 left_s = deadline - time.monotonic()
                 if records or left_s <= 0:
@@ -372,7 +483,7 @@ class EmbeddedCommitter:
         self._generation_key, self._positions_key = b"g/" + name, b"p/" + name
         self._state_prefix = _state_prefix(application)
         with log.changed:
-            newest = int.from_bytes(log._db.get(self._generation_key) or b"", "big")
+            newest = int.from_bytes(log._get(self._generation_key) or b"", "big")
             if 0 < held < newest:
                 raise _fenced()
             self.generation = max(newest, held) + 1
@@ -380,14 +491,15 @@ class EmbeddedCommitter:
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
-        stored = self._log._db.get(self._positions_key)
-        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(stored)} if stored else {}
+        kept = self._log._get(self._positions_key)
+        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(kept)} if kept else {}
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`. One effect: (1) a WriteBatch of outputs, positions and state is written."""
         log = self._log
         with log.changed:
-            if log._db.get(self._generation_key) != self.generation.to_bytes(8, "big"):
+            log._check_open()
+            if log._get(self._generation_key) != self.generation.to_bytes(8, "big"):
                 raise _fenced()
             batch = WriteBatch(raw_mode=True)
             ends = log._put_records(batch, outputs)
@@ -420,13 +532,66 @@ class EmbeddedCommitter:
         """Nothing to free: the seat is kept."""
 
 
-def _open(folder: Path) -> Any:
+def _open(folder: Path, accept_damage: bool) -> Any:
+    database, busy = folder / "rocksdb", f"another process has the log in {folder} open; end it or choose another --log"
     try:
-        return open_database(folder / "rocksdb")
+        private_folder(folder)
+        expected = read_ends(folder / ENDS_FILE)
+        if any(expected.values()) and not any(database.glob("*")):
+            raise Damaged("its database is gone")
+        return open_checked(database)
     except Locked as error:
-        raise LogBusy(f"another process has the log in {folder} open; end it or choose another --log") from error
+        raise LogBusy(busy) from error
+    except OSError as error:
+        raise LogUnavailable(f"the log in {folder} cannot be opened: {error.strerror}") from error
     except Damaged as error:
-        raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
+        if any(words in str(error) for words in _REFUSED):
+            raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
+        lost = f"the log in {folder} is damaged ({error}); {_missing(database, expected)}"
+        if not accept_damage:
+            raise LogUnavailable(f"{lost}; {ACCEPT}") from error
+        _logger.warning("%s; going on without", lost)
+    try:
+        return open_database(database)
+    except (Locked, Damaged) as error:
+        raise LogUnavailable(
+            f"nothing of the log in {folder} can be read: {error}; restore it from a copy, or remove it to begin anew"
+        ) from error
+
+
+def _missing(database: Path, expected: Mapping[TopicPartition, int]) -> str:
+    """What a damaged database has lost, as far as it can be read."""
+    if not (database / "CURRENT").is_file():
+        return f"lost: {_named(_lost(expected, {}, every=True))}"
+    try:
+        with database_read_only(database) as db:
+            found = {_partition_of(key): int.from_bytes(end, "big") for key, end in scan(db, b"e/")}
+    except Damaged:
+        return "nothing of it can be read"
+    lost = _lost(expected, found, every=True)
+    return f"lost: {_named(lost)}" if lost else "no record is known to be lost"
+
+
+def _lost(
+    expected: Mapping[TopicPartition, int], found: Mapping[TopicPartition, int], every: bool = False
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Partition → (the end found, the end that was written), where they differ; for topics not found too: `every`."""
+    return {
+        tp: (found.get(tp, 0), end)
+        for tp, end in sorted(expected.items())
+        if (every or tp in found) and end > found.get(tp, 0)
+    }
+
+
+def _named(lost: Mapping[TopicPartition, tuple[int, int]]) -> str:
+    """The records that are missing, by partition."""
+    parts = [f"{tp.topic}[{tp.partition}] from offset {first} on, {end - first} records"
+             for tp, (first, end) in lost.items()]  # fmt: skip
+    return ", ".join(parts)
+
+
+def _damaged(error: Exception) -> LogUnavailable:
+    return LogUnavailable(f"the log is damaged: {error}; restore its folder from a copy, or begin anew")
 
 
 def _fenced() -> Fenced:
@@ -443,6 +608,10 @@ def _prefix(tp: TopicPartition) -> bytes:
 
 def _end_key(tp: TopicPartition) -> bytes:
     return b"e/" + tp.topic.encode() + b"/" + tp.partition.to_bytes(4, "big")
+
+
+def _partition_of(end_key: bytes) -> TopicPartition:
+    return TopicPartition(end_key[2:-5].decode(), int.from_bytes(end_key[-4:], "big"))
 
 
 def _unknown(topic: str) -> UnknownTopic:

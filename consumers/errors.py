@@ -2,7 +2,8 @@
 
 WireError
 ├── LogUnavailable      the broker or the embedded log cannot be reached or opened
-│   └── LogBusy         another process owns the embedded log and does not answer
+│   ├── LogBusy         another process owns the embedded log and does not answer
+│   └── OwnerGone       the process that had the embedded log open has ended
 ├── CheckpointDamaged   a page of the checkpoint is not what was written
 ├── UnknownTopic        the topic does not exist
 ├── TopicConflict       the topic exists with other settings
@@ -24,6 +25,10 @@ class LogUnavailable(WireError):
 
 class LogBusy(LogUnavailable):
     """Operator: end the other process, or give this one its own `--log` folder."""
+
+
+class OwnerGone(LogUnavailable):
+    """Operator: start again; `produce`, `tail` and `serve` find who has the log open now by themselves."""
 
 
 class CheckpointDamaged(WireError):

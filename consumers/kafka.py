@@ -2,11 +2,12 @@
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import TopicCollection as Topics
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
@@ -23,6 +24,8 @@ from consumers.stored_state import FolderState
 APPEND_TIMEOUT_S = 60.0
 BATCH_BYTES, BATCH_OVERHEAD_BYTES = 1_000_000, 200
 WORKERS_TOPIC = "freshet.workers"
+_UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # 16 bytes of zero
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
@@ -112,6 +115,22 @@ class KafkaLog:
             cleanup, retention_ms = config["cleanup.policy"].value, int(config["retention.ms"].value)
             specs[name] = TopicSpec(name, len(listed[name].partitions), cleanup, retention_ms)
         return specs
+
+    @answered
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """See `Log.topic_ids`: KIP-516's, which a broker before 2.8 does not give."""
+        described = self._admin.describe_topics(Topics(list(topics)), request_timeout=START_TIMEOUT_S)
+        ids = {}
+        for topic, answer in described.items():
+            try:
+                ids[topic] = str(answer.result().topic_id)
+            except KafkaException as error:
+                if error.args[0].code() not in _UNKNOWN:
+                    raise
+        return {topic: id_ for topic, id_ in ids.items() if id_ != _NO_ID}
+
+    def claim(self, application: str, topics: Collection[str]) -> None:
+        """See `Log.claim`: a broker does not know; the epochs themselves name their application."""
 
     @answered
     def starts(self, topic: str) -> dict[int, int]:

@@ -116,6 +116,12 @@ class Log(Protocol):
     def topics(self) -> dict[str, TopicSpec]:
         """Every topic that exists, by name, without the broker's internal ones."""
 
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """What tells a topic from one that was deleted and made anew; without topics of which nobody knows."""
+
+    def claim(self, application: str, topics: Collection[str]) -> None:
+        """Makes an application the one that writes to these topics. Raises TopicConflict where another one does."""
+
     def starts(self, topic: str) -> dict[int, int]:
         """The first offset still held, by partition. Raises UnknownTopic."""
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from consumers.embedded import EmbeddedLog
 from consumers.errors import LogBusy
+from consumers.folder_log import FolderLog
 from consumers.log import Log
 from consumers.owner import Owner, RemoteLog
 
@@ -13,8 +14,8 @@ from consumers.owner import Owner, RemoteLog
 class OwnedLog(EmbeddedLog):
     """An embedded log that serves other processes while it is open."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: Path, accept_damage: bool = False) -> None:
+        super().__init__(folder, accept_damage=accept_damage)
         self._owner = Owner(self, folder)
 
     def close(self) -> None:
@@ -31,17 +32,25 @@ def open_log(
     exactly_once: bool = True,
     group_protocol: str = "classic",
     workers_topic: str | None = None,
+    accept_damage: bool = False,
 ) -> Log:
     """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
 
     Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through;
-    exactly_once, group_protocol, workers_topic: see KafkaLog.
+    exactly_once, group_protocol, workers_topic: see KafkaLog; accept_damage: see EmbeddedLog.
     """
     if bootstrap:
         from consumers.kafka import WORKERS_TOPIC, KafkaLog
 
         return KafkaLog(bootstrap, state, config or {}, exactly_once, group_protocol, workers_topic or WORKERS_TOPIC)
+
+    def opened() -> OwnedLog | RemoteLog:
+        try:
+            return OwnedLog(folder, accept_damage)
+        except LogBusy:
+            return RemoteLog(folder)
+
     try:
-        return OwnedLog(folder)
+        return OwnedLog(folder, accept_damage)  # it lives as long as this process
     except LogBusy:
-        return RemoteLog(folder)
+        return FolderLog(opened)

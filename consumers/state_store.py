@@ -13,6 +13,7 @@ from rocksdict import WriteBatch
 
 from consumers.errors import CheckpointDamaged, LogBusy, LogUnavailable
 from consumers.log import Positions, StateDelta
+from consumers.private import private_folder, write_private
 from consumers.records import TopicPartition
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
 
@@ -22,10 +23,10 @@ INSTANCE_FILE = "instance"
 
 def instance_id(folder: Path) -> str:
     """The id that keeps this state folder's seat in the group; made on first use."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     file = folder / INSTANCE_FILE
     if not file.exists():
-        file.write_text(uuid4().hex[:12])
+        write_private(file, uuid4().hex[:12])
     return file.read_text().strip()
 
 
@@ -48,7 +49,7 @@ class StateStore:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self._folder = folder / "checkpoint"
         self._db: Any = self._open()
 

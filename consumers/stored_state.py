@@ -8,6 +8,7 @@ import msgspec
 
 from consumers.errors import CheckpointDamaged
 from consumers.log import StateDelta
+from consumers.private import write_private
 from consumers.records import TopicPartition
 from consumers.rocks import Damaged, database_beside, scan, write_batch
 from consumers.state_store import INSTANCE_FILE, StateStore, checked, unchecked
@@ -17,7 +18,7 @@ class EmbeddedState:
     """In the database of an embedded log, where the application's positions are too."""
 
     def __init__(self, db: Any, application: str) -> None:
-        self._db = db
+        self._db, self._application = db, application
         self._positions_key, self._prefix = b"p/" + application.encode(), b"s/" + application.encode() + b"/"
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -43,6 +44,8 @@ class EmbeddedState:
     def clear(self) -> None:
         """See `StoredState.clear`."""
         self._db.delete_range(self._prefix, self._prefix[:-1] + b"0")  # "0" follows "/"
+        written = [key for key, writer in scan(self._db, b"w/") if writer == self._application.encode()]
+        write_batch(self._db, dict.fromkeys(written))  # the topics are anybody's again
 
 
 class FolderState:
@@ -79,7 +82,7 @@ class FolderState:
 
     def take_seat(self, seat: str) -> None:
         """See `StoredState.take_seat`."""
-        (self._folder / INSTANCE_FILE).write_text(seat)
+        write_private(self._folder / INSTANCE_FILE, seat)
 
     def clear(self) -> None:
         """See `StoredState.clear`."""

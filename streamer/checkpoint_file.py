@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
+from consumers.private import write_private
 
 KIND, SEAT = b"freshet-checkpoint", b"freshet-seat"
 ROWS_A_GROUP = 10_000
@@ -21,6 +22,7 @@ def write_file(pages: Iterable[tuple[bytes, bytes]], file: Path, seat: str = "")
     """
     schema = _SCHEMA.with_metadata({KIND: b"1", SEAT: seat.encode()})
     part, count, rest = file.with_name(f".{file.name}.part"), 0, iter(pages)
+    write_private(part, "")  # the writer keeps the rights of a file that is there
     try:
         with pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as out:
             while rows := list(islice(rest, ROWS_A_GROUP)):

@@ -10,11 +10,12 @@ from typing import NamedTuple
 
 import msgspec
 
-from consumers.errors import UnknownTopic, WireError
+from consumers.errors import CheckpointDamaged, UnknownTopic, WireError
 from consumers.kafka_probe import KafkaProbe
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
+from streamer import reach
 from streamer.checkpoint import Summary, verify
 from streamer.errors import FreshetError, StateBusy
 from streamer.logs import DEFAULT_LOG, open_log_of, records_of, state_folder, topic_specs
@@ -236,6 +237,36 @@ def _positions(patient: Patient) -> Iterator[Finding]:
     yield Finding("lag", lag <= MANY, f"{lag:,} records of {topic} wait", mend)
 
 
+def _reach(patient: Patient) -> Iterator[Finding]:
+    """Whether the state belongs to the topics of today, and the group's offsets to the state."""
+    log, settings = patient.log, patient.settings
+    stored = log.stored_state(settings.application)
+    try:
+        page = next(iter(stored.pages(b"stream")), None)
+    except CheckpointDamaged:
+        return  # that is a finding of its own
+    if page is None:
+        return
+    stream = msgspec.msgpack.decode(page[1])
+    at = {TopicPartition(t, p): offset for t, p, offset in stream["positions"]}
+    at[TopicPartition(settings.epochs_topic, 0)] = stream["manifest_position"]
+    lost = reach.gone(settings, reach.bounds(log, settings), at, stream.get("topic_ids", {}))
+    if lost:
+        mend = 'import a checkpoint that fits, or go on with what there is: on_position_gone = "earliest"'
+        yield Finding("state and topics", False, "; ".join(gone.found for gone in lost), mend)
+        return
+    yield Finding("state and topics", True, "the topics are those that the state was made from")
+    committed = stored.positions()
+    back = [
+        f"{tp.topic}[{tp.partition}] {committed[tp]}, the state {at[tp]}"
+        for tp in at
+        if committed.get(tp, at[tp]) < at[tp]
+    ]
+    if back:
+        mend = "nothing, `run` goes on from its state; or `freshet checkpoint rebuild` to take the whole log again"
+        yield Finding("group's offsets", False, f"were set back: {', '.join(back)}", mend)
+
+
 def _open_transactions(patient: Patient) -> Iterator[Finding]:
     """Whether a transaction that a producer left open holds back what was written after it."""
     settings = patient.settings
@@ -279,4 +310,14 @@ def _last(log: Log, topic: str, n: int) -> list[Record]:
     return list(records_of(log, {TopicPartition(topic, p): max(starts[p], end - n) for p, end in ends.items()}))
 
 
-CHECKS: tuple[Check, ...] = (_broker, _topics, _rights, _epochs, _positions, _open_transactions, _checkpoint, _clock)
+CHECKS: tuple[Check, ...] = (
+    _broker,
+    _topics,
+    _rights,
+    _epochs,
+    _reach,
+    _positions,
+    _open_transactions,
+    _checkpoint,
+    _clock,
+)

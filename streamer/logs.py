@@ -27,6 +27,7 @@ def open_log_of(settings: Settings) -> Log:
         exactly_once,
         settings.group_protocol,
         settings.workers_topic,
+        settings.on_log_damaged == "accept",
     )
 
 

@@ -137,6 +137,7 @@ class Pipeline:
         state.records += len(epoch.arrivals)
         state.epoch += 1
         manifest = self._manifest(epoch, repaired, erased)
+        state.made_anew = []
         records = [manifest] if epoch.adopted else [*records, manifest]
         taken = [placed.arrival for placed in admitted.placed]
         taken_back = state.amendments.taken_back - before
@@ -271,7 +272,8 @@ class Pipeline:
             EpochManifest(
                 self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
                 self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings,
-            )
+            ),
+            self._state.made_anew,
         )  # fmt: skip
 
 

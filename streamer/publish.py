@@ -14,6 +14,7 @@ from tgn.evidence import SOURCES
 from tgn.model import Model
 from tgn.prequential import Outcome
 
+APPLICATION, MADE_ANEW = "freshet-application", "freshet-made-anew"  # headers of manifests
 _encode = msgspec.json.Encoder().encode
 
 
@@ -92,9 +93,12 @@ class Publisher:
         value = Drift("log loss", **alarm._asdict())
         return NewRecord(self._settings.quality_topic, DRIFT_KEY, _encode(value))
 
-    def manifest(self, value: EpochManifest) -> NewRecord:
-        """What the epoch took."""
-        return NewRecord(self._settings.epochs_topic, None, _encode(value), partition=0)
+    def manifest(self, value: EpochManifest, made_anew: Sequence[str] = ()) -> NewRecord:
+        """What the epoch took; its headers say whose it is, and which topics it is the first to read anew."""
+        headers: Headers = ((APPLICATION, self._settings.application.encode()),)
+        if made_anew:
+            headers += ((MADE_ANEW, ",".join(made_anew).encode()),)
+        return NewRecord(self._settings.epochs_topic, None, _encode(value), headers, partition=0)
 
 
 def most_refusals(room: int) -> int:

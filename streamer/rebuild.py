@@ -10,6 +10,7 @@ from consumers.errors import PositionGone
 from consumers.log import Log
 from consumers.records import NewRecord
 from consumers.schemas import AsOf, Interaction
+from streamer import reach
 from streamer.checkpoint import written_now
 from streamer.dedup import digest_of
 from streamer.errors import StateUnreadable
@@ -40,8 +41,9 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
     old = StreamState(settings, committer.load_state)
     if not old.load():
         raise StateUnreadable("there is no checkpoint to rebuild; `freshet run` makes the first one")
-    _check_reach(log, old)
+    _check_reach(log, settings, old)
     fresh = StreamState(settings)
+    fresh.topic_ids = old.topic_ids
     fresh.positions, fresh.erased = dict.fromkeys(old.positions, 0), dict(old.erased)
     retracted, limits = _retracted(log, settings, old), output_limits(log, settings)
     epochs = [m for m in manifests(log, settings, fresh, committer.seat) if m.epoch <= old.epoch]
@@ -57,7 +59,9 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
     return Rebuilt(len(epochs), taken, old.engine.model.events - taken, len(lists))
 
 
-def _check_reach(log: Log, state: StreamState) -> None:
+def _check_reach(log: Log, settings: Settings, state: StreamState) -> None:
+    if lost := reach.gone(settings, reach.bounds(log, settings), reach.of_state(state, settings), state.topic_ids):
+        raise PositionGone(f"{lost[0].found}: what the state was made from is not there any more")
     for topic in {tp.topic for tp in state.positions}:
         if any(log.starts(topic).values()):
             raise PositionGone(f"{topic} no longer holds its first records: what was learned of them would be lost")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from consumers.errors import UnknownTopic
+from consumers.errors import PositionGone, TopicConflict, UnknownTopic
 from consumers.log import Log, Reader
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
@@ -17,6 +17,7 @@ from streamer.errors import StateUnreadable
 from streamer.intake import Intake
 from streamer.logs import records_of
 from streamer.pipeline import EpochInput
+from streamer.publish import APPLICATION, MADE_ANEW
 from streamer.settings import Settings
 from streamer.state import StreamState
 
@@ -27,20 +28,46 @@ _decode = msgspec.json.Decoder(EpochManifest).decode
 def manifests(log: Log, settings: Settings, state: StreamState, worker: str | None = "") -> list[EpochManifest]:
     """The committed epochs of a worker after the state, oldest first; of every worker for None.
 
-    Raises UnknownTopic, and StateUnreadable where the topic no longer has the first of them.
+    Raises UnknownTopic; StateUnreadable where the topic no longer has the first of them; TopicConflict where another
+    application's are among them; PositionGone where the records of some are none of the topics of today.
     """
     tp = TopicPartition(settings.epochs_topic, 0)
     if 0 not in log.ends(tp.topic):
         raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
     position = max(state.manifest_position, log.starts(tp.topic)[0])
-    decoded = (_decode(record.value or b"") for record in records_of(log, {tp: position}))
-    found = [m for m in decoded if m.epoch > state.epoch and worker in (None, m.worker)]
+    found: list[EpochManifest] = []
+    for record in records_of(log, {tp: position}):
+        manifest = _decode(record.value or b"")
+        if manifest.epoch > state.epoch and worker in (None, manifest.worker):
+            if found or not state.made_anew:
+                _check_inputs(manifest, dict(record.headers))
+            found.append(manifest)
+        _check_application(dict(record.headers), settings)
     if found and worker is not None and found[0].epoch != state.epoch + 1:
         raise StateUnreadable(
             f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
             "short; restore a later checkpoint, or remove the state and the committed offsets to begin anew"
         )
     return found
+
+
+def _check_application(headers: dict[str, bytes], settings: Settings) -> None:
+    """Epochs of two applications in one topic: each would publish every list, and take the other's for its own."""
+    application = headers.get(APPLICATION, settings.application.encode()).decode()
+    if application != settings.application:
+        raise TopicConflict(
+            f"the epochs in {settings.epochs_topic} are those of the application {application}: give "
+            f"{settings.application} an epochs_topic, recommendations_topic, quality_topic and dead_topic of its own, "
+            f"or set application = {application!r}"
+        )
+
+
+def _check_inputs(manifest: EpochManifest, headers: dict[str, bytes]) -> None:
+    if anew := headers.get(MADE_ANEW):
+        raise PositionGone(
+            f"{anew.decode()} was deleted and made anew before epoch {manifest.epoch}: the epochs before it cannot be "
+            "taken again, for their records are gone; import an exported checkpoint"
+        )
 
 
 def take_again(

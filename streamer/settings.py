@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     on_position_gone: Literal["stop", "earliest"] = Field(
         "stop", description="what to do where the topic no longer has the next record: end, or take the first there is"
     )
+    on_log_damaged: Literal["stop", "accept"] = Field(
+        "stop",
+        description="what to do where a file of the embedded log was changed or is missing: end, or lose what it held",
+    )
     group_protocol: Literal["classic", "consumer"] = Field(
         "classic", description="how workers share partitions: cooperative-sticky, or KIP-848 where the broker assigns"
     )

@@ -49,6 +49,8 @@ class StreamState:
         self.newest_place = (0, 0)  # the last place that an interaction took in the order of all
         self.records = 0  # interactions records taken, bad ones too
         self.manifest_position = 0  # where in the epochs topic the epochs after this state begin
+        self.topic_ids: dict[str, str] = {}  # of the topics to which the positions belong
+        self.made_anew: list[str] = []  # topics that go on from their start, of which no manifest says so yet
         self._config = asdict(model_config(settings))
 
     def delta(self) -> dict[bytes, bytes | None]:
@@ -85,6 +87,7 @@ class StreamState:
         self.quality.restore(stream["quality"])
         self.drift.restore(stream["drift"])
         self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
+        self.topic_ids, self.made_anew = stream.get("topic_ids", {}), stream.get("made_anew", [])
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
             setattr(self, name, stream[name])
         return True
@@ -112,6 +115,8 @@ class StreamState:
             "manifest_position": self.manifest_position,
             "scoped_from": self.seen_events.scoped_from,
             "away": sorted(self.listed.away),
+            "topic_ids": self.topic_ids,
+            "made_anew": self.made_anew,
         }
 
     def _counters(self) -> dict[str, Any]:

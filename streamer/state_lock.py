@@ -1,9 +1,11 @@
 """One process a state folder: the second is refused, whatever home the log has."""
 
 import fcntl
+import os
 from pathlib import Path
 from types import TracebackType
 
+from consumers.private import FILE, private_folder
 from streamer.errors import StateBusy, UsageError
 
 
@@ -15,8 +17,8 @@ class StateLock:
 
     def __init__(self, folder: Path) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = (folder / "lock").open("w")
+            private_folder(folder)
+            self._file = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, FILE), "w")
         except OSError as error:
             reason = (error.strerror or "").lower()
             raise UsageError(f"{folder} cannot hold the state: {reason}; name a folder with --state") from error

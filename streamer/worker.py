@@ -11,6 +11,8 @@ from consumers.effects import happened
 from consumers.errors import CheckpointDamaged, LogUnavailable, PositionGone
 from consumers.log import Log, Positions, Reader
 from consumers.records import NewRecord, Record, TopicPartition
+from consumers.schemas import EpochManifest
+from streamer import reach
 from streamer.adoption import Adoption
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
@@ -29,6 +31,7 @@ from streamer.state import StreamState
 from streamer.tracing import listed
 
 ASK_GROUP_S = 0.5  # how often a worker that has nothing left asks whether the others have
+TOPICS_EVERY_S = 5.0  # how often it is asked whether a topic is still the one that it was
 _logger = logging.getLogger(__name__)
 
 
@@ -57,12 +60,14 @@ class Worker:
         self._test_lists = test_lists or TestLists(None)
         self._intake = Intake(settings)
         self._limits = output_limits(log, settings)
+        log.claim(settings.application, _outputs(settings))
         self._committer = log.committer(settings.application)
         self._open_state()
         self._changes: list[Change] = []
         self._pace = Pace()
         self._gathered = 0.0  # when the last epoch's records were together
-        self._checkpointed = time.monotonic()
+        self._checkpointed = self._topics_checked = time.monotonic()
+        self._moved: set[TopicPartition] = set()  # whose position is another than the checkpoint's, of our own will
         self._recover()
         folder = settings.embeddings
         self._shadow = Shadow(self.state.engine, folder, settings.shadow_events) if folder else None
@@ -100,6 +105,8 @@ class Worker:
         A piece of what is to be taken over from other workers follows, as an epoch of its own.
         """
         self._read()
+        if time.monotonic() - self._topics_checked > TOPICS_EVERY_S:
+            self._check_topics()
         epoch = self._next_epoch()
         output = self._take(epoch) if epoch else None
         return self._adopt() or output
@@ -220,6 +227,8 @@ class Worker:
     def _follow_group(self) -> None:
         """Lets go of partitions that went to another worker, and takes over those that came."""
         gained, lost = self._member.changes()
+        if gained:
+            self._check_topics()
         for tp in lost:
             self._aligner.drop(tp)
             self._adoption.drop(tp)
@@ -230,6 +239,12 @@ class Worker:
             if self.state.listed.is_away(tp.partition):
                 self._regained.add(tp.partition)
             position = self.state.positions.setdefault(tp, 0)
+            if 0 <= committed < position and tp not in self._moved:
+                _logger.warning(
+                    "the group's offset of %s[%d] was set back to %d; the state goes on at %d, for what lies between "
+                    "is in it and its lists are published; `freshet checkpoint rebuild` takes the whole log again",
+                    *tp, committed, position,
+                )  # fmt: skip
             if position < committed:
                 self._adoption.begin(tp, position, committed)
             else:
@@ -260,11 +275,14 @@ class Worker:
         """Brings the state to the last committed epoch."""
         loaded = self._load()
         state = self.state
-        topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
-        starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
-        state.positions = starts | state.positions
-        self._check_reach(starts)
+        topics = reach.inputs(self._settings)
+        has = reach.bounds(self._log, self._settings)
+        state.positions = {tp: start for tp, start in has.starts.items() if tp.topic in topics} | state.positions
+        anew = self._check_reach(has)
         missed = manifests(self._log, self._settings, state, self._committer.seat)
+        if anew:
+            self._begin_anew(missed)
+            missed = []
         if loaded or missed:
             _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
         events = sum(manifest.events for manifest in missed)
@@ -287,18 +305,50 @@ class Worker:
         self._open_state()
         return False
 
-    def _check_reach(self, starts: dict[TopicPartition, int]) -> None:
-        """Finds positions whose records the log has dropped, or never had. What then is a setting, never silence."""
-        ends = self._log.ends(self._topic)
-        for tp in [tp for tp in starts if tp.topic == self._topic]:
-            position, start, end = self.state.positions[tp], starts[tp], ends[tp.partition]
-            if start <= position <= end:
-                continue
-            gone = f"{tp.topic}[{tp.partition}] holds offsets {start} to {end}, the state goes on at {position}"
-            if self._settings.on_position_gone == "stop":
-                raise PositionGone(f'{gone}; set on_position_gone = "earliest" to go on with what there is')
-            _logger.warning("%s: going on at %d, %d records are lost", gone, start, max(start - position, 0))
-            self.state.positions[tp] = start
+    def _check_reach(self, has: reach.Bounds) -> bool:
+        """Finds positions whose records the log has dropped, or never had. What then is a setting, never silence.
+
+        True where records of committed epochs are none of the topics of today.
+        """
+        state, settings = self.state, self._settings
+        lost = reach.gone(settings, has, reach.of_state(state, settings), state.topic_ids)
+        if lost and settings.on_position_gone == "stop":
+            found = "; ".join(gone.found for gone in lost)
+            raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
+        before = dict(state.positions)
+        for line in reach.go_on(state, settings, has, lost):
+            _logger.warning("%s", line)
+        self._moved = {tp for tp, position in state.positions.items() if before.get(tp) != position}
+        state.topic_ids = has.ids
+        return any(topic in reach.inputs(settings) for topic in state.made_anew)
+
+    def _begin_anew(self, missed: list[EpochManifest]) -> None:
+        """Passes over epochs whose records are gone, and notes at once where the state goes on instead."""
+        if missed:
+            self.state.epoch = missed[-1].epoch
+            events = sum(manifest.events for manifest in missed)
+            _logger.warning(
+                "%d committed epochs with %d interactions cannot be taken again: their records were in the former "
+                "topic; their lists stay",
+                len(missed), events,
+            )  # fmt: skip
+        self.checkpoint()
+
+    def _check_topics(self) -> None:
+        """Now and then, and when partitions move: whether a topic was made anew while it was read."""
+        self._topics_checked = time.monotonic()
+        try:
+            ids = self._log.topic_ids(self.state.topic_ids)
+        except LogUnavailable as error:  # who reads and commits waits for it, or says so
+            _logger.debug("topics were not looked at: %s", error)
+            return
+        gone = [topic for topic, id_ in self.state.topic_ids.items() if ids.get(topic, id_) != id_]
+        if not gone:
+            return
+        found = f"the topic {gone[0]} was deleted and made anew"
+        if self._settings.on_position_gone == "stop":
+            raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
+        raise LogUnavailable(f"{found}; opening it again")
 
     # output
 
@@ -353,6 +403,11 @@ def _is_at_end(reader: Reader, partitions: Set[TopicPartition]) -> bool:
         if reader.at_end() >= partitions:
             return True
     return False
+
+
+def _outputs(settings: Settings) -> tuple[str, ...]:
+    """The topics that epochs write to."""
+    return settings.recommendations_topic, settings.epochs_topic, settings.quality_topic, settings.dead_topic
 
 
 def _event_number(arrival: Arrival, count: int) -> int:

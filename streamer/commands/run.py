@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "request_context", "seed", "field_map",
         "window", "every_item_below", "commit_interval_ms", "checkpoint_interval_ms", "alignment_ms", "delivery",
-        "on_position_gone", "allowed_lateness_ms", "too_late", "embeddings", "shadow_events",
+        "on_position_gone", "on_log_damaged", "allowed_lateness_ms", "too_late", "embeddings", "shadow_events",
         "metrics_host", "metrics_port",
     )  # fmt: skip
     parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")

@@ -133,7 +133,10 @@ def erase(run: Run, table: pa.Table, folder: Path) -> list[str]:
     run.log.append([NewRecord("users", user.encode(), None) for user in gone])
     worker, seconds = run.work()
     left = _left(worker, run, gone)
-    rebuilt = Settings(**{**run.settings.model_dump(), "application": "rebuilt", "state": folder / "rebuilt"})
+    own = {f"{name}_topic": f"rebuilt.{name}" for name in ("recommendations", "epochs", "quality", "dead")}
+    own |= {"application": "rebuilt", "state": folder / "rebuilt"}
+    rebuilt = Settings(**{**run.settings.model_dump(), **own})
+    run.log.create(topic_specs(rebuilt, partitions=1))
     again = Worker(run.log, rebuilt)
     again.run(exit_at_end=True)
     again.close()

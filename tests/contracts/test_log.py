@@ -287,3 +287,12 @@ def test_compaction_keeps_the_newest_of_each_key_and_the_offsets(log: Log) -> No
 def test_append_of_many_at_once(log: Log, topic: str) -> None:
     log.append([NewRecord(topic, str(n % 50).encode(), b"x" * 200) for n in range(20_000)])
     assert len(read_all(log, topic, 20_000)) == 20_000
+
+
+def test_a_topic_keeps_its_id_and_no_other_has_it(home: Home, log: Log, topic: str) -> None:
+    other = f"t-{uuid4().hex[:8]}"
+    log.create([TopicSpec(other, 1)])
+    ids = log.topic_ids([topic, other, "nowhere"])
+    assert ids.keys() == {topic, other}
+    assert ids[topic] != ids[other]
+    assert home().topic_ids([topic, other]) == ids

@@ -15,7 +15,7 @@ import pytest
 
 import streamer.lists_out
 from consumers import effects
-from consumers.errors import LogUnavailable
+from consumers.errors import LogUnavailable, TopicConflict
 from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import EpochManifest, RecommendationList
@@ -315,3 +315,33 @@ def test_who_reads_the_log_anew_does_not_meet_the_erased(log: OwnedLog, settings
     worker.close()
     node = worker.state.engine.model.users.get("u1")
     assert worker.state.engine.model.graph.users.events[node] == 1
+
+
+def test_a_second_application_on_one_log_needs_topics_of_its_own(log: OwnedLog, settings: Settings) -> None:
+    send(log, checkerboard(events=60))
+    run(log, settings)
+    names = ("recommendations", "epochs", "quality", "dead")
+    for shared in names:
+        own = {f"{name}_topic": f"second.{name}" for name in names if name != shared}
+        second = settings.model_copy(update={"application": "second", **own})
+        log.create(topic_specs(second, 1))
+        with pytest.raises(TopicConflict, match="the application freshet writes to"):
+            Worker(log, second)
+    second = settings.model_copy(
+        update={"application": "second", **{f"{name}_topic": f"second.{name}" for name in names}}
+    )
+    log.create(topic_specs(second, 1))
+    assert run(log, second).state.records == 60
+    assert run(log, settings).state.records == 60
+    mine, theirs = ([r.value for r in read_all(log, topic)] for topic in ("recommendations", "second.recommendations"))
+    assert mine == theirs
+
+
+def test_a_log_of_before_that_noted_no_application_refuses_a_second_one(log: OwnedLog, settings: Settings) -> None:
+    send(log, checkerboard(events=60))
+    run(log, settings)
+    for name in ("recommendations", "freshet.epochs", "quality", "interactions.dead"):
+        del log._db[b"w/" + name.encode()]
+    with pytest.raises(TopicConflict, match="the application freshet writes to"):
+        Worker(log, settings.model_copy(update={"application": "second"}))
+    run(log, settings)
