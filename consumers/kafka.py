@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import LogUnavailable, TopicConflict, UnknownTopic
-from consumers.kafka_calls import START_TIMEOUT_S, answered, produce, text_of
+from consumers.kafka_calls import LEADERLESS, START_TIMEOUT_S, answered, produce, text_of
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
@@ -131,13 +131,14 @@ class KafkaLog:
         if failures or left:
             raise LogUnavailable(f"{left + len(failures)} records were not acknowledged: {failures[:1]}")
 
+    @answered
     def reader(self, positions: Positions) -> KafkaReader:
         """See `Log.reader`."""
         for topic in {tp.topic for tp in positions}:
             self._partitions(topic)
         consumer: Any = Consumer(self._consumer_config("freshet-reader"))
         consumer.assign([KafkaPartition(*tp, offset) for tp, offset in positions.items()])
-        return KafkaReader(consumer)
+        return KafkaReader(consumer, positions)
 
     def subscribe(self, committer: Committer, positions: Positions) -> GroupReader:
         """See `Log.subscribe`: cooperative rebalancing, with static membership."""
@@ -176,8 +177,10 @@ class KafkaLog:
 
     def _partitions(self, topic: str) -> list[int]:
         metadata = self._admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
-        if metadata.error is not None:
+        if metadata.error is not None and metadata.error.code() not in LEADERLESS:
             raise _unknown(topic)
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
         return sorted(metadata.partitions)
 
     def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
