@@ -23,6 +23,9 @@ class KafkaReader:
         self._consumer = consumer
         self._positions = dict(positions or {})
         self._at_end: set[TopicPartition] = set()
+        self._ends: dict[
+            TopicPartition, int
+        ] = {}  # of those that have been at their end, markers of transactions counted
         self._paused: set[TopicPartition] = set()
 
     @answered
@@ -50,6 +53,7 @@ class KafkaReader:
             _, end = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
             if position >= end > 0:
                 self._at_end.add(tp)
+                self._ends[tp] = end
 
     def _record_of(self, message: Any) -> Record | None:
         tp = TopicPartition(message.topic(), message.partition())
@@ -61,8 +65,7 @@ class KafkaReader:
             return Record(*tp, message.offset(), message.key(), message.value(), headers, timestamp_ms)
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end.add(tp)
-            if message.offset() >= 0:
-                self._positions[tp] = max(self._positions.get(tp, 0), message.offset())
+            self._ends[tp] = message.offset()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise PositionGone(f"{tp.topic}[{tp.partition}] no longer holds the position to read from: {error.str()}")
         elif error.code() == KafkaError._FATAL:
@@ -86,7 +89,11 @@ class KafkaReader:
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Reader.positions`: the end of a partition lies behind the markers of its transactions."""
-        return dict(self._positions)
+        return {tp: max(position, self.end_of(tp)) for tp, position in self._positions.items()}
+
+    def end_of(self, partition: TopicPartition) -> int:
+        """See `Member.end_of`."""
+        return self._ends.get(partition, 0) if partition in self._at_end else 0
 
     def close(self) -> None:
         """Leaves the broker."""
