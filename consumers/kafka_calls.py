@@ -12,7 +12,12 @@ from consumers.errors import LogUnavailable, SettingRefused
 from consumers.records import NewRecord
 
 START_TIMEOUT_S = 15.0
-LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+LEADERLESS = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,  # a broker that has just come back knows less than we do
+}
 
 Answer = TypeVar("Answer")
 

@@ -34,7 +34,7 @@ def supervise(
     Waits ever longer between two tries. Raises the error of the first try to open it, and whatever else than `retried`
     comes out of `opened` and `run`.
     """
-    wait_s, started = FIRST_WAIT_S, False
+    wait_s, started, said = FIRST_WAIT_S, False, ""
     while True:
         try:
             with opened() as service:
@@ -45,7 +45,9 @@ def supervise(
             if not started:
                 raise
             waiting()
-            _logger.warning("%s; trying again in %.1f s", error, wait_s)
+            if str(error) != said or wait_s < longest_wait_s:  # not for hours every few seconds
+                _logger.warning("%s; trying again in %.1f s", error, wait_s)
+            said = str(error)
         if stop.wait(wait_s):
             return
         wait_s = min(2 * wait_s, longest_wait_s)

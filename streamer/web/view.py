@@ -237,7 +237,8 @@ class View:
         except Exception as error:
             self._reader = None
             self._away = str(error)
-            if self._started.is_set() and isinstance(error, PositionGone | UnknownTopic):
+            lost = self._started.is_set() and isinstance(error, PositionGone | UnknownTopic)
+            if lost and self._store.positions():
                 self._begin_anew(str(error))
             raise
         finally:
