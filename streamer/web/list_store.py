@@ -212,13 +212,13 @@ class ListStore:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                return open_database(self._folder, _options())
+                return open_database(self._folder, options=_options())
             except Locked:
                 taken, self._folder, self._temporary = self._folder, _temporary_folder(), True
                 _logger.warning("another process keeps its lists in %s; this one's are temporary", taken)
             except Damaged as error:
                 self._set_aside(str(error))
-            return open_database(self._folder, _options())
+            return open_database(self._folder, options=_options())
         except (OSError, Locked, Damaged) as error:
             raise StoreUnavailable(
                 f"lists cannot be kept in {self._folder}: {error}; give this process another --state"
