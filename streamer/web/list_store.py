@@ -16,6 +16,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -32,6 +33,9 @@ from streamer.errors import FreshetError
 FORMAT = 1
 MEMTABLE_BYTES, CACHE_BYTES, FILE_BYTES, OPEN_FILES, WAL_BYTES = 8 << 20, 16 << 20, 8 << 20, 128, 32 << 20
 MAX_AGE_MS = 12 * 3_600_000  # a compacted topic may drop tombstones after a day: what missed them is no truth any more
+REMOVED = (
+    1_000  # keys of withdrawn lists whose bytes are still on the disk; of more RocksDB takes care by itself, later
+)
 _LIST, _TITLE, _ERASED, _META = b"l", b"t", b"e", b"m"
 _logger = logging.getLogger(__name__)
 
@@ -68,6 +72,7 @@ class ListStore:
         self._lock = threading.RLock()  # between readers and what opens, closes or replaces the database
         self._db: Any = None
         self._damage: str | None = None
+        self._removed: deque[bytes] = deque(maxlen=REMOVED)
         self._meta = self._nothing()
         self.open()
 
@@ -145,6 +150,7 @@ class ListStore:
         for user, at_ms in erased.items():
             batch.put(self._digest(user), at_ms.to_bytes(8, "big"))
         self._write(batch, positions, count, self._meta.current_ms if current_ms is None else current_ms)
+        self._removed += (_LIST + user.encode() for user, value in lists.items() if value is None)
 
     def clear(self) -> None:
         """Removes everything: it will be read from the start."""
@@ -152,6 +158,18 @@ class ListStore:
         for kind in (_LIST, _TITLE):
             batch.delete_range(kind, bytes([kind[0] + 1]))
         self._write(batch, {}, 0, _now_ms())
+
+    def purge_one(self) -> None:
+        """Takes the bytes of a withdrawn list off the disk, where there is one. Raises StoreUnavailable."""
+        if not self._removed:
+            return
+        key = self._removed.popleft()
+        try:
+            db = self._open_database()
+            db.flush()
+            db.compact_range(key, key + b"\0")
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._error(error, "written") from error
 
     def is_too_old(self) -> bool:
         """Whether so much time has passed since it was current that a tombstone may have come and gone."""

@@ -270,6 +270,8 @@ class View:
             records = reader.read(RECORDS_A_STEP, 0.1)
             if records or time.monotonic() - self._kept_at > KEPT_EVERY_S:
                 self._take(records, reader)
+            if not records:
+                self._store.purge_one()
             if not self.ready.is_set() and reader.age_s() is not None:
                 self.ready.set()
                 self._wake()

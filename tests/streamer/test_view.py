@@ -267,6 +267,24 @@ def test_without_a_state_folder_nothing_is_left(log: OwnedLog, settings: Setting
     assert not folder.exists()
 
 
+def test_the_bytes_of_a_withdrawn_list_leave_the_disk(log: OwnedLog, settings: Settings) -> None:
+    assert settings.state
+    folder, marker = settings.state / "view", b"8f14e45fceea167a"
+
+    def on_disk() -> bool:
+        return any(marker in file.read_bytes() for file in folder.iterdir() if file.suffix in (".sst", ".log"))
+
+    with viewing(log, settings) as view:
+        log.append([*(listed(f"u{n}", n) for n in range(2_000)), listed(marker.decode())])
+        until(lambda: view.list_of(marker.decode()))
+        assert view._store
+        view._store._db.flush()
+        assert on_disk()
+        log.append([NewRecord("recommendations", marker, None)])
+        until(lambda: not on_disk())
+        assert view.list_of("u1999")
+
+
 def test_a_batch_is_there_or_not(tmp_path: Path) -> None:
     """The process dies without closing: lists, count and positions are those of one moment."""
     code = f"""
