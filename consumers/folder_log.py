@@ -178,6 +178,13 @@ class FolderReader:
         """See `Reader.at_end`."""
         return self._reader.at_end()
 
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `Reader.positions`; where the owner has ended, those of the last record."""
+        try:
+            return self._reader.positions()
+        except OwnerGone:
+            return dict(self._positions)
+
     def close(self) -> None:
         """See `Reader.close`."""
         self._reader.close()

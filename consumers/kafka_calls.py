@@ -13,7 +13,12 @@ from consumers.errors import LogUnavailable, RecordRefused, SettingRefused
 from consumers.records import NewRecord
 
 START_TIMEOUT_S = 15.0
-LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+LEADERLESS = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,  # a broker that has just come back knows less than we do
+}
 REPEATS = {  # refusals of what was sent: sent again unchanged it is refused again
     KafkaError.MSG_SIZE_TOO_LARGE,
     KafkaError.RECORD_LIST_TOO_LARGE,

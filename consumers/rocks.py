@@ -25,12 +25,13 @@ class Damaged(Exception):
     """A file of the database is not what was written."""
 
 
-def open_database(folder: Path, recovery: Any = None) -> Any:
+def open_database(folder: Path, recovery: Any = None, options: Options | None = None) -> Any:
     """The database in a folder, made where there is none, readable by this user alone. Raises Locked, Damaged.
 
-    Args: recovery: what is done with a write-ahead log that is not whole; None: everything before the fault is taken.
+    Args: recovery: what is done with a write-ahead log that is not whole; None: everything before the fault is taken;
+    options: of RocksDB, in raw mode.
     """
-    options = Options(raw_mode=True)
+    options = options or Options(raw_mode=True)
     options.create_if_missing(True)
     options.set_wal_recovery_mode(recovery or DBRecoveryMode.point_in_time())
     hold_mask()

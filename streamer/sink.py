@@ -16,12 +16,12 @@ from consumers.schemas import Interaction, Item, User
 from streamer.admission import user_digest
 from streamer.content import known_of, values_of
 from streamer.intake import Intake
-from streamer.logs import whole
 from streamer.pipeline import Erasure, ItemChange, UserChange
 from streamer.recovery import FAR_FUTURE_MS
 from streamer.settings import Settings
 from streamer.signals import StopRequest
 from streamer.supervisor import supervise
+from streamer.topic_reader import TopicReader
 from streamer.topic_table import table_of
 
 RECORDS_A_TRANSACTION = 5_000
@@ -69,8 +69,7 @@ class Sink:
         self._store, self._settings, self._intake = store, settings, Intake(settings)
         topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
         known = store.positions()
-        self._positions = {tp: max(start, known.get(tp, 0)) for tp, start in whole(log, *topics).items()}
-        self._reader = log.reader(self._positions)
+        self._reader = TopicReader(log, topics, lambda tp, start, end: max(start, known.get(tp, 0)))
 
     def step(self, wait_s: float = 1.0) -> int:
         """One transaction; how many records it took. Raises StoreUnavailable, LogUnavailable."""
@@ -81,7 +80,7 @@ class Sink:
 
     def at_end(self) -> bool:
         """Whether everything in the log has been read."""
-        return self._reader.at_end() >= self._positions.keys()
+        return self._reader.at_end()
 
     def close(self) -> None:
         self._reader.close()

@@ -1,6 +1,7 @@
 """`freshet serve`: HTTP in, lists and server-sent events out, and the page."""
 
 import argparse
+import logging
 
 from streamer.cli import add_setting_flags, settings_of
 from streamer.logs import open_log_of
@@ -10,27 +11,30 @@ EXAMPLE = "freshet serve --bootstrap localhost:9092 --port 8765"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_setting_flags(parser, "bootstrap", "log", "host", "port", "api_key")
+    add_setting_flags(parser, "bootstrap", "log", "state", "host", "port", "api_key")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from streamer.current_log import CurrentLog
+    from streamer.supervisor import Threads
     from streamer.web.app import Gateway
     from streamer.web.server import WebServer
     from streamer.web.view import View
 
     stop = StopRequest()
     settings = settings_of(arguments)
-    log = open_log_of(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    threads, log = Threads(stop.set), CurrentLog(lambda: open_log_of(settings))
+    view = View(log, settings, threads)
+    server = WebServer(Gateway(log, settings, view).app(), settings.host, settings.port, threads=threads)
     try:
-        view = View(log, settings)
-        server = WebServer(Gateway(log, settings, view).app(), settings.host, settings.port)
         view.start()
         server.start()
         print(f"serving on {server.address}", flush=True)
         while not stop.wait(1.0):
             pass
+        threads.check()
+    finally:
         view.stop()
         server.stop()
-    finally:
-        log.close()
     return 0

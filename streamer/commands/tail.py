@@ -3,12 +3,16 @@
 import argparse
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
-from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from streamer.cli import add_setting_flags, settings_of
 from streamer.logs import open_log_of
+from streamer.settings import Settings
 from streamer.signals import StopRequest
+from streamer.supervisor import supervise
+from streamer.topic_reader import TopicReader
 
 EXAMPLE = "freshet tail recommendations --bootstrap localhost:9092"
 
@@ -22,31 +26,46 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    stop = StopRequest()
-    log = open_log_of(settings_of(arguments))
-    try:
-        _print(log, arguments, stop)
-    finally:
-        log.close()
+    stop, settings = StopRequest(), settings_of(arguments)
+    tail = Tail(arguments, stop)
+    supervise(lambda: tail.opened(settings), tail.run, stop)
     return 0
 
 
-def _print(log: Log, arguments: argparse.Namespace, stop: StopRequest) -> None:
-    bounds = log.ends(arguments.topic) if arguments.from_end else log.starts(arguments.topic)
-    positions = {TopicPartition(arguments.topic, p): offset for p, offset in bounds.items()}
-    reader = log.reader(positions)
-    left = arguments.limit
-    try:
-        while not stop and left != 0:
-            records = reader.read(1000 if left is None else min(left, 1000), 0.2)
+class Tail:
+    """Prints a topic from where it was when it began; where the log goes away, it goes on after the last record."""
+
+    def __init__(self, arguments: argparse.Namespace, stop: StopRequest) -> None:
+        self._topic, self._from_end, self._exit_at_end = arguments.topic, arguments.from_end, arguments.exit_at_end
+        self._left: int | None = arguments.limit
+        self._stop = stop
+        self._positions: dict[TopicPartition, int] | None = None  # None: nothing was printed yet
+
+    @contextmanager
+    def opened(self, settings: Settings) -> Iterator[TopicReader]:
+        """A reader of the topic. Raises LogUnavailable, UnknownTopic."""
+        with closing(open_log_of(settings)) as log, closing(TopicReader(log, [self._topic], self._place)) as reader:
+            self._positions = reader.positions()
+            yield reader
+
+    def _place(self, tp: TopicPartition, start: int, end: int) -> int:
+        """A partition that is added later is printed from its start."""
+        if self._positions is None:
+            return end if self._from_end else start
+        return self._positions.get(tp, start)
+
+    def run(self, reader: TopicReader) -> None:
+        """Prints until it is to stop, or there is nothing left to print."""
+        assert self._positions is not None
+        while not self._stop and self._left != 0:
+            records = reader.read(1000 if self._left is None else min(self._left, 1000), 0.2)
             for record in records:
                 print(line_of(record))
+                self._positions[record.topic_partition] = record.offset + 1
             sys.stdout.flush()
-            left = None if left is None else left - len(records)
-            if arguments.exit_at_end and not records and reader.at_end() >= positions.keys():
+            self._left = None if self._left is None else self._left - len(records)
+            if self._exit_at_end and not records and reader.at_end():
                 return
-    finally:
-        reader.close()
 
 
 def line_of(record: Record) -> str:

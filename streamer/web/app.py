@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
@@ -21,10 +21,11 @@ from consumers.decode import InteractionDecoder, decode_item
 from consumers.errors import WireError
 from consumers.log import Log
 from consumers.records import Headers, NewRecord, Record
+from streamer.current_log import CurrentLog
 from streamer.settings import Settings
 from streamer.web.view import View
 
-FEED_TICK_S, LIST_TICK_S, HEARTBEAT_S = 0.25, 0.02, 10.0
+FEED_TICK_S, HEARTBEAT_S = 0.25, 10.0
 FEED_EVENTS = 12
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
@@ -38,7 +39,9 @@ class Gateway:
     Args: clock_ms: the time that an interaction without one gets; the wall clock by default.
     """
 
-    def __init__(self, log: Log, settings: Settings, view: View, clock_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, log: Log | CurrentLog, settings: Settings, view: View, clock_ms: Callable[[], int] | None = None
+    ) -> None:
         self._log, self._settings, self._view = log, settings, view
         self._clock_ms = clock_ms or (lambda: int(time.time() * 1000))
         self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
@@ -141,7 +144,7 @@ class Gateway:
 
     async def recommendations(self, request: Request) -> Response:
         """The newest list of a user, with titles."""
-        value = self._view.lists.get(request.path_params["user_id"])
+        value = self._view.list_of(request.path_params["user_id"])
         if value is None:
             return _error(404, "there is no list for this user yet")
         return JSONResponse(self._titled(value))
@@ -163,9 +166,9 @@ class Gateway:
         return PlainTextResponse("live\n")
 
     async def readyz(self, request: Request) -> Response:
-        """200 once the view has caught up with the log."""
-        ready = self._view.ready.is_set()
-        return PlainTextResponse("ready\n" if ready else "catching up with the log\n", 200 if ready else 503)
+        """200 while the view follows the log; else 503 with a line that says why not."""
+        ready, line = self._view.status()
+        return PlainTextResponse(f"{line}\n", 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus text."""
@@ -174,36 +177,48 @@ class Gateway:
     def _titled(self, value: bytes) -> dict[str, Any]:
         lists: dict[str, Any] = msgspec.json.decode(value)
         for item in lists["items"]:
-            item["title"] = self._view.titles.get(item["item_id"], item["item_id"])
+            item["title"] = self._view.title_of(item["item_id"]) or item["item_id"]
             words, _, cause = item["reason"].rpartition(" ")
-            if cause in self._view.titles and item["source"] in ("transition", "co-interaction"):
-                item["reason"] = f"{words} {self._view.titles[cause]}"
+            if item["source"] in ("transition", "co-interaction"):
+                item["reason"] = f"{words} {self._view.title_of(cause) or cause}"
         return lists
 
     async def _user_lists(self, request: Request, user: str) -> AsyncIterator[str]:
         shown: bytes | None = None
-        quiet_since = time.monotonic()
-        while not (self._view.closed or await request.is_disconnected()):
-            value = self._view.lists.get(user)
-            if value is not None and value is not shown:
-                shown, quiet_since = value, time.monotonic()
-                yield _event("list", self._titled(value))
-            elif time.monotonic() - quiet_since > HEARTBEAT_S:
-                quiet_since = time.monotonic()
-                yield ": still here\n\n"
-            await asyncio.sleep(LIST_TICK_S)
+        with self._view.watched(user) as changed:
+            while not (self._view.closed or await request.is_disconnected()):
+                changed.clear()
+                event, shown = self._list_event(user, shown)
+                if event:
+                    yield event
+                try:
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                except TimeoutError:
+                    yield ": still here\n\n"
+
+    def _list_event(self, user: str, shown: bytes | None) -> tuple[str | None, bytes | None]:
+        """What a subscriber is told who has been shown a list: the newer one, or that it was withdrawn, or nothing."""
+        try:
+            value = self._view.list_of(user)
+        except WireError:  # the next heartbeat looks again
+            return None, shown
+        if value == shown or (value is None and not self._view.ready.is_set()):  # lists that are read anew are coming
+            return None, shown
+        if value is None:
+            return _event("withdrawn", {"user_id": user}), None
+        return _event("list", self._titled(value)), value
 
     async def _page_feed(self, request: Request, user: str | None) -> AsyncIterator[str]:
-        view, seen, shown, history = self._view, 0, None, 0
+        view, seen, history = self._view, 0, 0
+        shown: bytes | None = None
         while not (self._view.closed or await request.is_disconnected()):
             new = [change for change in list(view.interactions) if change.number > seen]
             if new:
                 seen = new[-1].number
                 yield _event("interactions", [self._row(change.value) for change in new[-FEED_EVENTS:]])
-            value = view.lists.get(user) if user else None
-            if value is not None and value is not shown:
-                shown = value
-                yield _event("list", self._titled(value))
+            event, shown = self._list_event(user, shown) if user else (None, None)
+            if event:
+                yield event
             points = [point for point in list(view.quality_history) if point[0] > history]
             if points:
                 history = points[-1][0]
@@ -213,7 +228,7 @@ class Gateway:
             await asyncio.sleep(FEED_TICK_S)
 
     def _row(self, interaction: Any) -> dict[str, Any]:
-        title = self._view.titles.get(interaction.item_id, interaction.item_id)
+        title = self._view.title_of(interaction.item_id) or interaction.item_id
         return {
             "user": interaction.user_id,
             "title": title,
@@ -231,6 +246,14 @@ class _ViewMetrics:
     def collect(self) -> Any:
         stats = self._view.stats()
         yield GaugeMetricFamily("freshet_view_users_with_list", "users with a list", stats["lists"])
+        ready = float(self._view.status().ready)
+        yield GaugeMetricFamily("freshet_view_ready", "1 while the view follows the log", ready)
+        skipped = CounterMetricFamily(
+            "freshet_view_skipped_records", "bad records of output topics that were passed over", labels=["topic"]
+        )
+        for topic in self._view.topics:
+            skipped.add_metric([topic], self._view.skipped[topic])
+        yield skipped
         yield GaugeMetricFamily("freshet_view_interactions", "interactions seen since start", stats["events"])
         if stats["latency_ms"]:
             family = GaugeMetricFamily("freshet_list_latency_seconds", "interaction to list", labels=["quantile"])
