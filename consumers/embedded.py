@@ -25,7 +25,7 @@ from rocksdict import WriteBatch, WriteOptions
 
 from consumers.effects import happened
 from consumers.errors import Fenced, LogBusy, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
-from consumers.log import Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
@@ -108,8 +108,8 @@ class EmbeddedLog:
 
     # records
 
-    def append(self, records: Sequence[NewRecord]) -> None:
-        """See `Log.append`."""
+    def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
+        """See `Log.append`; nothing is waited for."""
         with self.changed:
             batch = WriteBatch(raw_mode=True)
             ends = self._put_records(batch, records)

@@ -15,11 +15,11 @@ from consumers.kafka_calls import START_TIMEOUT_S, answered, produce, text_of
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
-from consumers.log import Committer, Positions
+from consumers.log import APPEND_TIMEOUT_S, Committer, Positions
 from consumers.records import NewRecord, TopicPartition, TopicSpec
 from consumers.stored_state import FolderState
 
-APPEND_TIMEOUT_S = 60.0
+APPEND_POLL_S = 0.005
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
@@ -115,21 +115,34 @@ class KafkaLog:
         return {p: self._watermarks(topic, p)[1] for p in self._partitions(topic)}
 
     @answered
-    def append(self, records: Sequence[NewRecord]) -> None:
+    def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """See `Log.append`."""
-        known = self._admin.list_topics(timeout=START_TIMEOUT_S).topics if self._producer is None else None
-        for topic in {record.topic for record in records} if known is not None else ():
-            if topic not in known:  # type: ignore[operator]
-                raise _unknown(topic)
+        deadline = time.monotonic() + timeout_s
         if self._producer is None:
+            known = self._admin.list_topics(timeout=min(START_TIMEOUT_S, timeout_s)).topics
+            for topic in {record.topic for record in records}:
+                if topic not in known:
+                    raise _unknown(topic)
             self._producer = Producer(self._producer_config())
-        failures: list[KafkaError] = []
-        produce(self._producer, records, lambda error, _: failures.append(error) if error else None)
-        left = self._producer.flush(APPEND_TIMEOUT_S)
-        if failures and failures[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        producer, answers = self._producer, list[KafkaError | None]()
+        produce(producer, records, lambda error, _: answers.append(error))
+        while len(answers) < len(records) and not any(answers) and time.monotonic() < deadline:
+            producer.poll(APPEND_POLL_S)  # short: another thread may be the one that hears of these records
+        failure = next((error for error in answers if error), None)
+        if failure is None and len(answers) == len(records):
+            return
+        self._give_up(producer)
+        if failure and failure.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise _unknown(records[0].topic)
-        if failures or left:
-            raise LogUnavailable(f"{left + len(failures)} records were not acknowledged: {failures[:1]}")
+        why = failure.str() if failure else f"no broker answered within {timeout_s:g} s"
+        raise LogUnavailable(f"{len(records)} records were not acknowledged: {why}")
+
+    def _give_up(self, producer: Any) -> None:
+        """Drops what a producer has not sent, so that it does not come after its sender was told that it failed."""
+        producer.purge()
+        producer.poll(0)
+        if self._producer is producer:  # the next one begins without a gap in its sequence
+            self._producer = None
 
     def reader(self, positions: Positions) -> KafkaReader:
         """See `Log.reader`."""

@@ -20,7 +20,7 @@ import msgspec
 
 from consumers import errors
 from consumers.embedded import EmbeddedCommitter, EmbeddedLog, EmbeddedReader
-from consumers.log import Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
@@ -266,8 +266,8 @@ class RemoteLog:
         """See `Log.ends`."""
         return dict(self._connection.call("ends", topic))
 
-    def append(self, records: Sequence[NewRecord]) -> None:
-        """See `Log.append`."""
+    def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
+        """See `Log.append`; the owner waits for nothing."""
         self._connection.call("append", list(records))
 
     def reader(self, positions: Positions) -> "RemoteReader":

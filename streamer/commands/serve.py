@@ -1,6 +1,7 @@
 """`freshet serve`: HTTP in, lists and server-sent events out, and the page."""
 
 import argparse
+import sys
 
 from streamer.cli import add_setting_flags, settings_of
 from streamer.logs import open_log_of
@@ -10,7 +11,7 @@ EXAMPLE = "freshet serve --bootstrap localhost:9092 --port 8765"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_setting_flags(parser, "bootstrap", "log", "host", "port", "api_key")
+    add_setting_flags(parser, "bootstrap", "log", "host", "port", "api_key", "api_key_file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -20,10 +21,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     stop = StopRequest()
     settings = settings_of(arguments)
+    if arguments.api_key is not None:
+        print("freshet: the list of processes shows --api-key; use FRESHET_API_KEY or api_key_file", file=sys.stderr)
     log = open_log_of(settings)
     try:
         view = View(log, settings)
-        server = WebServer(Gateway(log, settings, view).app(), settings.host, settings.port)
+        app = Gateway(log, settings, view).app()
+        server = WebServer(app, settings.host, settings.port, request_timeout_s=settings.request_timeout_s)
         view.start()
         server.start()
         print(f"serving on {server.address}", flush=True)

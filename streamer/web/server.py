@@ -1,36 +1,66 @@
 """uvicorn in a thread: it listens when `start` returns."""
 
+import asyncio
 import socket
 import threading
 import time
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from streamer.errors import PortTaken
+from streamer.web.limits import ACCEPTED_AT_ONCE, BoundedProtocol, said_once
+
+BACKLOG = 1024  # connections that wait to be accepted
 
 
 class WebServer:
-    """Serves an application on host:port; port 0 takes a free one. `flag`: what chooses another port."""
+    """Serves an application on host:port; port 0 takes a free one.
 
-    def __init__(self, app: Starlette, host: str, port: int, flag: str = "--port") -> None:
+    Args:
+        flag: what chooses another port.
+        request_timeout_s: how long a client may take to send the headers of a request.
+    """
+
+    def __init__(
+        self, app: ASGIApp, host: str, port: int, flag: str = "--port", request_timeout_s: float = 20.0
+    ) -> None:
         self._socket = _listen(host, port, flag)
-        self.address = f"http://{host}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        name = f"[{host}]" if ":" in host else host
+        self.address = f"http://{name}:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(
+            app,
+            http=type("Protocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s}),
+            ws="none",
+            lifespan="off",
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            backlog=ACCEPTED_AT_ONCE,
+            timeout_graceful_shutdown=1,
+        )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), name="web", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
 
     def start(self) -> None:
         """Returns when requests are answered."""
         self._thread.start()
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.01)
+        self._socket.listen(BACKLOG)  # asyncio takes one number for this and for how many it accepts at once
 
     def stop(self) -> None:
         """Ends open streams and stops listening."""
         self._server.should_exit = True
         self._thread.join(5)
         self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(said_once)
+        await self._server.serve([self._socket])
 
 
 def _listen(host: str, port: int, flag: str) -> socket.socket:
@@ -44,5 +74,5 @@ def _listen(host: str, port: int, flag: str) -> socket.socket:
         raise PortTaken(
             f"{host}:{port} cannot be listened on ({error.strerror}); choose another with {flag}"
         ) from error
-    listener.listen(128)
+    listener.listen(BACKLOG)
     return listener

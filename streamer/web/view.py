@@ -78,6 +78,10 @@ class View:
         self._stop.set()
         self._thread.join(5)
 
+    def list_of(self, user: str) -> bytes | None:
+        """JSON of the newest list of a user; None where there is none."""
+        return self.lists.get(user)
+
     def stats(self) -> dict[str, Any]:
         """Events so far, events a second, and latency from interaction to list (ms, append time to append time)."""
         now = time.monotonic()
