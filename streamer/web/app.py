@@ -147,7 +147,7 @@ class Gateway:
 
     async def page(self, request: Request) -> Response:
         """The page: no data is in it, so that a browser can ask for a key."""
-        html = (files("streamer.web") / "page.html").read_text()
+        html = (files("streamer.web") / "page.html").read_text("utf-8")
         return HTMLResponse(html, headers={"Content-Security-Policy": _PAGE_POLICY})
 
     async def session(self, request: Request) -> Response:
