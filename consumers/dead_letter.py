@@ -1,10 +1,13 @@
 """Bad data is data: why a record could not be taken, and the record that keeps it."""
 
 from enum import StrEnum
+from hashlib import sha256
 
 import msgspec
 
-from consumers.records import NewRecord, Record
+from consumers.records import RECORD_BYTES, Headers, NewRecord, Record, size_of
+
+MAX_HEADERS_BYTES, MAX_KEY_BYTES, MAX_MESSAGE_CHARS = 65_536, 4_096, 1_000
 
 
 class Reason(StrEnum):
@@ -32,16 +35,48 @@ class DeadLetter(msgspec.Struct, frozen=True):
     message: str
 
 
-def dead_letter_record(letter: DeadLetter, topic: str) -> NewRecord:
-    """The record for the dead-letter topic: the original bytes and Kafka Streams' error headers (KIP-1034)."""
-    record = letter.record
+def dead_letter_record(letter: DeadLetter, topic: str, limit: int = RECORD_BYTES) -> NewRecord:
+    """The record for the dead-letter topic: the original bytes and Kafka Streams' error headers (KIP-1034).
+
+    limit: the largest record that the topic takes, see `size_of`. What is too large is cut, and headers say so:
+    `freshet.original-bytes` and `freshet.original-digest` of the whole value, `freshet.original-key-bytes` of the key,
+    `freshet.headers-left-out` of the original headers.
+    """
+    record, key = letter.record, letter.record.key
     errors = {
         "freshet.reason": str(letter.reason),
         "__streams.errors.exception": str(letter.reason),
-        "__streams.errors.message": letter.message,
+        "__streams.errors.message": letter.message[:MAX_MESSAGE_CHARS],
         "__streams.errors.topic": record.topic,
         "__streams.errors.partition": str(record.partition),
         "__streams.errors.offset": str(record.offset),
     }
-    headers = tuple((name, text.encode()) for name, text in errors.items())
-    return NewRecord(topic, record.key, record.value, record.headers + headers)
+    headers = _bounded(record.headers)
+    if len(headers) < len(record.headers):
+        errors["freshet.headers-left-out"] = str(len(record.headers) - len(headers))
+    if key is not None and len(key) > MAX_KEY_BYTES:
+        errors["freshet.original-key-bytes"] = str(len(key))
+        key = key[:MAX_KEY_BYTES]
+    made = NewRecord(topic, key, record.value, headers + _as_headers(errors))
+    if record.value is None or size_of(made) <= limit:
+        return made
+    errors["freshet.original-bytes"] = str(len(record.value))
+    errors["freshet.original-digest"] = f"sha256:{sha256(record.value).hexdigest()}"
+    headers += _as_headers(errors)
+    room = max(limit - size_of(NewRecord(topic, key, b"", headers)), 0)
+    return NewRecord(topic, key, record.value[:room], headers)
+
+
+def _as_headers(texts: dict[str, str]) -> Headers:
+    return tuple((name, text.encode()) for name, text in texts.items())
+
+
+def _bounded(headers: Headers) -> Headers:
+    """Those that fit into MAX_HEADERS_BYTES together; a larger one is left out whole."""
+    kept, left = [], MAX_HEADERS_BYTES
+    for name, value in headers:
+        size = len(name.encode()) + len(value)
+        if size <= left:
+            kept.append((name, value))
+            left -= size
+    return tuple(kept)

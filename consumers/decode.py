@@ -1,12 +1,13 @@
-"""Bytes to interactions: plain JSON and CloudEvents 1.0, validated, normalised, or a dead letter. Nothing is raised.
+"""Bytes to interactions, items and users: plain JSON and CloudEvents 1.0, validated, normalised, or a dead letter.
 
 A producer's ids may be strings or integers; inside they are strings. A numeric timestamp is epoch milliseconds, always.
 """
 
+import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -16,6 +17,7 @@ from consumers.schemas import Interaction, Item, User
 
 MAX_ID_BYTES = 1024
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # the end of the year 9999
+MAX_DIGITS = 4_000  # of an integer; Python itself turns no longer ones into text
 _JSON = msgspec.json.Decoder()
 
 
@@ -34,6 +36,8 @@ class _Wire(msgspec.Struct):
 
 
 class Refused(Exception):
+    """Why a value cannot be taken."""
+
     def __init__(self, reason: Reason, message: str) -> None:
         self.reason, self.message = reason, message
 
@@ -80,32 +84,57 @@ class InteractionDecoder:
         return _wire_of(self._unwrap(_parse_json(value), record))
 
     def _unwrap(self, data: dict[str, Any], record: Record) -> dict[str, Any]:
+        """The fields of an interaction. A CloudEvent's `time` is optional: the log's own time stands in for it."""
         headers = {name.lower(): text for name, text in record.headers}
         if "ce_specversion" in headers:  # CloudEvents, binary mode: the value is the data
             event = {name[3:]: text.decode("utf-8", "replace") for name, text in headers.items() if name[:3] == "ce_"}
-        elif "specversion" in data and isinstance(data.get("data"), dict):  # structured mode
+        elif _is_cloud_event(data):  # structured mode
             event, data = data, data["data"]
         else:
             event = {}
-        renamed = {ours: data[theirs] for ours, theirs in self._field_map.items() if theirs in data}
-        defaults = {
-            "event_id": event.get("id"),
-            "timestamp": event.get("time"),
-            "event_type": event.get("type"),
-        }
-        return {name: v for name, v in defaults.items() if v is not None} | data | renamed
+        found = data | {ours: data[theirs] for ours, theirs in self._field_map.items() if theirs in data}
+        if event:
+            of_ours = {"event_id": "id", "timestamp": "time", "event_type": "type"}
+            stand_ins: dict[str, Any] = {ours: event.get(theirs) for ours, theirs in of_ours.items()}
+            if stand_ins["timestamp"] is None and record.timestamp_ms >= 0:
+                stand_ins["timestamp"] = record.timestamp_ms
+            found |= {name: v for name, v in stand_ins.items() if v is not None and found.get(name) is None}
+        return found
+
+
+def _is_cloud_event(data: dict[str, Any]) -> bool:
+    return "specversion" in data and isinstance(data.get("data"), dict)
 
 
 def _parse_json(value: bytes) -> dict[str, Any]:
     if value[:1] == b"\0":
         raise Refused(Reason.UNKNOWN_SCHEMA, "framed by a schema registry, and none is configured")
     try:
-        data = _JSON.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Refused(Reason.NOT_JSON, str(error)[:200]) from None
+        data = _decode_json(value)
+    except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are ValueErrors
+        why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
+        raise Refused(Reason.NOT_JSON, why) from None
     if not isinstance(data, dict):
         raise Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(data).__name__}")
     return data
+
+
+def _decode_json(value: bytes) -> Any:
+    """A number that Python has no number for costs its field, not the record: it becomes infinite."""
+    try:
+        return _JSON.decode(value)
+    except msgspec.ValidationError:
+        data = json.loads(value.decode(), parse_int=_integer, parse_constant=_no_number)
+        json.dumps(data, ensure_ascii=False).encode()  # this parser lets half a surrogate pair through
+        return data
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_DIGITS else math.inf
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
 
 
 def _wire_of(data: dict[str, Any]) -> _Wire:
@@ -129,9 +158,10 @@ _REASON_OF_FIELD = {
 
 
 def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
+    if not wire.event_type:
+        raise Refused(Reason.MISSING_FIELD, "event_type is empty")
     timestamp = _epoch_ms(wire.timestamp)
-    if timestamp > latest_ms:
-        raise Refused(Reason.FUTURE_TIMESTAMP, f"{timestamp - latest_ms} ms beyond the allowed clock skew")
+    _check_not_later(timestamp, latest_ms)
     if wire.retract and wire.event_id is None:
         raise Refused(Reason.MISSING_FIELD, "a retraction names the event_id of what it takes back")
     if wire.value is not None and not math.isfinite(wire.value):
@@ -147,6 +177,21 @@ def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
         wire.context,
         wire.retract,
     )
+
+
+def _check_not_later(timestamp: int, latest_ms: int) -> None:
+    if timestamp > latest_ms:
+        raise Refused(Reason.FUTURE_TIMESTAMP, f"{timestamp - latest_ms} ms beyond the allowed clock skew")
+
+
+def id_of_key(key: bytes | None) -> str:
+    """The id that the key of a record names. Raises Refused."""
+    if key is None:
+        raise Refused(Reason.BAD_ID, "there is no key")
+    try:
+        return _id(key.decode())
+    except UnicodeDecodeError:
+        raise Refused(Reason.BAD_ID, "the key is no UTF-8") from None
 
 
 def _id(value: str | int) -> str:
@@ -188,20 +233,178 @@ def parse_iso(text: str) -> int:
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
 
 
+Node = TypeVar("Node", Item, User)
+
+
+class Known(NamedTuple, Generic[Node]):
+    """An item or a user, and a line for each field of its record that could not be taken and was left out."""
+
+    node: Node
+    warnings: list[str]
+
+
+class NodeDecoder:
+    """Decodes the records of the items and users topics. One rule: an unknown field is an attribute.
+
+    A bad id or time costs the record, every other bad field costs itself.
+
+    Args: clock_skew_ms: how far after the record's own time in the log a timestamp may lie; max_record_bytes: larger
+    values are refused.
+    """
+
+    def __init__(self, clock_skew_ms: int = 300_000, max_record_bytes: int = 1_000_000) -> None:
+        self._clock_skew_ms, self._max_record_bytes = clock_skew_ms, max_record_bytes
+
+    def item(self, record: Record) -> Known[Item] | DeadLetter:
+        """The item in a record that is no tombstone, or why there is none."""
+        return self._decode(record, item_of)
+
+    def user(self, record: Record) -> Known[User] | DeadLetter:
+        """The user in a record that is no tombstone, or why there is none."""
+        return self._decode(record, user_of)
+
+    def _decode(
+        self, record: Record, node_of: Callable[[dict[str, Any], int], Known[Node]]
+    ) -> Known[Node] | DeadLetter:
+        value, at_ms = record.value or b"", record.timestamp_ms
+        try:
+            if len(value) > self._max_record_bytes:
+                raise Refused(Reason.OVERSIZED, f"{len(value)} bytes are over the limit of {self._max_record_bytes}")
+            return node_of(_node_fields(value), at_ms + self._clock_skew_ms if at_ms > 0 else MAX_TIMESTAMP_MS)
+        except Refused as refused:
+            return DeadLetter(record, refused.reason, refused.message)
+
+
 def decode_item(value: bytes) -> Item | None:
-    """An item's attributes, or None where the bytes are no item."""
-    return cast(Item | None, _decode_node(value, "item_id", Item))
+    """An item, or None where the bytes are no item."""
+    try:
+        return item_of(_node_fields(value)).node
+    except Refused:
+        return None
 
 
 def decode_user(value: bytes) -> User | None:
-    """A user's attributes, or None where the bytes are no user."""
-    return cast(User | None, _decode_node(value, "user_id", User))
-
-
-def _decode_node(value: bytes, id_field: str, kind: type[Any]) -> Any:
+    """A user, or None where the bytes are no user."""
     try:
-        data = _parse_json(value)
-        data[id_field] = _id(data[id_field])
-        return msgspec.convert(data, kind)
-    except (Refused, KeyError, TypeError, msgspec.ValidationError, RecursionError):
+        return user_of(_node_fields(value)).node
+    except Refused:
         return None
+
+
+def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Known[Item]:
+    """The item that the fields of a JSON object describe, for every door. Raises Refused.
+
+    latest_ms: the latest time that it may name, epoch ms. A title that is a number is taken as its text, a text of
+    categories is split at "|".
+    """
+    warnings: list[str] = []
+    item = Item(
+        _node_id(data, "item_id"),
+        _title(data.get("title"), warnings),
+        tuple(_categories(data.get("categories"), warnings)),
+        _node_time(data.get("timestamp"), latest_ms),
+        _attributes(data, Item, warnings),
+        _hidden(data.get("hidden")),
+    )
+    return Known(item, warnings)
+
+
+def user_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Known[User]:
+    """The user that the fields of a JSON object describe, for every door. Raises Refused."""
+    warnings: list[str] = []
+    user = User(
+        _node_id(data, "user_id"), _node_time(data.get("timestamp"), latest_ms), _attributes(data, User, warnings)
+    )
+    return Known(user, warnings)
+
+
+def _node_fields(value: bytes) -> dict[str, Any]:
+    data = _parse_json(value)
+    return data["data"] if _is_cloud_event(data) else data
+
+
+def _node_id(data: Mapping[str, Any], field: str) -> str:
+    value = data.get(field)
+    if value is None:
+        raise Refused(Reason.MISSING_FIELD, f"there is no {field}")
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise Refused(Reason.BAD_ID, f"{field} is a JSON {type(value).__name__}; an id is a string or an integer")
+    return _id(value)
+
+
+def _node_time(value: Any, latest_ms: int) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise Refused(Reason.BAD_TIMESTAMP, "neither epoch milliseconds nor ISO 8601")
+    timestamp = _epoch_ms(value)
+    _check_not_later(timestamp, latest_ms)
+    return timestamp
+
+
+def _hidden(value: Any) -> bool:
+    """Whether an item is hidden; what is neither yes nor no is refused, so that nothing stays shown by mistake."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text in (None, "", False, 0, "false", "0", "no"):
+        return False
+    if text in (True, 1, "true", "1", "yes"):
+        return True
+    raise Refused(Reason.BAD_TYPE, "hidden is true or false")
+
+
+def _title(value: Any, warnings: list[str]) -> str | None:
+    text = _text(value)
+    if text is None and value is not None:
+        warnings.append(f"title is left out: a JSON {type(value).__name__} is no text")
+    return text
+
+
+def _categories(value: Any, warnings: list[str]) -> Iterator[str]:
+    values = value.split("|") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    for one in values:
+        text = _text(one)
+        if text is None and one is not None:
+            warnings.append(f"a category is left out: a JSON {type(one).__name__} is no text")
+        elif text and text.strip():
+            yield text.strip()
+
+
+def _text(value: Any) -> str | None:
+    """A text, or a number as its text; None for anything else."""
+    if isinstance(value, float):
+        return None if not math.isfinite(value) else str(int(value)) if value.is_integer() else str(value)
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+
+
+def _attributes(data: Mapping[str, Any], kind: type[msgspec.Struct], warnings: list[str]) -> dict[str, Any] | None:
+    """What the record says besides: its unknown fields, and over them those of its object `attributes`."""
+    found = {name: value for name, value in data.items() if name not in kind.__struct_fields__}
+    explicit = data.get("attributes")
+    if isinstance(explicit, Mapping):
+        found |= explicit
+    elif explicit is not None:
+        warnings.append(f"attributes is left out: a JSON {type(explicit).__name__} is no object")
+    kept = {}
+    for name, value in found.items():
+        try:
+            if value is not None:
+                kept[str(name)] = _encodable_value(value)
+        except (ValueError, RecursionError):
+            warnings.append("an attribute is left out: its value cannot be written as JSON")
+    return kept or None
+
+
+def _encodable_value(value: Any) -> Any:
+    """A JSON value as every reader can read it: integers beyond 64 bits as their text. Raises ValueError."""
+    match value:
+        case bool() | None | str():
+            return value
+        case int():
+            return value if -(1 << 63) <= value < 1 << 63 else str(value)
+        case float() if math.isfinite(value):
+            return value
+        case list() | tuple():
+            return [_encodable_value(one) for one in value]
+        case dict():
+            return {str(name): _encodable_value(one) for name, one in value.items()}
+    raise ValueError(value)

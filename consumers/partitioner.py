@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 _M, _MASK = 0x5BD1E995, 0xFFFFFFFF
+CACHED_BYTES = 1024  # longer keys are hashed each time: producers choose them, and the cache keeps them
 
 
 def murmur2(data: bytes) -> int:
@@ -19,7 +20,13 @@ def murmur2(data: bytes) -> int:
     return h ^ (h >> 15)
 
 
-@lru_cache(maxsize=1 << 17)
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a key."""
+    return _cached(key, partitions) if len(key) <= CACHED_BYTES else _computed(key, partitions)
+
+
+def _computed(key: bytes, partitions: int) -> int:
     return (murmur2(key) & 0x7FFFFFFF) % partitions
+
+
+_cached = lru_cache(maxsize=1 << 17)(_computed)

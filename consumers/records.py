@@ -5,6 +5,8 @@ from typing import NamedTuple
 import msgspec
 
 Headers = tuple[tuple[str, bytes], ...]
+RECORD_BYTES = 1_048_588
+"""The largest record, as `size_of` counts, that a topic takes where it says nothing: Kafka's `max.message.bytes`."""
 
 
 class TopicPartition(NamedTuple):
@@ -51,3 +53,10 @@ class TopicSpec(msgspec.Struct, frozen=True):
     cleanup: str = "delete"
     retention_ms: int = -1
     config: dict[str, str] = {}
+
+
+def size_of(record: NewRecord) -> int:
+    """What a record takes at most, uncompressed, in a batch of its own: that is what a broker compares, bytes."""
+    batch, around, a_header = 61, 36, 10  # the batch's own header; varints at their longest
+    headers = sum(len(name.encode()) + len(value) + a_header for name, value in record.headers)
+    return batch + around + len(record.key or b"") + len(record.value or b"") + headers

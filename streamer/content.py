@@ -22,6 +22,7 @@ Place = tuple[float, float]  # latitude, longitude, degrees
 REACHES_KM = (0.5, 2.0, 8.0, 32.0)
 EARTH_KM = 6371.0
 WORD = re.compile(r"\w{2,}")
+CACHED_CHARS = 200  # longer texts are hashed each time: producers choose them, and the cache keeps them
 
 
 def vector_of(item: Item) -> F32:
@@ -66,10 +67,16 @@ def _hashed(name: str, values: Iterable[str]) -> F32:
     return _unit(_sum(_direction(name, value) for value in values))
 
 
-@lru_cache(maxsize=1 << 16)
 def _direction(name: str, value: str) -> F32:
+    return _cached(name, value) if len(name) + len(value) <= CACHED_CHARS else _drawn(name, value)
+
+
+def _drawn(name: str, value: str) -> F32:
     digest = blake2b(f"{name}\0{value}".encode(), digest_size=SIZE // 8).digest()
     return np.unpackbits(np.frombuffer(digest, np.uint8)).astype(np.float32) * 2 - 1
+
+
+_cached = lru_cache(maxsize=1 << 16)(_drawn)
 
 
 @lru_cache(maxsize=1)

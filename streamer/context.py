@@ -16,6 +16,7 @@ from tgn.graph import I16, NONE, SLOTS, no_contexts
 NAMES = ("device", "geo", "os", "country", "referrer", "region")
 """What of an interaction's context is learned from, a slot each; a request can know the first REQUEST_SLOTS of them."""
 EXACT_BELOW, STEPS_A_DOUBLING = 10, 4
+CACHED_CHARS = 200  # longer texts are hashed each time: producers choose them, and the cache keeps them
 
 
 def rows_of_contexts(contexts: Sequence[Mapping[str, Any] | None]) -> I16:
@@ -66,13 +67,17 @@ def text_of(value: Any) -> str | None:
 
 def _row_of(name: str, value: Any) -> int:
     text = text_of(value)
-    return _hashed(name, text) if text else NONE
+    if not text:
+        return NONE
+    return _cached(name, text) if len(name) + len(text) <= CACHED_CHARS else _hashed(name, text)
 
 
-@lru_cache(maxsize=1 << 16)
 def _hashed(name: str, value: str) -> int:
     digest = blake2b(f"{name}\0{value}".encode(), digest_size=8).digest()
     return NEW_USER + 1 + int.from_bytes(digest, "little") % (ROWS - NEW_USER - 1)
+
+
+_cached = lru_cache(maxsize=1 << 16)(_hashed)
 
 
 def _rounded(value: Any) -> Any:

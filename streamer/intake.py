@@ -1,15 +1,17 @@
 """From records to what an epoch takes: interactions decoded, changes of items and users, and dead letters."""
 
+import logging
 from collections.abc import Iterable
 
-from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import InteractionDecoder, decode_item, decode_user
+from consumers.dead_letter import DeadLetter
+from consumers.decode import InteractionDecoder, Node, NodeDecoder, Refused, id_of_key
 from consumers.records import Record, TopicPartition
 from streamer.alignment import Arrival
 from streamer.pipeline import EpochInput, Erasure, ItemChange, UserChange
 from streamer.settings import Settings
 
 Change = tuple[Record, ItemChange | UserChange | Erasure | DeadLetter]
+_logger = logging.getLogger(__name__)
 
 
 class Intake:
@@ -18,6 +20,8 @@ class Intake:
     def __init__(self, settings: Settings) -> None:
         self._topic, self._users_topic = settings.interactions_topic, settings.users_topic
         self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._nodes = NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes)
+        self._warned: set[str] = set()
         self._last_t: dict[TopicPartition, int] = {}
 
     def is_interaction(self, record: Record) -> bool:
@@ -34,20 +38,29 @@ class Intake:
 
     def change(self, record: Record) -> Change:
         """The change that a record of the items or users topic makes."""
-        if record.key is None:
-            return record, DeadLetter(record, Reason.BAD_ID, "there is no key")
-        node = record.key.decode("utf-8", "replace")
+        try:
+            node = id_of_key(record.key)
+        except Refused as refused:
+            return record, DeadLetter(record, refused.reason, refused.message)
         if record.topic == self._users_topic:
             if record.value is None:
                 return record, Erasure(node, record.timestamp_ms)
-            user = decode_user(record.value)
-            return record, DeadLetter(record, Reason.BAD_TYPE, "this is no user") if user is None else UserChange(user)
+            user = self._nodes.user(record)
+            return record, user if isinstance(user, DeadLetter) else UserChange(self._warn(record, *user))
         if record.value is None:
             return record, ItemChange(node, None)
-        item = decode_item(record.value)
-        if item is None:
-            return record, DeadLetter(record, Reason.BAD_TYPE, "this is no item")
-        return record, ItemChange(item.item_id, item)
+        item = self._nodes.item(record)
+        if isinstance(item, DeadLetter):
+            return record, item
+        return record, ItemChange(item.node.item_id, self._warn(record, *item))
+
+    def _warn(self, record: Record, node: Node, warnings: list[str]) -> Node:
+        """Says which fields of an item or a user were left out, the first time each."""
+        for warning in warnings:
+            if warning not in self._warned:
+                self._warned.add(warning)
+                _logger.warning("%s[%d] offset %d: %s", record.topic, record.partition, record.offset, warning)
+        return node
 
     def epoch(self, arrivals: list[Arrival], changes: Iterable[Change], repair: bool) -> EpochInput:
         """What an epoch takes, with the positions after it."""

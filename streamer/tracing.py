@@ -7,12 +7,27 @@ from typing import Any
 
 from consumers.records import Headers, Record
 
-CARRIED = ("traceparent", "tracestate")  # W3C Trace Context, https://www.w3.org/TR/trace-context/
+TRACEPARENT_BYTES, TRACESTATE_BYTES = 55, 512  # W3C Trace Context, https://www.w3.org/TR/trace-context/
 
 
 def carried(headers: Headers) -> Headers:
-    """The headers of an interaction that its list has too."""
-    return tuple(header for header in headers if header[0] in CARRIED) if headers else ()
+    """The headers of an interaction that its list has too, each once and no larger than W3C makes them.
+
+    Of a larger `tracestate` its first entries are carried, a larger `traceparent` is none.
+    """
+    found: dict[str, bytes] = {}
+    for name, value in headers:
+        if name == "traceparent" and len(value) <= TRACEPARENT_BYTES:
+            found.setdefault(name, value)
+        elif name == "tracestate" and (fitting := _first_entries(value)):
+            found.setdefault(name, fitting)
+    return tuple(found.items())
+
+
+def _first_entries(tracestate: bytes) -> bytes:
+    if len(tracestate) <= TRACESTATE_BYTES:
+        return tracestate
+    return tracestate[: TRACESTATE_BYTES + 1].rpartition(b",")[0]
 
 
 @cache

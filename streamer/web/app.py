@@ -84,7 +84,7 @@ class Gateway:
 
     def __init__(self, log: Log, settings: Settings, view: View, clock_ms: Callable[[], int] | None = None) -> None:
         self._log, self._settings, self._view = log, settings, view
-        self._clock_ms = clock_ms or (lambda: int(time.time() * 1000))
+        self._clock_ms = clock_ms or _now_ms
         self._access, self._limiter = Access(settings), Limiter(settings.max_streams)
         self._incoming = Incoming(settings)
         self._registry = CollectorRegistry()
@@ -175,18 +175,18 @@ class Gateway:
     async def post_interactions(self, request: Request) -> Response:
         """One interaction, an array, NDJSON, or CloudEvents; 202 once they are in the log."""
         body = await self._body(request)
-        taken = self._incoming.interactions(body, self._clock_ms(), int(time.time() * 1000))
+        taken = self._incoming.interactions(body, self._clock_ms(), _now_ms())
         answer = await self._append(taken)
         self._accepted.inc(len(taken.records))
         return answer
 
     async def post_items(self, request: Request) -> Response:
         """Items likewise."""
-        return await self._append(self._incoming.items(await self._body(request)))
+        return await self._append(self._incoming.items(await self._body(request), _now_ms()))
 
     async def post_users(self, request: Request) -> Response:
         """Users likewise."""
-        return await self._append(self._incoming.users(await self._body(request)))
+        return await self._append(self._incoming.users(await self._body(request), _now_ms()))
 
     async def delete_interaction(self, request: Request) -> Response:
         """Takes an interaction back."""
@@ -341,6 +341,10 @@ class _ViewMetrics:
             for name, value in (("0.5", stats["latency_ms"]["p50"]), ("0.99", stats["latency_ms"]["p99"])):
                 family.add_metric([name], value / 1000)
             yield family
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 class _Events(StreamingResponse):

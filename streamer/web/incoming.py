@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import MAX_ID_BYTES, MAX_TIMESTAMP_MS, InteractionDecoder, decode_item, decode_user
+from consumers.decode import MAX_ID_BYTES, InteractionDecoder, NodeDecoder
 from consumers.records import Headers, NewRecord, Record
-from consumers.schemas import Interaction, Item, User
+from consumers.schemas import Interaction
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import Body
@@ -39,6 +39,7 @@ class Incoming:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._nodes_decoder = NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes)
         self._fields = {*Interaction.__struct_fields__, *settings.field_map.values()}
 
     def interactions(self, body: Body, clock_ms: int, now_ms: int) -> Taken:
@@ -78,28 +79,26 @@ class Incoming:
         record = NewRecord(self._settings.interactions_topic, user_id.encode(), _encode(value))
         return Taken([record], [event_id], [])
 
-    def items(self, body: Body) -> Taken:
-        """Items. Raises ApiError likewise."""
-        return self._nodes(body, Item, "item", self._settings.items_topic)
+    def items(self, body: Body, now_ms: int) -> Taken:
+        """Items; an unknown field is an attribute. Raises ApiError likewise."""
+        return self._nodes(body, "item", self._settings.items_topic, now_ms)
 
-    def users(self, body: Body) -> Taken:
-        """Users. Raises ApiError likewise."""
-        return self._nodes(body, User, "user", self._settings.users_topic)
+    def users(self, body: Body, now_ms: int) -> Taken:
+        """Users likewise."""
+        return self._nodes(body, "user", self._settings.users_topic, now_ms)
 
-    def _nodes(self, body: Body, kind: type[Item] | type[User], noun: str, topic: str) -> Taken:
+    def _nodes(self, body: Body, noun: str, topic: str, now_ms: int) -> Taken:
         taken = Taken([], [], [])
-        id_field = f"{noun}_id"
-        decode: Any = decode_item if kind is Item else decode_user
+        decode: Any = self._nodes_decoder.item if noun == "item" else self._nodes_decoder.user
         for n, value in enumerate(body.values):
-            data = _data_of(value)
-            _check_node(data, id_field, noun, n)
-            node = decode(_encode(_with_attributes(data, kind)))
-            if node is None:
-                raise _refused(noun, n, Reason.BAD_TYPE, f"this is no {noun}")
-            encoded = _encode(node)
+            known = decode(Record("", 0, n, None, _encode(value), (), now_ms))
+            if isinstance(known, DeadLetter):
+                raise _refused(noun, n, known.reason, known.message)
+            encoded = _encode(known.node)
             self._check_size(noun, n, encoded)
-            taken.records.append(NewRecord(topic, getattr(node, id_field).encode(), encoded))
-            taken.warnings.extend(_looks_like_seconds(n, data.get("timestamp")))
+            taken.records.append(NewRecord(topic, getattr(known.node, f"{noun}_id").encode(), encoded))
+            taken.warnings.extend(_warning(n, "left-out", warning) for warning in known.warnings)
+            taken.warnings.extend(_looks_like_seconds(n, _data_of(value).get("timestamp")))
         return taken
 
     def _has_time(self, value: dict[str, Any], data: dict[str, Any], headers: Headers) -> bool:
@@ -149,39 +148,13 @@ def _data_of(value: Any) -> Any:
     return value
 
 
-def _with_attributes(data: dict[str, Any], kind: type[Item] | type[User]) -> dict[str, Any]:
-    """An item or user whose unknown fields are attributes."""
-    known = {name: value for name, value in data.items() if name in kind.__struct_fields__}
-    own = {name: value for name, value in data.items() if name not in kind.__struct_fields__}
-    given = known.get("attributes")
-    return {**known, "attributes": {**own, **(given or {})}} if own and isinstance(given, dict | None) else known
-
-
-def _check_node(data: Any, id_field: str, noun: str, index: int) -> None:
-    """Raises ApiError with the reason for what `decode_item` and `decode_user` would call no item and no user."""
-    if not isinstance(data, dict):
-        raise _refused(noun, index, Reason.NOT_AN_OBJECT, f"the value is a JSON {type(data).__name__}")
-    id_ = data.get(id_field)
-    if id_ is None:
-        raise _refused(noun, index, Reason.MISSING_FIELD, f"there is no {id_field}")
-    if isinstance(id_, bool) or not isinstance(id_, str | int):
-        raise _refused(noun, index, Reason.BAD_ID, f"{id_field} is a string or an integer", id_field)
-    try:
-        checked_id(str(id_), id_field)
-    except ApiError as error:
-        raise _refused(noun, index, Reason.BAD_ID, str(error), id_field) from None
-    time = data.get("timestamp")
-    if isinstance(time, int | float) and not 0 <= time <= MAX_TIMESTAMP_MS:
-        raise _refused(noun, index, Reason.BAD_TIMESTAMP, "outside 1970 to 9999 in epoch milliseconds", "timestamp")
-
-
 _FIELD = {Reason.BAD_TIMESTAMP: "timestamp", Reason.FUTURE_TIMESTAMP: "timestamp", Reason.BAD_VALUE: "value"}
 
 
 def _refused(noun: str, index: int, reason: Reason, message: str, field: str | None = None) -> ApiError:
     field = field or _FIELD.get(reason)
     if field is None and reason is Reason.MISSING_FIELD:
-        field = next((name for name in Interaction.__struct_fields__ if name in message.split()), None)
+        field = next((name for name in message.split() if name in Interaction.__struct_fields__), None)
     return ApiError(400, str(reason), f"{noun} {index}: {reason}: {message}", field=field, index=index)
 
 
@@ -192,5 +165,6 @@ def _looks_like_seconds(index: int, time: Any) -> Iterable[dict[str, Any]]:
         yield _warning(index, "seconds", message, "timestamp")
 
 
-def _warning(index: int, code: str, message: str, field: str) -> dict[str, Any]:
-    return {"index": index, "code": code, "message": f"record {index}: {message}", "field": field}
+def _warning(index: int, code: str, message: str, field: str | None = None) -> dict[str, Any]:
+    about = {} if field is None else {"field": field}
+    return {"index": index, "code": code, "message": f"record {index}: {message}", **about}

@@ -1,5 +1,6 @@
 """Bytes to interactions: every reason is reached, every good form is taken, nothing is ever raised."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
-from consumers.decode import InteractionDecoder, decode_item, decode_user
-from consumers.records import Headers, Record
-from consumers.schemas import Interaction
+from consumers.decode import InteractionDecoder, NodeDecoder, Refused, decode_item, decode_user, item_of, user_of
+from consumers.records import Headers, NewRecord, Record, size_of
+from consumers.schemas import Interaction, Item, User
 from consumers.weights import EventWeights
 
 NOW_MS = 1_600_000_000_000
@@ -38,6 +39,7 @@ BAD: list[tuple[Reason, bytes | None]] = [
     (Reason.UNKNOWN_SCHEMA, b"\0\0\0\0\x01abc"),
     *[(Reason.MISSING_FIELD, json.dumps({k: v for k, v in GOOD.items() if k != name}).encode()) for name in GOOD],
     (Reason.MISSING_FIELD, json.dumps(GOOD | {"user_id": None}).encode()),
+    (Reason.MISSING_FIELD, json.dumps(GOOD | {"event_type": ""}).encode()),
     (Reason.BAD_ID, json.dumps(GOOD | {"user_id": ""}).encode()),
     (Reason.BAD_ID, json.dumps(GOOD | {"item_id": 1.5}).encode()),
     (Reason.BAD_ID, json.dumps(GOOD | {"item_id": True}).encode()),
@@ -50,6 +52,14 @@ BAD: list[tuple[Reason, bytes | None]] = [
     (Reason.BAD_TIMESTAMP, json.dumps(GOOD | {"timestamp": 10**17}).encode()),
     (Reason.FUTURE_TIMESTAMP, json.dumps(GOOD | {"timestamp": NOW_MS + 300_001}).encode()),
     (Reason.BAD_VALUE, json.dumps(GOOD | {"value": "much"}).encode()),
+    # numbers of any size cost their field a reason
+    (Reason.BAD_VALUE, json.dumps(GOOD | {"value": 7}).encode().replace(b"7", b"1e400")),
+    (Reason.BAD_VALUE, json.dumps(GOOD | {"value": 10**400}).encode()),
+    (Reason.BAD_VALUE, json.dumps(GOOD | {"value": 7}).encode().replace(b"7", b"9" * 10_000)),
+    (Reason.BAD_TIMESTAMP, json.dumps(GOOD | {"timestamp": 1 << 63}).encode()),
+    (Reason.BAD_TIMESTAMP, json.dumps(GOOD | {"timestamp": 7}).encode().replace(b"7", b"9" * 10_000)),
+    (Reason.BAD_ID, json.dumps(GOOD | {"item_id": 7}).encode().replace(b"7", b"9" * 10_000)),
+    (Reason.NOT_JSON, json.dumps(GOOD | {"value": 7}).encode().replace(b"7", b'1e400, "item_id": "\\ud800"')),
 ]
 
 
@@ -108,6 +118,23 @@ def test_cloudevents() -> None:
     assert decode(json.dumps(own).encode(), binary) == Interaction("u", "i", "buy", 1500000000000, "mine")
 
 
+@pytest.mark.parametrize("in_headers", [True, False])
+def test_a_cloud_event_without_a_time_has_that_of_the_log(in_headers: bool) -> None:
+    event = {"specversion": "1.0", "id": "e1", "type": "click", "source": "/shop"}
+    data: dict[str, Any] = {"user_id": "u", "item_id": "i", "timestamp": None}
+    headers = tuple((f"ce_{name}", text.encode()) for name, text in event.items()) if in_headers else ()
+
+    def decoded(data: dict[str, Any], at_ms: int) -> Interaction | DeadLetter:
+        value = json.dumps(data if in_headers else event | {"data": data}).encode()
+        return InteractionDecoder().decode(Record("interactions", 0, 5, b"u", value, headers, at_ms), NOW_MS)
+
+    assert decoded(data, 7) == Interaction("u", "i", "click", 7, "e1")
+    assert decoded(data | {"timestamp": 9}, 7) == Interaction("u", "i", "click", 9, "e1")
+    letter = decoded(data, -1)  # the log knows none either
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason is Reason.MISSING_FIELD
+
+
 def test_old_records_decode_for_ever() -> None:
     first, second = (decode(line.encode()) for line in GOLDEN.read_text().splitlines())
     assert first == Interaction("u", "i", "view", 1500000000000)
@@ -162,8 +189,113 @@ def test_items_and_users() -> None:
     assert item
     assert (item.item_id, item.title, item.categories) == ("5", "T", ("a",))
     assert decode_user(b'{"user_id": "u"}')
-    for bad in (b"", b"[]", b"{}", b'{"item_id": ""}', b'{"item_id": "a", "title": 3}'):
+    for bad in (b"", b"[]", b"{}", b'{"item_id": ""}', b'{"item_id": "a", "timestamp": -1}'):
         assert decode_item(bad) is None
+
+
+NODE = {"item_id": "a", "user_id": "u"}
+ITEMS: list[tuple[dict[str, Any], Item, int]] = [  # fields, what they say, how many are left out
+    ({"title": 1984}, Item("a", "1984"), 0),
+    ({"title": 3.5}, Item("a", "3.5"), 0),
+    ({"title": ["T"]}, Item("a"), 1),
+    ({"title": True}, Item("a"), 1),
+    ({"categories": "x|y z"}, Item("a", categories=("x", "y z")), 0),
+    ({"categories": ["x", 3, None, {}, ""]}, Item("a", categories=("x", "3")), 1),
+    ({"categories": {"x": 1}}, Item("a"), 1),
+    ({"timestamp": "2017-07-14T02:40:00Z"}, Item("a", timestamp=1500000000000), 0),
+    ({"timestamp": 0}, Item("a", timestamp=0), 0),
+    ({"price": 3.5, "brand": "b", "tags": ["x"]}, Item("a", attributes={"price": 3.5, "brand": "b", "tags": ["x"]}), 0),
+    ({"price": 3, "attributes": {"price": 4, "x": None}}, Item("a", attributes={"price": 4}), 0),
+    ({"attributes": [1], "price": None}, Item("a"), 1),
+    ({"size": 10**30}, Item("a", attributes={"size": str(10**30)}), 0),
+    ({"sizes": [{"x": 10**30}]}, Item("a", attributes={"sizes": [{"x": str(10**30)}]}), 0),
+    ({"size": float("inf"), "brand": "b"}, Item("a", attributes={"brand": "b"}), 1),
+]
+BAD_NODES: list[tuple[Reason, dict[str, Any]]] = [
+    (Reason.MISSING_FIELD, {"item_id": None}),
+    (Reason.BAD_ID, {"item_id": ""}),
+    (Reason.BAD_ID, {"item_id": True}),
+    (Reason.BAD_ID, {"item_id": 1.5}),
+    (Reason.BAD_ID, {"item_id": 10**2000}),
+    (Reason.BAD_TIMESTAMP, {"timestamp": -1}),
+    (Reason.BAD_TIMESTAMP, {"timestamp": (1 << 63) - 1}),
+    (Reason.BAD_TIMESTAMP, {"timestamp": 1 << 63}),
+    (Reason.BAD_TIMESTAMP, {"timestamp": 10**400}),
+    (Reason.BAD_TIMESTAMP, {"timestamp": "soon"}),
+    (Reason.BAD_TIMESTAMP, {"timestamp": [1]}),
+    (Reason.BAD_TIMESTAMP, {"timestamp": True}),
+    (Reason.FUTURE_TIMESTAMP, {"timestamp": NOW_MS + 300_001}),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected", "left_out"), ITEMS)
+def test_unknown_fields_are_attributes_and_a_bad_field_costs_itself(
+    fields: dict[str, Any], expected: Item, left_out: int
+) -> None:
+    item, warnings = item_of({"item_id": "a"} | fields)
+    assert item == expected
+    assert len(warnings) == left_out
+    assert decode_item(json.dumps({"item_id": "a"} | fields).encode().replace(b"Infinity", b"1e400")) == expected
+    user, _ = user_of({"user_id": 7} | fields)
+    assert isinstance(user, User)
+    assert user.user_id == "7"
+    assert "title" not in fields or isinstance(fields["title"], bool) or user.attributes == fields  # a user's attribute
+
+
+@pytest.mark.parametrize(("reason", "fields"), BAD_NODES)
+@pytest.mark.parametrize("kind", ["item", "user"])
+def test_each_reason_of_items_and_users(kind: str, reason: Reason, fields: dict[str, Any]) -> None:
+    fields = {"user_id" if name == "item_id" and kind == "user" else name: value for name, value in fields.items()}
+    record = Record(f"{kind}s", 0, 5, b"a", json.dumps(NODE | fields).encode(), (), NOW_MS)
+    letter = getattr(NodeDecoder(), kind)(record)
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason is reason
+    with pytest.raises(Refused, match=str(reason)):
+        {"item": item_of, "user": user_of}[kind](NODE | fields, NOW_MS + 300_000)
+
+
+def test_a_node_larger_than_a_record_may_be_is_refused() -> None:
+    value = json.dumps(NODE | {"text": "x" * 1_000_000}).encode()
+    letter = NodeDecoder().item(Record("items", 0, 5, b"a", value, (), NOW_MS))
+    assert isinstance(letter, DeadLetter)
+    assert letter.reason is Reason.OVERSIZED
+
+
+@pytest.mark.parametrize("limit", [200_000, 1_048_588])
+@pytest.mark.parametrize(
+    ("key", "size", "headers"),
+    [
+        (b"k", 1_048_300, ()),
+        (b"k", 12_000_000, ()),
+        (b"k" * 100_000, 10, ()),
+        (b"k" * 1_000_000, 1_000_000, ()),
+        (b"k", 10, (("tracestate", b"x" * 1_047_800),)),
+        (b"k", 1_048_000, tuple((f"h{n}", b"x" * 500) for n in range(1_000))),
+        (None, None, (("h", b"x" * 2_000_000), ("small", b"1"))),
+    ],
+)
+def test_a_dead_letter_fits_its_topic(key: bytes | None, size: int | None, headers: Headers, limit: int) -> None:
+    value = None if size is None else b"v" * size
+    letter = DeadLetter(Record("interactions", 3, 17, key, value, headers, 0), Reason.NOT_JSON, "m" * 10_000)
+    kept = dead_letter_record(letter, "interactions.dead", limit)
+    said = dict(kept.headers)
+    assert size_of(kept) <= limit
+    if value is not None and kept.value != value:
+        assert kept.value
+        assert value.startswith(kept.value)
+        assert size_of(kept) == limit, "no more is cut than has to be"
+        assert said["freshet.original-bytes"] == str(size).encode()
+        assert said["freshet.original-digest"] == b"sha256:" + hashlib.sha256(value).hexdigest().encode()
+    else:
+        assert "freshet.original-bytes" not in said
+    assert (kept.key == key) == ("freshet.original-key-bytes" not in said)
+    left_out = sum(header not in kept.headers for header in headers)
+    assert said.get("freshet.headers-left-out", b"0") == str(left_out).encode()
+
+
+def test_size_of_is_never_less_than_the_broker_counts() -> None:
+    assert size_of(NewRecord("t", None, None)) >= 61 + 7
+    assert size_of(NewRecord("t", b"k", b"v" * 10, (("ä", b"x"),))) >= 61 + 7 + 1 + 10 + 3 + 2
 
 
 def test_event_weights() -> None:
