@@ -23,10 +23,7 @@ class Place(NamedTuple):
 def report(log: Log, settings: Settings) -> list[Place]:
     """Every topic, file and sink of this application that may name a user."""
     topics = log.topics()
-    nameless = {settings.items_topic, settings.quality_topic}
-    found = [
-        _topic(spec, settings) for name, spec in topics.items() if _is_ours(name, settings) and name not in nameless
-    ]
+    found = [_topic(spec, settings) for name, spec in topics.items() if _names_users(name, settings)]
     found.append(
         Place(
             f"state ({state_folder(settings)}, and those of other workers)", "state",

@@ -35,7 +35,8 @@ class Limiter:
         """Takes a place; `close_stream` gives it back. Raises ApiError 503 where there is none."""
         if self._streams >= self._max_streams:
             self._refuse(f"{self._streams} event streams are open, as many as `max_streams` allows")
-        if free_descriptors() < STREAM_RESERVE:
+        without_streams = free_descriptors() + BoundedProtocol.open_now  # connections that ask and go are no reason
+        if without_streams - self._streams <= STREAM_RESERVE:
             self._refuse("the limit of open files leaves no room for another event stream")
         self._streams += 1
 
@@ -82,18 +83,19 @@ class BoundedProtocol(H11Protocol):
     request_timeout_s = 20.0
     _waiting: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
+    open_now = 0  # connections of this process
     _refused = False
     _said = -SAY_EVERY_S  # of the class: once for all connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        BoundedProtocol.open_now += 1
         free = free_descriptors()
         if free >= RESERVE:
             self._wait_for_headers()
             return
-        cls = BoundedProtocol
-        if time.monotonic() - cls._said > SAY_EVERY_S:
-            cls._said = time.monotonic()
+        if time.monotonic() - BoundedProtocol._said > SAY_EVERY_S:
+            BoundedProtocol._said = time.monotonic()
             _logger.warning("the limit of open files is reached; connections are refused until some are closed")
         self._refused = True
         if free < RESERVE // 2:
@@ -102,6 +104,7 @@ class BoundedProtocol(H11Protocol):
             self._waiting = self.loop.call_later(REFUSED_S, transport.abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        BoundedProtocol.open_now -= 1
         for timer in (self._waiting, self._stalled):
             if timer:
                 timer.cancel()
