@@ -323,6 +323,10 @@ class EmbeddedReader:
         """See `Reader.at_end`."""
         return frozenset(tp for tp, position in self._positions.items() if position >= self._log._ends[tp])
 
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `Reader.positions`."""
+        return dict(self._positions)
+
     def close(self) -> None:
         """Nothing to free."""
 

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import LogUnavailable, TopicConflict, UnknownTopic
-from consumers.kafka_calls import START_TIMEOUT_S, answered, client, produce, text_of
+from consumers.kafka_calls import LEADERLESS, START_TIMEOUT_S, answered, client, produce, text_of
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
@@ -108,12 +108,12 @@ class KafkaLog:
     @answered
     def starts(self, topic: str) -> dict[int, int]:
         """See `Log.starts`."""
-        return {p: self._watermarks(topic, p)[0] for p in self._partitions(topic)}
+        return self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
     @answered
     def ends(self, topic: str) -> dict[int, int]:
         """See `Log.ends`; a committed transaction's marker takes an offset of its own."""
-        return {p: self._watermarks(topic, p)[1] for p in self._partitions(topic)}
+        return self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     @answered
     def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
@@ -145,13 +145,14 @@ class KafkaLog:
         if self._producer is producer:  # the next one begins without a gap in its sequence
             self._producer = None
 
+    @answered
     def reader(self, positions: Positions) -> KafkaReader:
         """See `Log.reader`."""
         for topic in {tp.topic for tp in positions}:
             self._partitions(topic)
         consumer: Any = client(Consumer, self._consumer_config("freshet-reader"))
         consumer.assign([KafkaPartition(*tp, offset) for tp, offset in positions.items()])
-        return KafkaReader(consumer)
+        return KafkaReader(consumer, positions)
 
     def subscribe(self, committer: Committer, positions: Positions) -> GroupReader:
         """See `Log.subscribe`: cooperative rebalancing, with static membership."""
@@ -190,13 +191,24 @@ class KafkaLog:
 
     def _partitions(self, topic: str) -> list[int]:
         metadata = self._admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
-        if metadata.error is not None:
+        if metadata.error is not None and metadata.error.code() not in LEADERLESS:
             raise _unknown(topic)
+        if metadata.error is not None:
+            raise KafkaException(metadata.error)
         return sorted(metadata.partitions)
 
-    def _watermarks(self, topic: str, partition: int) -> tuple[int, int]:
-        low, high = self._client.get_watermark_offsets(KafkaPartition(topic, partition), timeout=START_TIMEOUT_S)
-        return low, high
+    def _offsets(self, topic: str, which: Any) -> dict[int, int]:
+        """An offset of each partition, by one question a broker: `serve` asks every second, for hundreds of them."""
+        asked = {KafkaPartition(topic, p): which for p in self._partitions(topic)}
+        answers = self._admin.list_offsets(
+            asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=START_TIMEOUT_S
+        )
+        try:
+            return {tp.partition: answer.result().offset for tp, answer in answers.items()}
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._NOENT:  # what librdkafka says where a partition has no leader
+                raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE)) from error
+            raise
 
     def _consumer_config(self, group: str) -> dict[str, Any]:
         return {

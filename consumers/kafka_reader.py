@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.errors import Fenced, LogUnavailable, PositionGone
 from consumers.kafka_calls import answered
+from consumers.log import Positions
 from consumers.records import Record, TopicPartition
 
 _logger = logging.getLogger(__name__)
@@ -18,8 +19,9 @@ _logger = logging.getLogger(__name__)
 class KafkaReader:
     """See `consumers.log.Reader`: a consumer with a fixed assignment."""
 
-    def __init__(self, consumer: Any) -> None:
+    def __init__(self, consumer: Any, positions: Positions | None = None) -> None:
         self._consumer = consumer
+        self._positions = dict(positions or {})
         self._at_end: set[TopicPartition] = set()
         self._ends: dict[
             TopicPartition, int
@@ -36,7 +38,9 @@ class KafkaReader:
                 return []
             rest = self._consumer.consume(max_records - 1, 0) if max_records > 1 else []
             records = [record for m in (message, *rest) if (record := self._record_of(m))]
-            self._note_ends({record.topic_partition: record.offset + 1 for record in records})
+            read = {record.topic_partition: record.offset + 1 for record in records}
+            self._positions |= read
+            self._note_ends(read)
             if records or time.monotonic() >= deadline:
                 return records
 
@@ -82,6 +86,10 @@ class KafkaReader:
     def at_end(self) -> frozenset[TopicPartition]:
         """See `Reader.at_end`."""
         return frozenset(self._at_end)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `Reader.positions`: the end of a partition lies behind the markers of its transactions."""
+        return {tp: max(position, self.end_of(tp)) for tp, position in self._positions.items()}
 
     def end_of(self, partition: TopicPartition) -> int:
         """See `Member.end_of`."""

@@ -30,6 +30,9 @@ class Reader(Protocol):
     def at_end(self) -> frozenset[TopicPartition]:
         """The partitions whose every record, as far as the log showed when last asked, has been read."""
 
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offset to read of each partition; past what compaction and transactions left of gaps."""
+
     def close(self) -> None: ...
 
 

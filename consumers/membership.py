@@ -37,6 +37,10 @@ class SoleMember:
         """See `Reader.at_end`."""
         return self._reader.at_end()
 
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `Reader.positions`."""
+        return self._reader.positions()
+
     def close(self) -> None:
         """See `Reader.close`."""
         self._reader.close()

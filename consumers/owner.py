@@ -71,6 +71,10 @@ class _Session:
         records = self._reader.read(max_records, min(timeout_s, 5.0))
         return records, [tuple(tp) for tp in self._reader.at_end()]  # type: ignore[misc]
 
+    def reader_positions(self) -> _Positions:
+        assert self._reader, "open_reader comes first"
+        return _flat(self._reader.positions())
+
     def pause(self, partitions: list[tuple[str, int]]) -> None:
         assert self._reader, "open_reader comes first"
         self._reader.pause([TopicPartition(*tp) for tp in partitions])
@@ -122,6 +126,7 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "append": (list[NewRecord],),
     "open_reader": (_Positions,),
     "read": (int, float),
+    "reader_positions": (),
     "pause": (list[tuple[str, int]],),
     "open_committer": (str,),
     "positions": (),
@@ -316,6 +321,10 @@ class RemoteReader:
     def at_end(self) -> frozenset[TopicPartition]:
         """See `Reader.at_end`."""
         return self._at_end
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `Reader.positions`."""
+        return _mapping(self._connection.call("reader_positions"))
 
     def close(self) -> None:
         """Ends the connection."""

@@ -20,9 +20,9 @@ class Damaged(Exception):
     """A file of the database is not what was written."""
 
 
-def open_database(folder: Path) -> Any:
-    """The database in a folder, made where there is none. Raises Locked, Damaged."""
-    options = Options(raw_mode=True)
+def open_database(folder: Path, options: Options | None = None) -> Any:
+    """The database in a folder, made where there is none. `options`: in raw mode. Raises Locked, Damaged."""
+    options = options or Options(raw_mode=True)
     options.create_if_missing(True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ FreshetError            exit 1: it failed
 ├── PortTaken           the address to listen on is not free
 ├── NoDemoData          the demo's data could not be fetched
 ├── EmbeddingsDamaged   a version of trained embeddings cannot be read
+├── ThreadEnded         a thread of the process ended by an error that nothing expects
 ├── ProcessEnded        one of the processes that train together ended before the others
 └── UsageError          exit 2: a setting or flag is wrong
 """
@@ -35,6 +36,10 @@ class NoDemoData(FreshetError):
 
 class EmbeddingsDamaged(FreshetError):
     """Operator: train again, or name another version."""
+
+
+class ThreadEnded(FreshetError):
+    """Operator: start it again, as an orchestrator does, and report the line: it is a defect."""
 
 
 class ProcessEnded(FreshetError):

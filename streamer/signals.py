@@ -5,11 +5,14 @@ import threading
 
 
 class StopRequest:
-    """True once the process was asked to end; a second signal ends it at once."""
+    """True once the process was asked to end; a second signal ends it at once.
 
-    def __init__(self) -> None:
+    Args: on_signals: False is for a part of the process that is asked by the rest of it alone.
+    """
+
+    def __init__(self, on_signals: bool = True) -> None:
         self._event = threading.Event()
-        if threading.current_thread() is threading.main_thread():
+        if on_signals and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
 

@@ -3,7 +3,6 @@
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from streamer.logs import open_log_of, topic_specs
 from streamer.progress import progress
 from streamer.settings import Settings
 from streamer.signals import StopRequest
+from streamer.supervisor import Threads
 
 if TYPE_CHECKING:
     from streamer.worker import Worker
@@ -70,7 +70,7 @@ class Demo:
         self._items = list(read_items(items)) if items else []
         self._users = list(read_users(users)) if users else []
         self._stop = StopRequest()
-        self._failure: BaseException | None = None
+        self._threads = Threads(self._stop.set)
 
     def run(self, ends_by_itself: bool) -> None:
         """Streams the file; then ends with a summary, or goes on serving until Ctrl-C."""
@@ -81,17 +81,16 @@ class Demo:
 
         log = open_log_of(self._settings)
         log.create(topic_specs(self._settings, partitions=1))
-        view = View(log, self._settings)
+        view = View(log, self._settings, self._threads)
         # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
         gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.clock_ms)
-        server = WebServer(gateway.app(), self._settings.host, self._settings.port)
+        server = WebServer(gateway.app(), self._settings.host, self._settings.port, threads=self._threads)
         self._send_catalogue(log)
         view.start()
         server.start()
         print(f"the page: {server.address}", flush=True)
         worker = Worker(log, self._settings, stop=lambda: bool(self._stop))
-        working = threading.Thread(target=self._work, args=(worker,), name="worker")
-        working.start()
+        working = self._threads.start("worker", worker.run)
         started = time.monotonic()
         try:
             self._produce(log)
@@ -108,15 +107,7 @@ class Demo:
             server.stop()
             worker.close()
             log.close()
-        if self._failure:
-            raise self._failure
-
-    def _work(self, worker: "Worker") -> None:
-        try:
-            worker.run()
-        except BaseException as error:
-            self._failure = error
-            self._stop.set()
+        self._threads.check()
 
     def _send_catalogue(self, log: Log) -> None:
         settings, encode = self._settings, msgspec.json.encode

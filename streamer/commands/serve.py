@@ -1,6 +1,7 @@
 """`freshet serve`: HTTP in, lists and server-sent events out, and the page."""
 
 import argparse
+import logging
 import sys
 
 from streamer.cli import add_setting_flags, settings_of
@@ -11,10 +12,12 @@ EXAMPLE = "freshet serve --bootstrap localhost:9092 --port 8765"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_setting_flags(parser, "bootstrap", "log", "host", "port", "api_key", "api_key_file")
+    add_setting_flags(parser, "bootstrap", "log", "state", "host", "port", "api_key", "api_key_file")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from streamer.current_log import CurrentLog
+    from streamer.supervisor import Threads
     from streamer.web.app import Gateway
     from streamer.web.server import WebServer
     from streamer.web.view import View
@@ -23,18 +26,19 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.api_key is not None:
         print("freshet: the list of processes shows --api-key; use FRESHET_API_KEY or api_key_file", file=sys.stderr)
-    log = open_log_of(settings)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    threads, log = Threads(stop.set), CurrentLog(lambda: open_log_of(settings))
+    view = View(log, settings, threads)
+    app = Gateway(log, settings, view).app()
+    server = WebServer(app, settings.host, settings.port, threads=threads, request_timeout_s=settings.request_timeout_s)
     try:
-        view = View(log, settings)
-        app = Gateway(log, settings, view).app()
-        server = WebServer(app, settings.host, settings.port, request_timeout_s=settings.request_timeout_s)
         view.start()
         server.start()
         print(f"serving on {server.address}", flush=True)
         while not stop.wait(1.0):
             pass
+        threads.check()
+    finally:
         view.stop()
         server.stop()
-    finally:
-        log.close()
     return 0

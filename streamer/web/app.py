@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.applications import Starlette
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
@@ -19,9 +19,10 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from consumers.errors import LogUnavailable
+from consumers.errors import LogUnavailable, WireError
 from consumers.log import Log
 from consumers.records import NewRecord
+from streamer.current_log import CurrentLog
 from streamer.settings import Settings
 from streamer.web import access
 from streamer.web.access import Access
@@ -32,7 +33,7 @@ from streamer.web.incoming import Incoming, Taken, checked_id
 from streamer.web.limits import Limiter
 from streamer.web.view import View
 
-FEED_TICK_S, LIST_TICK_S, HEARTBEAT_S = 0.25, 0.02, 10.0
+FEED_TICK_S, HEARTBEAT_S = 0.25, 10.0
 FEED_EVENTS = 12
 _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
@@ -82,7 +83,9 @@ class Gateway:
     Args: clock_ms: the time that an interaction without one gets; the wall clock by default.
     """
 
-    def __init__(self, log: Log, settings: Settings, view: View, clock_ms: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, log: Log | CurrentLog, settings: Settings, view: View, clock_ms: Callable[[], int] | None = None
+    ) -> None:
         self._log, self._settings, self._view = log, settings, view
         self._clock_ms = clock_ms or _now_ms
         self._access, self._limiter = Access(settings), Limiter(settings.max_streams)
@@ -266,10 +269,11 @@ class Gateway:
         return PlainTextResponse("live\n")
 
     async def readyz(self, request: Request) -> Response:
-        """200 once the view has caught up with the log."""
-        if not self._view.ready.is_set():
-            raise ApiError(503, "not-ready", "catching up with the log")
-        return PlainTextResponse("ready\n")
+        """200 while the view follows the log; else 503 with a line that says why not."""
+        ready, line = self._view.status()
+        if not ready:
+            raise ApiError(503, "not-ready", line)
+        return PlainTextResponse(f"{line}\n")
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus text."""
@@ -278,36 +282,48 @@ class Gateway:
     def _titled(self, value: bytes) -> dict[str, Any]:
         lists: dict[str, Any] = msgspec.json.decode(value)
         for item in lists["items"]:
-            item["title"] = self._view.titles.get(item["item_id"], item["item_id"])
+            item["title"] = self._view.title_of(item["item_id"]) or item["item_id"]
             words, _, cause = item["reason"].rpartition(" ")
-            if cause in self._view.titles and item["source"] in ("transition", "co-interaction"):
-                item["reason"] = f"{words} {self._view.titles[cause]}"
+            if item["source"] in ("transition", "co-interaction"):
+                item["reason"] = f"{words} {self._view.title_of(cause) or cause}"
         return lists
 
     async def _user_lists(self, request: Request, user: str) -> AsyncIterator[str]:
         shown: bytes | None = None
-        quiet_since = time.monotonic()
-        while not (self._view.closed or await request.is_disconnected()):
+        with self._view.watched(user) as changed:
+            while not (self._view.closed or await request.is_disconnected()):
+                changed.clear()
+                event, shown = self._list_event(user, shown)
+                if event:
+                    yield event
+                try:
+                    await asyncio.wait_for(changed.wait(), HEARTBEAT_S)
+                except TimeoutError:
+                    yield ": still here\n\n"
+
+    def _list_event(self, user: str, shown: bytes | None) -> tuple[str | None, bytes | None]:
+        """What a subscriber is told who has been shown a list: the newer one, or that it was withdrawn, or nothing."""
+        try:
             value = self._view.list_of(user)
-            if value is not None and value is not shown:
-                shown, quiet_since = value, time.monotonic()
-                yield _event("list", self._titled(value))
-            elif time.monotonic() - quiet_since > HEARTBEAT_S:
-                quiet_since = time.monotonic()
-                yield ": still here\n\n"
-            await asyncio.sleep(LIST_TICK_S)
+        except WireError:  # the next heartbeat looks again
+            return None, shown
+        if value == shown or (value is None and not self._view.ready.is_set()):  # lists that are read anew are coming
+            return None, shown
+        if value is None:
+            return _event("withdrawn", {"user_id": user}), None
+        return _event("list", self._titled(value)), value
 
     async def _page_feed(self, request: Request, user: str | None) -> AsyncIterator[str]:
-        view, seen, shown, history = self._view, 0, None, 0
+        view, seen, history = self._view, 0, 0
+        shown: bytes | None = None
         while not (self._view.closed or await request.is_disconnected()):
             new = [change for change in list(view.interactions) if change.number > seen]
             if new:
                 seen = new[-1].number
                 yield _event("interactions", [self._row(change.value) for change in new[-FEED_EVENTS:]])
-            value = view.list_of(user) if user else None
-            if value is not None and value is not shown:
-                shown = value
-                yield _event("list", self._titled(value))
+            event, shown = self._list_event(user, shown) if user else (None, None)
+            if event:
+                yield event
             points = [point for point in list(view.quality_history) if point[0] > history]
             if points:
                 history = points[-1][0]
@@ -317,7 +333,7 @@ class Gateway:
             await asyncio.sleep(FEED_TICK_S)
 
     def _row(self, interaction: Any) -> dict[str, Any]:
-        title = self._view.titles.get(interaction.item_id, interaction.item_id)
+        title = self._view.title_of(interaction.item_id) or interaction.item_id
         return {
             "user": interaction.user_id,
             "title": title,
@@ -335,6 +351,14 @@ class _ViewMetrics:
     def collect(self) -> Any:
         stats = self._view.stats()
         yield GaugeMetricFamily("freshet_view_users_with_list", "users with a list", stats["lists"])
+        ready = float(self._view.status().ready)
+        yield GaugeMetricFamily("freshet_view_ready", "1 while the view follows the log", ready)
+        skipped = CounterMetricFamily(
+            "freshet_view_skipped_records", "bad records of output topics that were passed over", labels=["topic"]
+        )
+        for topic in self._view.topics:
+            skipped.add_metric([topic], self._view.skipped[topic])
+        yield skipped
         yield GaugeMetricFamily("freshet_view_interactions", "interactions seen since start", stats["events"])
         if stats["latency_ms"]:
             family = GaugeMetricFamily("freshet_list_latency_seconds", "interaction to list", labels=["quantile"])

@@ -9,6 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from streamer.errors import PortTaken
+from streamer.supervisor import Threads
 from streamer.web.limits import ACCEPTED_AT_ONCE, BoundedProtocol, said_once
 
 BACKLOG = 1024  # connections that wait to be accepted
@@ -19,11 +20,18 @@ class WebServer:
 
     Args:
         flag: what chooses another port.
+        threads: those of the process, which ends when this one's fails.
         request_timeout_s: how long a client may take to send the headers of a request.
     """
 
     def __init__(
-        self, app: ASGIApp, host: str, port: int, flag: str = "--port", request_timeout_s: float = 20.0
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        flag: str = "--port",
+        threads: Threads | None = None,
+        request_timeout_s: float = 20.0,
     ) -> None:
         self._socket = _listen(host, port, flag)
         name = f"[{host}]" if ":" in host else host
@@ -40,19 +48,22 @@ class WebServer:
             timeout_graceful_shutdown=1,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
+        self._threads = threads or Threads()
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Returns when requests are answered."""
-        self._thread.start()
+        self._thread = self._threads.start("web", self._run)
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.01)
+        self._threads.check()
         self._socket.listen(BACKLOG)  # asyncio takes one number for this and for how many it accepts at once
 
     def stop(self) -> None:
         """Ends open streams and stops listening."""
         self._server.should_exit = True
-        self._thread.join(5)
+        if self._thread is not None:
+            self._thread.join(5)
         self._socket.close()
 
     def _run(self) -> None:

@@ -1,0 +1,81 @@
+"""Reads whole topics and goes on with them: partitions that are added, and how far behind the log the reader is."""
+
+import time
+from collections.abc import Callable, Iterable
+
+from consumers.errors import PositionGone
+from consumers.log import Log
+from consumers.records import Record, TopicPartition
+
+ASK_EVERY_S, NEW_TARGET_S = 1.0, 10.0
+
+Place = Callable[[TopicPartition, int, int], int]
+"""(partition, its start, its end) → the position to read it from."""
+
+
+class TopicReader:
+    """Reads every partition of some topics; those that are added later are read from where `place` says.
+
+    Once a second it asks where the topics end. When everything before those ends was read, the reader was current at
+    the moment of asking: `age_s` says how long ago that is, whatever it is that keeps it back.
+
+    Raises UnknownTopic, LogUnavailable, and PositionGone where a topic ends before a position: it was made anew.
+    """
+
+    def __init__(self, log: Log, topics: Iterable[str], place: Place) -> None:
+        self._log, self._topics, self._place = log, tuple(topics), place
+        self._current_at: float | None = None
+        self._asked_at = time.monotonic()
+        self._target = self._ends()
+        self._pending = True
+        self._reader = log.reader(self._placed(self._target))
+
+    def read(self, max_records: int, timeout_s: float) -> list[Record]:
+        """See `Reader.read`. To read again says that what was read before has been taken."""
+        self._follow_ends()
+        return self._reader.read(max_records, timeout_s)
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The next offset to read of each partition."""
+        return self._reader.positions()
+
+    def at_end(self) -> bool:
+        """Whether every partition has been read to its end, as far as the log showed when last asked."""
+        return self._reader.at_end() >= self._target.keys()
+
+    def age_s(self) -> float | None:
+        """How long ago everything in the topics had been taken, s; None: never yet."""
+        return None if self._current_at is None else time.monotonic() - self._current_at
+
+    def left(self) -> int:
+        """Offsets between the positions and the ends last asked for, about."""
+        positions = self.positions()
+        return sum(max(end - positions.get(tp, 0), 0) for tp, end in self._target.items())
+
+    def close(self) -> None:
+        self._reader.close()
+
+    def _follow_ends(self) -> None:
+        if self._pending:
+            positions = self.positions()
+            if all(positions[tp] >= end for tp, end in self._target.items()):
+                self._pending, self._current_at = False, self._asked_at
+        if time.monotonic() - self._asked_at < (NEW_TARGET_S if self._pending else ASK_EVERY_S):
+            return
+        asked_at = time.monotonic()
+        ends, positions = self._ends(), self.positions()
+        for tp, position in positions.items():
+            if position > ends.get(tp, -1):
+                raise PositionGone(f"{tp.topic}[{tp.partition}] ends before {position}: the topic was made anew")
+        if added := {tp: end for tp, end in ends.items() if tp not in positions}:
+            reader = self._log.reader(positions | self._placed(added))
+            self._reader.close()
+            self._reader = reader
+        self._asked_at, self._target, self._pending = asked_at, ends, True
+
+    def _ends(self) -> dict[TopicPartition, int]:
+        return {TopicPartition(topic, p): end for topic in self._topics for p, end in self._log.ends(topic).items()}
+
+    def _placed(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        starts = {topic: self._log.starts(topic) for topic in {tp.topic for tp in ends}}
+        return {tp: self._place(tp, starts[tp.topic].get(tp.partition, 0), end) for tp, end in ends.items()}
