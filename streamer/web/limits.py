@@ -15,11 +15,12 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from streamer.web.answers import ApiError
 
 RESERVE = 16  # descriptors that are kept for what the process itself opens
-ACCEPTED_AT_ONCE = 2  # asyncio accepts so many in a row, and three times, before the first one can be refused
+ACCEPTED_AT_ONCE = 1  # a turn of the loop: it takes five turns until one that is refused is closed
 STREAM_RESERVE = RESERVE + 8  # those without a stream go on for a while
 REFUSED_S = 1.0  # a client that is one too many may take so long to ask
 STALLED_S = 30.0  # a client that reads nothing for so long is cut off
 SAY_EVERY_S = 30.0
+_ONE_TOO_MANY = ApiError(503, "too-many-connections", "the server has as many connections as it can hold")
 _logger = logging.getLogger(__name__)
 
 
@@ -97,11 +98,11 @@ class BoundedProtocol(H11Protocol):
         if time.monotonic() - BoundedProtocol._said > SAY_EVERY_S:
             BoundedProtocol._said = time.monotonic()
             _logger.warning("the limit of open files is reached; connections are refused until some are closed")
-        self._refused = True
         if free < RESERVE // 2:
-            transport.abort()
+            self._refuse(_ONE_TOO_MANY)  # before it asks: some clients do not see this answer
         else:
-            self._waiting = self.loop.call_later(REFUSED_S, transport.abort)
+            self._refused = True
+            self._waiting = self.loop.call_later(REFUSED_S, self._refuse, _ONE_TOO_MANY)
 
     def connection_lost(self, exc: Exception | None) -> None:
         BoundedProtocol.open_now -= 1
@@ -114,7 +115,7 @@ class BoundedProtocol(H11Protocol):
         if self.transport.is_closing():
             return
         if self._refused:
-            self._refuse(ApiError(503, "too-many-connections", "the server has as many connections as it can hold"))
+            self._refuse(_ONE_TOO_MANY)
             return
         super().data_received(data)
         self._wait_for_headers()

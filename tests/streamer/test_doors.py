@@ -21,6 +21,8 @@ from consumers.decode import decode_item, decode_user
 from consumers.errors import LogUnavailable
 from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record
+from consumers.schemas import User
+from streamer.cli import main
 from streamer.errors import UsageError
 from streamer.logs import records_of, topic_specs, whole
 from streamer.settings import Settings
@@ -764,7 +766,7 @@ def test_few_descriptors_are_a_refusal_and_one_line(settings: Settings, log: Own
         until(lambda: httpx.get(f"{address}/readyz").status_code == 200)
         statuses = asyncio.run(_streams(address, 150))
         assert statuses.count(200) >= 5
-        assert statuses.count(503) >= 50
+        assert statuses.count(503) >= 50, (statuses, (tmp_path / "said").read_text())
         until(lambda: httpx.get(f"{address}/livez").status_code == 200)
     finally:
         process.terminate()
@@ -839,3 +841,56 @@ def test_requests_that_wait_for_their_turn_are_answered_in_time(serve: Serve, mo
     for thread in threads:
         thread.join()  # the client itself waits ten seconds: in turns of one second this would take longer
     assert statuses == [503] * 60
+
+
+# the same by commands
+
+
+def test_erase_sends_tombstones_and_says_where_bytes_stay(
+    serve: Serve, log: OwnedLog, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = serve()
+    client.post("/v1/interactions", json=[EVENT | {"user_id": user} for user in ("ann", "bob")])
+    settled(log, settings)
+    until(lambda: listed(client, "ann") and listed(client, "bob"))
+    assert main(["erase", "ann", "ann", "--log", str(settings.log), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["erased"] == ["ann"]
+    gone = {place["name"]: place["gone"] for place in told["places"]}
+    assert gone["interactions"] == gone["feedback"] == "never: retention.ms is -1"
+    assert "compaction" in gone["users"]
+    assert {"recommendations", "interactions.dead", "freshet.epochs"} <= gone.keys()
+    assert not {"items", "quality"} & gone.keys()
+    assert {place["kind"] for place in told["places"]} == {"topic", "state", "file", "sink"}
+    settled(log, settings)
+    until(lambda: listed(client, "ann") is None)
+    assert listed(client, "bob")
+    assert main(["erase", "carl", "--log", str(settings.log)]) == 0
+    assert "never" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("user", ["", "x" * 1025, "\udcff"])
+def test_erase_refuses_what_is_no_id(settings: Settings, user: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["erase", user, "--log", str(settings.log)]) == 2
+    assert "no id of a user" in capsys.readouterr().err
+
+
+def test_rows_of_items_and_users_that_are_deleted_are_tombstones(
+    log: OwnedLog, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"item_id": "a", "title": "A", "deleted": False}, {"item_id": "b", "deleted": True}, {"item_id": "c"}]
+    (tmp_path / "items.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "users.csv").write_text("user_id,plan,deleted\nu,gold,false\nv,,true\n")
+    for kind, file in (("items", "items.jsonl"), ("users", "users.csv")):
+        assert main(["produce", str(tmp_path / file), "--kind", kind, "--log", str(settings.log)]) == 0
+    items = {record.key: record.value for record in records(log, "items")}
+    assert [key for key, value in items.items() if value is None] == [b"b"]
+    known = decode_item(items[b"a"] or b"")
+    assert known
+    assert not known.attributes
+    users = {record.key: record.value for record in records(log, "users")}
+    assert users[b"v"] is None
+    assert (decode_user(users[b"u"] or b"") or User("")).attributes == {"plan": "gold"}
+    (tmp_path / "bad.jsonl").write_text('{"item_id": "a", "deleted": "perhaps"}\n')
+    assert main(["produce", str(tmp_path / "bad.jsonl"), "--kind", "items", "--log", str(settings.log)]) == 3
+    assert "a: deleted is true or false" in capsys.readouterr().err
