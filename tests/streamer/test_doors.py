@@ -1,6 +1,7 @@
 """The doors of the API by tables: every path, method, content type, origin, host, key and size."""
 
 import asyncio
+import copy
 import gzip
 import json
 import os
@@ -15,19 +16,30 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from consumers.dead_letter import DeadLetter
 from consumers.decode import decode_item, decode_user
 from consumers.errors import LogUnavailable
 from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record
-from consumers.schemas import User
+from consumers.schemas import Interaction, User
 from streamer.cli import main
 from streamer.errors import UsageError
+from streamer.intake import Intake
 from streamer.logs import records_of, topic_specs, whole
+from streamer.metrics import RunMetrics
 from streamer.settings import Settings
 from streamer.web.access import SCOPES, keys_of
+from streamer.web.answers import ApiError
 from streamer.web.app import Gateway
+from streamer.web.bodies import Body
+from streamer.web.health import health_app
+from streamer.web.incoming import Incoming, Taken
 from streamer.web.server import WebServer
 from streamer.web.view import View
 from streamer.worker import Worker
@@ -894,3 +906,80 @@ def test_rows_of_items_and_users_that_are_deleted_are_tombstones(
     (tmp_path / "bad.jsonl").write_text('{"item_id": "a", "deleted": "perhaps"}\n')
     assert main(["produce", str(tmp_path / "bad.jsonl"), "--kind", "items", "--log", str(settings.log)]) == 3
     assert "a: deleted is true or false" in capsys.readouterr().err
+
+
+# what a request may hold
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELDS = ("user_id", "item_id", "event_type", "timestamp", "event_id", "value", "session_id", "context", "retract",
+          "title", "categories", "attributes", "hidden", "specversion", "data", "id", "time", "type", "ts", "price")  # fmt: skip
+GOOD = st.fixed_dictionaries(
+    {"user_id": st.sampled_from(["u", 7]), "item_id": st.sampled_from(["i", 8]), "event_type": st.just("view")},
+    optional={"timestamp": st.sampled_from([0, 1.5e12, "2020-01-01"]), "ts": st.integers(0, 10**12)},
+)
+
+
+def outcome(take: Callable[..., Taken], *args: Any) -> Taken | ApiError:
+    """What a door takes, or why it takes nothing."""
+    try:
+        return take(*args)
+    except ApiError as refused:
+        return refused
+
+
+@given(
+    st.lists(GOOD | st.tuples(GOOD, st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=4)).map(lambda p: p[0] | p[1]) | VALUES, max_size=3),
+    st.sampled_from([{}, {"timestamp": "ts", "user_id": "price"}]),
+    st.booleans(),
+)  # fmt: skip
+@hypothesis.settings(max_examples=500)
+def test_what_is_accepted_is_what_the_worker_takes(values: list[Any], field_map: dict[str, str], binary: bool) -> None:
+    """And anything else is an ApiError, never another exception."""
+    mine = Settings.load(field_map=field_map)
+    incoming, intake, now_ms = Incoming(mine), Intake(mine), 1_700_000_000_000
+    headers = (("ce_specversion", b"1.0"), ("ce_type", b"view")) if binary else ()
+    try:
+        sent = [msgspec.json.decode(json.dumps(value)) for value in values]
+    except msgspec.DecodeError:
+        return
+    for take, args in (
+        (incoming.interactions, (now_ms, now_ms)),
+        (incoming.items, (now_ms,)),
+        (incoming.users, (now_ms,)),
+    ):
+        taken = outcome(take, Body(copy.deepcopy(sent), headers), *args)
+        if isinstance(taken, ApiError):
+            assert taken.status == 400
+            assert {"code", "message", "index"} <= taken.body["error"].keys()
+            continue
+        assert len(taken.records) == len(values)
+        msgspec.json.encode(taken.answer())
+        for n, new in enumerate(taken.records):
+            record = Record(new.topic, 0, n, new.key, new.value, new.headers, now_ms)
+            if take == incoming.interactions:
+                payload = intake.arrival(record, now_ms).payload
+                assert isinstance(payload, Interaction), payload
+                assert payload.event_id == taken.event_ids[n]
+                assert new.key == payload.user_id.encode()
+            else:
+                assert not isinstance(intake.change(record)[1], DeadLetter)
+
+
+def test_a_worker_answers_as_json_too(settings: Settings) -> None:
+    server = WebServer(health_app(RunMetrics(settings), "127.0.0.1"), "127.0.0.1", 0)
+    server.start()
+    try:
+        with httpx.Client(base_url=server.address) as client:
+            assert (client.get("/livez").status_code, client.get("/metrics").status_code) == (200, 200)
+            answer = client.get("/readyz")
+            assert (answer.status_code, error_of(answer)["message"]) == (503, "starting")
+            assert error_of(client.get("/nothing"))["code"] == "not-found"
+            assert error_of(client.post("/livez"))["code"] == "method-not-allowed"
+            assert error_of(client.get("/metrics", headers={"Host": "evil.example"}))["code"] == "bad-host"
+            assert client.get("/metrics", headers={"Origin": "http://evil.example"}).status_code == 403
+    finally:
+        server.stop()
