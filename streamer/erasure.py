@@ -31,6 +31,9 @@ def report(log: Log, settings: Settings) -> list[Place]:
             "counts earlier records",
         )
     )  # fmt: skip
+    found.append(
+        Place("lists that `freshet serve` keeps", "state", "when it has taken the withdrawal and the tombstone")
+    )
     found.append(Place("files of `checkpoint export`", "file", "when you delete those made before"))
     if settings.embeddings is not None:
         found += [
