@@ -135,6 +135,9 @@ class BoundedProtocol(H11Protocol):
             self._stalled = None
         super().resume_writing()
 
+    def _should_upgrade(self) -> bool:
+        return False  # there is no WebSocket here; uvicorn would say so in the log for each request
+
     def send_400_response(self, msg: str) -> None:
         """What uvicorn calls for a request that is no HTTP."""
         self._refuse(ApiError(400, "bad-request", msg))

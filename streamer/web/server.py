@@ -41,7 +41,7 @@ class WebServer:
             http=type("Protocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s}),
             ws="none",
             lifespan="off",
-            log_level="warning",
+            log_level="error",  # its warnings are about what clients send
             access_log=False,
             server_header=False,
             backlog=ACCEPTED_AT_ONCE,

@@ -184,6 +184,20 @@ def test_a_query_parameter_that_is_unknown_or_twice_is_refused(shared: Servers) 
     assert error_of(client.get("/v1/stream?user=a&user=b"))["code"] == "repeated-parameter"
 
 
+def test_what_clients_send_writes_nothing_into_the_log(
+    shared: Servers, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    client = shared()
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "x", "Sec-WebSocket-Version": "13"}
+    assert client.get("/v1/users", headers=upgrade).status_code == 200
+    with socket.create_connection((client.base_url.host, client.base_url.port)) as raw:
+        raw.sendall(b"nonsense\r\n\r\n")
+        assert raw.makefile("rb").read()
+    assert client.post("/v1/interactions", content=b"\xff", headers=JSON).status_code == 400
+    assert capfd.readouterr().err == ""
+    assert not caplog.records
+
+
 def test_a_request_that_is_no_http_is_refused_as_json(shared: Servers) -> None:
     client = shared()
     with socket.create_connection((client.base_url.host, client.base_url.port)) as raw:
