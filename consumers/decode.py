@@ -305,6 +305,7 @@ def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Known
         tuple(_categories(data.get("categories"), warnings)),
         _node_time(data.get("timestamp"), latest_ms),
         _attributes(data, Item, warnings),
+        flag_of("hidden", data.get("hidden")),
     )
     return Known(item, warnings)
 
@@ -340,6 +341,16 @@ def _node_time(value: Any, latest_ms: int) -> int | None:
     timestamp = _epoch_ms(value)
     _check_not_later(timestamp, latest_ms)
     return timestamp
+
+
+def flag_of(name: str, value: Any) -> bool:
+    """A yes or no, as JSON or as the text of a cell. Raises Refused: a guess would show what is to be hidden."""
+    text = value.strip().lower() if isinstance(value, str) else value
+    if text in (None, "", False, 0, "false", "0", "no"):
+        return False
+    if text in (True, 1, "true", "1", "yes"):
+        return True
+    raise Refused(Reason.BAD_TYPE, f"{name} is true or false")
 
 
 def _title(value: Any, warnings: list[str]) -> str | None:

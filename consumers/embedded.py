@@ -39,7 +39,7 @@ from consumers.errors import (
     TopicConflict,
     UnknownTopic,
 )
-from consumers.log import Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.partitioner import partition_of
 from consumers.private import private_folder
@@ -182,8 +182,13 @@ class EmbeddedLog:
 
     # records
 
-    def append(self, records: Sequence[NewRecord], once: tuple[str, int] | None = None) -> None:
-        """See `Log.append`. `once`: who appends, and which of its appends it is: one that is there is not repeated."""
+    def append(
+        self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S, once: tuple[str, int] | None = None
+    ) -> None:
+        """See `Log.append`; nothing is waited for.
+
+        Args: once: who appends, and which of its appends it is: one that is there is not repeated.
+        """
         with self.changed:
             self._check_open()
             key = b"c/" + once[0].encode() if once else b""

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from consumers.embedded import EmbeddedLog
 from consumers.errors import LogBusy, LogUnavailable, OwnerGone
-from consumers.log import Committer, Positions, Reader, StoredState
+from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, Reader, StoredState
 from consumers.membership import SoleMember
 from consumers.owner import RemoteLog
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
@@ -66,12 +66,12 @@ class FolderLog:
         """See `Log.ends`."""
         return self.ask(lambda log: log.ends(topic))
 
-    def append(self, records: Sequence[NewRecord]) -> None:
+    def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """See `Log.append`: once, also where an owner ends in the midst of it."""
         with self._appending:
             self._appends += 1
             once = self._client, self._appends
-            self.ask(lambda log: log.append(records, once))
+            self.ask(lambda log: log.append(records, once=once))
 
     def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
         """See `Log.record_limits`."""

@@ -11,21 +11,21 @@ from confluent_kafka import TopicCollection as Topics
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
-from consumers.errors import LogUnavailable, TopicConflict, UnknownTopic
-from consumers.kafka_calls import LEADERLESS, START_TIMEOUT_S, Deliveries, answered, client, produce, refused, text_of
+from consumers.errors import LogUnavailable, RecordRefused, TopicConflict, UnknownTopic
+from consumers.kafka_calls import LEADERLESS, START_TIMEOUT_S, answered, client, produce, refused, text_of
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
 from consumers.kafka_seat import Seat
-from consumers.log import Committer, Positions
+from consumers.log import APPEND_TIMEOUT_S, Committer, Positions
 from consumers.records import RECORD_BYTES, NewRecord, TopicPartition, TopicSpec
 from consumers.stored_state import FolderState
 
-APPEND_TIMEOUT_S = 60.0
 BATCH_BYTES, BATCH_OVERHEAD_BYTES = 1_000_000, 200
 WORKERS_TOPIC = "freshet.workers"
 _UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # 16 bytes of zero
+APPEND_POLL_S = 0.005
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
@@ -143,25 +143,43 @@ class KafkaLog:
         return self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
 
     @answered
-    def append(self, records: Sequence[NewRecord]) -> None:
+    def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """See `Log.append`."""
-        known = self._admin.list_topics(timeout=START_TIMEOUT_S).topics if self._producer is None else None
-        for topic in {record.topic for record in records} if known is not None else ():
-            if topic not in known:  # type: ignore[operator]
-                raise _unknown(topic)
+        deadline = time.monotonic() + timeout_s
         if self._producer is None:
+            known = self._admin.list_topics(timeout=min(START_TIMEOUT_S, timeout_s)).topics
+            for topic in {record.topic for record in records}:
+                if topic not in known:
+                    raise _unknown(topic)
             self.record_limits({record.topic for record in records})
             self._producer = client(Producer, self._producer_config())
-        deliveries = Deliveries()
-        produce(self._producer, records, deliveries)
-        left = self._producer.flush(APPEND_TIMEOUT_S)
-        if deliveries.failed:
-            error, topic = deliveries.failed
-            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-                raise _unknown(topic)
-            raise refused(error, topic) or LogUnavailable(f"records were not acknowledged: {error.str()}")
-        if left:
-            raise LogUnavailable(f"{left} records were not acknowledged in time")
+        producer, answers = self._producer, list[tuple[KafkaError | None, str]]()
+        try:
+            produce(producer, records, lambda error, message: answers.append((error, message.topic())))
+        except RecordRefused:
+            self._give_up(producer)
+            raise
+        failed = False
+        while len(answers) < len(records) and not failed and time.monotonic() < deadline:
+            producer.poll(APPEND_POLL_S)  # short: another thread may be the one that hears of these records
+            failed = any(error for error, _ in answers)
+        error, topic = next((answer for answer in answers if answer[0]), (None, ""))
+        if error is None and len(answers) == len(records):
+            return
+        self._give_up(producer)
+        if error and error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+            raise _unknown(topic)
+        if error and (refusal := refused(error, topic)):
+            raise refusal
+        why = error.str() if error else f"no broker answered within {timeout_s:g} s"
+        raise LogUnavailable(f"{len(records)} records were not acknowledged: {why}")
+
+    def _give_up(self, producer: Any) -> None:
+        """Drops what a producer has not sent, so that it does not come after its sender was told that it failed."""
+        producer.purge()
+        producer.poll(0)
+        if self._producer is producer:  # the next one begins without a gap in its sequence
+            self._producer = None
 
     def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
         """See `Log.record_limits`; Kafka's default for a topic that this client may not ask about."""

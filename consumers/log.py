@@ -8,6 +8,8 @@ from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 Positions = Mapping[TopicPartition, int]
 """Position: the next offset to read of each partition (one past the last one taken)."""
 
+APPEND_TIMEOUT_S = 60.0
+
 StateDelta = Mapping[bytes, bytes | None]
 """Keys of a checkpoint that changed; None deletes the key."""
 
@@ -131,10 +133,12 @@ class Log(Protocol):
     def ends(self, topic: str) -> dict[int, int]:
         """The offset that the next record will get, by partition. Raises UnknownTopic."""
 
-    def append(self, records: Sequence[NewRecord]) -> None:
+    def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """Appends outside any transaction; durable when it returns.
 
-        Raises UnknownTopic, LogUnavailable, and RecordRefused where the topic does not take one of the records.
+        Raises UnknownTopic, RecordRefused where the topic does not take one of the records, and LogUnavailable, after
+        `timeout_s` too: what waits to be sent is then never sent, and what was sent and not acknowledged may be in the
+        log.
         """
 
     def record_limits(self, topics: Iterable[str]) -> dict[str, int]:

@@ -33,7 +33,7 @@ from consumers.embedded import (
     held_generation,
     hold_generation,
 )
-from consumers.log import Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.private import write_private
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
@@ -478,8 +478,10 @@ class RemoteLog:
         """See `Log.claim`."""
         self._connection.call("claim", application, list(topics))
 
-    def append(self, records: Sequence[NewRecord], once: tuple[str, int] | None = None) -> None:
-        """See `Log.append`; `once` as in `EmbeddedLog.append`."""
+    def append(
+        self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S, once: tuple[str, int] | None = None
+    ) -> None:
+        """See `Log.append`; the owner waits for nothing. `once` as in `EmbeddedLog.append`."""
         *first, last = _record_pieces(records)
         self._connection.call("append", list(last), once, staged=((piece, ()) for piece in first))
 

@@ -23,13 +23,17 @@ class Interaction(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Attributes of an item. Record key: `item_id`; a tombstone deletes the item."""
+    """Attributes of an item. Record key: `item_id`; a tombstone deletes the item.
+
+    A `hidden` item is in no list and keeps its history; its next record without `hidden` brings it back.
+    """
 
     item_id: str
     title: str | None = None
     categories: tuple[str, ...] = ()
     timestamp: int | None = None
     attributes: dict[str, Any] | None = None
+    hidden: bool = False
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -26,6 +26,7 @@ COMMANDS = {
     "explain": "why an item is in a user's list, and whether that is so",
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
+    "erase": "erase users: state, lists and what follows from them; says what stays where and for how long",
     "topics": "create or list the topics",
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
     "doctor": "what is wrong around a worker, and how to mend it",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from consumers.errors import LogUnavailable, WireError
-from consumers.log import Log
+from consumers.log import APPEND_TIMEOUT_S, Log
 from consumers.records import NewRecord
 
 
@@ -38,9 +38,9 @@ class CurrentLog:
             raise LogUnavailable(f"the log is away: {self._why}")
         return self._log
 
-    def append(self, records: Sequence[NewRecord]) -> None:
+    def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """See `Log.append`. Raises LogUnavailable while the log is away."""
-        self.now().append(records)
+        self.now().append(records, timeout_s)
 
     def _open(self) -> Log:
         try:

@@ -90,7 +90,8 @@ class Engine:
     def introduce(self, item: Item, now_ms: int) -> None:
         """Takes what a record of the items topic says: the item may be listed from its own time on, or from now."""
         node = self.model.items.encode([item.item_id])[0]
-        self.model.introduce(node, now_ms if item.timestamp is None else item.timestamp, vector_of(item))
+        since = now_ms if item.timestamp is None else item.timestamp
+        self.model.introduce(node, since, vector_of(item), item.hidden)
 
     def describe(self, user: User) -> None:
         """Takes what a record of the users topic says; an unknown user becomes a node."""

@@ -51,6 +51,7 @@ def use_every_kernel() -> None:
     model.take(user, item, t, liked, context, k=2, score=ones, learn=ones, publish=ones)
     model.recommend(0, n, 2)
     model.introduce(model.items.encode(["new"])[0], n, np.ones(SIZE, np.float32))
+    model.introduce(model.items.encode(["new"])[0], n, np.ones(SIZE, np.float32), hidden=True)
     model.delete(0)
     wanted = np.ones(len(model.graph.items.events), np.uint8)
     gone = user[:2] * 0, item[:2]  # user 0 has done the first and not the second: that pair leaves the set

@@ -162,10 +162,12 @@ class Pipeline:
         state, model = self._state, self._state.engine.model
         if change.item is not None:
             state.engine.introduce(change.item, state.clock_ms)
-            return
+            if not change.item.hidden:
+                return
         node = model.items.encode([change.item_id])[0]
-        model.delete(node)
-        state.amendments.drop_item(node)
+        if change.item is None:
+            model.delete(node)
+            state.amendments.drop_item(node)
         state.amendments.relist(state.listed.naming(node))
 
     def _erase(self, erasure: Erasure) -> list[NewRecord]:

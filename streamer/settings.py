@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -138,7 +138,33 @@ class Settings(BaseSettings):
     # the page and the API
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8765, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
-    api_key: str | None = Field(None, description="when set, requests need the header X-API-Key", repr=False)
+    api_key: str | None = Field(
+        None,
+        pattern="^[!-~]+$",
+        description="key that may do everything, in the header `Authorization: Bearer KEY` or `X-API-Key: KEY`; "
+        "the flag shows it in the list of processes, the environment and `api_key_file` do not",
+        repr=False,
+    )
+    api_key_file: Path | None = Field(
+        None, description="file of keys, one a line, with its scopes behind it: read, write, admin (default: all)"
+    )
+    health_public: bool = Field(True, description="/livez and /readyz of `serve` ask for no key")
+    metrics_public: bool | None = Field(
+        None, description="/metrics of `serve` asks for no key (default: where it listens on loopback)"
+    )
+    allowed_hosts: list[str] = Field([], description="further names of `serve` that the header Host may have")
+    cors_origins: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")]] = Field(
+        [], description="origins such as https://shop.example whose pages may use the API; none by default"
+    )
+    request_timeout_s: float = Field(
+        20.0, gt=0, description="how long a client may take to send the headers, and the body, of a request, s"
+    )
+    append_timeout_s: float = Field(
+        10.0, gt=0, description="how long `serve` waits until the log has what was sent before it answers 503, s"
+    )
+    max_streams: int = Field(
+        1_000, ge=0, description="open event streams; fewer where the limit of open files leaves less room"
+    )
     metrics_host: str = Field("127.0.0.1", description="address on which `run` answers /livez, /readyz and /metrics")
     metrics_port: int | None = Field(
         None, ge=0, le=65535, description="port of the same; without one it does not listen, 0 takes a free one"

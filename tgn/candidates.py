@@ -31,7 +31,7 @@ from tgn.features import (
     near_phase,
     squash_decay,
 )
-from tgn.graph import F32, F64, I32, I64, Graph, Rows
+from tgn.graph import F32, F64, I32, I64, LISTED, Graph, Rows
 from tgn.kernel import decay, kernel
 from tgn.pairs import has_pair
 from tgn.rows import to_now
@@ -77,7 +77,7 @@ def enter(graph: Graph, pool: Pool, n: int, user: int, item: int, exclude_seen: 
         return pool.place[item], n
     pool.stamp[item] = pool.query[0]
     pool.place[item] = -1
-    if graph.items.alive[item] == 0 or n >= len(pool.item):
+    if graph.items.alive[item] != LISTED or n >= len(pool.item):
         return -1, n
     if exclude_seen and has_pair(graph.pairs, user, item):
         return -1, n

@@ -47,7 +47,7 @@ class Items(NamedTuple):
     last_time: I64  # [I]
     predecessors: I32  # [I] transition rows that hold the item (Kneser-Ney continuation count)
     hours: I32  # [I, 24] interactions by hour of the day
-    alive: U8  # [I] 0: deleted
+    alive: U8  # [I] LISTED, or why it is in no list: DELETED, HIDDEN
     dirty: U8  # [I] 1: changed since the last checkpoint, here or in the item's rows
 
 
@@ -103,6 +103,7 @@ PAIRS_A_PAGE = 64
 SLOTS = 6  # contexts of an interaction, and attributes of a user, that are kept
 REQUEST_SLOTS = 5  # contexts, the first ones, that are known when a list is asked for
 NONE = -1
+DELETED, LISTED, HIDDEN = 0, 1, 2  # of `Items.alive`; a hidden item keeps its history
 NOTHING = -100.0  # log popularity of an item without any
 
 Nodes = TypeVar("Nodes", bound=tuple[Any, ...])

@@ -14,7 +14,7 @@ from tgn.graph import F32, I16, I32, I64, NONE, SLOTS, U8, grow, new_graph, no_c
 from tgn.kernel import plain
 from tgn.memory import Memories, grown_memory, new_memory, recall
 from tgn.names import NodeIndex
-from tgn.observe import delete_item, introduce
+from tgn.observe import delete_item, hide_item, introduce, show_item
 from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query, relist
 from tgn.ranker import new_activations, new_ranker
 from tgn.repair import History, Pair, readers, repair
@@ -133,12 +133,17 @@ class Model:
         recall(self.memories, anew, user, item, t, self._config.memory_scale_ms, self._config.seed)
         restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
 
-    def introduce(self, item: int, t: int, vector: F32) -> None:
-        """Makes an item known at time t (epoch ms), or lists a deleted one again; vector: [SIZE], see `tgn.vectors`."""
+    def introduce(self, item: int, t: int, vector: F32, hidden: bool = False) -> None:
+        """Makes an item known at time t (epoch ms), or lists a deleted or hidden one again.
+
+        vector: [SIZE], see `tgn.vectors`; hidden: no list names the item until it is introduced again.
+        """
         self._make_room(0)
         describe(self.content, item, vector)
-        self.graph.items.alive[item] = 1
-        self.graph.items.dirty[item] = 1
+        if hidden:
+            hide_item(self.graph, item)
+        else:
+            show_item(self.graph, item, self._scales)
         if self.graph.items.introduced[item] < 0:
             self.graph.items.introduced[item] = t
             wait(self.waiting, item)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tgn.graph import F64, I16, SLOTS, Graph, Items, Users
+from tgn.graph import DELETED, F64, HIDDEN, I16, LISTED, SLOTS, Graph, Items, Users
 from tgn.heads import drop, lift
 from tgn.kernel import decay, hour_of_day, kernel
 from tgn.pairs import add_pair
@@ -28,7 +28,7 @@ def observe(
         if graph.items.first_time[item] < 0:
             introduce(graph, item, t)
         observe_item(graph.items, item, t, weight, popularity_scales)
-        if graph.items.alive[item]:
+        if graph.items.alive[item] == LISTED:
             _lift(graph, item, popularity_scales)
         relate(graph, graph.users, user, item, t, weight, window, row_scales, None)
     observe_user(graph.users, user, item, t, weight, context, graph.items.events[item])
@@ -141,8 +141,29 @@ def introduce(graph: Graph, item: int, t: int) -> None:
 @kernel
 def delete_item(graph: Graph, item: int) -> None:
     """Takes an item out of every list to come, until it is introduced again."""
-    graph.items.alive[item] = 0
+    _take_out(graph, item, DELETED)
     graph.items.introduced[item] = -1
+
+
+@kernel
+def hide_item(graph: Graph, item: int) -> None:
+    """Takes an item out of every list to come; interactions with it count on."""
+    _take_out(graph, item, HIDDEN)
+
+
+@kernel
+def _take_out(graph: Graph, item: int, why: int) -> None:
+    graph.items.alive[item] = why
     graph.items.dirty[item] = 1
     for scale in range(len(graph.heads.size)):
         drop(graph.heads, scale, item)
+
+
+@kernel
+def show_item(graph: Graph, item: int, popularity_scales: F64) -> None:
+    """Lists an item again, a hidden one with the popularity that it has meanwhile; a deleted one has none."""
+    was_hidden = graph.items.alive[item] == HIDDEN
+    graph.items.alive[item] = LISTED
+    graph.items.dirty[item] = 1
+    if was_hidden and graph.items.events[item] > 0:
+        _lift(graph, item, popularity_scales)

@@ -10,7 +10,7 @@ from tgn.context import Contexts, add_contexts, step_contexts
 from tgn.embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
 from tgn.evidence import Evidence, explain
 from tgn.features import REPEAT, complete_features, leave_out
-from tgn.graph import F32, F64, I16, I32, I64, REQUEST_SLOTS, U8, Graph, Users
+from tgn.graph import F32, F64, I16, I32, I64, LISTED, REQUEST_SLOTS, U8, Graph, Users
 from tgn.kernel import kernel
 from tgn.memory import Memories, memory_features, remember
 from tgn.names import Names
@@ -320,7 +320,7 @@ def _fill(parts: Parts, size: int, user: int, exclude_seen: bool, items: int, li
     room = len(lists.item[row]) - size
     n = 0
     for item in range(items):
-        if graph.items.first_time[item] < 0 or graph.items.alive[item] == 0 or pool.stamp[item] == pool.query[0]:
+        if graph.items.first_time[item] < 0 or graph.items.alive[item] != LISTED or pool.stamp[item] == pool.query[0]:
             continue
         if exclude_seen and has_pair(graph.pairs, user, item):
             continue

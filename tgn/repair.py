@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.graph import F32, F64, I16, I32, I64, NOTHING, U8, Graph, Heads, Items, Newest, Users, new_users
+from tgn.graph import F32, F64, I16, I32, I64, LISTED, NOTHING, U8, Graph, Heads, Items, Newest, Users, new_users
 from tgn.kernel import kernel
 from tgn.observe import observe_item, observe_user, popularity_key, relate
 from tgn.pairs import remove_pair, users_of
@@ -132,7 +132,7 @@ def _keys_of(user: I32, item: I32) -> I64:
 def _heads(graph: Graph, scales: F64) -> Heads:
     """The exact top N of every scale, from all items."""
     heads = Heads(np.full_like(graph.heads.item, -1), np.full_like(graph.heads.key, -np.inf), graph.heads.size.copy())
-    items = np.flatnonzero((graph.items.events > 0) & (graph.items.alive == 1)).astype(np.int32)
+    items = np.flatnonzero((graph.items.events > 0) & (graph.items.alive == LISTED)).astype(np.int32)
     for s in range(len(scales)):
         key = np.zeros(len(items))
         _keys(graph.items, items, s, scales, key)

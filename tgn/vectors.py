@@ -20,7 +20,7 @@ import numpy as np
 
 from tgn.config import ModelConfig
 from tgn.features import CONTENT, TRAINED, TRAINED_USER
-from tgn.graph import F32, I8, I32, I64, U8, Items, Users, copy_into
+from tgn.graph import F32, I8, I32, I64, LISTED, U8, Items, Users, copy_into
 from tgn.kernel import kernel
 
 SIZE = 64  # D: one cache line
@@ -101,7 +101,7 @@ def nearest_waiting(waiting: Waiting, content: Vectors, items: Items, taste: F32
     found = 0
     for w in range(min(waiting.total[0], len(waiting.item))):
         item = waiting.item[w]
-        if items.events[item] > 0 or items.alive[item] == 0:
+        if items.events[item] > 0 or items.alive[item] != LISTED:
             continue
         row, near = content.vector[item], np.float32(0)
         for d in range(SIZE):

@@ -10,10 +10,14 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+from msgspec import structs
 
+from consumers.decode import Refused, flag_of
+from consumers.errors import DataRefused
 from consumers.files import FORMATS, read_interactions, read_items, read_users
 from consumers.log import Log
 from consumers.records import NewRecord
+from consumers.schemas import Item, User
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.logs import open_log_of
@@ -33,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--kind",
         choices=("interactions", "items", "users"),
         default="interactions",
-        help="what the file holds",
+        help='what the file holds; a row of items or users with "deleted": true deletes the item, erases the user',
     )
     parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
     parser.add_argument("--rate", type=float, metavar="N", help="records a second (default: as fast as it goes)")
@@ -141,12 +145,23 @@ def _node_chunks(arguments: argparse.Namespace, settings: Settings) -> Iterator[
     chunk: list[NewRecord] = []
     for node in nodes:
         id_ = node.item_id if items else node.user_id
-        chunk.append(NewRecord(topic, id_.encode(), _encode(node)))
+        chunk.append(NewRecord(topic, id_.encode(), _value_of(node, id_)))
         if len(chunk) == CHUNK:
             yield chunk, [None] * CHUNK
             chunk = []
     if chunk:
         yield chunk, [None] * len(chunk)
+
+
+def _value_of(node: Item | User, id_: str) -> bytes | None:
+    """An item or a user as the value of a record; None, a tombstone, where the row says `"deleted": true`."""
+    attributes = dict(node.attributes or {})
+    try:
+        if flag_of("deleted", attributes.pop("deleted", None)):
+            return None
+    except Refused as refused:
+        raise DataRefused(f"{id_}: {refused.message}") from None
+    return _encode(structs.replace(node, attributes=attributes or None))
 
 
 def send(log: Log, chunks: Iterator[Chunk], pace: Pace, advance: Any) -> int:

@@ -66,7 +66,9 @@ def _health(settings: Settings, metrics: "RunMetrics") -> Iterator[None]:
     from streamer.web.health import health_app
     from streamer.web.server import WebServer
 
-    server = WebServer(health_app(metrics), settings.metrics_host, settings.metrics_port, "--metrics-port")
+    server = WebServer(
+        health_app(metrics, settings.metrics_host), settings.metrics_host, settings.metrics_port, "--metrics-port"
+    )
     server.start()
     _logger.info("/livez, /readyz and /metrics on %s", server.address)
     try:

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import sys
 
 from streamer.cli import add_setting_flags, settings_of
 from streamer.logs import open_log_of
@@ -11,7 +12,7 @@ EXAMPLE = "freshet serve --bootstrap localhost:9092 --port 8765"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_setting_flags(parser, "bootstrap", "log", "state", "host", "port", "api_key")
+    add_setting_flags(parser, "bootstrap", "log", "state", "host", "port", "api_key", "api_key_file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -23,10 +24,13 @@ def run(arguments: argparse.Namespace) -> int:
 
     stop = StopRequest()
     settings = settings_of(arguments)
+    if arguments.api_key is not None:
+        print("freshet: the list of processes shows --api-key; use FRESHET_API_KEY or api_key_file", file=sys.stderr)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     threads, log = Threads(stop.set), CurrentLog(lambda: open_log_of(settings))
     view = View(log, settings, threads)
-    server = WebServer(Gateway(log, settings, view).app(), settings.host, settings.port, threads=threads)
+    app = Gateway(log, settings, view).app()
+    server = WebServer(app, settings.host, settings.port, threads=threads, request_timeout_s=settings.request_timeout_s)
     try:
         view.start()
         server.start()

@@ -1,28 +1,36 @@
-"""The routes. Errors are JSON objects with one field, `error`."""
+"""The API over one log: its doors, and what they answer. Errors are those of `streamer.web.answers`."""
 
 import asyncio
-import hmac
 import json
 import time
+from collections import Counter as Counts
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 import msgspec
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.applications import Starlette
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from consumers.dead_letter import DeadLetter
-from consumers.decode import InteractionDecoder, decode_item
-from consumers.errors import WireError
+from consumers.errors import LogUnavailable, WireError
 from consumers.log import Log
-from consumers.records import Headers, NewRecord, Record
+from consumers.records import NewRecord
 from streamer.current_log import CurrentLog
 from streamer.settings import Settings
+from streamer.web import access
+from streamer.web.access import Access
+from streamer.web.answers import HANDLERS, ApiError
+from streamer.web.bodies import Body, read_body
+from streamer.web.guard import Guard
+from streamer.web.incoming import Incoming, Taken, checked_id
+from streamer.web.limits import Limiter
 from streamer.web.view import View
 
 FEED_TICK_S, HEARTBEAT_S = 0.25, 10.0
@@ -31,6 +39,42 @@ _PAGE_POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class _Id(Convertor[str]):
+    """One segment of the raw path, decoded once: an id may hold what is a slash when decoded."""
+
+    regex = "[^/]+"
+
+    def convert(self, value: str) -> str:
+        return unquote(value, errors="surrogateescape")
+
+    def to_string(self, value: str) -> str:
+        raise NotImplementedError
+
+
+class _Rest(_Id):
+    """All that is left of the raw path: for paths of before, whose ids may hold slashes as they are."""
+
+    regex = ".+"
+
+
+register_url_convertor("id", _Id())
+register_url_convertor("rest", _Rest())
+
+
+class Door(NamedTuple):
+    """One way in.
+
+    `needs`: see `streamer.web.access`; `parameters`: those of the query that it takes.
+    """
+
+    path: str
+    method: str
+    endpoint: Endpoint
+    needs: access.Door
+    parameters: tuple[str, ...] = ()
 
 
 class Gateway:
@@ -43,110 +87,162 @@ class Gateway:
         self, log: Log | CurrentLog, settings: Settings, view: View, clock_ms: Callable[[], int] | None = None
     ) -> None:
         self._log, self._settings, self._view = log, settings, view
-        self._clock_ms = clock_ms or (lambda: int(time.time() * 1000))
-        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._clock_ms = clock_ms or _now_ms
+        self._access, self._limiter = Access(settings), Limiter(settings.max_streams)
+        self._incoming = Incoming(settings)
         self._registry = CollectorRegistry()
         self._accepted = Counter(
             "freshet_http_interactions", "interactions accepted over HTTP", registry=self._registry
         )
         self._registry.register(_ViewMetrics(view))
 
-    def app(self) -> Starlette:
-        """The Starlette application."""
-        routes = [
-            ("/", self.page, "GET"),
-            ("/interactions", self.post_interactions, "POST"),
-            ("/items", self.post_items, "POST"),
-            ("/recommendations/{user_id:path}/stream", self.user_stream, "GET"),
-            ("/recommendations/{user_id:path}", self.recommendations, "GET"),
-            ("/stream", self.stream, "GET"),
-            ("/users", self.users, "GET"),
-            ("/livez", self.livez, "GET"),
-            ("/readyz", self.readyz, "GET"),
-            ("/metrics", self.metrics, "GET"),
+    def doors(self) -> list[Door]:
+        """Every path and method, those of before too."""
+        user = "/v1/users/{user_id:id}"
+        return [
+            Door("/", "GET", self.page, "open"),
+            Door("/v1/session", "GET", self.session, "read"),
+            Door("/v1/session", "POST", self.open_session, "open"),
+            Door("/v1/session", "DELETE", self.close_session, "open"),
+            Door("/v1/interactions", "POST", self.post_interactions, "write"),
+            Door("/v1/interactions/{event_id:id}", "DELETE", self.delete_interaction, "write", ("user_id",)),
+            Door("/v1/items", "POST", self.post_items, "write"),
+            Door("/v1/items/{item_id:id}", "DELETE", self.delete_item, "admin"),
+            Door("/v1/users", "GET", self.users, "read"),
+            Door("/v1/users", "POST", self.post_users, "write"),
+            Door(user, "DELETE", self.delete_user, "admin"),
+            Door(f"{user}/recommendations", "GET", self.recommendations, "read"),
+            Door(f"{user}/lists/stream", "GET", self.user_stream, "read"),
+            Door("/v1/stream", "GET", self.stream, "read", ("user",)),
+            Door("/livez", "GET", self.livez, "health"),
+            Door("/readyz", "GET", self.readyz, "health"),
+            Door("/metrics", "GET", self.metrics, "metrics"),
+            # the paths of before
+            Door("/interactions", "POST", self.post_interactions, "write"),
+            Door("/items", "POST", self.post_items, "write"),
+            Door("/recommendations/{user_id:rest}/stream", "GET", self.user_stream, "read"),
+            Door("/recommendations/{user_id:rest}", "GET", self.recommendations, "read"),
+            Door("/stream", "GET", self.stream, "read", ("user",)),
+            Door("/users", "GET", self.users, "read"),
         ]
-        return Starlette(
-            routes=[Route(path, self._guarded(endpoint), methods=[method]) for path, endpoint, method in routes]
-        )
 
-    def _guarded(self, endpoint: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
-        """Asks for the API key, where one is set, and turns what the log cannot do into a 503."""
-        open_to_all = endpoint in (self.livez, self.readyz)
+    def app(self) -> ASGIApp:
+        """The ASGI application."""
+        by_path: dict[str, dict[str, Door]] = {}
+        for door in self.doors():
+            by_path.setdefault(door.path, {})[door.method] = door
+        routes = [Route(path, self._answering(doors), methods=list(doors)) for path, doors in by_path.items()]
+        inner = Starlette(routes=routes, exception_handlers=HANDLERS)
+        inner.router.redirect_slashes = False
+        settings = self._settings
+        return Guard(inner, settings.host, settings.allowed_hosts, settings.cors_origins)
 
-        async def guarded(request: Request) -> Response:
-            key = self._settings.api_key
-            given = request.headers.get("x-api-key", "")
-            if key and not open_to_all and not hmac.compare_digest(given.encode(), key.encode()):
-                return _error(401, "the header X-API-Key is missing or wrong")
-            try:
-                return await endpoint(request)
-            except WireError as error:
-                return _error(503, str(error))
+    def _answering(self, doors: dict[str, Door]) -> Endpoint:
+        async def answer(request: Request) -> Response:
+            door = doors["GET" if request.method == "HEAD" else request.method]
+            self._access.check(request, door.needs)
+            _check_parameters(request, door.parameters)
+            return await door.endpoint(request)
 
-        return guarded
+        return answer
+
+    # the page and its session
 
     async def page(self, request: Request) -> Response:
-        """The page."""
+        """The page: no data is in it, so that a browser can ask for a key."""
         html = (files("streamer.web") / "page.html").read_text("utf-8")
-        return HTMLResponse(
-            html, headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
-        )
+        return HTMLResponse(html, headers={"Content-Security-Policy": _PAGE_POLICY})
+
+    async def session(self, request: Request) -> Response:
+        """What the key or the session of the request may do."""
+        return JSONResponse({"scopes": sorted(self._access.scopes_of(request) or ())})
+
+    async def open_session(self, request: Request) -> Response:
+        """Takes `{"key": …}` once; from then on a cookie stands for the key."""
+        [value, *more] = (await self._body(request)).values or [None]
+        if more or not isinstance(value, dict) or not isinstance(value.get("key"), str):
+            raise ApiError(400, "bad-type", 'send {"key": "…"}', field="key")
+        response = JSONResponse({"scopes": sorted(self._access.scopes_of_key(value["key"]) or ())})
+        if not self._access.open_session(value["key"], response, request.url.scheme == "https"):
+            raise ApiError(401, "unauthorized", "this key is wrong", field="key")
+        return response
+
+    async def close_session(self, request: Request) -> Response:
+        """Ends the session of the request."""
+        response = Response(status_code=204)
+        self._access.close_session(request, response)
+        return response
+
+    # what comes in
 
     async def post_interactions(self, request: Request) -> Response:
-        """One interaction, an array of them, or a CloudEvent; 202 once they are in the log."""
+        """One interaction, an array, NDJSON, or CloudEvents; 202 once they are in the log."""
         body = await self._body(request)
-        if isinstance(body, Response):
-            return body
-        headers: Headers = tuple(
-            (name.replace("ce-", "ce_", 1), text.encode())
-            for name, text in request.headers.items()
-            if name.startswith("ce-")
-        )
-        now_ms = int(time.time() * 1000)
-        records = []
-        for n, value in enumerate(body):
-            if isinstance(value, dict) and "specversion" not in value and not headers:
-                value.setdefault("timestamp", self._clock_ms())
-            encoded = msgspec.json.encode(value)
-            decoded = self._decoder.decode(Record("", 0, n, None, encoded, headers, now_ms), now_ms)
-            if isinstance(decoded, DeadLetter):
-                return _error(400, f"interaction {n}: {decoded.reason}: {decoded.message}")
-            records.append(NewRecord(self._settings.interactions_topic, decoded.user_id.encode(), encoded, headers))
-        await asyncio.to_thread(self._log.append, records)
-        self._accepted.inc(len(records))
-        return JSONResponse({"accepted": len(records)}, 202)
+        taken = self._incoming.interactions(body, self._clock_ms(), _now_ms())
+        answer = await self._append(taken)
+        self._accepted.inc(len(taken.records))
+        return answer
 
     async def post_items(self, request: Request) -> Response:
-        """One item or an array of them; 202 once they are in the log."""
-        body = await self._body(request)
-        if isinstance(body, Response):
-            return body
-        records = []
-        for n, value in enumerate(body):
-            item = decode_item(msgspec.json.encode(value))
-            if item is None:
-                return _error(400, f"item {n}: an object with item_id, and title, categories, attributes where known")
-            records.append(NewRecord(self._settings.items_topic, item.item_id.encode(), msgspec.json.encode(item)))
-        await asyncio.to_thread(self._log.append, records)
-        return JSONResponse({"accepted": len(records)}, 202)
+        """Items likewise."""
+        return await self._append(self._incoming.items(await self._body(request), _now_ms()))
 
-    async def _body(self, request: Request) -> list[Any] | Response:
-        body = bytearray()
-        async for part in request.stream():
-            body += part
-            if len(body) > self._settings.max_body_bytes:
-                return _error(413, f"the body is larger than {self._settings.max_body_bytes} bytes")
+    async def post_users(self, request: Request) -> Response:
+        """Users likewise."""
+        return await self._append(self._incoming.users(await self._body(request), _now_ms()))
+
+    async def delete_interaction(self, request: Request) -> Response:
+        """Takes an interaction back."""
+        if "user_id" not in request.query_params:
+            raise ApiError(400, "missing-parameter", "name the user, ?user_id=…: ids belong to users", field="user_id")
+        user_id = checked_id(request.query_params["user_id"], "user_id")
+        event_id = checked_id(request.path_params["event_id"], "event_id")
+        return await self._append(self._incoming.retraction(user_id, event_id, self._clock_ms()))
+
+    async def delete_item(self, request: Request) -> Response:
+        """Takes an item out of every list, and its history back."""
+        item_id = checked_id(request.path_params["item_id"], "item_id")
+        return await self._append(Taken([NewRecord(self._settings.items_topic, item_id.encode(), None)], [], []))
+
+    async def delete_user(self, request: Request) -> Response:
+        """Erases a user."""
+        user_id = _user_of(request)
+        return await self._append(Taken([NewRecord(self._settings.users_topic, user_id.encode(), None)], [], []))
+
+    async def _body(self, request: Request) -> Body:
+        return await read_body(request, self._settings.max_body_bytes, self._settings.request_timeout_s)
+
+    async def _append(self, taken: Taken) -> Response:
+        """202 once the records are in the log; 503 where they may be or not, with what makes another try safe."""
+        deadline = time.monotonic() + self._settings.append_timeout_s
+
+        def append() -> None:
+            left_s = deadline - time.monotonic()  # threads are few: others may have waited for the log before
+            if left_s <= 0:
+                raise LogUnavailable("the log takes nothing at the moment")
+            self._log.append(taken.records, left_s)
+
         try:
-            value = msgspec.json.decode(bytes(body))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            return _error(400, f"the body is no JSON: {error}")
-        return value if isinstance(value, list) else [value]
+            await asyncio.to_thread(append)
+        except LogUnavailable as error:
+            raise ApiError(
+                503,
+                "not-acknowledged",
+                f"{error}; send the same again with these event_ids: what is in the log already counts once"
+                if taken.event_ids
+                else f"{error}; send the same again",
+                headers={"Retry-After": "1"},
+                beside={"event_ids": taken.event_ids},
+            ) from None
+        return JSONResponse(taken.answer(), 202)
+
+    # what goes out
 
     async def recommendations(self, request: Request) -> Response:
         """The newest list of a user, with titles."""
-        value = self._view.list_of(request.path_params["user_id"])
+        value = self._view.list_of(_user_of(request))
         if value is None:
-            return _error(404, "there is no list for this user yet")
+            raise ApiError(404, "no-list", "there is no list for this user yet")
         return JSONResponse(self._titled(value))
 
     async def users(self, request: Request) -> Response:
@@ -155,11 +251,18 @@ class Gateway:
 
     async def user_stream(self, request: Request) -> Response:
         """Server-sent events: each new list of one user."""
-        return _events(self._user_lists(request, request.path_params["user_id"]))
+        return self._events(request, self._user_lists(request, _user_of(request)))
 
     async def stream(self, request: Request) -> Response:
         """Server-sent events for the page: interactions, quality, stats, and with `?user=` that user's list."""
-        return _events(self._page_feed(request, request.query_params.get("user")))
+        return self._events(request, self._page_feed(request, request.query_params.get("user")))
+
+    def _events(self, request: Request, source: AsyncIterator[str]) -> Response:
+        headers = {"Cache-Control": "no-store"}
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream", headers=headers)
+        self._limiter.open_stream()
+        return _Events(source, self._limiter, headers)
 
     async def livez(self, request: Request) -> Response:
         """200 while the process runs."""
@@ -168,7 +271,9 @@ class Gateway:
     async def readyz(self, request: Request) -> Response:
         """200 while the view follows the log; else 503 with a line that says why not."""
         ready, line = self._view.status()
-        return PlainTextResponse(f"{line}\n", 200 if ready else 503)
+        if not ready:
+            raise ApiError(503, "not-ready", line)
+        return PlainTextResponse(f"{line}\n")
 
     async def metrics(self, request: Request) -> Response:
         """Prometheus text."""
@@ -262,13 +367,41 @@ class _ViewMetrics:
             yield family
 
 
-def _error(status: int, message: str) -> JSONResponse:
-    return JSONResponse({"error": message}, status)
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class _Events(StreamingResponse):
+    """An event stream that gives its place back when it ends."""
+
+    def __init__(self, source: AsyncIterator[str], limiter: Limiter, headers: dict[str, str]) -> None:
+        super().__init__(source, media_type="text/event-stream", headers=headers)
+        self._limiter = limiter
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends it."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._limiter.close_stream()
+
+
+def _user_of(request: Request) -> str:
+    return checked_id(request.path_params["user_id"], "user_id")
+
+
+def _check_parameters(request: Request, allowed: tuple[str, ...]) -> None:
+    """Raises ApiError for a parameter of the query that is not known, or is there twice."""
+    given = Counts(name for name, _ in request.query_params.multi_items())
+    for name, times in given.items():
+        if name not in allowed:
+            takes = f"; it takes {', '.join(allowed)}" if allowed else ""
+            raise ApiError(
+                400, "unknown-parameter", f"there is no parameter {name[:100]!r} here{takes}", field=name[:100]
+            )
+        if times > 1:
+            raise ApiError(400, "repeated-parameter", f"the parameter {name!r} is there {times} times", field=name)
 
 
 def _event(name: str, data: Any) -> str:
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-def _events(source: AsyncIterator[str]) -> StreamingResponse:
-    return StreamingResponse(source, media_type="text/event-stream", headers={"Cache-Control": "no-store"})

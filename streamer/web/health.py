@@ -5,20 +5,31 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from streamer.metrics import RunMetrics
+from streamer.web.answers import HANDLERS, ApiError
+from streamer.web.guard import Guard
 
 
-def health_app(metrics: RunMetrics) -> Starlette:
-    """The application. The answers are made in threads: they may wait for the broker, the worker does not."""
+def health_app(metrics: RunMetrics, host: str) -> ASGIApp:
+    """The application. The answers are made in threads: they may wait for the broker, the worker does not.
+
+    host: the address that it listens on.
+    """
 
     def livez(request: Request) -> Response:
         return PlainTextResponse("live\n")
 
     def readyz(request: Request) -> Response:
-        return PlainTextResponse(f"{metrics.stage_line()}\n", 200 if metrics.is_ready() else 503)
+        if not metrics.is_ready():
+            raise ApiError(503, "not-ready", metrics.stage_line())
+        return PlainTextResponse(f"{metrics.stage_line()}\n")
 
     def measured(request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    return Starlette(routes=[Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", measured)])
+    routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", measured)]
+    app = Starlette(routes=routes, exception_handlers=HANDLERS)
+    app.router.redirect_slashes = False
+    return Guard(app, host)

@@ -1,38 +1,63 @@
 """uvicorn in a thread: it listens when `start` returns."""
 
+import asyncio
 import socket
 import threading
 import time
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from streamer.errors import PortTaken
 from streamer.supervisor import Threads
+from streamer.web.limits import ACCEPTED_AT_ONCE, BoundedProtocol, said_once
+
+BACKLOG = 1024  # connections that wait to be accepted
 
 
 class WebServer:
-    """Serves an application on host:port; port 0 takes a free one. `flag`: what chooses another port.
+    """Serves an application on host:port; port 0 takes a free one.
 
-    `threads`: those of the process, which ends when this one's fails.
+    Args:
+        flag: what chooses another port.
+        threads: those of the process, which ends when this one's fails.
+        request_timeout_s: how long a client may take to send the headers of a request.
     """
 
     def __init__(
-        self, app: Starlette, host: str, port: int, flag: str = "--port", threads: Threads | None = None
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        flag: str = "--port",
+        threads: Threads | None = None,
+        request_timeout_s: float = 20.0,
     ) -> None:
         self._socket = _listen(host, port, flag)
-        self.address = f"http://{host}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+        name = f"[{host}]" if ":" in host else host
+        self.address = f"http://{name}:{self._socket.getsockname()[1]}"
+        config = uvicorn.Config(
+            app,
+            http=type("Protocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s}),
+            ws="none",
+            lifespan="off",
+            log_level="error",  # its warnings are about what clients send
+            access_log=False,
+            server_header=False,
+            backlog=ACCEPTED_AT_ONCE,
+            timeout_graceful_shutdown=1,
+        )
         self._server = uvicorn.Server(config)
         self._threads = threads or Threads()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Returns when requests are answered."""
-        self._thread = self._threads.start("web", lambda: self._server.run([self._socket]))
+        self._thread = self._threads.start("web", self._run)
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.01)
         self._threads.check()
+        self._socket.listen(BACKLOG)  # asyncio takes one number for this and for how many it accepts at once
 
     def stop(self) -> None:
         """Ends open streams and stops listening."""
@@ -40,6 +65,13 @@ class WebServer:
         if self._thread is not None:
             self._thread.join(5)
         self._socket.close()
+
+    def _run(self) -> None:
+        asyncio.run(self._serve())
+
+    async def _serve(self) -> None:
+        asyncio.get_running_loop().set_exception_handler(said_once)
+        await self._server.serve([self._socket])
 
 
 def _listen(host: str, port: int, flag: str) -> socket.socket:
@@ -53,5 +85,5 @@ def _listen(host: str, port: int, flag: str) -> socket.socket:
         raise PortTaken(
             f"{host}:{port} cannot be listened on ({error.strerror}); choose another with {flag}"
         ) from error
-    listener.listen(128)
+    listener.listen(BACKLOG)
     return listener

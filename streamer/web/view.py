@@ -360,8 +360,8 @@ class View:
 
     def _on_interaction(self, record: Record) -> None:
         interaction = self._decoder.decode(record, int(time.time() * 1000))
-        if isinstance(interaction, DeadLetter):
-            return  # the worker keeps it as a dead letter
+        if isinstance(interaction, DeadLetter) or interaction.retract:
+            return  # the worker keeps the one as a dead letter; the other is nothing that somebody did
         self.events += 1
         self.clock_ms = max(self.clock_ms, interaction.timestamp)
         now = time.monotonic()

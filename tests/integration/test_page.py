@@ -4,6 +4,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
@@ -122,3 +123,143 @@ def test_a_list_changes_when_another_program_posts(browser: webdriver.Chrome, ad
         event = {"user_id": "u8", "item_id": item, "event_type": "view"}
         assert httpx.post(f"{address}/interactions", json=event).status_code == 202
     WebDriverWait(browser, scaled(30)).until(lambda _: listed() != before)
+
+
+class ForeignPage:
+    """A web page on a port, thus of an origin, of its own."""
+
+    HTML = b"<!doctype html><title>foreign</title><p>hello"
+
+    def __init__(self) -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(ForeignPage.HTML)
+
+            def log_message(self, *arguments: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def foreign() -> Iterator[ForeignPage]:
+    page = ForeignPage()
+    yield page
+    page.close()
+
+
+READ = """const [url, options, done] = arguments;
+fetch(url, options).then(async r => done(r.type === "opaque" ? "opaque" : r.status + " " + await r.text()), e => done("refused: " + e.message));"""
+LISTEN = """const [url, done] = arguments; const source = new EventSource(url);
+source.onmessage = source.onopen = () => { source.close(); done("open"); }; source.onerror = () => { source.close(); done("refused"); };
+source.addEventListener("stats", () => done("read"));"""
+
+
+def test_a_page_of_another_origin_can_neither_write_nor_read(
+    browser: webdriver.Chrome, log: OwnedLog, settings: Settings, foreign: ForeignPage
+) -> None:
+    shop = f"http://localhost:{foreign.port}"
+    refusing, sharing = settings, settings.model_copy(update={"cors_origins": [shop]})
+    event = '{"user_id": "u", "item_id": "a", "event_type": "view"}'
+    browser.set_script_timeout(20)
+    for mine in (refusing, sharing):
+        view = View(log, mine)
+        server = WebServer(Gateway(log, mine, view).app(), "127.0.0.1", 0)
+        view.start()
+        server.start()
+        try:
+            before = log.ends("interactions")
+            browser.get(shop)
+            got = {}
+            for path in ("/v1/interactions", "/interactions"):
+                for kind in ("text/plain", "application/json", "application/x-www-form-urlencoded", None):
+                    for mode in ("cors", "no-cors"):
+                        options = {"method": "POST", "body": event, "mode": mode, "credentials": "include"}
+                        if kind:
+                            options["headers"] = {"Content-Type": kind}
+                        if mine is sharing:
+                            options["credentials"] = "omit"
+                        url = server.address + path
+                        got[path, kind, mode] = browser.execute_async_script(READ, url, options)
+            read = browser.execute_async_script(READ, server.address + "/v1/users", {})
+            listened = browser.execute_async_script(LISTEN, server.address + "/v1/stream")
+            browser.execute_script(
+                "const f = document.createElement('form'); f.method = 'post'; f.enctype = 'text/plain';"
+                "f.action = arguments[0]; const i = document.createElement('input');"
+                'i.name = \'{"user_id": "u", "item_id": "a", "event_type": "view", "x": "\'; i.value = \'"}\';'
+                "f.append(i); document.body.append(f); f.submit();",
+                server.address + "/interactions",
+            )
+            WebDriverWait(browser, scaled(30)).until(lambda driver: '"error"' in driver.page_source)
+            taken = sum(log.ends("interactions").values()) - sum(before.values())
+            if mine is refusing:
+                assert taken == 0
+                assert all(answer == "opaque" or answer.startswith("refused") for answer in got.values()), got
+                assert read.startswith("refused")
+                assert listened == "refused"
+            else:
+                assert taken == 2  # those with the right content type, from the origin that is named
+                assert got["/v1/interactions", "application/json", "cors"].startswith("202 ")
+                assert read.startswith('200 {"users"')
+                assert listened in ("open", "read")
+        finally:
+            view.stop()
+            server.stop()
+
+
+def test_a_name_that_is_made_to_point_here_reads_nothing(
+    browser: webdriver.Chrome, log: OwnedLog, settings: Settings
+) -> None:
+    """DNS rebinding: for the browser the page and the server are of one origin."""
+    view = View(log, settings)
+    server = WebServer(Gateway(log, settings, view).app(), "127.0.0.1", 0)
+    view.start()
+    server.start()
+    try:
+        port = server.address.rpartition(":")[2]
+        browser.get(
+            f"http://evil.localhost:{port}/v1/users"
+        )  # Chromium resolves every name under localhost to loopback
+        assert "bad-host" in browser.page_source
+        browser.get(f"http://localhost:{port}/v1/users")
+        assert '"users"' in browser.page_source
+    finally:
+        view.stop()
+        server.stop()
+
+
+def test_a_browser_logs_in_once_and_sees_the_page(browser: webdriver.Chrome, log: OwnedLog, settings: Settings) -> None:
+    mine = settings.model_copy(update={"api_key": "open-sesame"})
+    view = View(log, mine)
+    server = WebServer(Gateway(log, mine, view).app(), "127.0.0.1", 0)
+    view.start()
+    server.start()
+    try:
+        browser.get(server.address)
+        key = browser.find_element(By.ID, "key")
+        WebDriverWait(browser, scaled(30)).until(lambda _: key.is_displayed())
+        assert not browser.find_element(By.TAG_NAME, "main").is_displayed()
+        key.send_keys("wrong\n")
+        WebDriverWait(browser, scaled(30)).until(lambda _: "wrong" in browser.find_element(By.ID, "refused").text)
+        key.send_keys("open-sesame\n")
+        WebDriverWait(browser, scaled(30)).until(lambda _: browser.find_element(By.TAG_NAME, "main").is_displayed())
+        event = {"user_id": "u", "item_id": "a", "event_type": "view"}
+        answer = httpx.post(f"{server.address}/v1/interactions", json=event, headers={"X-API-Key": "open-sesame"})
+        assert answer.status_code == 202
+        WebDriverWait(browser, scaled(30)).until(lambda _: "user u" in browser.find_element(By.ID, "feed").text)
+        assert browser.execute_script("return document.cookie") == ""
+        browser.refresh()
+        WebDriverWait(browser, scaled(30)).until(lambda _: "user u" in browser.find_element(By.ID, "feed").text)
+    finally:
+        view.stop()
+        server.stop()

@@ -17,7 +17,21 @@ from streamer.web.server import WebServer
 from streamer.web.view import View
 from streamer.worker import Worker
 
+JSON = {"Content-Type": "application/json"}
 EVENT = {"user_id": "u", "item_id": "a", "event_type": "view", "timestamp": 1_500_000_000_000}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def error_of(answer: httpx.Response) -> dict[str, object]:
+    """The error of an answer, in the one form that errors have."""
+    assert answer.headers["content-type"] == "application/json"
+    error = answer.json()["error"]
+    assert {"code", "message"} <= error.keys() <= {"code", "message", "field", "index"}
+    assert "\n" not in error["message"]
+    return dict(error)
 
 
 @pytest.fixture
@@ -28,7 +42,7 @@ def serve(log: OwnedLog, settings: Settings) -> Iterator[object]:
     def start(**changes: object) -> httpx.Client:
         mine = settings.model_copy(update=changes)
         view = View(log, mine)
-        server = WebServer(Gateway(log, mine, view).app(), "127.0.0.1", 0)
+        server = WebServer(Gateway(log, mine, view).app(), "127.0.0.1", 0, request_timeout_s=mine.request_timeout_s)
         view.start()
         server.start()
         assert view.ready.wait(10)
@@ -47,7 +61,8 @@ def test_post_run_get(serve, log: OwnedLog, settings: Settings) -> None:
     client.post("/items", json=[{"item_id": "a", "title": "Alpha"}, {"item_id": "b", "title": "Beta"}])
     events = [EVENT, EVENT | {"item_id": "b"}, EVENT | {"user_id": "v"}]
     answer = client.post("/interactions", json=events)
-    assert (answer.status_code, answer.json()) == (202, {"accepted": 3})
+    assert answer.status_code == 202
+    assert answer.json()["accepted"] == len(set(answer.json()["event_ids"])) == 3
     assert client.get("/recommendations/v").status_code == 404
     worker = Worker(log, settings)
     worker.run(exit_at_end=True)
@@ -90,17 +105,23 @@ def test_the_page_feed(serve, log: OwnedLog) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "says"),
     [
-        (b"{", 400, "no JSON"),
-        (b'{"user_id": "u"}', 400, "missing-field"),
-        (b"[3]", 400, "not-an-object"),
-        (json.dumps([EVENT, EVENT | {"timestamp": -1}]).encode(), 400, "interaction 1: bad-timestamp"),
-        (b" " * 2_000_000, 413, "larger than"),
+        (b"{", 400, {"code": "not-json"}),
+        (b"", 400, {"code": "not-json"}),
+        (b"[" * 100_000, 400, {"code": "not-json"}),
+        (b'{"user_id": "u"}', 400, {"code": "missing-field", "field": "item_id", "index": 0}),
+        (b"[3]", 400, {"code": "not-an-object", "index": 0}),
+        (_json([EVENT, EVENT | {"timestamp": -1}]), 400, {"code": "bad-timestamp", "field": "timestamp", "index": 1}),
+        (_json(EVENT | {"value": "x"}), 400, {"code": "bad-value", "field": "value", "index": 0}),
+        (_json(EVENT | {"user_id": ""}), 400, {"code": "bad-id", "index": 0}),
+        (_json(EVENT | {"retract": True}), 400, {"code": "missing-field", "index": 0}),
+        (_json(EVENT | {"timestamp": 99_999_999_999_999}), 400, {"code": "future-timestamp", "index": 0}),
+        (b" " * 2_000_000, 413, {"code": "body-too-large"}),
     ],
 )
-def test_bad_bodies_say_why(serve, log: OwnedLog, body: bytes, status: int, says: str) -> None:
-    answer = serve().post("/interactions", content=body)
+def test_bad_bodies_say_why(serve, log: OwnedLog, body: bytes, status: int, says: dict[str, object]) -> None:
+    answer = serve().post("/v1/interactions", content=body, headers=JSON)
     assert answer.status_code == status
-    assert says in answer.json()["error"]
+    assert says.items() <= error_of(answer).items()
     assert log.ends("interactions") == {0: 0}
 
 

@@ -1,0 +1,170 @@
+"""From what a request holds to records for the log, with what was taken otherwise than its sender may think."""
+
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import msgspec
+
+from consumers.dead_letter import DeadLetter, Reason
+from consumers.decode import MAX_ID_BYTES, InteractionDecoder, NodeDecoder
+from consumers.records import Headers, NewRecord, Record
+from consumers.schemas import Interaction
+from streamer.settings import Settings
+from streamer.web.answers import ApiError
+from streamer.web.bodies import Body
+
+WARNINGS = 100  # an answer has at most so many
+SECONDS = range(100_000_000, 100_000_000_000)  # as epoch ms a day of January 1970 to March 1973, as epoch s 1973 on
+_encode = msgspec.json.encode
+
+
+class Taken(NamedTuple):
+    """Records for the log. `event_ids`: of interactions, one a record."""
+
+    records: list[NewRecord]
+    event_ids: list[str]
+    warnings: list[dict[str, Any]]
+
+    def answer(self) -> dict[str, Any]:
+        """The body of the 202."""
+        warnings = self.warnings[:WARNINGS]
+        return {"accepted": len(self.records), "event_ids": self.event_ids, "warnings": warnings}
+
+
+class Incoming:
+    """Checks records as the worker will, so that a request is refused whole or lies in the log whole."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._nodes_decoder = NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes)
+        self._fields = {*Interaction.__struct_fields__, *settings.field_map.values()}
+
+    def interactions(self, body: Body, clock_ms: int, now_ms: int) -> Taken:
+        """Interactions, plain or as CloudEvents. Raises ApiError with the index and reason of the first bad one.
+
+        One without a time gets `clock_ms`; one without an event id gets one here, so that its sender may send it again.
+        `now_ms`: the wall clock, for the skew bound.
+        """
+        taken = Taken([], [], [])
+        for n, value in enumerate(body.values):
+            data = _data_of(value)
+            if isinstance(data, dict) and not self._has_time(value, data, body.headers):
+                self._set(data, "timestamp", clock_ms)
+            encoded = _encode(value)
+            interaction = self._decoder.decode(Record("", 0, n, None, encoded, body.headers, now_ms), now_ms)
+            if isinstance(interaction, DeadLetter):
+                raise _refused("interaction", n, interaction.reason, interaction.message)
+            event_id = interaction.event_id
+            if event_id is None:
+                event_id = str(uuid.uuid4())
+                self._set(data, "event_id", event_id)
+                encoded = _encode(value)
+            self._check_size("interaction", n, encoded)
+            taken.records.append(
+                NewRecord(self._settings.interactions_topic, interaction.user_id.encode(), encoded, body.headers)
+            )
+            taken.event_ids.append(event_id)
+            taken.warnings.extend(self._warnings(n, data, interaction))
+        return taken
+
+    def retraction(self, user_id: str, event_id: str, clock_ms: int) -> Taken:
+        """What takes the interaction `event_id` of a user back."""
+        value = {
+            "user_id": user_id, "item_id": "-", "event_type": "retract", "timestamp": clock_ms, "event_id": event_id,
+            "retract": True,
+        }  # fmt: skip
+        record = NewRecord(self._settings.interactions_topic, user_id.encode(), _encode(value))
+        return Taken([record], [event_id], [])
+
+    def items(self, body: Body, now_ms: int) -> Taken:
+        """Items; an unknown field is an attribute. Raises ApiError likewise."""
+        return self._nodes(body, "item", self._settings.items_topic, now_ms)
+
+    def users(self, body: Body, now_ms: int) -> Taken:
+        """Users likewise."""
+        return self._nodes(body, "user", self._settings.users_topic, now_ms)
+
+    def _nodes(self, body: Body, noun: str, topic: str, now_ms: int) -> Taken:
+        taken = Taken([], [], [])
+        decode: Any = self._nodes_decoder.item if noun == "item" else self._nodes_decoder.user
+        for n, value in enumerate(body.values):
+            known = decode(Record("", 0, n, None, _encode(value), (), now_ms))
+            if isinstance(known, DeadLetter):
+                raise _refused(noun, n, known.reason, known.message)
+            encoded = _encode(known.node)
+            self._check_size(noun, n, encoded)
+            taken.records.append(NewRecord(topic, getattr(known.node, f"{noun}_id").encode(), encoded))
+            taken.warnings.extend(_warning(n, "left-out", warning) for warning in known.warnings)
+            taken.warnings.extend(_looks_like_seconds(n, _data_of(value).get("timestamp")))
+        return taken
+
+    def _has_time(self, value: dict[str, Any], data: dict[str, Any], headers: Headers) -> bool:
+        names = ("timestamp", self._settings.field_map.get("timestamp", "timestamp"))
+        given = [data.get(name) for name in names] + [text for name, text in headers if name == "ce_time"]
+        if data is not value:
+            given.append(value.get("time"))
+        return any(time is not None for time in given)
+
+    def _set(self, data: dict[str, Any], field: str, value: Any) -> None:
+        data[field] = value
+        if (theirs := self._settings.field_map.get(field)) in data:  # it is there, and null
+            data[theirs] = value
+
+    def _check_size(self, noun: str, index: int, encoded: bytes) -> None:
+        if len(encoded) > self._settings.max_record_bytes:
+            message = f"{len(encoded)} bytes are over the limit of {self._settings.max_record_bytes}"
+            raise _refused(noun, index, Reason.OVERSIZED, message)
+
+    def _warnings(self, index: int, data: dict[str, Any], interaction: Interaction) -> Iterable[dict[str, Any]]:
+        for name in sorted(data.keys() - self._fields):
+            yield _warning(index, "unknown-field", f"the field {name[:100]!r} is ignored", name[:100])
+        time = next(
+            (data[name] for name in ("timestamp", self._settings.field_map.get("timestamp")) if name in data), 0
+        )
+        if isinstance(time, int | float) and time == interaction.timestamp:
+            yield from _looks_like_seconds(index, time)
+
+
+def checked_id(text: str, field: str) -> str:
+    """An id of a path or a parameter. Raises ApiError."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ApiError(400, "bad-id", f"{field} is no UTF-8", field=field) from None
+    if not 1 <= size <= MAX_ID_BYTES:
+        raise ApiError(
+            400, "bad-id", f"{field} has {size} bytes; 1 to {MAX_ID_BYTES} bytes of UTF-8 are allowed", field=field
+        )
+    return text
+
+
+def _data_of(value: Any) -> Any:
+    """The record in a CloudEvent of structured mode; anything else is one itself."""
+    if isinstance(value, dict) and "specversion" in value and isinstance(value.get("data"), dict):
+        return value["data"]
+    return value
+
+
+_FIELD = {Reason.BAD_TIMESTAMP: "timestamp", Reason.FUTURE_TIMESTAMP: "timestamp", Reason.BAD_VALUE: "value"}
+
+
+def _refused(noun: str, index: int, reason: Reason, message: str, field: str | None = None) -> ApiError:
+    field = field or _FIELD.get(reason)
+    if field is None and reason is Reason.MISSING_FIELD:
+        field = next((name for name in message.split() if name in Interaction.__struct_fields__), None)
+    return ApiError(400, str(reason), f"{noun} {index}: {reason}: {message}", field=field, index=index)
+
+
+def _looks_like_seconds(index: int, time: Any) -> Iterable[dict[str, Any]]:
+    if isinstance(time, int | float) and not isinstance(time, bool) and SECONDS.start <= time < SECONDS.stop:
+        day = datetime.fromtimestamp(time / 1000, UTC).date()
+        message = f"the timestamp {time} is taken as epoch milliseconds, which is {day}: is it in seconds?"
+        yield _warning(index, "seconds", message, "timestamp")
+
+
+def _warning(index: int, code: str, message: str, field: str | None = None) -> dict[str, Any]:
+    about = {} if field is None else {"field": field}
+    return {"index": index, "code": code, "message": f"record {index}: {message}", **about}
