@@ -104,7 +104,7 @@ class _Session:
         self._log.claim(application, topics)
 
     def append(self, records: list[NewRecord], once: _Once) -> None:
-        self._log.append(self._staged(records, [])[0], once)
+        self._log.append(self._staged(records, [])[0], once=once)
 
     def forget(self, client: str) -> None:
         self._log.forget(client)
