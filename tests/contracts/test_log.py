@@ -250,3 +250,18 @@ def test_compaction_keeps_the_newest_of_each_key_and_the_offsets(log: Log) -> No
 def test_append_of_many_at_once(log: Log, topic: str) -> None:
     log.append([NewRecord(topic, str(n % 50).encode(), b"x" * 200) for n in range(20_000)])
     assert len(read_all(log, topic, 20_000)) == 20_000
+
+
+def test_a_reader_says_where_it_is(log: Log, topic: str) -> None:
+    """At the end its positions are the ends, whatever of transactions and compaction lies before them."""
+    log.append([NewRecord(topic, b"k", b"v", (), 0), NewRecord(topic, b"k", b"v", (), 1)])
+    committer = log.committer(f"app-{topic}")
+    committer.commit([NewRecord(topic, b"k", b"v", (), 1)], {TopicPartition(topic, 0): 1})
+    reader = log.reader({TopicPartition(topic, p): start for p, start in log.starts(topic).items()})
+    for _ in range(100):
+        reader.read(1, 0.2)
+        if reader.at_end() >= reader.positions().keys():
+            break
+    assert reader.positions() == {TopicPartition(topic, p): end for p, end in log.ends(topic).items()}
+    reader.close()
+    committer.close()
