@@ -296,3 +296,18 @@ def test_a_topic_keeps_its_id_and_no_other_has_it(home: Home, log: Log, topic: s
     assert ids.keys() == {topic, other}
     assert ids[topic] != ids[other]
     assert home().topic_ids([topic, other]) == ids
+
+
+def test_a_reader_says_where_it_is(log: Log, topic: str) -> None:
+    """At the end its positions are the ends, whatever of transactions and compaction lies before them."""
+    log.append([NewRecord(topic, b"k", b"v", (), 0), NewRecord(topic, b"k", b"v", (), 1)])
+    committer = log.committer(f"app-{topic}")
+    committer.commit([NewRecord(topic, b"k", b"v", (), 1)], {TopicPartition(topic, 0): 1})
+    reader = log.reader({TopicPartition(topic, p): start for p, start in log.starts(topic).items()})
+    for _ in range(100):
+        reader.read(1, 0.2)
+        if reader.at_end() >= reader.positions().keys():
+            break
+    assert reader.positions() == {TopicPartition(topic, p): end for p, end in log.ends(topic).items()}
+    reader.close()
+    committer.close()
