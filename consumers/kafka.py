@@ -123,7 +123,9 @@ class KafkaLog:
         ids = {}
         for topic, answer in described.items():
             try:
-                ids[topic] = str(answer.result().topic_id)
+                ids[topic] = str(answer.result(2 * START_TIMEOUT_S).topic_id)
+            except TimeoutError as error:
+                raise LogUnavailable("the broker does not say which topics it has") from error
             except KafkaException as error:
                 if error.args[0].code() not in _UNKNOWN:
                     raise

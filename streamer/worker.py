@@ -315,12 +315,15 @@ class Worker:
         if lost and settings.on_position_gone == "stop":
             found = "; ".join(gone.found for gone in lost)
             raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
-        before = dict(state.positions)
+        before, pending = dict(state.positions), state.made_anew
+        state.made_anew = []
         for line in reach.go_on(state, settings, has, lost):
             _logger.warning("%s", line)
         self._moved = {tp for tp, position in state.positions.items() if before.get(tp) != position}
         state.topic_ids = has.ids
-        return any(topic in reach.inputs(settings) for topic in state.made_anew)
+        anew = any(topic in reach.inputs(settings) for topic in state.made_anew)
+        state.made_anew = sorted({*pending, *state.made_anew})
+        return anew
 
     def _begin_anew(self, missed: list[EpochManifest]) -> None:
         """Passes over epochs whose records are gone, and notes at once where the state goes on instead."""
