@@ -21,6 +21,7 @@ from consumers.records import NewRecord, TopicPartition, TopicSpec
 from consumers.stored_state import FolderState
 
 APPEND_TIMEOUT_S = 60.0
+CREATE_TIMEOUT_S = 60.0  # until new topics are seen: a broker that has just started is slow at its first ones
 WORKERS_TOPIC = "freshet.workers"
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 _logger = logging.getLogger(__name__)
@@ -89,7 +90,7 @@ class KafkaLog:
         self._wait_visible(missing)
 
     def _wait_visible(self, specs: Sequence[TopicSpec]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + CREATE_TIMEOUT_S
         while time.monotonic() < deadline:
             have = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
             if all(spec.name in have and len(have[spec.name].partitions) == spec.partitions for spec in specs):
