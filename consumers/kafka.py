@@ -22,6 +22,7 @@ from consumers.records import RECORD_BYTES, NewRecord, TopicPartition, TopicSpec
 from consumers.stored_state import FolderState
 
 BATCH_BYTES, BATCH_OVERHEAD_BYTES = 1_000_000, 200
+CREATE_TIMEOUT_S = 60.0  # until new topics are seen: a broker that has just started is slow at its first ones
 WORKERS_TOPIC = "freshet.workers"
 _UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # 16 bytes of zero
@@ -94,7 +95,7 @@ class KafkaLog:
         self._wait_visible(missing)
 
     def _wait_visible(self, specs: Sequence[TopicSpec]) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
+        deadline = time.monotonic() + CREATE_TIMEOUT_S
         while time.monotonic() < deadline:
             have = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
             if all(spec.name in have and len(have[spec.name].partitions) == spec.partitions for spec in specs):

@@ -53,12 +53,12 @@ class Seat:
         self._name, self._key, self._append = name, (name, state.resolve()), append
         self._topic, self._position = topic, 0  # next offset to read
         self._newest: SeatClaim | None = None
-        self._looked = time.monotonic()
+        self._looked = self._glanced = time.monotonic()
         self._consumer: Any = client(Consumer, {**consumer, "enable.partition.eof": True})
 
     def take(self) -> None:
         """Claims the seat, unless this process did so before. Raises Fenced where another one has claimed it since."""
-        self._read(ANSWER_TIMEOUT_S)
+        self._read()
         if self._mine is None or self._newest is None:  # it has just started; or the topic was emptied
             claim = SeatClaim(
                 seat=self._name,
@@ -69,29 +69,30 @@ class Seat:
             )
             self._append([NewRecord(self._topic, self._name.encode(), msgspec.json.encode(claim), partition=0)])
             _claimed[self._key] = claim
-            self._read(ANSWER_TIMEOUT_S)
+            self._read()
         self._refuse()
 
     def check(self) -> None:
         """Raises Fenced where a later start claimed the seat, LogUnavailable where the broker does not answer."""
-        self._read(ANSWER_TIMEOUT_S)
+        self._read()
         self._refuse()
 
     def glance(self) -> None:
-        """Checks where that is some time ago: an idle process hears of it too, and one that was frozen hears at once.
+        """Checks now and then: an idle process hears of it too, and one that was frozen hears at once.
 
         A broker that does not answer is left to whoever needs an answer.
         """
-        if not self.is_due():
+        if time.monotonic() - self._glanced < GLANCE_EVERY_S:
             return
+        self._glanced = time.monotonic()
         try:
-            self._read(GLANCE_TIMEOUT_S)
-        except LogUnavailable as error:
+            self._ask(GLANCE_TIMEOUT_S)
+        except (KafkaException, LogUnavailable) as error:
             _logger.debug("who has the seat is asked later: %s", error)
         self._refuse()
 
     def is_due(self) -> bool:
-        """Whether the last check is some time ago."""
+        """Whether the last answer is some time old."""
         return time.monotonic() - self._looked > GLANCE_EVERY_S
 
     @property
@@ -107,17 +108,23 @@ class Seat:
             )
 
     @answered
-    def _read(self, timeout_s: float) -> None:
+    def _read(self) -> None:
+        self._ask(ANSWER_TIMEOUT_S)
+
+    def _ask(self, timeout_s: float) -> None:
         """Reads what was claimed since; nothing is fetched while there is nothing."""
-        deadline = time.monotonic() + timeout_s
-        self._looked = time.monotonic()
+        asked = time.monotonic()
+        deadline = asked + timeout_s
         partition = KafkaPartition(self._topic, 0)
         start, end = self._consumer.get_watermark_offsets(partition, timeout=timeout_s)
         if end < self._position:  # the topic was made anew
             self._position, self._newest = start, None
-        if end == self._position:
-            return
-        self._consumer.assign([KafkaPartition(self._topic, 0, max(self._position, start))])
+        if self._position < end:
+            self._fetch(max(self._position, start), end, deadline)
+        self._looked = asked
+
+    def _fetch(self, start: int, end: int, deadline: float) -> None:
+        self._consumer.assign([KafkaPartition(self._topic, 0, start)])
         try:
             while self._position < end:
                 message = self._consumer.poll(max(0.0, deadline - time.monotonic()))
