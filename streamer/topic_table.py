@@ -24,6 +24,8 @@ _SCHEMA = pa.schema(
         ("timestamp", pa.int64()),
         ("event_id", pa.string()),
         ("value", pa.float64()),
+        ("session_id", pa.string()),
+        ("retract", pa.bool_()),
         ("reason", pa.string()),
         *((name, pa.string()) for name in NAMES),  # of the context
     ]
