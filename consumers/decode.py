@@ -173,7 +173,8 @@ def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
         raise Refused(Reason.MISSING_FIELD, "event_type is empty")
     timestamp = _epoch_ms(wire.timestamp)
     _check_not_later(timestamp, latest_ms)
-    if wire.retract and wire.event_id is None:
+    event_id = None if wire.event_id is None else str(wire.event_id) or None
+    if wire.retract and event_id is None:
         raise Refused(Reason.MISSING_FIELD, "a retraction names the event_id of what it takes back")
     if wire.value is not None and not math.isfinite(wire.value):
         raise Refused(Reason.BAD_VALUE, "value is not finite")
@@ -182,7 +183,7 @@ def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
         _id(wire.item_id),
         wire.event_type,
         timestamp,
-        None if wire.event_id is None else str(wire.event_id),
+        event_id,
         wire.value,
         None if wire.session_id is None else str(wire.session_id),
         wire.context,

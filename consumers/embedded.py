@@ -24,11 +24,19 @@ import msgspec
 from rocksdict import WriteBatch, WriteOptions
 
 from consumers.effects import happened
-from consumers.errors import Fenced, LogBusy, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
+from consumers.errors import (
+    Fenced,
+    LogBusy,
+    LogUnavailable,
+    PositionGone,
+    RecordRefused,
+    TopicConflict,
+    UnknownTopic,
+)
 from consumers.log import Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.partitioner import partition_of
-from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
 from consumers.state_store import checked
 from consumers.stored_state import EmbeddedState
@@ -36,6 +44,7 @@ from consumers.stored_state import EmbeddedState
 COMPACTION_LAG_MS = 60_000
 TOMBSTONE_RETENTION_MS = 24 * 3_600_000
 RETENTION_CHECK_RECORDS = 10_000
+MAX_RECORD_BYTES = 10_000_000  # as `size_of` counts; what our Kafka producers send at most, too
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_record = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...], int]).decode
@@ -115,6 +124,10 @@ class EmbeddedLog:
             ends = self._put_records(batch, records)
             self._write(batch, ends)
 
+    def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """See `Log.record_limits`."""
+        return dict.fromkeys(topics, MAX_RECORD_BYTES)
+
     def reader(self, positions: Positions) -> "EmbeddedReader":
         """See `Log.reader`."""
         for tp in positions:
@@ -177,6 +190,8 @@ class EmbeddedLog:
         now_ms = int(time.time() * 1000)
         ends: dict[TopicPartition, int] = {}
         for record in records:
+            if size_of(record) > MAX_RECORD_BYTES:
+                raise RecordRefused(f"{record.topic}: a record of {size_of(record)} bytes; it takes {MAX_RECORD_BYTES}")
             tp = self._partition_for(record)
             offset = ends.get(tp, self._ends[tp])
             ends[tp] = offset + 1

@@ -7,6 +7,7 @@ WireError
 ├── UnknownTopic        the topic does not exist
 ├── TopicConflict       the topic exists with other settings
 ├── PositionGone        a position to read from is no longer (or not yet) in the log
+├── RecordRefused       a topic does not take a record, and would not take it the next time
 ├── Fenced              another process took over this application's seat
 └── DataRefused         a file or stream cannot be read as interactions
 """
@@ -38,6 +39,10 @@ class TopicConflict(WireError):
 
 class PositionGone(WireError):
     """Operator: raise the topic's retention, or choose where to go on with `--on-position-gone`."""
+
+
+class RecordRefused(WireError):
+    """Operator: do what the message says: raise the topic's `max.message.bytes`, or grant the right to write to it."""
 
 
 class Fenced(WireError):

@@ -11,15 +11,16 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import LogUnavailable, TopicConflict, UnknownTopic
-from consumers.kafka_calls import START_TIMEOUT_S, answered, produce, text_of
+from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, produce, refused, text_of
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
 from consumers.log import Committer, Positions
-from consumers.records import NewRecord, TopicPartition, TopicSpec
+from consumers.records import RECORD_BYTES, NewRecord, TopicPartition, TopicSpec
 from consumers.stored_state import FolderState
 
 APPEND_TIMEOUT_S = 60.0
+BATCH_BYTES, BATCH_OVERHEAD_BYTES = 1_000_000, 200
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
@@ -55,6 +56,7 @@ class KafkaLog:
         }
         self._admin = AdminClient(dict(self._config))
         self._producer: Any = None
+        self._batch_bytes = BATCH_BYTES  # of a producer: no topic may refuse a batch of records that it takes singly
         self._client: Any = Consumer(self._consumer_config("freshet-metadata"))
         try:
             self._admin.list_topics(timeout=START_TIMEOUT_S)
@@ -122,14 +124,33 @@ class KafkaLog:
             if topic not in known:  # type: ignore[operator]
                 raise _unknown(topic)
         if self._producer is None:
+            self.record_limits({record.topic for record in records})
             self._producer = Producer(self._producer_config())
-        failures: list[KafkaError] = []
-        produce(self._producer, records, lambda error, _: failures.append(error) if error else None)
+        deliveries = Deliveries()
+        produce(self._producer, records, deliveries)
         left = self._producer.flush(APPEND_TIMEOUT_S)
-        if failures and failures[0].code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-            raise _unknown(records[0].topic)
-        if failures or left:
-            raise LogUnavailable(f"{left + len(failures)} records were not acknowledged: {failures[:1]}")
+        if deliveries.failed:
+            error, topic = deliveries.failed
+            if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+                raise _unknown(topic)
+            raise refused(error, topic) or LogUnavailable(f"records were not acknowledged: {error.str()}")
+        if left:
+            raise LogUnavailable(f"{left} records were not acknowledged in time")
+
+    def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """See `Log.record_limits`; Kafka's default for a topic that this client may not ask about."""
+        most = int(self._producer_config()["message.max.bytes"])
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in sorted(set(topics))]
+        limits = {}
+        for resource, future in (self._admin.describe_configs(resources) if resources else {}).items():
+            try:
+                limit = int(future.result(START_TIMEOUT_S)["max.message.bytes"].value)
+            except (KafkaException, TimeoutError) as error:
+                _logger.debug("the limit of %s is taken to be Kafka's default: %s", resource.name, error)
+                limit = RECORD_BYTES
+            limits[resource.name] = min(limit, most)
+            self._batch_bytes = min(self._batch_bytes, limit - BATCH_OVERHEAD_BYTES)
+        return limits
 
     def reader(self, positions: Positions) -> KafkaReader:
         """See `Log.reader`."""
@@ -203,6 +224,7 @@ class KafkaLog:
             "partitioner": "murmur2_random",
             "compression.type": "lz4",
             "message.max.bytes": 10_000_000,
+            "batch.size": self._batch_bytes,
             "queue.buffering.max.messages": 1_000_000,
         } | self._config
 

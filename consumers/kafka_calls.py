@@ -1,17 +1,34 @@
 """What every call to a broker shares: waiting for leaders, sending records, naming an error."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from consumers.errors import LogUnavailable
+from consumers.errors import LogUnavailable, RecordRefused
 from consumers.records import NewRecord
 
 START_TIMEOUT_S = 15.0
 LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
+REPEATS = {  # refusals of what was sent: sent again unchanged it is refused again
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT,
+    KafkaError.UNSUPPORTED_COMPRESSION_TYPE,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+}
+_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 
 Answer = TypeVar("Answer")
 
@@ -34,6 +51,7 @@ def answered(call: Callable[..., Answer]) -> Callable[..., Answer]:
 
 
 def produce(producer: Any, records: Sequence[NewRecord], delivered: Any = None) -> None:
+    """Hands records to a producer. Raises RecordRefused where it sees by itself that one is too large."""
     for record in records:
         arguments: dict[str, Any] = {"key": record.key, "value": record.value}
         if record.headers:
@@ -48,8 +66,46 @@ def produce(producer: Any, records: Sequence[NewRecord], delivered: Any = None) 
                 break
             except BufferError:  # the local queue is full: wait for acknowledgements
                 producer.poll(0.05)
+            except KafkaException as error:
+                raise refused(error.args[0], record.topic) or error from error
     producer.poll(0)
 
 
 def text_of(error: KafkaException) -> str:
     return str(error.args[0].str() if isinstance(error.args[0], KafkaError) else error)
+
+
+def refused(error: KafkaError, topic: str = "") -> RecordRefused | None:
+    """The error where the same records would be refused again, with what an operator can do."""
+    if error.code() not in REPEATS:
+        return None
+    mend = "raise its max.message.bytes" if error.code() in _TOO_LARGE else "see its settings and the rights on it"
+    return RecordRefused(f"the broker refuses what is written to {topic or 'a topic'}: {error.str()}; {mend}")
+
+
+class Deliveries:
+    """Listens to what becomes of produced records; keeps the first failure, with its topic."""
+
+    def __init__(self) -> None:
+        self.failed: tuple[KafkaError, str] | None = None
+
+    def __call__(self, error: KafkaError | None, message: Any) -> None:
+        purged = KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT  # what an aborted transaction takes with it
+        if error is not None and self.failed is None and error.code() not in purged:
+            self.failed = error, message.topic()
+
+    def check(self) -> None:
+        """Raises RecordRefused where a record would be refused again, KafkaException where another thing went wrong."""
+        if self.failed is not None:
+            raise refused(*self.failed) or KafkaException(self.failed[0])
+
+    @contextmanager
+    def refusals(self) -> Iterator[None]:
+        """Makes RecordRefused of a failure of what is sent meanwhile that could only repeat."""
+        try:
+            yield
+        except KafkaException as error:
+            for cause in (self.failed, (error.args[0], "")):
+                if cause is not None and (refusal := refused(*cause)):
+                    raise refusal from error
+            raise

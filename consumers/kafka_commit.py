@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.effects import happened
 from consumers.errors import Fenced, LogUnavailable
-from consumers.kafka_calls import START_TIMEOUT_S, answered, produce, text_of
+from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, produce, text_of
 from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
 from consumers.state_store import StateStore, instance_id
@@ -138,19 +138,21 @@ class KafkaCommitter:
         producer = self._producer
         if not outputs and not positions:
             return
+        deliveries = Deliveries()
         producer.begin_transaction()  # (1)
         self._begun = time.monotonic()
         happened("begun")
-        produce(producer, outputs[:1])
-        if outputs:
-            happened("first output")
-        produce(producer, outputs[1:])  # (2)
-        happened("outputs")
-        offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
-        if offsets:
-            producer.send_offsets_to_transaction(offsets, self._generation(), COMMIT_TIMEOUT_S)  # (3)
-        happened("offsets")
-        self._finish_transaction()  # (4)
+        with deliveries.refusals():
+            produce(producer, outputs[:1], deliveries)
+            if outputs:
+                happened("first output")
+            produce(producer, outputs[1:], deliveries)  # (2)
+            happened("outputs")
+            offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
+            if offsets:
+                producer.send_offsets_to_transaction(offsets, self._generation(), COMMIT_TIMEOUT_S)  # (3)
+            happened("offsets")
+            self._finish_transaction()  # (4)
         happened("committed")
 
     def _finish_transaction(self) -> None:
@@ -169,9 +171,11 @@ class KafkaCommitter:
         """At least once: the offsets follow the outputs, and a crash between them repeats those."""
         if positions:
             self._generation()
-        produce(self._producer, outputs)
+        deliveries = Deliveries()
+        produce(self._producer, outputs, deliveries)
         if self._producer.flush(COMMIT_TIMEOUT_S):
             raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
+        deliveries.check()
         offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
         if offsets:
             self._in_the_generation(lambda: self.group.commit(offsets=offsets, asynchronous=False))

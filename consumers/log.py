@@ -58,7 +58,8 @@ class Committer(Protocol):
         """What was committed last: where a restart goes on. Empty before the first commit."""
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
-        """Makes `outputs`, `positions` and `state` durable. Raises Fenced when another process took the seat.
+        """Makes `outputs`, `positions` and `state` durable. Raises Fenced when another process took the seat, and
+        RecordRefused where a topic does not take one of the outputs.
 
         `positions`: of what the epoch took; nothing where it took nothing of its own.
 
@@ -119,7 +120,13 @@ class Log(Protocol):
         """The offset that the next record will get, by partition. Raises UnknownTopic."""
 
     def append(self, records: Sequence[NewRecord]) -> None:
-        """Appends outside any transaction; durable when it returns. Raises UnknownTopic, LogUnavailable."""
+        """Appends outside any transaction; durable when it returns.
+
+        Raises UnknownTopic, LogUnavailable, and RecordRefused where the topic does not take one of the records.
+        """
+
+    def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """The largest record that each topic takes, in bytes as `consumers.records.size_of` counts them."""
 
     def reader(self, positions: Positions) -> Reader:
         """A reader of these partitions, each from this offset on."""

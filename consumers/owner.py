@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from consumers import errors
-from consumers.embedded import EmbeddedCommitter, EmbeddedLog, EmbeddedReader
+from consumers.embedded import MAX_RECORD_BYTES, EmbeddedCommitter, EmbeddedLog, EmbeddedReader
 from consumers.log import Committer, Positions, StateDelta
 from consumers.membership import SoleMember
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
@@ -269,6 +269,10 @@ class RemoteLog:
     def append(self, records: Sequence[NewRecord]) -> None:
         """See `Log.append`."""
         self._connection.call("append", list(records))
+
+    def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
+        """See `Log.record_limits`."""
+        return dict.fromkeys(topics, MAX_RECORD_BYTES)
 
     def reader(self, positions: Positions) -> "RemoteReader":
         """See `Log.reader`; each reader has its own connection, so that a wait blocks nobody else."""

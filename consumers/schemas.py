@@ -63,6 +63,8 @@ class RecommendationList(msgspec.Struct, frozen=True):
 
     `list_id` is `<partition>-<offset>` of the interaction that caused it. `fallback` names what the list was made
     from where the user's own history gave nothing: similar-items, cohort, popular or new; None: it was enough.
+    `cut`: how many items, the last ones, were left out because the topic takes no larger record; a record whose list
+    is whole does not have it.
     """
 
     list_id: str
@@ -72,6 +74,7 @@ class RecommendationList(msgspec.Struct, frozen=True):
     as_of: AsOf
     model_version: str
     fallback: str | None = None
+    cut: int = 0
 
 
 class EpochManifest(msgspec.Struct, frozen=True):

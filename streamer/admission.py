@@ -1,13 +1,15 @@
 """What of an epoch counts: bad, late, repeated and void records are told apart from those that are taken."""
 
 import hashlib
+import math
 from collections.abc import Container
 from dataclasses import dataclass, field
 
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.schemas import Interaction
+from consumers.weights import EventWeights
 from streamer.alignment import Arrival
-from streamer.dedup import digest_of
+from streamer.dedup import SeenEvents, digest_of, id_of_record
 from streamer.ledger import event_number
 from streamer.order import Ordering, Placed
 from streamer.settings import Settings
@@ -29,10 +31,13 @@ def admit(
     arrivals: list[Arrival],
     state: StreamState,
     settings: Settings,
+    weights: EventWeights,
     void_events: Container[bytes] = (),
     adopted: bool = False,
 ) -> Admitted:
-    """Sorts out an epoch; moves the watermark and remembers the event ids.
+    """Sorts out an epoch; moves the watermark and remembers the event ids, each of its user.
+
+    A record without an id is named by where it lies, and only a retraction that came before can have taken that id.
 
     `void_events`: digests of event ids that are known to be taken back later: a rebuild never takes them. `adopted`:
     another worker took them in their time; by this one's clock all of them may come too late.
@@ -43,26 +48,36 @@ def admit(
     number = state.engine.model.events
     for arrival in arrivals:
         payload = arrival.payload
-        digest = None if isinstance(payload, DeadLetter) or payload.event_id is None else digest_of(payload.event_id)
         if isinstance(payload, DeadLetter):
             admitted.dead.append(payload)
-        elif state.erased and is_void(arrival, state, settings):
+            continue
+        digest = digest_of(payload.user_id, payload.event_id or id_of_record(arrival.partition, arrival.offset))
+        if state.erased and is_void(arrival, state, settings):
             admitted.void += 1
-        elif payload.retract and digest:
+        elif payload.retract:
             state.seen_events.take(digest)  # an interaction that comes after its retraction is a duplicate
             admitted.retractions.append(payload)
         elif digest in void_events:
             admitted.void += 1
+        elif math.isnan(weights.of(payload.event_type, payload.value)):
+            message = f"the weight of its value is not within {weights.max_weight:g}, or lost in 32 bits"
+            admitted.dead.append(DeadLetter(arrival.record, Reason.BAD_VALUE, message))
         elif refuses_late and ordering.too_late(arrival):
             behind_ms = ordering.clock_ms - payload.timestamp
             admitted.dead.append(DeadLetter(arrival.record, Reason.TOO_LATE, f"{behind_ms} ms behind the watermark"))
-        elif digest and not state.seen_events.take(digest):
+        elif not payload.event_id and state.seen_events.has(digest):
+            admitted.void += 1
+        elif payload.event_id and not _is_new(payload.event_id, digest, state.seen_events):
             admitted.duplicates += 1
         else:
             admitted.placed.append(ordering.place(arrival, number + len(admitted.placed), event_number(digest)))
     state.seen_events.forget_old()
     state.clock_ms, state.newest_place = ordering.clock_ms, ordering.newest
     return admitted
+
+
+def _is_new(event_id: str, digest: bytes, seen: SeenEvents) -> bool:
+    return not seen.has_unscoped(event_id) and seen.take(digest)
 
 
 def is_void(arrival: Arrival, state: StreamState, settings: Settings) -> bool:

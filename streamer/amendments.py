@@ -37,10 +37,10 @@ class Amendments:
     def __len__(self) -> int:
         return len(self._places) + len(self._relist)
 
-    def retract(self, user: int, event: int) -> bool:
-        """Takes back the user's interaction with this digest of its event id; False where there is none."""
+    def retract(self, user: int, *events: int) -> bool:
+        """Takes back the user's interaction with one of these digests of its event id; False where there is none."""
         entries = self._ledger.of(user)
-        keep = entries["event"] != event
+        keep = ~np.isin(entries["event"], np.array(events, np.uint64))
         return bool(self._keep(user, entries, keep))
 
     def drop_item(self, item: int) -> int:

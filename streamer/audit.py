@@ -2,14 +2,14 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from consumers.log import Log
 from consumers.records import TopicPartition
-from streamer.logs import records_of, whole
+from streamer.logs import output_limits, records_of, whole
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
@@ -34,13 +34,13 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
     """Takes every committed epoch from the log's start, and compares. Topics are taken to hold all that was written."""
     every = manifests(log, settings, StreamState(settings), None)
     expected: Counter[Output] = Counter()
-    digests = {}
+    digests, limits = {}, output_limits(log, settings)
     for worker in sorted({manifest.worker for manifest in every}):
         state = StreamState(settings)
         topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
         state.positions = {TopicPartition(t, p): start for t in topics for p, start in log.starts(t).items()}
         epochs = manifests(log, settings, state, worker)
-        take_again(log, settings, state, _Listening(settings, state, worker, expected).take, epochs, advance)
+        take_again(log, settings, state, _Listening(settings, state, worker, expected, limits).take, epochs, advance)
         digests[worker] = digest(state)
     found = _outputs(log, settings)
     return Audit(
@@ -56,8 +56,10 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
 class _Listening(Pipeline):
     """Counts what each epoch gives."""
 
-    def __init__(self, settings: Settings, state: StreamState, worker: str, outputs: Counter[Output]) -> None:
-        super().__init__(settings, state, worker=worker)
+    def __init__(
+        self, settings: Settings, state: StreamState, worker: str, outputs: Counter[Output], limits: Mapping[str, int]
+    ) -> None:
+        super().__init__(settings, state, worker=worker, limits=limits)
         self._outputs = outputs
 
     def take(self, epoch: EpochInput) -> EpochOutput:

@@ -1,6 +1,6 @@
 """Event ids that have been taken, so that a repeated one counts once. A record without an id is never a duplicate.
 
-Of an id only a digest is kept: it may say who somebody is.
+An id belongs to its user: equal ids of two users are two. Of both only a digest is kept: they may say who somebody is.
 """
 
 import hashlib
@@ -12,16 +12,31 @@ import msgspec
 import numpy as np
 
 
-def digest_of(event_id: str) -> bytes:
-    """16 bytes that stand for an event id."""
+def digest_of(user_id: str, event_id: str) -> bytes:
+    """16 bytes that stand for an event id of a user."""
+    user = user_id.encode()
+    return hashlib.blake2b(len(user).to_bytes(4, "big") + user + event_id.encode(), digest_size=16).digest()
+
+
+def unscoped_digest_of(event_id: str) -> bytes:
+    """The same as older checkpoints have it: of the id alone."""
     return hashlib.blake2b(event_id.encode(), digest_size=16).digest()
 
 
+def id_of_record(partition: int, offset: int) -> str:
+    """The id by which a retraction names a record that has none of its own."""
+    return f"@{partition}-{offset}"
+
+
 class SeenEvents:
-    """The last `window` event ids, in order of arrival, as digests."""
+    """The last `window` event ids, in order of arrival, as digests.
+
+    Those that an older checkpoint brought are of the id alone, and count for every user until they leave the window.
+    """
 
     def __init__(self, window: int) -> None:
         self._window = window
+        self.scoped_from = 0  # number of the first id whose digest covers its user
         self._ids: dict[bytes, None] = {}
         self._unsaved: list[bytes] = []
         self._first = 0  # number of the oldest id held
@@ -35,6 +50,14 @@ class SeenEvents:
                 fresh[n] = self.take(id_)
         self.forget_old()
         return fresh
+
+    def has(self, id_: bytes) -> bool:
+        """Whether an id has been taken."""
+        return id_ in self._ids
+
+    def has_unscoped(self, event_id: str) -> bool:
+        """Whether an id is among those of an older checkpoint."""
+        return self._first < self.scoped_from and unscoped_digest_of(event_id) in self._ids
 
     def take(self, id_: bytes) -> bool:
         """Whether the id is new; remembers it."""
@@ -67,12 +90,13 @@ class SeenEvents:
             pages[self._blocks.popleft()[0].to_bytes(8, "big")] = None
         return pages
 
-    def load(self, pages: Iterable[tuple[bytes, bytes]]) -> None:
-        """Takes back the blocks that `delta` gave, in any order."""
+    def load(self, pages: Iterable[tuple[bytes, bytes]], scoped_from: int | None = None) -> None:
+        """Takes back the blocks that `delta` gave, in any order. `scoped_from`: None: no digest covers its user."""
         for key, value in sorted(pages):
             ids = msgspec.msgpack.decode(value)
             first = int.from_bytes(key, "big")
             self._first = first if not self._ids else self._first
             self._ids.update(dict.fromkeys(ids))
             self._blocks.append((first, len(ids)))
+        self.scoped_from = self._first + len(self._ids) if scoped_from is None else scoped_from
         self.forget_old()

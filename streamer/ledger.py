@@ -16,7 +16,7 @@ ENTRY = np.dtype(
         ("order_ms", "<i8"),  # with `order`: the place among all interactions
         ("order", "<u8"),
         ("t", "<i8"),  # event time, epoch ms
-        ("event", "<u8"),  # digest of the event id, 0: none
+        ("event", "<u8"),  # digest of the event id and its user; in older checkpoints of the id alone, 0: none
         ("item", "<i4"),
         ("weight", "<f4"),
         ("context", "<i2", (SLOTS,)),  # rows of tgn.context.Contexts, −1: none
@@ -26,9 +26,9 @@ ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 
 
-def event_number(digest: bytes | None) -> int:
-    """What stands for an event id here; 0: the interaction has none."""
-    return 0 if digest is None else int.from_bytes(digest[:8], "little") or 1
+def event_number(digest: bytes) -> int:
+    """What stands for an event id here."""
+    return int.from_bytes(digest[:8], "little") or 1
 
 
 class Ledger:

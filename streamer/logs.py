@@ -6,12 +6,14 @@ from pathlib import Path
 
 import yaml
 
+from consumers.errors import TopicConflict
 from consumers.log import Log, Positions
 from consumers.open import open_log
 from consumers.records import Record, TopicPartition, TopicSpec
 from streamer.settings import Settings
 
 DEFAULT_LOG, DEFAULT_STATE = Path("freshet-log"), Path("freshet-state")
+LEAST_RECORD_BYTES = 100_000  # the headers of a dead letter and the manifest of an epoch need that much room
 
 
 def open_log_of(settings: Settings) -> Log:
@@ -41,6 +43,21 @@ def records_of(log: Log, positions: Positions) -> Iterator[Record]:
         if not records and reader.at_end() >= positions.keys():
             break
     reader.close()
+
+
+def output_limits(log: Log, settings: Settings) -> dict[str, int]:
+    """The largest record of each topic that a worker writes to, bytes. Raises TopicConflict where one is too small."""
+    written = (
+        settings.recommendations_topic, settings.quality_topic, settings.dead_topic, settings.epochs_topic,
+    )  # fmt: skip
+    limits = log.record_limits(written)
+    for topic, limit in limits.items():
+        if limit < LEAST_RECORD_BYTES:
+            raise TopicConflict(
+                f"topic {topic} takes records of up to {limit} bytes: raise its max.message.bytes to "
+                f"{LEAST_RECORD_BYTES} or more"
+            )
+    return limits
 
 
 def state_folder(settings: Settings) -> Path:

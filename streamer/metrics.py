@@ -150,6 +150,10 @@ class RunMetrics:
 
     # what an operator asks
 
+    def achieved(self) -> int:
+        """How many epochs have been committed: what a supervisor asks."""
+        return self._count["epochs"]
+
     def is_ready(self) -> bool:
         """Whether the worker takes what comes."""
         return self._stage == "ready"

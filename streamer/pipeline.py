@@ -1,18 +1,18 @@
 """One epoch: records → score, learn, observe → records to publish. No clock, no I/O but the ledger's: a function."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
-from consumers.records import NewRecord, TopicPartition
+from consumers.records import RECORD_BYTES, NewRecord, TopicPartition
 from consumers.schemas import AsOf, EpochManifest, Interaction, Item, User
 from consumers.weights import EventWeights
 from streamer.admission import Admitted, admit, user_digest
 from streamer.alignment import Arrival
-from streamer.dedup import digest_of
+from streamer.dedup import digest_of, unscoped_digest_of
 from streamer.engine import Columns
 from streamer.errors import StateUnreadable
 from streamer.ledger import ENTRY, event_number
@@ -82,15 +82,22 @@ class EpochOutput:
 class Pipeline:
     """Takes epochs into a `StreamState`.
 
-    Args: void_events: see `streamer.admission.admit`; worker: whose epochs these are.
+    Args: void_events: see `streamer.admission.admit`; worker: whose epochs these are; limits: the largest record of
+    each topic that is written to, see `Log.record_limits`.
     """
 
     def __init__(
-        self, settings: Settings, state: StreamState, void_events: Container[bytes] = (), worker: str = ""
+        self,
+        settings: Settings,
+        state: StreamState,
+        void_events: Container[bytes] = (),
+        worker: str = "",
+        limits: Mapping[str, int] | None = None,
     ) -> None:
         self._settings, self._state, self._void_events, self._worker = settings, state, void_events, worker
-        self._weights = EventWeights(settings.event_weights)
-        self._publish = Publisher(settings, state.engine.model)
+        self._weights = EventWeights(settings.event_weights, settings.max_weight)
+        self._publish = Publisher(settings, state.engine.model, limits)
+        self._dead_bytes = (limits or {}).get(settings.dead_topic, RECORD_BYTES)
 
     def take(self, epoch: EpochInput) -> EpochOutput:
         """The one way of an epoch, live and in recovery.
@@ -115,9 +122,9 @@ class Pipeline:
                 state.engine.describe(change.user)
             else:
                 withdrawn += self._erase(change)
-        admitted = admit(epoch.arrivals, state, self._settings, self._void_events, epoch.adopted)
+        admitted = admit(epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted)
         letters = [*epoch.dead, *admitted.dead]
-        records = [dead_letter_record(letter, self._settings.dead_topic) for letter in letters]
+        records = [dead_letter_record(letter, self._settings.dead_topic, self._dead_bytes) for letter in letters]
         lists: dict[str, NewRecord] = {}
         outcome = self._learn_and_list(admitted.placed, epoch, records, lists) if admitted.placed else None
         for retraction in admitted.retractions:
@@ -229,9 +236,11 @@ class Pipeline:
     # undo
 
     def _retract(self, retraction: Interaction) -> None:
-        node = self._state.engine.model.users.get(retraction.user_id)
-        if node is not None and retraction.event_id is not None:
-            self._state.amendments.retract(node, event_number(digest_of(retraction.event_id)))
+        user_id, event_id = retraction.user_id, retraction.event_id
+        node = self._state.engine.model.users.get(user_id)
+        if node is not None and event_id is not None:
+            digests = digest_of(user_id, event_id), unscoped_digest_of(event_id)  # what older checkpoints have
+            self._state.amendments.retract(node, *map(event_number, digests))
 
     def _repair(self, changed: I32, epoch: int, lists: dict[str, NewRecord]) -> None:
         """Publishes the lists of the users whose interactions changed, where they had one."""

@@ -2,10 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import msgspec
 
-from consumers.records import Headers, NewRecord, TopicPartition
+from consumers.records import RECORD_BYTES, Headers, NewRecord, TopicPartition, size_of
 from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, ListedItem, Quality, RecommendationList
 from streamer.drift import Alarm
 from streamer.settings import Settings
@@ -18,10 +19,14 @@ _encode = msgspec.json.Encoder().encode
 
 class Publisher:
     """Makes records for the topics of the settings. The model's configuration and seed, and the trained embeddings in
-    use, name its version: what it knows at a position follows from them."""
+    use, name its version: what it knows at a position follows from them.
 
-    def __init__(self, settings: Settings, model: Model) -> None:
+    Args: limits: the largest record of each topic, see `Log.record_limits`.
+    """
+
+    def __init__(self, settings: Settings, model: Model, limits: Mapping[str, int] | None = None) -> None:
         self._settings, self._model = settings, model
+        self._list_bytes = (limits or {}).get(settings.recommendations_topic, RECORD_BYTES)
         self._model_version = "walk-counts-" + hashlib.blake2b(repr(model.config).encode(), digest_size=4).hexdigest()
         self._surface = "" if settings.surface == "default" else f"-{settings.surface}"
 
@@ -48,7 +53,23 @@ class Publisher:
         value = RecommendationList(
             cause + self._surface, user, settings.surface, items, as_of, self._version(), _fallback(items)
         )
-        return NewRecord(settings.recommendations_topic, user.encode(), _encode(value), headers)
+        record = self._list_record(value, headers)
+        return record if size_of(record) <= self._list_bytes else self._cut(value, headers)
+
+    def _list_record(self, value: RecommendationList, headers: Headers) -> NewRecord:
+        fields = msgspec.structs.asdict(value)
+        if not value.cut:
+            del fields["cut"]
+        return NewRecord(self._settings.recommendations_topic, value.user_id.encode(), _encode(fields), headers)
+
+    def _cut(self, value: RecommendationList, headers: Headers) -> NewRecord:
+        """As many items of a list as its topic takes in one record, the first ones."""
+        empty = msgspec.structs.replace(value, items=(), cut=len(value.items))
+        room = self._list_bytes - size_of(self._list_record(empty, headers))
+        ends = accumulate(len(_encode(item)) + 1 for item in value.items)
+        kept = sum(end <= room for end in ends)
+        cut = msgspec.structs.replace(value, items=value.items[:kept], cut=len(value.items) - kept)
+        return self._list_record(cut, headers)
 
     def _version(self) -> str:
         trained = self._model.trained_version
@@ -74,6 +95,16 @@ class Publisher:
     def manifest(self, value: EpochManifest) -> NewRecord:
         """What the epoch took."""
         return NewRecord(self._settings.epochs_topic, None, _encode(value), partition=0)
+
+
+def most_refusals(room: int) -> int:
+    """How many interactions an epoch may take, whose manifest names each that lies in the future; room: bytes."""
+    return room * 2 // 5 // 22  # an offset has up to 19 digits
+
+
+def most_erasures(room: int, partitions: int) -> int:
+    """How many users an epoch may erase, whose manifest has a digest and the positions for each; room: bytes."""
+    return max(room * 2 // 5 // (40 + 32 * partitions), 1)
 
 
 def ends_by_topic(ends: Mapping[TopicPartition, int]) -> dict[str, dict[str, int]]:

@@ -1,6 +1,6 @@
 """Rebuild: the state made again from the log, without anything that was taken back: what was learned of it goes too."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from consumers.schemas import AsOf, Interaction
 from streamer.checkpoint import written_now
 from streamer.dedup import digest_of
 from streamer.errors import StateUnreadable
+from streamer.logs import output_limits
 from streamer.pipeline import Pipeline, by_partition
 from streamer.publish import Publisher
 from streamer.recovery import FAR_FUTURE_MS, manifests, take_again
@@ -42,12 +43,12 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
     _check_reach(log, old)
     fresh = StreamState(settings)
     fresh.positions, fresh.erased = dict.fromkeys(old.positions, 0), dict(old.erased)
-    retracted = _retracted(log, settings, old)
+    retracted, limits = _retracted(log, settings, old), output_limits(log, settings)
     epochs = [m for m in manifests(log, settings, fresh, committer.seat) if m.epoch <= old.epoch]
-    take_again(log, settings, fresh, Pipeline(settings, fresh, retracted, committer.seat).take, epochs, advance)
+    take_again(log, settings, fresh, Pipeline(settings, fresh, retracted, committer.seat, limits).take, epochs, advance)
     fresh.amendments.repair()
     fresh.manifest_position = old.manifest_position
-    lists = _lists_anew(settings, old, fresh)
+    lists = _lists_anew(settings, old, fresh, limits)
     delta = dict.fromkeys(key for key, _ in committer.load_state()) | fresh.delta() | written_now()
     committer.commit(lists, {}, delta)
     committer.purge_state()
@@ -71,7 +72,7 @@ def _retracted(log: Log, settings: Settings, state: StreamState) -> frozenset[by
         for record in reader.read(10_000, 1.0):
             payload = decoder.decode(record, FAR_FUTURE_MS)
             if record.offset < ends[record.topic_partition] and isinstance(payload, Interaction) and payload.retract:
-                found.add(digest_of(payload.event_id or ""))
+                found.add(digest_of(payload.user_id, payload.event_id or ""))
             if record.offset + 1 >= ends[record.topic_partition]:
                 left.discard(record.topic_partition)
         left -= reader.at_end()
@@ -79,9 +80,9 @@ def _retracted(log: Log, settings: Settings, state: StreamState) -> frozenset[by
     return frozenset(found)
 
 
-def _lists_anew(settings: Settings, old: StreamState, fresh: StreamState) -> list[NewRecord]:
+def _lists_anew(settings: Settings, old: StreamState, fresh: StreamState, limits: Mapping[str, int]) -> list[NewRecord]:
     """The lists of everybody who has one, where they are others than those published."""
-    model, publisher = fresh.engine.model, Publisher(settings, fresh.engine.model)
+    model, publisher = fresh.engine.model, Publisher(settings, fresh.engine.model, limits)
     before = {old.engine.model.users.ids[user]: items for user, items in old.listed.lists().items()}
     names = [name for name in before if name and model.users.get(name) is not None]
     users = np.array([model.users.get(name) for name in names], np.int32)

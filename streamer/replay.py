@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from consumers.dead_letter import Reason
 from consumers.weights import EventWeights
 from streamer.dedup import SeenEvents, digest_of
 from streamer.drift import Alarm, DriftMonitor
@@ -76,7 +77,7 @@ def replay(
     settings that takes the table, for who wants its model after it.
     """
     started = time.perf_counter()
-    engine, weights = engine or Engine(settings), EventWeights(settings.event_weights)
+    engine, weights = engine or Engine(settings), EventWeights(settings.event_weights, settings.max_weight)
     seen_events, monitor = SeenEvents(settings.dedup_window), DriftMonitor()
     result = ReplayResult(events=len(table))
     learn_until_ms = _time_quantile(table, options.learn_until)
@@ -93,7 +94,7 @@ def replay(
             if settings.embeddings and first in switches:
                 engine.adopt(settings.embeddings, switches[first])
             rows = table.slice(first, end - first)
-            good, event = _good_rows(rows, first, seen_events, result)
+            good, event = _good_rows(rows, first, seen_events, weights, result)
             if len(good):
                 columns = engine.encode_table(good, weights_of(good, weights))
                 outcome = engine.take(
@@ -138,13 +139,18 @@ def first_measured(events: int, options: ReplayOptions) -> int:
 
 
 def _good_rows(
-    rows: pa.Table, first: int, seen_events: SeenEvents, result: ReplayResult
+    rows: pa.Table, first: int, seen_events: SeenEvents, weights: EventWeights, result: ReplayResult
 ) -> tuple[pa.Table, np.ndarray]:
     """The rows that can be taken and their event numbers; the others are counted by reason."""
     good = rows["reason"].is_null().to_numpy()
     result.dead.update(str(reason) for reason in rows["reason"].drop_null().to_pylist())
+    if weights.reads_value:
+        refused = good & np.isnan(weights_of(rows, weights))
+        result.dead.update({str(Reason.BAD_VALUE): int(refused.sum())} if refused.any() else {})
+        good &= ~refused
     if "event_id" in rows.column_names:
-        digests = [None if id_ is None else digest_of(id_) for id_ in rows["event_id"].to_pylist()]
+        ids = zip(rows["user_id"].to_pylist(), rows["event_id"].to_pylist(), strict=True)
+        digests = [digest_of(user, id_) if user and id_ else None for user, id_ in ids]
         fresh = seen_events.add(digests, good)
         result.duplicates += int((good & ~fresh).sum())
         good &= fresh
@@ -152,7 +158,7 @@ def _good_rows(
 
 
 def weights_of(rows: pa.Table, weights: EventWeights) -> np.ndarray:
-    """[N] float32 weight of each interaction."""
+    """[N] float32 weight of each interaction; see `EventWeights.of` for one that is refused."""
     if "value" not in rows.column_names or not weights.reads_value:
         types = pc.dictionary_encode(rows["event_type"].combine_chunks())
         by_type = np.array([weights.of(name, None) for name in types.dictionary.to_pylist()], np.float32)

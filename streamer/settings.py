@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -15,6 +15,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from consumers.weights import MAX_WEIGHT
 from streamer.errors import UsageError
 from tgn.config import Part
 
@@ -53,6 +54,12 @@ class Settings(BaseSettings):
 
     # records
     field_map: dict[str, str] = Field({}, description="our field = the stream's field, such as user_id = uid")
+    max_weight: float = Field(
+        MAX_WEIGHT,
+        gt=0,
+        le=1e9,
+        description="largest amount of a weight; an interaction of a larger one is dead-lettered",
+    )
     event_weights: dict[str, float | Literal["value"]] = Field(
         {"view": 1, "click": 1, "like": 2, "cart": 3, "purchase": 5, "dislike": -1},
         description='weight of each event type; other types weigh 1; "value" takes the record\'s own value',
@@ -119,6 +126,15 @@ class Settings(BaseSettings):
         None, ge=0, le=65535, description="port of the same; without one it does not listen, 0 takes a free one"
     )
     max_body_bytes: int = Field(1_000_000, gt=0, description="largest request body, bytes")
+
+    @field_validator("event_weights")
+    @classmethod
+    def _check_weights(cls, weights: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        most = info.data.get("max_weight", MAX_WEIGHT)
+        bad = [name for name, weight in weights.items() if weight != "value" and not abs(weight) <= most]
+        if bad:
+            raise ValueError(f"the weight of {', '.join(bad)} is no number from -{most:g} to {most:g} (max_weight)")
+        return weights
 
     @classmethod
     def settings_customise_sources(

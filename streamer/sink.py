@@ -48,14 +48,18 @@ def follow(
         with closing(open_log()) as log, closing(open_store()) as store, closing(Sink(log, store, settings)) as sink:
             yield sink
 
+    total = 0
+
     def run(sink: Sink) -> None:
+        nonlocal total
         while not stop:
             taken = sink.step()
+            total += taken
             advance(taken)
             if exit_at_end and not taken and sink.at_end():
                 return
 
-    supervise(opened, run, stop)
+    supervise(opened, run, stop, achieved=lambda: total)
 
 
 class Sink:

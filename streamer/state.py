@@ -75,7 +75,7 @@ class StreamState:
         stream = msgspec.msgpack.decode(stored[0][1])
         self._check(stream)
         load_pages(self.engine.model, _without(_MODEL, b"", self._pages))
-        self.seen_events.load(_without(_EVENTS, b"", self._pages))
+        self.seen_events.load(_without(_EVENTS, b"", self._pages), stream.get("scoped_from"))
         self.listed.load(_without(_LISTED, b"", self._pages))
         self.listed.away = set(stream.get("away", ()))
         self.ledger.restore(stream["ledger"])
@@ -110,6 +110,7 @@ class StreamState:
             "config": self._config,
             "ledger": self.ledger.state(),
             "manifest_position": self.manifest_position,
+            "scoped_from": self.seen_events.scoped_from,
             "away": sorted(self.listed.away),
         }
 

@@ -16,9 +16,11 @@ from streamer.amendments import Pace
 from streamer.checkpoint import written_now
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
+from streamer.logs import output_limits
 from streamer.metrics import RunMetrics
-from streamer.pipeline import EpochInput, EpochOutput, Pipeline
+from streamer.pipeline import EpochInput, EpochOutput, Erasure, Pipeline
 from streamer.progress import progress
+from streamer.publish import most_erasures, most_refusals
 from streamer.recovery import manifests, take_again
 from streamer.settings import Settings
 from streamer.shadow import Shadow
@@ -53,6 +55,7 @@ class Worker:
         self._topic = settings.interactions_topic
         self._test_lists = test_lists or TestLists(None)
         self._intake = Intake(settings)
+        self._limits = output_limits(log, settings)
         self._committer = log.committer(settings.application)
         self._open_state()
         self._changes: list[Change] = []
@@ -76,7 +79,7 @@ class Worker:
 
     def _open_state(self) -> None:
         self.state = StreamState(self._settings, self._committer.load_state)
-        self._pipeline = Pipeline(self._settings, self.state, worker=self._committer.seat)
+        self._pipeline = Pipeline(self._settings, self.state, worker=self._committer.seat, limits=self._limits)
 
     def run(self, exit_at_end: bool = False) -> None:
         """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
@@ -170,8 +173,11 @@ class Worker:
 
     def _next_epoch(self) -> EpochInput | None:
         """What has come and may be taken. Repairs wait for one another while there is other work."""
-        arrivals = self._aligner.release(self._member.at_end(), self._settings.max_epoch_events)
-        changes, self._changes = self._changes, []
+        room = self._limits[self._settings.epochs_topic]
+        events = min(self._settings.max_epoch_events, most_refusals(room))
+        arrivals = self._aligner.release(self._member.at_end(), events)
+        erasures = most_erasures(room, len(self.state.positions))
+        changes, self._changes = _up_to(erasures, self._changes)
         idle = not arrivals and not changes
         repair = len(self.state.amendments) > 0 and (idle or self._pace.due())
         if idle and not repair:
@@ -305,6 +311,15 @@ class Worker:
             ids = self.state.engine.model.items.ids
             self._test_lists.write(np.array(events), list_column(output.outcome.test, np.arange(len(events)), ids))
         self._test_lists.reached(self.state.epoch)
+
+
+def _up_to(erasures: int, changes: list[Change]) -> tuple[list[Change], list[Change]]:
+    """The first changes, with no more than so many erasures, and the others."""
+    for n, (_, change) in enumerate(changes):
+        erasures -= isinstance(change, Erasure)
+        if erasures < 0:
+            return changes[:n], changes[n:]
+    return changes, []
 
 
 def _event_number(arrival: Arrival, count: int) -> int:

@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
                 ):
                     yield worker
 
-            supervise(opened, lambda worker: worker.run(arguments.exit_at_end), stop, metrics.waiting)
+            supervise(opened, lambda worker: worker.run(arguments.exit_at_end), stop, metrics.waiting, metrics.achieved)
     return 0
 
 

@@ -107,7 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         fan_out=arguments.fan_out, parts=arguments.parts, multitask=arguments.multitask, fusion=arguments.fusion,
         seed=settings.seed, device=arguments.device,
     )  # fmt: skip
-    source = source_of(table, EventWeights(settings.event_weights), items, users)
+    source = source_of(table, EventWeights(settings.event_weights, settings.max_weight), items, users)
     begun = begun_from(arguments.out, asdict(work), until_of(work, source)) if arguments.warm else None
     work = replace(work, begun=begun, passes=arguments.passes or (WARM_PASSES if begun else work.passes))
     content = None

@@ -58,14 +58,18 @@ def test_counts_are_those_of_the_log(log: OwnedLog, settings: Settings) -> None:
     log.append([row("ann", "tea", 10**9, event_id="e"), row("ann", "tea", 10**9, event_id="e")])
     log.append([row("bob", "tea", 10**9, event_id="x"), row("bob", "tea", 10**9, event_id="x", retract=True)])
     log.append(
-        [NewRecord("interactions", b"k", b"{oops"), NewRecord("users", b"u1", None), NewRecord("items", b"i", b"?")]
+        [
+            NewRecord("interactions", b"k", b"{oops"),
+            NewRecord("users", b"u1", None),
+            NewRecord("items", b"i", b'{"item_id": []}'),
+        ]
     )
     found = told(run(log, settings))
     assert found["freshet_void_total"] > 0  # what u1 had done: the erasure is taken first
     assert found["freshet_interactions_total"] + found["freshet_void_total"] == 302
     assert found["freshet_duplicates_total"] == 1
     assert found["freshet_dead_letters_total[not-json]"] == 1
-    assert found["freshet_dead_letters_total[bad-type]"] == 1
+    assert found["freshet_dead_letters_total[bad-id]"] == 1
     assert found["freshet_erased_users_total"] == 1
     assert found["freshet_taken_back_total"] >= 1
     assert found["freshet_lists_total"] == len(read_all(log, "recommendations"))
