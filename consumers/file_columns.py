@@ -144,7 +144,9 @@ class _ColumnRows:
             if pa.types.is_struct(cells.type):
                 return cells, pa.repeat(pa.scalar(True), len(cells))
             return pa.nulls(len(cells), pa.string()), nothing
-        column = _nothing_as_null(_ids(cells)) if self._raw.text else _ids(cells)
+        column = _nothing_as_null(_ids(cells)) if self._raw.text or name == "event_id" else _ids(cells)
+        if name == "event_id":
+            nothing = _says_nothing(cells, True) if _is_text(cells.type) else nothing
         return _judged(column, pc.less_equal(pc.binary_length(column), MAX_ID_BYTES), nothing)
 
     def _times(self, cells: pa.Array) -> pa.Array:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from consumers.decode import item_of, user_of
 from consumers.file_columns import rows_of_columns
-from consumers.file_formats import FORMATS, SECONDS, Objects, guess_format, raw_rows
+from consumers.file_formats import FORMATS, SECONDS, Columns, Objects, guess_format, looks_like_a_row, raw_rows
 from consumers.file_nodes import Nodes, read_nodes
 from consumers.file_objects import rows_of_objects
 from consumers.file_rows import Reading, Refusals
@@ -59,6 +59,8 @@ def read_interactions(
 def read_file(path: Path, reading: Reading, format_: str | None = None) -> StreamFile:
     """Reads a file of interactions and says what of it is refused. Raises DataRefused as `read_interactions` does."""
     found, raw = raw_rows(path, format_, names=reading.names)
+    if isinstance(raw, Columns) and _maps_cells(raw, reading):
+        found, raw = raw_rows(path, format_, names=raw.names)
     if isinstance(raw, Objects):
         table, refusals = rows_of_objects(raw, reading, path)
     else:
@@ -69,6 +71,12 @@ def read_file(path: Path, reading: Reading, format_: str | None = None) -> Strea
     place = pc.sort_indices(order).take(pa.array([row.row for row in refusals.rows], pa.int64())).to_pylist()
     records = {event: row.record for event, row in zip(place, refusals.rows, strict=True)}
     return StreamFile(table.take(order), refusals, records)
+
+
+def _maps_cells(raw: Columns, reading: Reading) -> bool:
+    """Whether a field map names the columns by the cells of the first row, because there is no line of names."""
+    theirs = list(reading.field_map.values())
+    return raw.text and not raw.headless and set(theirs) <= set(raw.names) and looks_like_a_row(theirs)
 
 
 def digest_of_file(path: Path) -> str:
