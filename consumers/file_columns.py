@@ -294,7 +294,10 @@ def _missing(path: Any, missing: Sequence[str], raw: Columns) -> str:
             f"{path} lacks the column(s) {', '.join(missing)}, and its first line looks like a row: {names}; name the "
             f"{len(raw.names)} columns in their order, such as --columns user_id,item_id,timestamp"
         )
-    return f"{path} lacks the column(s) {', '.join(missing)}; it has {names}; use --map ours=theirs"
+    hint = "use --map ours=theirs"
+    if raw.text and not raw.headless and not set(OWN) & set(raw.names):
+        hint += "; if its first line is a row, name the columns in their order with --columns"
+    return f"{path} lacks the column(s) {', '.join(missing)}; it has {names}; {hint}"
 
 
 def _whole(cells: pa.ChunkedArray) -> pa.Array:

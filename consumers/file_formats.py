@@ -38,6 +38,7 @@ _RENAMED = {
     "movielens": {"userId": "user_id", "movieId": "item_id", "rating": "value", "genres": "categories"},
     "recbole": {"rating": "value", "movie_title": "title", "class": "categories"},
 }
+_RECBOLE = re.compile(rb":(token|float)(_seq)?(\t|\s*$)")
 _NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d.*)?")
 
@@ -82,7 +83,7 @@ def guess_format(path: Path) -> str:
     first = _first_line(path)
     if suffix == ".parquet" or first[:4] == b"PAR1":
         return "parquet"
-    if (suffix in (".inter", ".item", ".user") and b":" in first.split(b"\t")[0]) or b":token" in first:
+    if _RECBOLE.search(first) or (suffix == ".inter" and b"\t" in first):
         return "recbole"
     if first.lstrip()[:1] in (b"{", b"[") or suffix in (".jsonl", ".ndjson"):
         return "jsonl"

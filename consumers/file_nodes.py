@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from consumers.dead_letter import Reason
 from consumers.decode import Refused
 from consumers.errors import DataRefused
-from consumers.file_formats import SECONDS, Broken, Columns, Kind, looks_like_a_row, raw_rows
+from consumers.file_formats import SECONDS, Broken, Columns, Kind, raw_rows
 from consumers.file_rows import Reading, Refusals, RefusedRow, TimeUnit, number_of, shown, wire_time
 from consumers.schemas import Item, User
 
@@ -88,9 +88,7 @@ def _rows_of_columns(
     """Each row's fields, without those that say nothing, and its line."""
     theirs = reading.field_map.get(id_field, id_field)
     if missing := [name for name in (theirs, *reading.field_map.values()) if name not in raw.names]:
-        hint = "use --map ours=theirs"
-        if not raw.headless and looks_like_a_row(raw.names):
-            hint = "its first line looks like a row: name the columns in their order with --columns"
+        hint = "use --map ours=theirs; if its first line is a row, name the columns in their order with --columns"
         raise DataRefused(f"{path} lacks the column {missing[0]}; it has {', '.join(raw.names)}; {hint}")
     if raw.names.count(theirs) > 1:
         raise DataRefused(f"{path} has the column {theirs} {raw.names.count(theirs)} times: which is it?")

@@ -20,6 +20,7 @@ from consumers.file_rows import (
     cells_of,
     encode,
     not_ours,
+    number_of,
     shown,
     what_is_kept,
     which_cell,
@@ -48,7 +49,7 @@ class _ObjectRows:
         self._raw, self._reading, self._path = raw, reading, path
         self._decoder = InteractionDecoder(reading.field_map, reading.clock_skew_ms, reading.max_record_bytes)
         self._now_ms = reading.now()
-        self._converts = reading.time_unit not in (None, "ms") or reading.time_format is not None
+        self._converts = reading.time_unit is not None or reading.time_format is not None
         self._type = self._default_type()
 
     def _default_type(self) -> str | None:
@@ -113,8 +114,10 @@ class _ObjectRows:
         if self._type is not None:
             fields = {"event_type": self._type} | fields
         if self._converts and "timestamp" in fields:
-            unit, time_format = self._reading.time_unit or "ms", self._reading.time_format
-            fields = fields | {"timestamp": wire_time(fields["timestamp"], unit, time_format)}
+            unit, time_format, t = self._reading.time_unit or "ms", self._reading.time_format, fields["timestamp"]
+            if self._reading.time_unit and isinstance(t, str):
+                t = number_of(t)  # whoever names a unit says that the times are numbers
+            fields = fields | {"timestamp": wire_time(t, unit, time_format)}
         try:
             return self._decoder.of_fields(fields, self._now_ms), fields
         except Refused as refused:
