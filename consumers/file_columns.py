@@ -46,7 +46,7 @@ from consumers.file_rows import (
 from consumers.schemas import Interaction
 
 SURELY_A_VALUE = 1e3  # what lies beyond is for the wire decoder to say
-_WHOLE = r"^\d{1,15}$"
+_WHOLE = r"^(\d{1,18}|1\d{18})$"  # fits 64 bits
 _ISO = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z?$"
 
 
@@ -166,7 +166,8 @@ class _ColumnRows:
             return self._formatted(cells)
         found = self._scaled(_where(pc.match_substring_regex(cells, _WHOLE), cells).cast(pa.int64()))
         if self._unit != "ms" and found.null_count:
-            found = pc.coalesce(found, self._scaled_float(_values(cells)))
+            parts = _where(pc.match_substring_regex(cells, r"[.eE]"), cells)
+            found = pc.coalesce(found, self._scaled_float(_values(parts)))
         return pc.coalesce(found, _iso_times(cells)) if found.null_count else found
 
     def _scaled(self, numbers: pa.Array) -> pa.Array:
@@ -244,6 +245,8 @@ class _ColumnRows:
             return self._decoder.of_fields(fields, self._now_ms)
         except Refused as refused:
             return refused
+        except UnicodeEncodeError:
+            return Refused(Reason.NOT_JSON, "a text is no UTF-8")
 
     def _wire_value(self, name: str, cell: Any) -> Any:
         """What a record of the topic would have in place of a cell; None where the cell says nothing."""

@@ -134,11 +134,13 @@ def record_of(fields: dict[str, Any], cells: Mapping[str, Any], others: dict[str
     for name, of in (("timestamp", Reason.BAD_TIMESTAMP), ("value", Reason.BAD_VALUE)):
         if reason is of and isinstance(cells.get(name), str):
             fields[name] = cells[name]
+    record = _finite(with_context(fields, others))
     try:
-        return encode(_finite(with_context(fields, others)))
-    except (UnicodeEncodeError, TypeError, ValueError, OverflowError):
-        text = with_context({name: _jsonable(value) for name, value in fields.items()}, {})
-        return json.dumps(text).encode()
+        return encode(record)
+    except UnicodeEncodeError:
+        return json.dumps(fields, ensure_ascii=False, default=str).encode("utf-8", "surrogateescape")
+    except (TypeError, ValueError, OverflowError):
+        return json.dumps({name: _jsonable(value) for name, value in fields.items()}).encode()
 
 
 def _finite(record: dict[str, Any]) -> dict[str, Any]:
