@@ -6,6 +6,7 @@ time; every other row goes through the wire decoder itself, so that it is taken,
 
 import datetime as dt
 import decimal
+import json
 import math
 from collections.abc import Sequence
 from itertools import chain
@@ -239,7 +240,7 @@ class _ColumnRows:
 
     def _decided(self, fields: dict[str, Any], others: dict[str, Any]) -> Interaction | Refused:
         try:
-            size = len(encode(with_context(fields, others)))
+            size = _size(with_context(fields, others))
             if size > self._reading.max_record_bytes:
                 return Refused(Reason.OVERSIZED, f"{size} bytes are over the limit of {self._reading.max_record_bytes}")
             return self._decoder.of_fields(fields, self._now_ms)
@@ -371,6 +372,14 @@ def _iso_times(cells: pa.Array) -> pa.Array:
         return plain.cast(pa.timestamp("us")).cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
     except pa.ArrowInvalid:  # a thirtieth of February
         return pa.nulls(len(cells), pa.int64())
+
+
+def _size(record: dict[str, Any]) -> int:
+    """Bytes of a record; of one with values that JSON has not, about so many. Raises UnicodeEncodeError."""
+    try:
+        return len(encode(record))
+    except TypeError:
+        return len(json.dumps(record, default=str))
 
 
 def _mask(size: int, rows: Sequence[int]) -> pa.Array:

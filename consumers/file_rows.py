@@ -152,9 +152,7 @@ def _finite(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _jsonable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return value if isinstance(value, int | float | bool) and abs(value) < EXACT_FLOAT else str(value)
+    return value if isinstance(value, int | float) and abs(value) < EXACT_FLOAT else str(value)
 
 
 def with_context(fields: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
