@@ -17,7 +17,7 @@ from consumers.schemas import Item, User
 
 NO_GENRES = "(no genres listed)"
 Node = TypeVar("Node", Item, User)
-_TRUTH = {"true": True, "1": True}
+_YES, _NO = (True, 1, "true", "1", "yes"), (None, False, 0, "", "false", "0", "no")
 
 
 @dataclass
@@ -52,16 +52,23 @@ def read_nodes(
             fields = _fields(fields, reading)
             if "timestamp" in fields:
                 fields["timestamp"] = wire_time(fields["timestamp"], unit, reading.time_format)
-            deleted = fields.pop("deleted", None)
+            gone = _is_deleted(fields.pop("deleted", None))
             node, warnings = node_of(fields, latest_ms)
             id_ = node.item_id if kind == "items" else node.user_id
-            gone = deleted is True or (isinstance(deleted, str) and _TRUTH.get(deleted.lower()) is True)
             nodes.entries.append((id_, None if gone else node))
             nodes.warnings += [f"line {line}: {warning}" for warning in warnings]
         except Refused as refused:
             said = shown(fields.line) if isinstance(fields, Broken) else f"{id_field} {shown(_get(fields, id_field))}"
             nodes.refusals.rows.append(RefusedRow(row, line, refused.reason, refused.message, said, b""))
     return nodes
+
+
+def _is_deleted(value: Any) -> bool:
+    """Whether a row deletes its item, or erases its user. Raises Refused: a guess would delete what is to stay."""
+    value = value.strip().lower() if isinstance(value, str) else value
+    if isinstance(value, bool | int | str | None) and value in (*_YES, *_NO):
+        return value in _YES
+    raise Refused(Reason.BAD_TYPE, "deleted is true or false")
 
 
 def _get(fields: Any, name: str) -> Any:

@@ -343,5 +343,12 @@ def test_attributes_of_parquet_are_json(tmp_path: Path) -> None:
 
 
 def test_deleted_rows(tmp_path: Path) -> None:
-    nodes = users_of_file(write(tmp_path, "a.jsonl", '{"user_id":"a","age":3}\n{"user_id":"b","deleted":true}'))
+    rows = (
+        '{"user_id":"a","age":3,"deleted":false}\n{"user_id":"b","deleted":true}\n{"user_id":"c","deleted":"perhaps"}'
+    )
+    nodes = users_of_file(write(tmp_path, "a.jsonl", rows))
     assert [(id_, node is None) for id_, node in nodes.entries] == [("a", False), ("b", True)]
+    assert nodes.refusals.counts() == {"bad-type": 1}
+    nodes = users_of_file(write(tmp_path, "a.csv", "user_id,deleted\na,false\nb,true\nc,\n"))
+    assert [(id_, node is None) for id_, node in nodes.entries] == [("a", False), ("b", True), ("c", False)]
+    assert nodes.known()[0].attributes is None
