@@ -9,6 +9,7 @@ WireError
 ├── PositionGone        a position to read from is no longer (or not yet) in the log
 ├── RecordRefused       a topic does not take a record, and would not take it the next time
 ├── Fenced              another process took over this application's seat
+├── SettingRefused      librdkafka does not take a key of the table [kafka]
 └── DataRefused         a file or stream cannot be read as interactions
 """
 
@@ -47,6 +48,10 @@ class RecordRefused(WireError):
 
 class Fenced(WireError):
     """Operator: nothing, if another worker was started on purpose; else give it its own `--state` folder."""
+
+
+class SettingRefused(WireError):
+    """Operator: mend the key of the table [kafka] that the message names."""
 
 
 class DataRefused(WireError):

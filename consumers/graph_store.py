@@ -6,7 +6,8 @@
     (:Retracted {key}), (:Erased {digest, at_ms})           what must not come back
 
 Positions move in the transaction that writes what lies before them: a sink that dies anywhere goes on where the graph
-is, and nothing is in it twice. `key` is the event id, else where the record lies; there is one edge a key.
+is, and nothing is in it twice. `key` is the user and the event id, else where the record lies; there is one edge a key.
+Older versions left the user out: their edges are found by `older_key`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,13 +45,14 @@ _INTERACT = (
     "UNWIND $rows AS row WITH row "
     "WHERE NOT EXISTS { MATCH (:Retracted {key: row.key}) } "
     "AND NOT EXISTS { MATCH ()-[:INTERACTED {key: row.key}]->() } "
+    "AND NOT EXISTS { MATCH (:User {id: row.user})-[:INTERACTED {key: row.older_key}]->() } "
     "AND NOT EXISTS { MATCH (e:Erased {digest: row.digest}) WHERE e.at_ms >= row.at_ms } "
     "MERGE (u:User {id: row.user}) MERGE (i:Item {id: row.item}) "
     "CREATE (u)-[r:INTERACTED {key: row.key}]->(i) SET r += row.properties"
 )
 _RETRACT = (
     "UNWIND $rows AS row MERGE (:Retracted {key: row.key}) "
-    "WITH row MATCH (:User {id: row.user})-[r:INTERACTED {key: row.key}]->() DELETE r"
+    "WITH row MATCH (:User {id: row.user})-[r:INTERACTED]->() WHERE r.key IN [row.key, row.older_key] DELETE r"
 )
 _TIDY = "MATCH (c:Context) WHERE NOT EXISTS { (c)<-[:HAS]-() } DELETE c"
 _REACH = (
@@ -83,8 +85,8 @@ class GraphBatch:
     deleted: list[Row] = field(default_factory=list)  # id
     users: list[Row] = field(default_factory=list)  # id, properties, contexts: pairs of kind and value
     items: list[Row] = field(default_factory=list)  # the same
-    interactions: list[Row] = field(default_factory=list)  # key, user, item, digest, at_ms, properties
-    retractions: list[Row] = field(default_factory=list)  # key, user
+    interactions: list[Row] = field(default_factory=list)  # key, older_key, user, item, digest, at_ms, properties
+    retractions: list[Row] = field(default_factory=list)  # key, older_key, user
     positions: dict[TopicPartition, int] = field(default_factory=dict)  # after it
 
 

@@ -1,14 +1,15 @@
 """What every call to a broker shares: waiting for leaders, sending records, naming an error."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from consumers.errors import LogUnavailable, RecordRefused
+from consumers.errors import LogUnavailable, RecordRefused, SettingRefused
 from consumers.records import NewRecord
 
 START_TIMEOUT_S = 15.0
@@ -31,6 +32,18 @@ REPEATS = {  # refusals of what was sent: sent again unchanged it is refused aga
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 
 Answer = TypeVar("Answer")
+
+
+def client(kind: Callable[[dict[str, Any]], Answer], config: Mapping[str, Any]) -> Answer:
+    """A consumer, producer or admin client. Raises SettingRefused where librdkafka does not take a key or a file."""
+    for name, value in config.items():
+        if name.endswith(".location") and value != "probe" and not Path(str(value)).exists():
+            raise SettingRefused(f"librdkafka refuses the table [kafka]: {name} names {value}, which is not there")
+    try:
+        return kind(dict(config))
+    except (KafkaException, TypeError, ValueError) as error:
+        text = text_of(error) if isinstance(error, KafkaException) else str(error)
+        raise SettingRefused(f"librdkafka refuses the table [kafka]: {' '.join(text.split())}") from error
 
 
 def answered(call: Callable[..., Answer]) -> Callable[..., Answer]:

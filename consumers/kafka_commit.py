@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.effects import happened
 from consumers.errors import Fenced, LogUnavailable
-from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, produce, text_of
+from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, client, produce, text_of
 from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
 from consumers.state_store import StateStore, instance_id
@@ -50,9 +50,9 @@ class KafkaCommitter:
             "transactional.id": f"{application}-{self.seat}",
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         } | producer
-        self._producer: Any = Producer(transactional if exactly_once else producer)
+        self._producer: Any = client(Producer, transactional if exactly_once else producer)
         self._group_config = consumer | {"group.instance.id": f"{application}-{self.seat}"}
-        self.group: Any = Consumer(self._group_config)
+        self.group: Any = client(Consumer, self._group_config)
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
         self.joined = False
         self._transaction_timeout_s = transactional["transaction.timeout.ms"] / 1000
@@ -171,11 +171,12 @@ class KafkaCommitter:
         """At least once: the offsets follow the outputs, and a crash between them repeats those."""
         if positions:
             self._generation()
-        deliveries = Deliveries()
-        produce(self._producer, outputs, deliveries)
-        if self._producer.flush(COMMIT_TIMEOUT_S):
-            raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
-        deliveries.check()
+        for part in (outputs[:-1], outputs[-1:]):  # the manifest comes last: what it says was published is there
+            deliveries = Deliveries()
+            produce(self._producer, part, deliveries)
+            if self._producer.flush(COMMIT_TIMEOUT_S):
+                raise LogUnavailable("lists were not acknowledged in time; going on from the last commit")
+            deliveries.check()
         offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
         if offsets:
             self._in_the_generation(lambda: self.group.commit(offsets=offsets, asynchronous=False))

@@ -1,5 +1,6 @@
 """The sink: what the log's input topics say, as a graph in a store (`consumers.graph_store`)."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from typing import Any
@@ -15,6 +16,7 @@ from consumers.records import Record
 from consumers.schemas import Interaction, Item, User
 from streamer.admission import user_digest
 from streamer.content import known_of, values_of
+from streamer.dedup import id_of_record
 from streamer.intake import Intake
 from streamer.logs import whole
 from streamer.pipeline import Erasure, ItemChange, UserChange
@@ -25,6 +27,7 @@ from streamer.supervisor import supervise
 from streamer.topic_table import table_of
 
 RECORDS_A_TRANSACTION = 5_000
+PLACE = re.compile(r"@(\d+)-(\d+)")  # the id of a record that has none of its own
 CONTEXT = "context_"  # what the properties of an edge begin with that were in the interaction's context
 _encode = msgspec.json.Encoder().encode
 
@@ -103,13 +106,12 @@ def batch_of(records: list[Record], intake: Intake, settings: Settings) -> Graph
             payload = intake.arrival(record, max(record.timestamp_ms, 0) or FAR_FUTURE_MS).payload
             if isinstance(payload, DeadLetter):
                 continue
-            key = payload.event_id or f"{record.topic}/{record.partition}/{record.offset}"
+            key = _key(payload, record)
             if payload.retract:
-                if payload.event_id:
-                    retracted.add(key)
-                    if key in interactions and interactions[key]["user"] == payload.user_id:
-                        del interactions[key]
-                    batch.retractions.append({"key": key, "user": payload.user_id})
+                retracted.add(key)
+                interactions.pop(key, None)
+                older = _older_key(payload.event_id or "", record.topic)
+                batch.retractions.append({"key": key, "older_key": older, "user": payload.user_id})
             elif key not in retracted:
                 interactions.setdefault(key, _edge(key, payload, record, settings))
             continue
@@ -139,19 +141,33 @@ def _node(id_: str, known: Item | User) -> Row:
     return {"id": id_, "properties": properties, "contexts": contexts}
 
 
+def _key(interaction: Interaction, record: Record) -> str:
+    """What stands for an interaction: an event id belongs to its user."""
+    user = interaction.user_id
+    return f"{len(user)}:{user}:{interaction.event_id or id_of_record(record.partition, record.offset)}"
+
+
+def _older_key(event_id: str, topic: str) -> str:
+    """The key that an interaction of this id has in the graphs of older versions."""
+    place = PLACE.fullmatch(event_id)
+    return f"{topic}/{place[1]}/{place[2]}" if place else event_id
+
+
 def _edge(key: str, interaction: Interaction, record: Record, settings: Settings) -> Row:
     of_context = {
         CONTEXT + name: value
         for name, value in (interaction.context or {}).items()
         if isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 1 << 63)
     }
+    own_id = interaction.event_id or id_of_record(record.partition, record.offset)
     properties: dict[str, Any] = {
         "partition": record.partition, "offset": record.offset, "t": interaction.timestamp,
         "type": interaction.event_type, "value": interaction.value, "event_id": interaction.event_id,
         "session_id": interaction.session_id, **of_context,
     }  # fmt: skip
     return {
-        "key": key, "user": interaction.user_id, "item": interaction.item_id,
+        "key": key, "older_key": _older_key(own_id, record.topic),
+        "user": interaction.user_id, "item": interaction.item_id,
         "digest": user_digest(interaction.user_id, settings).hex(), "at_ms": record.timestamp_ms,
         "properties": {name: value for name, value in properties.items() if value is not None},
     }  # fmt: skip

@@ -87,7 +87,7 @@ def complete_features(
         _squash_row(x[f], n)
     for c in range(n):
         z = candidates[c]
-        idle_ms = np.float32(now - items.last_time[z])
+        idle_ms = np.float32(max(now - items.last_time[z], 0))
         for s in range(len(scales)):
             p = items.log_popularity[z, s] - idle_ms * np.float32(1 / scales[s])
             x[POPULARITY + s, c] = max(p, np.float32(-4)) * np.float32(0.25) + np.float32(1)

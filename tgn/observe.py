@@ -10,6 +10,8 @@ from tgn.kernel import decay, hour_of_day, kernel
 from tgn.pairs import add_pair
 from tgn.rows import add_successor
 
+LEAST = 1e-300  # popularity of an item all of whose interactions came so late that their weight has decayed to nothing
+
 
 @kernel
 def observe(
@@ -46,7 +48,7 @@ def observe_item(items: Items, item: int, t: int, weight: float, scales: F64) ->
         else:
             p = items.popularity[item, s] + weight * decay(-elapsed_ms, scales[s])
         items.popularity[item, s] = p
-        items.log_popularity[item, s] = np.log(p)
+        items.log_popularity[item, s] = np.log(max(p, LEAST))
     items.last_time[item] = max(t, items.last_time[item])
     items.events[item] += 1
     items.hours[item, hour_of_day(t)] += 1
@@ -61,7 +63,7 @@ def _lift(graph: Graph, item: int, scales: F64) -> None:
 @kernel
 def popularity_key(items: Items, item: int, scale: int, scales: F64) -> float:
     """What orders items by decayed popularity at any time: log p + t/τ, which changes only when an item is touched."""
-    return np.log(items.popularity[item, scale]) + items.last_time[item] / scales[scale]
+    return np.log(max(items.popularity[item, scale], LEAST)) + items.last_time[item] / scales[scale]
 
 
 @kernel

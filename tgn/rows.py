@@ -60,8 +60,8 @@ def _rebase(rows: Rows, item: int, t: int, scales: F64) -> None:
 
 @kernel
 def to_now(time: I64, item: int, now: int, scale_ms: float) -> float:
-    """What brings a weight of the item's row to `now`; `time`: of the rows."""
-    return np.float32(np.exp((time[item] - now) / scale_ms))
+    """What brings a weight of the item's row to `now`; `time`: of the rows. Who asks before that time sees it whole."""
+    return np.float32(np.exp(min(time[item] - now, 0) / scale_ms))
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +306,14 @@ def test_event_weights() -> None:
     assert weights.of("never heard of", 9.0) == 1
     assert weights.of("rating", 4.5) == 4.5
     assert weights.of("rating", None) == weights.of("rating", float("nan")) == 1
+
+
+@pytest.mark.parametrize("value", [1e39, -1e39, 1e308, 1e30, 100_001, -100_001, 1e-50])
+def test_a_weight_that_32_bits_or_the_setting_do_not_hold_is_refused(value: float) -> None:
+    assert math.isnan(EventWeights({"rating": "value"}).of("rating", value))
+    assert EventWeights({"rating": "value"}).of("view", value) == 1
+
+
+@pytest.mark.parametrize("value", [0, -0.0, 1, 100, 5_000, -5, 100_000, 0.5])
+def test_a_plausible_weight_is_taken(value: float) -> None:
+    assert EventWeights({"rating": "value"}).of("rating", value) == value

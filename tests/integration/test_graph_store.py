@@ -106,6 +106,35 @@ def test_what_is_taken_back_is_gone_and_stays_gone(
     assert not ask(neo4j_uri, "MATCH (n) WHERE n.id = 'u1' RETURN n.id")
 
 
+def test_an_event_id_belongs_to_its_user(log: OwnedLog, settings: Settings, store: GraphStore, neo4j_uri: str) -> None:
+    log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u2", "i1", 2, event_id="a")])
+    log.append([interaction("u3", "i1", 3, event_id="a", retract=True), interaction("u4", "i1", 4, event_id="a")])
+    log.append([interaction("u1", "i2", 5), interaction("u2", "i2", 6)])  # offsets 4, 5
+    to_the_end(Sink(log, store, settings))
+    edges = "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t"
+    assert ask(neo4j_uri, edges) == ["u1i1", "u2i1", "u4i1", "u1i2", "u2i2"]
+    log.append([interaction("u1", "i2", 5, event_id="@0-4", retract=True)])
+    log.append([interaction("u1", "i2", 5, event_id="@0-5", retract=True)])  # somebody else's
+    to_the_end(Sink(log, store, settings))
+    assert ask(neo4j_uri, edges) == ["u1i1", "u2i1", "u4i1", "u2i2"]
+
+
+def test_the_graph_of_an_older_version_goes_on(
+    log: OwnedLog, settings: Settings, store: GraphStore, neo4j_uri: str
+) -> None:
+    """Its edges are keyed by the bare event id, or by where the record lies."""
+    log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u1", "i2", 2)])
+    to_the_end(Sink(log, store, settings))
+    ask(neo4j_uri, "MATCH ()-[r:INTERACTED]->() SET r.key = coalesce(r.event_id, 'interactions/0/1') RETURN 1")
+    log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u2", "i1", 3, event_id="a")])
+    to_the_end(Sink(log, store, settings))
+    edges = "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t"
+    assert ask(neo4j_uri, edges) == ["u1i1", "u1i2", "u2i1"]
+    log.append([interaction("u1", "i", 1, event_id=id_, retract=True) for id_ in ("a", "@0-1")])
+    to_the_end(Sink(log, store, settings))
+    assert ask(neo4j_uri, edges) == ["u2i1"]
+
+
 def test_who_reads_the_log_anew_does_not_bring_back_the_erased(
     log: OwnedLog, settings: Settings, store: GraphStore, neo4j_uri: str
 ) -> None:
