@@ -241,6 +241,8 @@ def _delimited(text: _Text, delimiter: bytes, quoting: bool) -> Columns:
         skipped += data[:1] == b"\n"
         data = data[1:]
     quoting = quoting and b'"' in data
+    if quoting and _plain_names(data, delimiter):
+        quoting = False  # only the names are quoted: none of them has a delimiter
     if b"\r" in data and not quoting:
         data = data.replace(b"\r\n", b"\n")
         data = data if b"\n" in data else data.replace(b"\r", b"\n")
@@ -269,6 +271,13 @@ def _header(data: bytes, delimiter: bytes, quoting: bool) -> tuple[list[str], by
         line, _, rest = data.partition(b"\n")
         first = line.decode("utf-8", "replace").split(delimiter.decode())
     return [name.strip().strip('"').strip() for name in first], rest
+
+
+def _plain_names(data: bytes, delimiter: bytes) -> bool:
+    """Whether nothing but the line of names has quotes, and no name has a delimiter."""
+    line, _, rest = data.partition(b"\n")
+    inside = line.split(b'"')[1::2]
+    return b'"' not in rest and line.count(b'"') % 2 == 0 and not any(delimiter in name for name in inside)
 
 
 def _named(names: Sequence[str]) -> list[str]:
@@ -346,7 +355,7 @@ def _quoted(path: Path, data: bytes, delimiter: bytes, names: Sequence[str], ski
             rows.append([""] * width)
             numbers.append(start + skipped + 1)
             first = start + 1
-    return _of_rows(names, [[cell.encode("utf-8", "surrogateescape") for cell in row] for row in rows], broken, numbers)
+    return _of_texts(names, rows, broken, numbers)
 
 
 def _of_rows(names: Sequence[str], rows: list[list[bytes]], broken: dict[int, Broken], lines: Sequence[int]) -> Columns:
@@ -361,6 +370,17 @@ def _of_rows(names: Sequence[str], rows: list[list[bytes]], broken: dict[int, Br
                 rows[n] = [b""] * len(names)
         return _of_rows(names, rows, broken, lines)
     chunked = [pa.chunked_array([column], pa.string()) for column in cells]
+    return Columns(list(names), chunked, broken=broken, line_of=lambda row: lines[row])
+
+
+def _of_texts(names: Sequence[str], rows: list[list[str]], broken: dict[int, Broken], lines: Sequence[int]) -> Columns:
+    """Columns of split lines; a row with a cell that was no UTF-8 is broken."""
+    columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
+    try:
+        chunked = [pa.chunked_array([pa.array(column, pa.string())], pa.string()) for column in columns]
+    except UnicodeEncodeError:
+        encoded = [[cell.encode("utf-8", "surrogateescape") for cell in row] for row in rows]
+        return _of_rows(names, encoded, broken, lines)
     return Columns(list(names), chunked, broken=broken, line_of=lambda row: lines[row])
 
 
