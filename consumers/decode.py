@@ -5,6 +5,7 @@ A producer's ids may be strings or integers; inside they are strings. A numeric 
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -19,6 +20,8 @@ MAX_ID_BYTES = 1024
 MAX_TIMESTAMP_MS = 253_402_300_799_999  # the end of the year 9999
 MAX_DIGITS = 4_000  # of an integer; Python itself turns no longer ones into text
 _JSON = msgspec.json.Decoder()
+_ZONE = re.compile(r" ?(Z|[+-]\d\d:?\d\d)?(?: UTC)?$")  # as databases and Go write a zone: 09:11:34 UTC, +0000 UTC
+_NO_RECORD = Record("", 0, 0, None, None, (), -1)
 
 
 class _Wire(msgspec.Struct):
@@ -75,6 +78,14 @@ class InteractionDecoder:
         except RecursionError:
             return DeadLetter(record, Reason.NOT_JSON, "nested too deep")
 
+    def of_fields(self, fields: dict[str, Any], now_ms: int) -> Interaction:
+        """The interaction in the fields of a JSON object, or of a row of a file. Raises Refused."""
+        return _normalise(_wire_of(fields), now_ms + self._clock_skew_ms)
+
+    def unwrapped(self, data: dict[str, Any]) -> dict[str, Any]:
+        """The fields of an interaction in a JSON object: by our names, out of a CloudEvent."""
+        return self._unwrap(data, _NO_RECORD)
+
     def _parse(self, value: bytes, record: Record) -> _Wire:
         if not self._field_map and not any(name[:3].lower() == "ce_" for name, _ in record.headers):
             try:
@@ -110,7 +121,7 @@ def _parse_json(value: bytes) -> dict[str, Any]:
     if value[:1] == b"\0":
         raise Refused(Reason.UNKNOWN_SCHEMA, "framed by a schema registry, and none is configured")
     try:
-        data = _decode_json(value)
+        data = json_of(value)
     except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are ValueErrors
         why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise Refused(Reason.NOT_JSON, why) from None
@@ -119,7 +130,7 @@ def _parse_json(value: bytes) -> dict[str, Any]:
     return data
 
 
-def _decode_json(value: bytes) -> Any:
+def json_of(value: bytes) -> Any:
     """A number that Python has no number for costs its field, not the record: it becomes infinite."""
     try:
         return _JSON.decode(value)
@@ -224,10 +235,14 @@ def _epoch_ms(value: int | float | str) -> int:
 
 
 def parse_iso(text: str) -> int:
+    """Epoch ms of a time in ISO 8601, in UTC where it names no zone. Raises Refused."""
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise Refused(Reason.BAD_TIMESTAMP, "neither epoch milliseconds nor ISO 8601") from None
+        try:
+            moment = datetime.fromisoformat(_ZONE.sub(r"\1", text))
+        except ValueError:
+            raise Refused(Reason.BAD_TIMESTAMP, "neither epoch milliseconds nor ISO 8601") from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     since = moment - datetime(1970, 1, 1, tzinfo=UTC)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import msgspec
 
 Headers = tuple[tuple[str, bytes], ...]
+ROW_HEADER = "freshet-row"  # of a record that `produce` sent: the number of its row in time order
 RECORD_BYTES = 1_048_588
 """The largest record, as `size_of` counts, that a topic takes where it says nothing: Kafka's `max.message.bytes`."""
 

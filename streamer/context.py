@@ -6,6 +6,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,16 +30,28 @@ def rows_of_contexts(contexts: Sequence[Mapping[str, Any] | None]) -> I16:
 
 
 def rows_of_table(table: pa.Table) -> I16:
-    """[N, SLOTS] the same of N rows: columns of these names, or fields of a column `context`. No loop over rows."""
+    """[N, SLOTS] the same of N rows of a table, without a loop over rows where the contexts are columns."""
     rows = no_contexts(len(table))
+    columns = context_columns(table)
     for slot, name in enumerate(NAMES):
-        column = _column(table, name)
+        column = columns.get(name)
         if column is not None:
             coded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
             coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
             values = [_row_of(name, value) for value in coded.dictionary.to_pylist()]
             rows[:, slot] = np.array(values, np.int16)[coded.indices.to_numpy()]
     return rows
+
+
+def context_columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
+    """What of the contexts of N rows is learned from, by name: columns, or fields of a column `context`."""
+    found = {name: column for name in NAMES if (column := _column(table, name)) is not None}
+    if "context" in table.column_names and pa.types.is_string(table["context"].type):  # JSON objects
+        contexts = [msgspec.json.decode(text) if text else {} for text in table["context"].to_pylist()]
+        for name in NAMES:
+            if name not in found:
+                found[name] = pa.chunked_array([[text_of(one.get(name)) for one in contexts]], pa.string())
+    return found
 
 
 def rows_of_attributes(attributes: Mapping[str, Any]) -> I16:

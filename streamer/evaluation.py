@@ -16,6 +16,7 @@ from consumers.schemas import Item
 from streamer import measures
 from streamer.breakdown import COUNTS, binned, earlier
 
+NAMELESS = "\0"  # the id of what a row or a list does not name
 MEASURES = (
     "hr", "ndcg", "mrr", "map", "precision", "recall",
     "coverage", "gini", "novelty", "long-tail share", "diversity", "calibration",
@@ -37,6 +38,8 @@ class Evaluation(NamedTuple):
 
     events: int  # measured
     without_list: int
+    unmatched: int  # lists of events that there are not
+    with_seen_item: int  # lists of measured events that name what the user had taken before, where no repeats count
     measures: dict[str, float]  # by name, of MEASURES; diversity and calibration only where categories are known
     by_user_age: list[Part]  # interactions of the user before
     by_popularity: list[Part]  # interactions of the item before the measured part
@@ -62,32 +65,40 @@ def evaluate(
     repeats: bool = True,
     k: int = 10,
 ) -> Evaluation:
-    """Measures lists (columns event, items) of a table of `read_interactions`, the first K places of each.
+    """Measures lists (columns event, items) of a table of `read_interactions`, the first K places of each, but MRR.
 
     after: the share of the events before the measured ones; repeats: whether an event whose user had its item before is
-    measured. Raises DataRefused where the lists are not of these events.
+    measured. Every row is an event, bad ones too: who or what it names nowhere is somebody, or an item, of that name.
+    Raises DataRefused where the lists are not of these events, or a measured one names an item twice.
     """
-    listed = lists["items"].combine_chunks()
-    flat = pa.chunked_array([listed.flatten().cast(pa.string())])
-    ids = _Ids(interactions["item_id"], flat)
-    user = pc.dictionary_encode(interactions["user_id"].combine_chunks()).indices.to_numpy()
-    item = ids.of(interactions["item_id"])
-    event = lists["event"].to_numpy()
-    matrix = _matrix(event, pc.list_value_length(listed).to_numpy(), ids.of(flat), len(item), k)
+    event, lengths, flat = _columns(lists)
+    happened = pc.fill_null(interactions["item_id"], NAMELESS)
+    ids = _Ids(happened, pa.chunked_array([flat]))
+    user = _codes(pc.fill_null(interactions["user_id"], NAMELESS))
+    item, named = ids.of(happened), ids.of(pa.chunked_array([flat]))
     first = int(len(item) * after)
     measured = np.arange(len(item)) >= first
     if not repeats:
-        measured &= earlier(user.astype(np.int64) << 32 | item) == 0
+        measured &= earlier(user << 32 | item) == 0
     at = np.flatnonzero(measured)
     if not len(at):
         raise DataRefused("no event is measured")
+    there = (event >= 0) & (event < len(item))
+    if len(event) and not there.any():
+        raise DataRefused(f"lists are of the events {event.min()} to {event.max()}; there are {len(item)}")
+    place = np.arange(len(flat)) - np.repeat(lengths.cumsum() - lengths, lengths)
+    listed = _Listed(np.repeat(event, lengths), place, named)
+    listed = listed.of(np.repeat(there, lengths))
+    listed = listed.of(measured[listed.event])
+    _check_distinct(listed)
+    matrix = listed.matrix(len(item), k)
     rows = matrix[at]
     popularity = np.bincount(item[:first], minlength=len(ids.values))
     hits, one = rows == item[at, None], np.ones(len(at), np.int64)
     of_list = {
         "hr": measures.hit_rate(hits),
         "ndcg": measures.ndcg(hits, one),
-        "mrr": measures.reciprocal_rank(hits),
+        "mrr": listed.reciprocal_ranks(item)[at],  # of whole lists, as the judges have it
         "map": measures.average_precision(hits, one),
         "precision": measures.precision(hits),
         "recall": measures.recall(hits, one),
@@ -102,21 +113,81 @@ def evaluate(
         for values in (earlier(user), popularity[item])
     ]
     without = int((~np.isin(at, event)).sum())
-    return Evaluation(len(at), without, {name: found[name] for name in MEASURES if name in found}, *parts)
+    named_measures = {name: found[name] for name in MEASURES if name in found}
+    seen = 0 if repeats else _with_seen_item(listed, user, item)
+    return Evaluation(len(at), without, int((~there).sum()), seen, named_measures, *parts)
 
 
-def _matrix(event: np.ndarray, lengths: np.ndarray, flat: np.ndarray, events: int, k: int) -> np.ndarray:
-    """[events, K] item indices, −1 past a list's end and where there is no list."""
-    if len(np.unique(event)) < len(event):
+class _Listed(NamedTuple):
+    """The places of lists, one after the other."""
+
+    event: np.ndarray  # [P] whose list it is
+    place: np.ndarray  # [P] from 0
+    item: np.ndarray  # [P] index of an id
+
+    def of(self, wanted: np.ndarray) -> "_Listed":
+        """The wanted places."""
+        return _Listed(*(column[wanted] for column in self))
+
+    def matrix(self, events: int, k: int) -> np.ndarray:
+        """[events, K] item indices, −1 past a list's end and where there is no list."""
+        matrix = np.full((events, k), -1, np.int64)
+        kept = self.of(self.place < k)
+        matrix[kept.event, kept.place] = kept.item
+        return matrix
+
+    def reciprocal_ranks(self, item: np.ndarray) -> np.ndarray:
+        """[events] 1 / place of each event's item in its list, 0 where it is not in it."""
+        ranks = np.zeros(len(item))
+        hits = self.of(self.item == item[self.event])
+        ranks[hits.event] = 1 / (hits.place + 1.0)
+        return ranks
+
+
+def _columns(lists: pa.Table) -> tuple[np.ndarray, np.ndarray, pa.Array]:
+    """The event of each list, its length, and all their ids as text, one after the other. Raises DataRefused.
+
+    A list that is null is none.
+    """
+    lists = lists.filter(pc.is_valid(lists["items"]))
+    column = lists["items"].combine_chunks()
+    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
+        raise DataRefused(f"items are lists of ids, best first; here they are of the type {column.type}")
+    try:
+        event = lists["event"].cast(pa.float64()).cast(pa.int64())
+        flat = pc.fill_null(column.flatten().cast(pa.string()), NAMELESS)
+    except pa.ArrowException as error:
+        raise DataRefused(f"event is a whole number, items are lists of ids: {str(error).splitlines()[0]}") from error
+    if event.null_count:
+        raise DataRefused(f"{event.null_count} lists say not of which event they are")
+    numbers = event.to_numpy()
+    if len(np.unique(numbers)) < len(numbers):
         raise DataRefused("two lists are of one event")
-    if len(event) and not (event.min() >= 0 and event.max() < events):
-        raise DataRefused(f"lists are of the events {event.min()} to {event.max()}; there are {events}")
-    matrix = np.full((events, k), -1, np.int64)
-    row = np.repeat(event, lengths)
-    column = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    kept = column < k
-    matrix[row[kept], column[kept]] = flat[kept]
-    return matrix
+    return numbers, pc.list_value_length(column).to_numpy().astype(np.int64), flat
+
+
+def _codes(column: pa.ChunkedArray) -> np.ndarray:
+    """[N] int64 a number for each distinct id."""
+    coded = pc.dictionary_encode(column.combine_chunks())
+    return np.asarray(coded.indices.to_numpy(), np.int64)
+
+
+def _check_distinct(listed: _Listed) -> None:
+    order = np.lexsort((listed.item, listed.event))
+    event, item = listed.event[order], listed.item[order]
+    twice = np.flatnonzero((event[1:] == event[:-1]) & (item[1:] == item[:-1]))
+    if len(twice):
+        raise DataRefused(f"the list of event {event[twice].min()} names an item twice")
+
+
+def _with_seen_item(listed: _Listed, user: np.ndarray, item: np.ndarray) -> int:
+    """How many lists name an item that their user had taken before."""
+    pairs = user << 32 | item
+    known, first = np.unique(pairs, return_index=True)
+    wanted = user[listed.event] << 32 | listed.item
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    seen = (known[at] == wanted) & (first[at] < listed.event)
+    return len(np.unique(listed.event[seen]))
 
 
 def _of_categories(
@@ -130,7 +201,7 @@ def _of_categories(
     for n, id_ in enumerate(ids.values.to_pylist()):
         for kind in known.get(id_, ()):
             features[n, kinds[kind]] = 1
-    taken = np.zeros((user.max() + 1, len(kinds)))
+    taken = np.zeros((int(user.max()) + 1, len(kinds)))
     np.add.at(taken, user[:first], features[item[:first]])
     listed = (features[np.maximum(rows, 0)] * (rows >= 0)[..., None]).sum(axis=1)
     return {

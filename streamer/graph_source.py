@@ -13,9 +13,11 @@ from consumers.errors import DataRefused
 from consumers.schemas import Item, User
 from consumers.weights import EventWeights
 from streamer.content import known_of, place_of, values_of
+from streamer.context import context_columns
 from streamer.engine import encode_ids
 from streamer.item_vectors import item_vectors
 from streamer.replay import weights_of
+from streamer.retractions import counted_rows
 from tgn.family.hetero import ITEM, USER, Attribute, Events, season_of
 from tgn.family.view import numbered
 from tgn.graph import F32
@@ -23,7 +25,7 @@ from tgn.names import NodeIndex
 
 MOST_VALUES = 1_000  # a column with more distinct values says who, not what kind
 PLACE_DEGREES = 0.01  # about a kilometre: the side of a cell of the grid that latitudes and longitudes become
-_NO_CONTEXT = {"user_id", "item_id", "timestamp", "value", "event_id", "session_id", "reason", "retract"}
+_NO_CONTEXT = {"user_id", "item_id", "timestamp", "value", "event_id", "session_id", "reason", "retract", "context"}
 
 
 class Source(NamedTuple):
@@ -44,7 +46,7 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     Context nodes: categories and attributes of items and users, the columns of the table that have few values (device,
     region, event_type, …), and the season.
     """
-    good = table.filter(pc.is_null(table["reason"]))
+    good = counted_rows(table)
     weight = weights_of(good, weights)
     liked = weight > 0
     good, weight = good.filter(pa.array(liked)), weight[liked]
@@ -102,10 +104,11 @@ def _filled(source: Source, known: Mapping[int, np.ndarray]) -> F32:
 
 def _contexts(table: pa.Table) -> list[Attribute]:
     found = []
-    for name in table.column_names:
-        if name in _NO_CONTEXT or pa.types.is_nested(table[name].type):
+    columns = dict(zip(table.column_names, table.columns, strict=True))
+    for name, column in (context_columns(table) | columns if "context" in columns else columns).items():
+        if name in _NO_CONTEXT or pa.types.is_nested(column.type):
             continue
-        column = table[name].cast(pa.string())
+        column = column.cast(pa.string())
         if 1 < pc.count_distinct(column).as_py() <= MOST_VALUES:
             names, there = NodeIndex(), np.flatnonzero(pc.is_valid(column).to_numpy())
             value = encode_ids(names, column.drop_null()).astype(np.int64)

@@ -15,12 +15,13 @@ import pyarrow.parquet as pq
 
 from consumers.dead_letter import Reason
 from consumers.weights import EventWeights
-from streamer.dedup import SeenEvents, digest_of
+from streamer.dedup import SeenEvents
 from streamer.drift import Alarm, DriftMonitor
 from streamer.embeddings import versions
 from streamer.engine import Columns, Engine, last_of_user
 from streamer.lists_out import TestLists, list_column
 from streamer.quality import QualityMeter
+from streamer.retractions import Retractions, digests_of, retraction_rows
 from streamer.settings import Settings
 from tgn.prequential import Outcome
 
@@ -61,6 +62,7 @@ class ReplayResult:
     seconds: float = 0.0
     quality: QualityMeter = field(default_factory=QualityMeter)
     drift: list[Alarm] = field(default_factory=list)
+    retractions: Retractions | None = None  # where the stream takes interactions back: what was taken, without these
 
 
 def replay(
@@ -87,14 +89,18 @@ def replay(
     chunk = max(1, wanted // options.stale) * options.stale  # whole blocks
     last_lists: dict[str, pa.Scalar] = {}
     switches = _switches(table, settings.embeddings, options.stale)
-    starts = sorted({*range(0, len(table), chunk), *switches})
+    retracts = retraction_rows(table)
+    if retracts.any():
+        result.retractions = Retractions(engine)
+    starts = sorted({*range(0, len(table), chunk), *switches, *_after_retractions(retracts, options.stale)})
     with TestLists(options.lists_out) as test_lists:
         for first, end in pairwise([*starts, len(table)]):
             chunk_started = time.perf_counter()
             if settings.embeddings and first in switches:
                 engine.adopt(settings.embeddings, switches[first])
             rows = table.slice(first, end - first)
-            good, event = _good_rows(rows, first, seen_events, weights, result)
+            backs = retracts[first:end]
+            good, event, digests = _good_rows(rows, first, ~backs, seen_events, weights, result)
             if len(good):
                 columns = engine.encode_table(good, weights_of(good, weights))
                 outcome = engine.take(
@@ -108,7 +114,12 @@ def replay(
                 result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
                 result.drift += monitor.add(event, columns.t, outcome.rank, outcome.surprise)
                 _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
+                if result.retractions:
+                    result.retractions.note(event, columns, digests)
                 watch(Taken(event, columns, outcome, time.perf_counter() - chunk_started))
+            if result.retractions and backs.any():
+                changed = result.retractions.take_back(rows.filter(pa.array(backs)), seen_events)
+                _relist(last_lists, engine, changed, _clock_ms(table, end))
             not_taken = np.ones(len(rows), bool)
             not_taken[event - first] = False
             test_lists.write_empty(first + np.flatnonzero(not_taken))
@@ -138,23 +149,47 @@ def first_measured(events: int, options: ReplayOptions) -> int:
     return int(events * options.measure_after)
 
 
+def _after_retractions(retracts: np.ndarray, stale: int) -> set[int]:
+    """Rows to begin anew at: what is taken back is gone for the next event, or the next block of --stale."""
+    last = np.flatnonzero(retracts & ~np.append(retracts[1:], False))
+    return {row for row in (-(-(last + 1) // stale) * stale).tolist() if row < len(retracts)}
+
+
+def _clock_ms(table: pa.Table, end: int) -> int:
+    """The latest event time of the rows before `end`."""
+    return int(pc.max(table["timestamp"].slice(0, end)).as_py() or 0)
+
+
 def _good_rows(
-    rows: pa.Table, first: int, seen_events: SeenEvents, weights: EventWeights, result: ReplayResult
-) -> tuple[pa.Table, np.ndarray]:
-    """The rows that can be taken and their event numbers; the others are counted by reason."""
-    good = rows["reason"].is_null().to_numpy()
+    rows: pa.Table,
+    first: int,
+    wanted: np.ndarray,
+    seen_events: SeenEvents,
+    weights: EventWeights,
+    result: ReplayResult,
+) -> tuple[pa.Table, np.ndarray, list[bytes | None]]:
+    """The rows that can be taken, their event numbers and the digests of their ids; the others are counted by reason.
+
+    wanted: [N] the rows that are interactions, not retractions.
+    """
+    good = rows["reason"].is_null().to_numpy() & wanted
     result.dead.update(str(reason) for reason in rows["reason"].drop_null().to_pylist())
     if weights.reads_value:
         refused = good & np.isnan(weights_of(rows, weights))
         result.dead.update({str(Reason.BAD_VALUE): int(refused.sum())} if refused.any() else {})
         good &= ~refused
+    digests: list[bytes | None] = []
     if "event_id" in rows.column_names:
-        ids = zip(rows["user_id"].to_pylist(), rows["event_id"].to_pylist(), strict=True)
-        digests = [digest_of(user, id_) if user and id_ else None for user, id_ in ids]
+        digests = digests_of(rows)
         fresh = seen_events.add(digests, good)
         result.duplicates += int((good & ~fresh).sum())
         good &= fresh
-    return (rows if good.all() else rows.filter(pa.array(good))), first + np.flatnonzero(good)
+    at = np.flatnonzero(good)
+    return (
+        (rows if good.all() else rows.filter(pa.array(good))),
+        first + at,
+        [digests[n] for n in at] if digests else [],
+    )
 
 
 def weights_of(rows: pa.Table, weights: EventWeights) -> np.ndarray:
@@ -191,6 +226,21 @@ def _write(
         last_lists.update(
             zip(good["user_id"].take(rows).to_pylist(), list_column(outcome.published, rows, ids), strict=True)
         )
+
+
+def _relist(last_lists: dict[str, pa.Scalar], engine: Engine, users: np.ndarray, now_ms: int) -> None:
+    """The published lists of users whose interactions have changed; who has none left has no list."""
+    model = engine.model
+    listed = np.array([user for user in users.tolist() if model.users.ids[user] in last_lists], np.int32)
+    if not len(listed):
+        return
+    outcome = engine.relist(listed, now_ms)
+    for row, items in enumerate(list_column(outcome.published, np.arange(len(listed)), model.items.ids)):
+        user_id = model.users.ids[listed[row]]
+        if model.graph.users.events[listed[row]]:
+            last_lists[user_id] = items
+        else:
+            del last_lists[user_id]
 
 
 def _write_last(path: Path, last_lists: dict[str, pa.Scalar]) -> None:

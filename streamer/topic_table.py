@@ -1,9 +1,10 @@
 """A topic of interactions as a table, for replay: the very rows that a file would give."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
@@ -13,6 +14,7 @@ from consumers.log import Log
 from consumers.records import TopicPartition
 from consumers.schemas import Interaction
 from streamer.context import NAMES, text_of
+from streamer.dedup import id_of_record
 from streamer.logs import records_of, whole
 from streamer.settings import Settings
 
@@ -24,6 +26,8 @@ _SCHEMA = pa.schema(
         ("timestamp", pa.int64()),
         ("event_id", pa.string()),
         ("value", pa.float64()),
+        ("session_id", pa.string()),
+        ("retract", pa.bool_()),
         ("reason", pa.string()),
         *((name, pa.string()) for name in NAMES),  # of the context
     ]
@@ -45,7 +49,17 @@ def read_topic(log: Log, topic: str, settings: Settings) -> pa.Table:
         if record.offset < ends[record.topic_partition]
     ]
     found.sort(key=lambda entry: entry[:2])
-    return table_of(decoded for _, _, decoded in found)
+    return table_of(_named(found))
+
+
+def _named(found: list[tuple[int, int, Interaction | DeadLetter]]) -> Iterator[Interaction | DeadLetter]:
+    """The interactions; one without an id has that of where it lies, if a retraction names it so."""
+    taken_back = {one.event_id for _, _, one in found if isinstance(one, Interaction) and one.retract}
+    for partition, offset, one in found:
+        id_ = id_of_record(partition, offset)
+        if isinstance(one, Interaction) and one.event_id is None and id_ in taken_back:
+            one = msgspec.structs.replace(one, event_id=id_)
+        yield one
 
 
 def table_of(decoded: Iterable[Interaction | DeadLetter]) -> pa.Table:

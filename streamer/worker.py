@@ -10,7 +10,7 @@ import numpy as np
 from consumers.effects import happened
 from consumers.errors import CheckpointDamaged, LogUnavailable, PositionGone
 from consumers.log import Log, Positions, Reader
-from consumers.records import NewRecord, Record, TopicPartition
+from consumers.records import ROW_HEADER, NewRecord, Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer import reach
 from streamer.adoption import Adoption
@@ -414,6 +414,6 @@ def _outputs(settings: Settings) -> tuple[str, ...]:
 
 
 def _event_number(arrival: Arrival, count: int) -> int:
-    """The row number that `produce` sent as the event id, else how many records came before."""
-    event_id = arrival.payload.event_id
-    return int(event_id) if event_id and event_id.isascii() and event_id.isdigit() else count
+    """The row number that `produce` sent in a header, else how many records came before."""
+    row = next((text for name, text in arrival.record.headers if name == ROW_HEADER), b"")
+    return int(row) if row.isdigit() and len(row) < 19 else count

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from consumers.files import FORMATS
 from streamer.cli import add_setting_flags, settings_of
-from streamer.commands.replay import add_measure_flags, check_measure_flags, read_stream
+from streamer.commands.replay import add_measure_flags, check_measure_flags
 from streamer.compare import LEAST_EVENTS, LEAST_USERS, compare_ranks
 from streamer.errors import UsageError
 from streamer.progress import progress
 from streamer.quality import METRICS
 from streamer.settings import Settings
+from streamer.stream_flags import add_reading_flags, read_stream
 
 EXAMPLE = "freshet compare today.toml candidate.toml interactions.parquet --exclude-seen"
 READ_ALIKE = ("bootstrap", "log", "field_map", "interactions_topic")  # how the stream is read: one stream for both
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", type=Path, metavar="A.toml", help="settings as in freshet.toml; empty: the defaults")
     parser.add_argument("b", type=Path, metavar="B.toml", help="the other settings")
     parser.add_argument("source", metavar="STREAM", help="a file of interactions, or with --log or --bootstrap a topic")
-    parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
+    add_reading_flags(parser)
     add_setting_flags(parser, "bootstrap", "log", "k", "exclude_seen", "seed", "field_map")
     add_measure_flags(parser)
     parser.add_argument(
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in READ_ALIKE:
         if getattr(settings[0], name) != getattr(settings[1], name):
             raise UsageError(f"setting {name!r} differs between {arguments.a} and {arguments.b}: it is one stream")
-    table = read_stream(arguments, settings[0])
+    table, refused = read_stream(arguments, settings[0])
     ranks, users = zip(*(_ranks(table, mine, arguments) for mine in settings), strict=True)
     both = (ranks[0] >= 0) & (ranks[1] >= 0)
     measured_users = len(np.unique(users[0][both]))
@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         "a": str(arguments.a),
         "b": str(arguments.b),
         "settings": _unlike(*settings),
+        "refused": refused,
         "measured": int(both.sum()),
         "only_a": int((ranks[0] >= 0).sum() - both.sum()),
         "only_b": int((ranks[1] >= 0).sum() - both.sum()),

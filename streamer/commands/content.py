@@ -5,11 +5,11 @@ import sys
 from pathlib import Path
 
 from consumers.errors import DataRefused
-from consumers.files import read_items
 from streamer.embeddings import Vectors, write_vectors
 from streamer.errors import UsageError
 from streamer.pretrained import WORDLLAMA, Images
 from streamer.progress import progress
+from streamer.stream_flags import items_of
 
 EXAMPLE = "freshet content items.parquet --images covers --backbone resnet50 --weights resnet50.pth"
 
@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     given = (arguments.images, arguments.backbone, arguments.weights)
     if any(given) and not all(given):
         raise UsageError("--images, --backbone, --weights: one needs the other two")
-    items = list(read_items(arguments.items))
+    items = items_of(arguments.items)
     if not items:
         raise DataRefused(f"{arguments.items} has no items")
     from streamer.item_vectors import item_vectors  # loads in seconds: after the file has been checked

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from consumers.files import read_interactions, read_items, read_users
+from consumers.files import Reading
 from consumers.log import Log
 from consumers.records import NewRecord
 from streamer.cli import add_setting_flags, settings_of
@@ -20,6 +20,7 @@ from streamer.logs import open_log_of, topic_specs
 from streamer.progress import progress
 from streamer.settings import Settings
 from streamer.signals import StopRequest
+from streamer.stream_flags import items_of, stream_of_file, users_of
 from streamer.supervisor import Threads
 
 if TYPE_CHECKING:
@@ -66,9 +67,9 @@ class Demo:
         self, settings: Settings, interactions: Path, items: Path | None, users: Path | None, rate: float | None
     ) -> None:
         self._settings, self._rate = settings, rate
-        self._table = read_interactions(interactions)
-        self._items = list(read_items(items)) if items else []
-        self._users = list(read_users(users)) if users else []
+        self._stream = stream_of_file(interactions, Reading())
+        self._table = self._stream.table
+        self._items, self._users = items_of(items), users_of(users)
         self._stop = StopRequest()
         self._threads = Threads(self._stop.set)
 
@@ -118,7 +119,8 @@ class Demo:
         pace = Pace(self._rate, None)
         with progress("events", len(self._table)) as advance:
             sent = 0
-            for part in _parts(interaction_chunks(self._table, self._settings.interactions_topic), pace.chunk):
+            topic, refused = self._settings.interactions_topic, self._stream.records
+            for part in _parts(interaction_chunks(self._table, topic, records=refused), pace.chunk):
                 pace.wait(sent, None)
                 if self._stop:
                     return

@@ -2,16 +2,18 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
-from consumers.files import FORMATS, read_interactions, read_items
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
+from streamer.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
 
 if TYPE_CHECKING:
     from streamer.evaluation import Evaluation, Part
@@ -21,10 +23,10 @@ EXAMPLE = "freshet evaluate interactions.parquet lists.parquet --items items.par
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("interactions", type=Path, help="the events, in a format that `replay` reads")
-    parser.add_argument("lists", type=Path, help="Parquet: event (number of the row in time order), items (best first)")
     parser.add_argument(
-        "--format", choices=FORMATS, help="the interactions' format, where name and content do not tell"
+        "lists", type=Path, help="Parquet or JSONL: event (row number in time order), items (best first)"
     )
+    add_reading_flags(parser)
     parser.add_argument("--items", type=Path, help="a file of items: diversity and calibration by their categories")
     parser.add_argument("--after", type=float, default=0.8, metavar="F", help="share of the events not measured (0.8)")
     parser.add_argument("--no-repeat", action="store_true", help="measure only what is new to the user")
@@ -39,25 +41,48 @@ def run(arguments: argparse.Namespace) -> int:
     if not 0 <= arguments.after < 1 or arguments.at < 1:
         raise UsageError("--after lies between 0 and 1, --at is 1 or more")
     settings = settings_of(arguments)
-    table = read_interactions(arguments.interactions, settings.field_map, arguments.format)
-    items = read_items(arguments.items) if arguments.items else ()
-    found = evaluate(table, _lists(arguments.lists), items, arguments.after, not arguments.no_repeat, arguments.at)
-    print(json.dumps(_as_json(found, arguments.at)) if arguments.json else _as_text(found, arguments.at))
+    reading = reading_of(arguments, settings)
+    stream = stream_of_file(arguments.interactions, reading, arguments.format, arguments.strict)
+    lists, items = _lists(arguments.lists), items_of(arguments.items, arguments.strict)
+    found = evaluate(stream.table, lists, items, arguments.after, not arguments.no_repeat, arguments.at)
+    if found.unmatched:
+        said = f"{found.unmatched:,} lists are of events that {arguments.interactions} has not; they are left out"
+        print(f"freshet: warning: {said}", file=sys.stderr)
+    refused = {"refused": stream.refusals.counts()}
+    print(json.dumps(_as_json(found, arguments.at) | refused) if arguments.json else _as_text(found, arguments.at))
     return 0
 
 
 def _lists(file: Path) -> pa.Table:
     if not file.is_file():
         raise DataRefused(f"there is no file {file}")
-    table = pq.read_table(file)
+    table = _read_lists(file)
     if missing := {"event", "items"} - set(table.column_names):
         raise DataRefused(f"{file} lacks {', '.join(sorted(missing))}; it has {', '.join(table.column_names)}")
     return table
 
 
+def _read_lists(file: Path) -> pa.Table:
+    """Lists of Parquet, or of JSON a line. Raises DataRefused."""
+    with file.open("rb") as opened:
+        if opened.read(4) == b"PAR1":
+            try:
+                return pq.ParquetFile(file).read()
+            except pa.ArrowException as error:
+                raise DataRefused(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    try:
+        rows = [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
+        events = [float(row["event"]) for row in rows]
+        items = [None if row["items"] is None else [str(item) for item in row["items"]] for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {error}") from error
+    return pa.table({"event": pa.array(events, pa.float64()), "items": pa.array(items, pa.list_(pa.string()))})
+
+
 def _as_json(found: "Evaluation", k: int) -> dict[str, object]:
     parts = {name: [part._asdict() for part in getattr(found, name)] for name in ("by_user_age", "by_popularity")}
-    return {"events": found.events, "without_list": found.without_list, "at": k, "measures": found.measures} | parts
+    counts = {"events": found.events, "without_list": found.without_list, "lists_with_seen_item": found.with_seen_item}
+    return counts | {"at": k, "measures": found.measures} | parts
 
 
 def _as_text(found: "Evaluation", k: int) -> str:

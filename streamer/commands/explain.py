@@ -8,15 +8,18 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from consumers.files import read_interactions, read_items
+from consumers.files import Reading, read_interactions
 from consumers.log import Log
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
 from streamer.logs import open_log_of, records_of, whole
 from streamer.progress import progress
 from streamer.settings import Settings
+from streamer.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from tgn.explain import Histories
     from tgn.model import Model
 
@@ -39,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--file", type=Path, help="interactions to take first, instead of the application's checkpoint")
     parser.add_argument("--items", type=Path, help="a file of items, for their titles; else those of the items topic")
+    add_reading_flags(parser)
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "field_map", "window"
     )
@@ -48,50 +52,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.file:
-        return _say(arguments, settings, known_of_file(arguments.file, settings))
+        found = stream_of_file(arguments.file, reading_of(arguments, settings), arguments.format, arguments.strict)
+        known = known_of_file(arguments.file, settings, found.table)
+        return _say(arguments, settings, known, found.refusals.counts())
     with closing(open_log_of(settings)) as log:  # histories are read from it as they are needed
         return _say(arguments, settings, _of_application(log, settings))
 
 
-def _say(arguments: argparse.Namespace, settings: Settings, known: Known) -> int:
+def _say(arguments: argparse.Namespace, settings: Settings, known: Known, refused: dict[str, int] | None = None) -> int:
     from streamer.explanation import explain, in_words, titles
 
     if arguments.items:
-        known.titles.update(_titles(read_items(arguments.items)))
+        known.titles.update(_titles(items_of(arguments.items, arguments.strict)))
     model = known.model
     user = _node(model.users.get(arguments.user), f"user {arguments.user}")
     item = _item(known, settings, user, arguments.item)
     explanation = explain(model, user, item, known.now_ms, known.histories, settings.exclude_seen)
     if arguments.json:
         answer = _as_json(asdict(explanation), model.items.ids)
-        print(json.dumps(answer | {"holds": explanation.check is not None and explanation.check.holds}))
+        holds = explanation.check is not None and explanation.check.holds
+        print(json.dumps(answer | {"holds": holds, "refused": refused or {}}))
     else:
         print(in_words(explanation, titles(known.titles, model.items.ids)))
     return 0
 
 
-def known_of_file(file: Path, settings: Settings) -> Known:
-    """Takes the file as `replay` does, and keeps what everybody did."""
+def known_of_file(file: Path, settings: Settings, table: "pa.Table | None" = None) -> Known:
+    """Takes the file, or the table that it was read as, as `replay` does, and keeps what everybody did."""
     import numpy as np
 
     from streamer.engine import Columns, Engine
     from streamer.replay import ReplayOptions, Taken, replay
     from tgn.repair import History
 
-    table, engine, parts = read_interactions(file, settings.field_map), Engine(settings), list[Columns]()
+    if table is None:
+        table = read_interactions(file, reading=Reading(settings.field_map))
+    engine, parts = Engine(settings), list[Columns]()
 
     def keep(taken: Taken) -> None:
         parts.append(taken.columns)
 
     with progress("taking", len(table)) as advance:
-        replay(table, settings, ReplayOptions(), advance, keep, engine)
+        result = replay(table, settings, ReplayOptions(), advance, keep, engine)
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def histories(users: Any) -> History:
         wanted = np.isin(columns[0], users)
         return History(*(column[wanted] for column in columns))
 
-    return Known(engine.model, histories, int(columns[2][-1]) if parts else 0, {})
+    kept = result.retractions.ledger.history if result.retractions else histories
+    return Known(engine.model, kept, int(columns[2][-1]) if parts else 0, {})
 
 
 def _of_application(log: Log, settings: Settings) -> Known:

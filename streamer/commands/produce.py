@@ -2,31 +2,29 @@
 
 import argparse
 import json
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pyarrow as pa
-from msgspec import structs
 
-from consumers.decode import Refused, flag_of
-from consumers.errors import DataRefused
-from consumers.files import FORMATS, read_interactions, read_items, read_users
+from consumers.file_rows import THEIR_REASON
+from consumers.files import FORMATS, digest_of_file, items_of_file, users_of_file
 from consumers.log import Log
-from consumers.records import NewRecord
-from consumers.schemas import Item, User
+from consumers.records import ROW_HEADER, NewRecord
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.logs import open_log_of
 from streamer.progress import progress
 from streamer.settings import Settings
+from streamer.stream_flags import add_reading_flags, reading_of, say_nodes, stream_of_file
 
 EXAMPLE = "freshet produce interactions.parquet --bootstrap localhost:9092"
 CHUNK = 5_000
-_OWN = ("user_id", "item_id", "event_type", "timestamp", "event_id", "value", "session_id")
+_OWN = ("user_id", "item_id", "event_type", "timestamp", "event_id", "value", "session_id", "retract")
 _encode = msgspec.json.Encoder().encode
 
 
@@ -39,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="interactions",
         help='what the file holds; a row of items or users with "deleted": true deletes the item, erases the user',
     )
-    parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
+    add_reading_flags(parser)
     parser.add_argument("--rate", type=float, metavar="N", help="records a second (default: as fast as it goes)")
     parser.add_argument("--speed", default="max", metavar="10x", help="event time against wall time: 10x, 1x or max")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -51,33 +49,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--rate got {arguments.rate}: a positive number of records a second")
     settings = settings_of(arguments)
     if arguments.kind == "interactions":
-        table = read_interactions(arguments.file, settings.field_map, arguments.format)
-        chunks, total = interaction_chunks(table, settings.interactions_topic), len(table)
+        found = stream_of_file(arguments.file, reading_of(arguments, settings), arguments.format, arguments.strict)
+        refused, total = found.refusals.counts(), len(found.table)
+        digest = digest_of_file(arguments.file)
+        chunks = interaction_chunks(found.table, settings.interactions_topic, digest, found.records)
     else:
-        chunks, total = _node_chunks(arguments, settings), None
+        chunks, refused, total = _node_chunks(arguments, settings)
     log = open_log_of(settings)
     started = time.monotonic()
     try:
-        if arguments.kind == "interactions" and "event_id" not in table.column_names:
-            _warn_of_repetitions(log, settings.interactions_topic)
         with progress("produce", total, "records") as advance:
             sent = send(log, chunks, Pace(arguments.rate, speed), advance)
     finally:
         log.close()
     seconds = time.monotonic() - started
-    summary = {"sent": sent, "seconds": round(seconds, 3), "records_per_second": round(sent / seconds)}
+    summary = {
+        "sent": sent,
+        "refused": refused,
+        "seconds": round(seconds, 3),
+        "records_per_second": round(sent / seconds) if seconds else 0,
+    }
     print(json.dumps(summary) if arguments.json else f"{sent:,} records sent in {seconds:.1f} s")
     return 0
-
-
-def _warn_of_repetitions(log: Log, topic: str) -> None:
-    """Says that numbers which stand in for ids may have been sent before, by another file. Raises UnknownTopic."""
-    if there := sum(log.ends(topic).values()):
-        print(
-            f"freshet: {topic} has {there:,} records; these rows have no event_id and get their numbers, "
-            "so those whose number was sent before count as repetitions: another file needs a column event_id",
-            file=sys.stderr,
-        )
 
 
 def parse_speed(text: str) -> float | None:
@@ -114,54 +107,64 @@ class Pace:
 Chunk = tuple[list[NewRecord], list[int | None]]
 
 
-def interaction_chunks(table: pa.Table, topic: str) -> Iterator[Chunk]:
-    """The rows as records with their event times. A row without an id of its own gets its number as `event_id`."""
+def interaction_chunks(
+    table: pa.Table, topic: str, file_digest: str = "0" * 16, records: Mapping[int, bytes] | None = None
+) -> Iterator[Chunk]:
+    """The rows as records with their event times; the number of each stands in a header.
+
+    A row without an id of its own gets `<file_digest>-<its number>`. records: the values of refused rows, by number.
+    """
     names = [name for name in table.column_names if name in _OWN]
-    extra = [name for name in table.column_names if name not in (*_OWN, "reason", "retract", "context")]
-    row = 0
+    extra = [name for name in table.column_names if name not in (*_OWN, "reason", "context")]
+    refused, row = records or {}, 0
     for batch in table.to_batches(CHUNK):
         columns = [batch[name].to_pylist() for name in names]
-        values: list[dict[str, Any]] = [dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True)]
-        if "event_id" not in names:
-            for n, value in enumerate(values):
-                value["event_id"] = str(row + n)
-        if extra:
-            contexts = zip(*(batch[name].to_pylist() for name in extra), strict=True)
-            for value, cells in zip(values, contexts, strict=True):
-                value["context"] = {name: cell for name, cell in zip(extra, cells, strict=True) if cell is not None}
-        users = batch["user_id"].to_pylist()
-        records = [
-            NewRecord(topic, None if user is None else user.encode(), _encode(value))
-            for user, value in zip(users, values, strict=True)
+        values: list[dict[str, Any]] = [
+            {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
+            for cells in zip(*columns, strict=True)
         ]
-        row += len(records)
-        yield records, batch["timestamp"].to_pylist()
+        for n, value in enumerate(values):
+            value.setdefault("event_id", f"{file_digest}-{row + n}")
+            if value.get("retract") is False:
+                del value["retract"]
+        for value, context in zip(values, _contexts(batch, extra), strict=True):
+            if context:
+                value["context"] = context
+        chunk = []
+        for n, (user, value) in enumerate(zip(batch["user_id"].to_pylist(), values, strict=True), row):
+            key, header = None if user is None else user.encode(), (ROW_HEADER, str(n).encode())
+            chunk.append(NewRecord(topic, key, refused[n] if n in refused else _encode(value), (header,)))
+        row += len(chunk)
+        yield chunk, batch["timestamp"].to_pylist()
 
 
-def _node_chunks(arguments: argparse.Namespace, settings: Settings) -> Iterator[Chunk]:
+def _contexts(batch: pa.RecordBatch, extra: list[str]) -> Iterator[dict[str, Any]]:
+    """The context of each row: its other columns, and over them its context."""
+    others = zip(*(batch[name].to_pylist() for name in extra), strict=True) if extra else repeat((), len(batch))
+    own = batch["context"].to_pylist() if "context" in batch.schema.names else repeat(None, len(batch))
+    names = ["reason" if name == THEIR_REASON else name for name in extra]
+    for cells, context in zip(others, own, strict=True):
+        told = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
+        if isinstance(context, str):
+            context = msgspec.json.decode(context)
+        yield told | {name: cell for name, cell in (context or {}).items() if cell is not None}
+
+
+def _node_chunks(arguments: argparse.Namespace, settings: Settings) -> tuple[Iterator[Chunk], dict[str, int], int]:
+    """Items or users as records, one that is deleted as a tombstone; what was refused; and how many are sent."""
     items = arguments.kind == "items"
     topic = settings.items_topic if items else settings.users_topic
-    nodes: Iterator[Any] = read_items(arguments.file) if items else read_users(arguments.file)
-    chunk: list[NewRecord] = []
-    for node in nodes:
-        id_ = node.item_id if items else node.user_id
-        chunk.append(NewRecord(topic, id_.encode(), _value_of(node, id_)))
-        if len(chunk) == CHUNK:
-            yield chunk, [None] * CHUNK
-            chunk = []
-    if chunk:
-        yield chunk, [None] * len(chunk)
+    read: Any = items_of_file if items else users_of_file
+    nodes = read(arguments.file, reading_of(arguments, settings), arguments.format)
+    say_nodes(arguments.file, nodes, arguments.strict)
 
+    def chunks() -> Iterator[Chunk]:
+        for first in range(0, len(nodes.entries), CHUNK):
+            part = nodes.entries[first : first + CHUNK]
+            records = [NewRecord(topic, id_.encode(), None if node is None else _encode(node)) for id_, node in part]
+            yield records, [None] * len(part)
 
-def _value_of(node: Item | User, id_: str) -> bytes | None:
-    """An item or a user as the value of a record; None, a tombstone, where the row says `"deleted": true`."""
-    attributes = dict(node.attributes or {})
-    try:
-        if flag_of("deleted", attributes.pop("deleted", None)):
-            return None
-    except Refused as refused:
-        raise DataRefused(f"{id_}: {refused.message}") from None
-    return _encode(structs.replace(node, attributes=attributes or None))
+    return chunks(), nodes.refusals.counts(), len(nodes.entries)
 
 
 def send(log: Log, chunks: Iterator[Chunk], pace: Pace, advance: Any) -> int:

@@ -2,25 +2,19 @@
 
 import argparse
 import json
-from contextlib import closing
 from pathlib import Path
 
-import pyarrow as pa
-
-from consumers.files import FORMATS, read_interactions, read_items, read_users
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
-from streamer.logs import open_log_of
 from streamer.progress import progress
-from streamer.settings import Settings
-from streamer.topic_table import read_topic
+from streamer.stream_flags import add_reading_flags, items_of, read_stream, users_of
 
 EXAMPLE = "freshet replay interactions.parquet --k 20 --lists-out lists.parquet --json"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", help="a file of interactions, or with --log or --bootstrap a topic")
-    parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
+    add_reading_flags(parser)
     add_setting_flags(
         parser,
         "bootstrap",
@@ -83,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.report and not arguments.report.parent.is_dir():
         raise UsageError(f"--report got {arguments.report}: there is no folder {arguments.report.parent}")
     settings = settings_of(arguments)
-    table = read_stream(arguments, settings)
+    table, refused = read_stream(arguments, settings)
+    items, users = items_of(arguments.items, arguments.strict), users_of(arguments.users, arguments.strict)
     from streamer import drift, report  # the kernels load after the file has been checked
     from streamer.breakdown import ListWatcher
     from streamer.engine import Engine
@@ -95,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     watcher = ListWatcher(first_measured(len(table), options)) if arguments.report else None
     engine = Engine(settings)
-    for item in read_items(arguments.items) if arguments.items else ():
+    for item in items:
         engine.introduce(item, 0)
-    for user in read_users(arguments.users) if arguments.users else ():
+    for user in users:
         engine.describe(user)
     with progress("replay", len(table)) as advance:
         result = replay(table, settings, options, advance, watcher.watch if watcher else lambda taken: None, engine)
@@ -109,7 +104,9 @@ def run(arguments: argparse.Namespace) -> int:
         "users": result.users,
         "items": result.items,
         "dead": dict(result.dead),
+        "refused": refused,
         "duplicates": result.duplicates,
+        "taken_back": result.retractions.taken_back if result.retractions else 0,
         "measured": result.quality.events,
         "seconds": round(result.seconds, 3),
         "events_per_second": round(result.events / result.seconds) if result.seconds else 0,
@@ -119,14 +116,6 @@ def run(arguments: argparse.Namespace) -> int:
     }
     print(json.dumps(summary) if arguments.json else _text(summary))
     return 0
-
-
-def read_stream(arguments: argparse.Namespace, settings: Settings) -> pa.Table:
-    """The file or topic that `arguments.source` names. Raises DataRefused, UnknownTopic."""
-    if not (settings.bootstrap or arguments.log):
-        return read_interactions(Path(arguments.source), settings.field_map, arguments.format)
-    with closing(open_log_of(settings)) as log:
-        return read_topic(log, arguments.source, settings)
 
 
 def _text(summary: dict[str, object]) -> str:

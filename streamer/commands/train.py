@@ -13,15 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from consumers.files import FORMATS, read_items, read_users
 from consumers.schemas import Item, User
 from consumers.weights import EventWeights
 from streamer.cli import add_setting_flags, settings_of
-from streamer.commands.replay import read_stream
 from streamer.errors import UsageError
 from streamer.extras import require
 from streamer.progress import progress
 from streamer.settings import Settings
+from streamer.stream_flags import add_reading_flags, items_of, read_stream, users_of
 
 EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
@@ -35,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         help="a file of interactions, with --log or --bootstrap a topic, or bolt://HOST:PORT of a graph of `sink`",
     )
-    parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
+    add_reading_flags(parser)
     parser.add_argument("--items", type=Path, help="a file of items: their categories and attributes are context nodes")
     parser.add_argument("--users", type=Path, help="a file of users, the same")
     parser.add_argument("--out", type=Path, default=Path("embeddings"), help="folder of the versions (embeddings)")
@@ -85,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     settings = settings_of(arguments)
     window_ms = parse_window(arguments.reach)
-    table, items, users = _read(arguments, settings)
+    table, refused, items, users = _read(arguments, settings)
     items = list(items)
     if arguments.fusion and not (items or arguments.content):
         raise UsageError("--fusion: nothing is known of the items; give --items or --content")
@@ -117,21 +116,28 @@ def run(arguments: argparse.Namespace) -> int:
     with progress("train", work.passes, unit="passes") as advance:
         manifest = trained(source, work, arguments.out, arguments.resume, arguments.processes, advance, content)
     seconds = time.monotonic() - started
-    print(json.dumps(manifest) if arguments.json else _text(manifest, arguments.out, seconds))
+    print(json.dumps(manifest | {"refused": refused}) if arguments.json else _text(manifest, arguments.out, seconds))
     return 0
 
 
-def _read(arguments: argparse.Namespace, settings: Settings) -> tuple[pa.Table, Iterable[Item], Iterable[User]]:
-    """Interactions, and what is known of items and users. Raises DataRefused, UnknownTopic, StoreUnavailable."""
+def _read(
+    arguments: argparse.Namespace, settings: Settings
+) -> tuple[pa.Table, dict[str, int], Iterable[Item], Iterable[User]]:
+    """Interactions, what of them was refused, and what is known of items and users.
+
+    Raises DataRefused, UnknownTopic, StoreUnavailable.
+    """
     if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source):
-        items = read_items(arguments.items) if arguments.items else ()
-        return read_stream(arguments, settings), items, read_users(arguments.users) if arguments.users else ()
+        table, refused = read_stream(arguments, settings)
+        known = items_of(arguments.items, arguments.strict), users_of(arguments.users, arguments.strict)
+        return table, refused, *known
     require("neo4j", "neo4j")
     from consumers.graph_store import GraphStore
     from streamer.sink import read_graph
 
     with closing(GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password)) as store:
-        return read_graph(store)
+        table, items, users = read_graph(store)
+    return table, {}, items, users
 
 
 def _count(text: str) -> int:

@@ -59,16 +59,18 @@ def test_produce_run_tail_on_the_embedded_log(
     assert {json.loads(line)["topic"] for line in capsys.readouterr().out.splitlines()} >= {"interactions", "quality"}
 
 
-def test_rows_whose_numbers_were_sent_before_are_told(
-    csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+def test_a_second_file_repeats_nothing_and_the_same_file_everything(
+    csv: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     log = ["--log", str(settings.log)]
+    other = tmp_path / "other.csv"
+    other.write_text(csv.read_text().replace(",view,", ",like,"))
     assert main(["topics", "create", *log]) == 0
-    for _ in range(2):
-        assert main(["produce", str(csv), *log]) == 0
-    assert "interactions has 400 records" in capsys.readouterr().err
+    for file in (csv, other, csv):
+        assert main(["produce", str(file), *log]) == 0
     assert main(["replay", "interactions", *log, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[-1])["duplicates"] == 400
+    summary = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (summary["events"], summary["duplicates"]) == (1200, 400)
 
 
 def test_a_topic_replays_as_its_file_does(csv: Path, settings: Settings, tmp_path: Path) -> None:

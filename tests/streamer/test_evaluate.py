@@ -99,3 +99,50 @@ def test_it_agrees_with_a_judge_that_shares_no_code(
     assert answer["events"] == theirs["events"] > 100
     assert ours["hr"] == pytest.approx(theirs["hr@10"], abs=1e-5)
     assert ours["ndcg"] == pytest.approx(theirs["ndcg@10"], abs=1e-5)
+
+
+JUDGE = DATA.parent / "tools" / "score_lists.py"
+FEW = [("u", "a", 1), ("v", "b", 2), ("u", "b", 3), ("v", "a", 4), ("u", "c", 5), ("v", "b", 6), ("u", "d", 7)]
+CASES: dict[str, tuple[list[tuple[object, object]], bool]] = {  # lists → whether they are taken
+    "as they should be": ([(2, ["b", "a"]), (3, []), (6, ["x", "y", "d"])], True),
+    "an item twice": ([(6, ["d", "d"])], False),
+    "an item ten times": ([(6, ["d"] * 10)], False),
+    "an item twice before what is measured": ([(0, ["d", "d"]), (6, ["d"])], True),
+    "two lists of one event": ([(6, ["d"]), (6, ["a"])], False),
+    "an event that there is not": ([(6, ["d"]), (70, ["a"]), (-1, ["a"])], True),
+    "no list": ([(6, None), (5, ["b"])], True),
+    "whole floats": ([(6.0, ["d"]), (5.0, ["b"])], True),
+    "integers": ([(6, [1, 2]), (5, [3])], True),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("kind", "repeats"), [("parquet", True), ("jsonl", False)])
+def test_it_takes_and_refuses_what_the_judge_does(
+    tmp_path: Path, case: str, kind: str, repeats: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given, fine = CASES[case]
+    events, lists = tmp_path / "events.csv", tmp_path / f"lists.{kind}"
+    ids = {"a": "1", "b": "3"} if case == "integers" else {}
+    rows = "".join(f"{u},{ids.get(i, i)},{t}\n" for u, i, t in [*FEW, ("", "a", 8), ("w", "", 9)])
+    events.write_text("user_id,item_id,timestamp\n" + rows)
+    if kind == "parquet":
+        columns = {"event": pa.array([event for event, _ in given]), "items": pa.array([items for _, items in given])}
+        pq.write_table(pa.table(columns), lists)
+    else:
+        lists.write_text("\n".join(json.dumps({"event": event, "items": items}) for event, items in given))
+    flags = ["--after", "0.3", *([] if repeats else ["--no-repeat"])]
+    assert main(["evaluate", str(events), str(lists), *flags, "--at", "2", "--json"]) == (0 if fine else 3)
+    out = capsys.readouterr().out
+    if not JUDGE.is_file() or (case == "no list" and kind == "jsonl"):  # the judge reads that null as a number
+        return
+    judged = subprocess.run(
+        [sys.executable, str(JUDGE), str(events), str(lists), *flags, "--at", "2"], capture_output=True, text=True
+    )
+    assert (judged.returncode == 0) == fine
+    if fine:
+        ours, theirs = json.loads(out), json.loads(judged.stdout)
+        names = {"hr": "hr@2", "ndcg": "ndcg@2", "mrr": "mrr"}
+        assert {theirs[name] for name in names.values()} == {round(ours["measures"][name], 5) for name in names}
+        for name in ("events", "without_list", "lists_with_seen_item"):
+            assert ours[name] == theirs[name]
