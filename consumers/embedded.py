@@ -8,11 +8,13 @@ Keys of the database, every number big-endian so that byte order is offset order
     g/<application>                  generation of the seat: a larger one fences the smaller
     p/<application>                  committed positions
     s/<application>/<key>            committed state
+    k/<application>                  secret of the seat
 
 A commit is one WriteBatch: all of it is there after a crash, or none. The write-ahead log survives the death of the
 process; with `sync` it survives a power failure too, at some milliseconds a commit.
 """
 
+import secrets
 import threading
 import time
 from collections import deque
@@ -30,7 +32,7 @@ from consumers.membership import SoleMember
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
-from consumers.state_store import checked
+from consumers.state_store import SECRET_BYTES, checked
 from consumers.stored_state import EmbeddedState
 
 COMPACTION_LAG_MS = 60_000
@@ -360,7 +362,7 @@ class EmbeddedCommitter:
                 if value is None:
                     batch.delete(self._state_prefix + key)
                 else:
-                    batch.put(self._state_prefix + key, checked(value))
+                    batch.put(self._state_prefix + key, checked(key, value))
             happened("batched")
             log._write(batch, ends)  # (1)
         happened("written")
@@ -378,6 +380,15 @@ class EmbeddedCommitter:
         """See `Committer.purge_state`."""
         self._log._db.flush()
         self._log._db.compact_range(self._state_prefix, self._state_prefix[:-1] + b"0")  # "0" follows "/"
+
+    def secret(self, held: bytes = b"") -> bytes:
+        """See `Committer.secret`: beside the checkpoint in the database."""
+        stored = self._log.stored_state(self._application)
+        kept = stored.secret()
+        secret = held or kept or secrets.token_bytes(SECRET_BYTES)
+        if secret != kept:
+            stored.take_secret(secret)
+        return secret
 
     def close(self) -> None:
         """Nothing to free: the seat is kept."""

@@ -21,7 +21,7 @@ class SeenEvents:
     """The last `window` event ids, in order of arrival, as digests."""
 
     def __init__(self, window: int) -> None:
-        self._window = window
+        self.window = window
         self._ids: dict[bytes, None] = {}
         self._unsaved: list[bytes] = []
         self._first = 0  # number of the oldest id held
@@ -46,14 +46,20 @@ class SeenEvents:
 
     def forget_old(self) -> None:
         """Lets go of the ids that left the window."""
-        excess = max(len(self._ids) - self._window, 0)
-        for id_ in list(islice(self._ids, excess)):
+        self._forget(max(len(self._ids) - self.window, 0))
+
+    def _forget(self, count: int) -> None:
+        for id_ in list(islice(self._ids, count)):
             del self._ids[id_]
-        self._first += excess
+        self._first += count
 
     def digests(self) -> list[bytes]:
         """What is held, oldest first."""
         return list(self._ids)
+
+    def saved(self) -> int:
+        """How many blocks all the calls of `delta` have written and not deleted."""
+        return len(self._blocks)
 
     def delta(self) -> dict[bytes, bytes | None]:
         """The ids taken since the last call, under the number of the first; blocks out of the window are deleted."""
@@ -67,12 +73,17 @@ class SeenEvents:
             pages[self._blocks.popleft()[0].to_bytes(8, "big")] = None
         return pages
 
-    def load(self, pages: Iterable[tuple[bytes, bytes]]) -> None:
-        """Takes back the blocks that `delta` gave, in any order."""
+    def first(self) -> int:
+        """The number of the oldest id held: a saved block may begin with older ones."""
+        return self._first
+
+    def load(self, pages: Iterable[tuple[bytes, bytes]], oldest: int = 0) -> None:
+        """Takes back the blocks that `delta` gave, in any order, and `oldest`, which `first` gave."""
         for key, value in sorted(pages):
             ids = msgspec.msgpack.decode(value)
             first = int.from_bytes(key, "big")
             self._first = first if not self._ids else self._first
             self._ids.update(dict.fromkeys(ids))
             self._blocks.append((first, len(ids)))
+        self._forget(max(oldest - self._first, 0))
         self.forget_old()

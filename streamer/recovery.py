@@ -3,6 +3,7 @@
 The manifest of an epoch says which records it took, so the same function takes the same input and gives the same state.
 """
 
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -14,13 +15,15 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.alignment import in_order
 from streamer.errors import StateUnreadable
-from streamer.intake import Intake
+from streamer.in_force import with_recorded
+from streamer.intake import Change, Intake
 from streamer.logs import records_of
-from streamer.pipeline import EpochInput
+from streamer.pipeline import EpochInput, Erasure
 from streamer.settings import Settings
 from streamer.state import StreamState
 
 FAR_FUTURE_MS = 1 << 60
+_logger = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(EpochManifest).decode
 
 
@@ -33,8 +36,17 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
     if 0 not in log.ends(tp.topic):
         raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
     position = max(state.manifest_position, log.starts(tp.topic)[0])
-    decoded = (_decode(record.value or b"") for record in records_of(log, {tp: position}))
-    found = [m for m in decoded if m.epoch > state.epoch and worker in (None, m.worker)]
+    found, foreign = [], 0
+    for record in records_of(log, {tp: position}):
+        try:
+            manifest = _decode(record.value or b"")
+        except msgspec.MsgspecError:
+            foreign += 1
+            continue
+        if manifest.epoch > state.epoch and worker in (None, manifest.worker):
+            found.append(manifest)
+    if foreign:
+        _logger.warning("%d records of %s are no manifests; they are passed over", foreign, tp.topic)
     if found and worker is not None and found[0].epoch != state.epoch + 1:
         raise StateUnreadable(
             f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
@@ -58,6 +70,9 @@ def take_again(
     """
     if not epochs:
         return
+    first = next((manifest.settings for manifest in epochs if manifest.settings is not None), None)
+    if state.in_force is None and first is not None:
+        state.assume(first)  # of epochs before, which did not record theirs, these are the nearest
     source = _Source(log, settings, state, epochs)
     for manifest in epochs:
         if stop():
@@ -71,7 +86,9 @@ class _Source:
     """The input topics from the state's positions on, cut as the manifests say."""
 
     def __init__(self, log: Log, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
-        self._intake = Intake(settings)
+        self._settings, self._state = state.settings, state
+        self._intake = Intake(state.settings)
+        self.catalogue_gaps = 0  # records of items and users that compaction has taken
         self._read = {tp: state.positions.get(tp, 0) for m in epochs for tp in _ends(m)}  # next offset to read
         self._reader: Reader = log.reader(self._read)
         self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in self._read}
@@ -80,7 +97,10 @@ class _Source:
         """The input of one committed epoch, bad records refused then refused again."""
         ends = _ends(manifest)
         self._fill(ends)
-        arrivals, changes = [], []
+        if manifest.settings is not None:
+            self._settings = with_recorded(self._settings, manifest.settings)
+            self._intake = Intake(self._settings)
+        arrivals, changes = [], list[Change]()
         for tp, end in ends.items():
             waiting = self._waiting[tp]
             while waiting and waiting[0].offset < end:
@@ -93,8 +113,24 @@ class _Source:
         epoch = self._intake.epoch(in_order(arrivals), changes, manifest.repaired)
         epoch.ends = ends  # compaction may have taken the last ones
         epoch.adopted, epoch.released, epoch.regained = manifest.adopted, manifest.released, manifest.regained
-        epoch.embeddings = manifest.embeddings
+        epoch.embeddings, epoch.settings = manifest.embeddings, manifest.settings
+        epoch.changes = [*self._compacted_erasures(manifest, epoch), *epoch.changes]
         return epoch
+
+    def _compacted_erasures(self, manifest: EpochManifest, epoch: EpochInput) -> list[Erasure]:
+        """Erasures of the epoch whose tombstones the log no longer has: by the digests in its manifest."""
+        by_name = not manifest.erased_at
+        digest_of = self._state.digest_by_name if by_name else self._state.digest_of
+        there = {digest_of(change.user_id).hex() for change in epoch.changes if isinstance(change, Erasure)}
+        if len(there) >= len(manifest.erased):  # digests of another worker's key are not to be matched
+            return []
+        gone = {bytes.fromhex(digest) for digest in manifest.erased if digest not in there}
+        known = (id_ for id_ in self._state.engine.model.users.ids if id_)
+        users = {digest: id_ for id_ in known if (digest := digest_of(id_)) in gone}
+        return [
+            Erasure(users.get(digest, ""), manifest.erased_at.get(digest.hex(), -1), digest, by_name)
+            for digest in sorted(gone)
+        ]
 
     def _fill(self, ends: dict[TopicPartition, int]) -> None:
         """Reads until every record before `ends` is here; what compaction removed is not waited for."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from consumers.errors import LogUnavailable
+from consumers.errors import CheckpointDamaged, LogUnavailable
 from streamer.signals import StopRequest
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
@@ -21,7 +21,8 @@ def supervise(
 ) -> None:
     """Opens a service and runs it, until `run` returns or `stop`; `waiting` is told when it has to be opened again.
 
-    What failed half-way (a commit without an answer, a full disk, a broker that restarts) is resolved as after a crash.
+    What failed half-way (a commit without an answer, a full disk, a broker that restarts, a checkpoint that was set
+    aside) is resolved as after a crash.
     Waits ever longer between two tries. Raises LogUnavailable where the first one cannot be opened, and whatever else
     `opened` and `run` raise.
     """
@@ -32,7 +33,7 @@ def supervise(
                 wait_s, started = FIRST_WAIT_S, True
                 run(service)
             return
-        except LogUnavailable as error:
+        except (LogUnavailable, CheckpointDamaged) as error:
             if not started:
                 raise
             waiting()

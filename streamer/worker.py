@@ -14,6 +14,8 @@ from streamer.adoption import Adoption
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
 from streamer.checkpoint import written_now
+from streamer.errors import StateUnreadable
+from streamer.in_force import changes
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
 from streamer.metrics import RunMetrics
@@ -60,6 +62,8 @@ class Worker:
         self._gathered = 0.0  # when the last epoch's records were together
         self._checkpointed = time.monotonic()
         self._recover()
+        self._unrecorded = self.state.unrecorded(settings)  # for the manifest of the next epoch
+        self._report_settings()
         folder = settings.embeddings
         self._shadow = Shadow(self.state.engine, folder, settings.shadow_events) if folder else None
         self._aligner = Aligner(settings.alignment_ms)
@@ -79,7 +83,20 @@ class Worker:
         self._pipeline = Pipeline(self._settings, self.state, worker=self._committer.seat)
 
     def run(self, exit_at_end: bool = False) -> None:
-        """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
+        """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint.
+
+        Raises CheckpointDamaged where a page that is read only now is damaged or missing: the checkpoint has been set
+        aside then, and the next worker rebuilds the state.
+        """
+        try:
+            self._run(exit_at_end)
+            return
+        except CheckpointDamaged as error:
+            damage = str(error)
+        self._set_aside(damage)  # not before the error is gone: its frames hold the damaged files open
+        raise CheckpointDamaged(damage)
+
+    def _run(self, exit_at_end: bool) -> None:
         if self._recovered:
             self.state.warm_up()
             self._metrics.ready(self._log, self.state, self._aligner.partitions)
@@ -222,14 +239,24 @@ class Worker:
         return output
 
     def _with_moves(self, epoch: EpochInput) -> EpochInput:
-        """The epoch, told which partitions have moved since the one before."""
+        """The epoch, told which partitions have moved and which settings have changed since the one before."""
+        epoch.settings, self._unrecorded = self._unrecorded, None
         epoch.released, self._released = sorted(self._released), set()
         epoch.regained, self._regained = sorted(self._regained), set()
         return epoch
 
     def _recover(self) -> None:
-        """Brings the state to the last committed epoch."""
-        loaded = self._load()
+        """Brings the state to the last committed epoch; a damaged checkpoint is set aside, the log makes it anew."""
+        try:
+            self._take_missed_again(self._load())
+            return
+        except CheckpointDamaged as error:
+            damage = str(error)
+        self._set_aside(damage)  # not before the error is gone: its frames hold the damaged files open
+        self._open_state()
+        self._take_missed_again(self._load())
+
+    def _take_missed_again(self, loaded: bool) -> None:
         state = self.state
         topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
@@ -249,14 +276,32 @@ class Worker:
         self._write_test_lists(self._pipeline.take(epoch))
 
     def _load(self) -> bool:
-        """Loads the checkpoint; a damaged one is set aside, and the log has all it takes to make it anew."""
-        try:
-            return self.state.load()
-        except CheckpointDamaged as error:
-            _logger.warning("%s; it is set aside, and the state is rebuilt from the log", error)
-        self._committer.discard_state()  # not before the error is gone: its frames hold the damaged files open
-        self._open_state()
-        return False
+        """Loads the checkpoint, if there is one. The key of erased users is that of the seat, or becomes it."""
+        loaded = self.state.load()
+        self.state.erasure_key = self._committer.secret(self.state.erasure_key if self.state.has_key else b"")
+        return loaded
+
+    def _set_aside(self, damage: str) -> None:
+        """Begins an empty checkpoint, where the log has all it takes to make it anew. Raises StateUnreadable."""
+        short = [
+            f"{topic}[{partition}] begins at {start}"
+            for topic in (self._topic, self._settings.epochs_topic)
+            for partition, start in self._log.starts(topic).items()
+            if start
+        ]
+        if short and self._settings.on_position_gone == "stop":
+            raise StateUnreadable(
+                f"{damage}, and the log cannot make it anew: {short[0]}; import an exported checkpoint, "
+                "or remove the state and the committed offsets to begin anew"
+            )
+        _logger.warning("%s; it is set aside, and the state is rebuilt from the log", damage)
+        self._committer.discard_state()
+
+    def _report_settings(self) -> None:
+        before = self.state.in_force
+        if before is not None and self._unrecorded is not None:
+            what = changes(before, self._unrecorded)
+            _logger.info("settings have changed, from epoch %d on: %s", self.state.epoch + 1, what)
 
     def _check_reach(self, starts: dict[TopicPartition, int]) -> None:
         """Finds positions whose records the log has dropped, or never had. What then is a setting, never silence."""
