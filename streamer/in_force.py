@@ -64,6 +64,13 @@ def with_recorded(settings: Settings, values: Mapping[str, Any]) -> Settings:
     return settings.model_copy(update=unknown | known)
 
 
+def with_model(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with the model as it was recorded."""
+    return settings.model_copy(
+        update={name: _adapter(name).validate_python(values[name]) for name in MODEL if name in values}
+    )
+
+
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """What is another now, for people: `k 20 → 10, surface default → home`."""
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))

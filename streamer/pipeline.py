@@ -71,6 +71,7 @@ class EpochInput:
     regained: list[int] = field(default_factory=list)  # partitions that were, and came back
     embeddings: str | None = None  # the version to switch to first
     settings: Recorded | None = None  # those in force from here on, see streamer.in_force
+    compacted: int = 0  # records of items and users that it took and the log no longer has
 
 
 @dataclass
@@ -281,7 +282,8 @@ class Pipeline:
         return self._publish.manifest(
             EpochManifest(
                 state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
-                self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings, epoch.settings, erased_at,
+                self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings, epoch.settings,
+                erased_at,
             )
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ The manifest of an epoch says which records it took, so the same function takes 
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -36,7 +36,8 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
     if 0 not in log.ends(tp.topic):
         raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
     position = max(state.manifest_position, log.starts(tp.topic)[0])
-    found, foreign = [], 0
+    by_number: dict[tuple[str, int], EpochManifest] = {}
+    foreign = 0
     for record in records_of(log, {tp: position}):
         try:
             manifest = _decode(record.value or b"")
@@ -44,9 +45,10 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
             foreign += 1
             continue
         if manifest.epoch > state.epoch and worker in (None, manifest.worker):
-            found.append(manifest)
+            by_number.setdefault((manifest.worker, manifest.epoch), manifest)
     if foreign:
         _logger.warning("%d records of %s are no manifests; they are passed over", foreign, tp.topic)
+    found = list(by_number.values())
     if found and worker is not None and found[0].epoch != state.epoch + 1:
         raise StateUnreadable(
             f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
@@ -70,9 +72,7 @@ def take_again(
     """
     if not epochs:
         return
-    first = next((manifest.settings for manifest in epochs if manifest.settings is not None), None)
-    if state.in_force is None and first is not None:
-        state.assume(first)  # of epochs before, which did not record theirs, these are the nearest
+    assume_first(state, epochs)
     source = _Source(log, settings, state, epochs)
     for manifest in epochs:
         if stop():
@@ -82,14 +82,21 @@ def take_again(
     source.close()
 
 
+def assume_first(state: StreamState, epochs: Iterable[EpochManifest]) -> None:
+    """Of epochs that did not record their settings the first ones that were recorded are the nearest."""
+    first = next((manifest.settings for manifest in epochs if manifest.settings is not None), None)
+    if state.in_force is None and first is not None:
+        state.assume(first)
+
+
 class _Source:
     """The input topics from the state's positions on, cut as the manifests say."""
 
     def __init__(self, log: Log, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
         self._settings, self._state = state.settings, state
         self._intake = Intake(state.settings)
-        self.catalogue_gaps = 0  # records of items and users that compaction has taken
         self._read = {tp: state.positions.get(tp, 0) for m in epochs for tp in _ends(m)}  # next offset to read
+        self._taken = {tp: position if state.epoch else 0 for tp, position in self._read.items()}  # next one to take
         self._reader: Reader = log.reader(self._read)
         self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in self._read}
 
@@ -101,8 +108,12 @@ class _Source:
             self._settings = with_recorded(self._settings, manifest.settings)
             self._intake = Intake(self._settings)
         arrivals, changes = [], list[Change]()
+        missing = sum(
+            end - self._taken[tp] for tp, end in ends.items() if tp.topic != self._settings.interactions_topic
+        )
         for tp, end in ends.items():
             waiting = self._waiting[tp]
+            self._taken[tp] = end
             while waiting and waiting[0].offset < end:
                 record = waiting.popleft()
                 if self._intake.is_interaction(record):
@@ -114,6 +125,7 @@ class _Source:
         epoch.ends = ends  # compaction may have taken the last ones
         epoch.adopted, epoch.released, epoch.regained = manifest.adopted, manifest.released, manifest.regained
         epoch.embeddings, epoch.settings = manifest.embeddings, manifest.settings
+        epoch.compacted = missing - len(changes)
         epoch.changes = [*self._compacted_erasures(manifest, epoch), *epoch.changes]
         return epoch
 

@@ -21,7 +21,8 @@ from streamer.lists_out import TestLists, list_column
 from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.progress import progress
-from streamer.recovery import manifests, take_again
+from streamer.rebuild import rebuild_into
+from streamer.recovery import assume_first, manifests, take_again
 from streamer.settings import Settings
 from streamer.shadow import Shadow
 from streamer.state import StreamState
@@ -257,20 +258,32 @@ class Worker:
         self._take_missed_again(self._load())
 
     def _take_missed_again(self, loaded: bool) -> None:
+        """Takes the epochs after the checkpoint again; where a rebuild is among them, all of them, as it did."""
+        missed = manifests(self._log, self._settings, self.state, self._committer.seat)
+        if loaded and any(manifest.rebuilt for manifest in missed):
+            self._committer.discard_state()
+            self._open_state()
+            loaded = self._load()
+            missed = manifests(self._log, self._settings, self.state, self._committer.seat)
         state = self.state
         topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
         starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
         state.positions = starts | state.positions
         self._check_reach(starts)
-        missed = manifests(self._log, self._settings, state, self._committer.seat)
         if loaded or missed:
             _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
         events = sum(manifest.events for manifest in missed)
+        last_epoch = missed[-1].epoch if missed else state.epoch
         with progress("recovery", events, logger=_logger) as advance:
             advance = self._metrics.recovering(events, advance)
+            assume_first(state, missed)
+            rebuilt = max((n for n, manifest in enumerate(missed) if manifest.rebuilt), default=-1)
+            if rebuilt >= 0:
+                before, missed = missed[:rebuilt], missed[rebuilt + 1 :]
+                rebuild_into(self._log, self._settings, state, before, self._committer.seat, advance, self._stop)
             take_again(self._log, self._settings, state, self._take_again, missed, advance, self._stop)
         self._test_lists.reached(state.epoch)
-        self._recovered = not missed or state.epoch == missed[-1].epoch  # else it was asked to stop
+        self._recovered = state.epoch == last_epoch  # else it was asked to stop
 
     def _take_again(self, epoch: EpochInput) -> None:
         self._write_test_lists(self._pipeline.take(epoch))

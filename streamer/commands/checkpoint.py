@@ -75,11 +75,8 @@ def _verify(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
     if arguments.replay:
         done = _replayed(log, settings)
         answer |= done._asdict()
-        answer["fine"] = not (wrong or done.lost or done.doubled)
-        lines.append(
-            f"{done.epochs:,} epochs taken again: of {done.outputs:,} outputs {done.lost:,} are lost, "
-            f"{done.doubled:,} doubled"
-        )
+        answer["fine"] = not wrong and done.is_fine()
+        lines.append(done.text())
     return answer, "\n".join(lines), 0 if answer["fine"] else 1
 
 
