@@ -10,14 +10,14 @@ import msgspec
 
 from consumers.errors import UnknownTopic
 from consumers.log import Log
-from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
+from consumers.records import NewRecord, Record, TopicSpec
 from consumers.schemas import EpochManifest, RecommendationList
 from streamer.errors import StateUnreadable
 from streamer.in_force import MODEL, with_model, with_recorded
 from streamer.logs import records_of, whole
 from streamer.pipeline import EpochInput, Pipeline
 from streamer.rebuild import lists_anew, rebuild_into, rebuilt_manifest
-from streamer.recovery import assume_first, manifests, take_again
+from streamer.recovery import assume_first, first_positions, manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
 from tgn.pages import all_pages
@@ -132,7 +132,7 @@ class _Pass:
         recorded = next((m.settings for m in epochs if m.settings is not None), None)
         settings = with_model(self._settings, recorded) if recorded is not None else self._settings
         self._epochs = list(epochs)
-        state, begun, rebuilt = self._empty(settings), 0, 0
+        state, begun, rebuilt = self._empty(settings), 0, None
         for n, manifest in enumerate(epochs):
             other = manifest.settings is not None and any(
                 manifest.settings.get(name) != (recorded or {}).get(name) for name in MODEL
@@ -157,16 +157,15 @@ class _Pass:
         state = StreamState(settings)
         assume_first(state, self._epochs)
         state.erasure_key = self._key or state.erasure_key
-        topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
-        state.positions = {TopicPartition(t, p): start for t in topics for p, start in self._log.starts(t).items()}
+        state.positions = first_positions(self._log, settings)
         return state
 
-    def _anew(self, settings: Settings, epochs: Sequence[EpochManifest], rebuilt: int) -> StreamState:
+    def _anew(self, settings: Settings, epochs: Sequence[EpochManifest], rebuilt: int | None) -> StreamState:
         """The state after epochs without their outputs; the first `rebuilt` of them as a rebuild takes them."""
         state = self._empty(settings)
-        if rebuilt:
+        if rebuilt is not None:
             rebuild_into(self._log, settings, state, epochs[:rebuilt], self._worker, lambda records: None)
-        rest = epochs[rebuilt + 1 :] if rebuilt else epochs
+        rest = epochs if rebuilt is None else epochs[rebuilt + 1 :]
         pipeline = Pipeline(settings, state, worker=self._worker)
         take_again(self._log, settings, state, pipeline.take, rest, lambda records: None)
         return state

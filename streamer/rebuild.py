@@ -14,7 +14,7 @@ from streamer.dedup import digest_of
 from streamer.errors import StateUnreadable
 from streamer.pipeline import EpochInput, Pipeline, by_partition
 from streamer.publish import Publisher
-from streamer.recovery import manifests, take_again
+from streamer.recovery import first_positions, manifests, take_again
 from streamer.settings import Settings
 from streamer.state import StreamState
 
@@ -48,6 +48,7 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
                 "start `freshet run` and end it, then rebuild"
             )
         fresh = StreamState(settings)
+        fresh.positions = first_positions(log, settings)
         fresh.erasure_key, fresh.erased, fresh.erased_by_name = old.erasure_key, dict(old.erased), old.erased_by_name
         rebuild_into(log, settings, fresh, every, committer.seat, advance)
         lists = lists_anew(old, fresh)

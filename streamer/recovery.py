@@ -17,7 +17,7 @@ from streamer.alignment import in_order
 from streamer.errors import StateUnreadable
 from streamer.in_force import with_recorded
 from streamer.intake import Change, Intake
-from streamer.logs import records_of
+from streamer.logs import records_of, whole
 from streamer.pipeline import EpochInput, Erasure
 from streamer.settings import Settings
 from streamer.state import StreamState
@@ -80,6 +80,11 @@ def take_again(
         take(source.epoch(manifest))
         advance(manifest.events)
     source.close()
+
+
+def first_positions(log: Log, settings: Settings) -> dict[TopicPartition, int]:
+    """Where a state begins that has taken nothing: at the first record of every partition of the input topics."""
+    return whole(log, settings.interactions_topic, settings.items_topic, settings.users_topic)
 
 
 def assume_first(state: StreamState, epochs: Iterable[EpochManifest]) -> None:

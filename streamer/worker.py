@@ -22,7 +22,7 @@ from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Pipeline
 from streamer.progress import progress
 from streamer.rebuild import rebuild_into
-from streamer.recovery import assume_first, manifests, take_again
+from streamer.recovery import assume_first, first_positions, manifests, take_again
 from streamer.settings import Settings
 from streamer.shadow import Shadow
 from streamer.state import StreamState
@@ -266,8 +266,7 @@ class Worker:
             loaded = self._load()
             missed = manifests(self._log, self._settings, self.state, self._committer.seat)
         state = self.state
-        topics = (self._topic, self._settings.items_topic, self._settings.users_topic)
-        starts = {TopicPartition(t, p): offset for t in topics for p, offset in self._log.starts(t).items()}
+        starts = first_positions(self._log, self._settings)
         state.positions = starts | state.positions
         self._check_reach(starts)
         if loaded or missed:
