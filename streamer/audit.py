@@ -127,8 +127,9 @@ class _Pass:
         A worker whose checkpoint went and whose model is another since, or which was told to, has made its state anew
         from the epochs before: so does this.
         """
-        if epochs[0].epoch != 1:
-            raise StateUnreadable(f"the epochs of {self._worker or 'the worker'} begin with {epochs[0].epoch}")
+        numbers = [manifest.epoch for manifest in epochs]
+        if gap := next((n for n, number in enumerate(numbers, 1) if n != number), 0):
+            raise StateUnreadable(f"{self._settings.epochs_topic} lacks epoch {gap} of {self._worker or 'the worker'}")
         recorded = next((m.settings for m in epochs if m.settings is not None), None)
         settings = with_model(self._settings, recorded) if recorded is not None else self._settings
         self._epochs = list(epochs)
