@@ -8,6 +8,7 @@ WireError
 ├── TopicConflict       the topic exists with other settings
 ├── PositionGone        a position to read from is no longer (or not yet) in the log
 ├── Fenced              another process took over this application's seat
+├── SettingRefused      librdkafka does not take a key of the table [kafka]
 └── DataRefused         a file or stream cannot be read as interactions
 """
 
@@ -42,6 +43,10 @@ class PositionGone(WireError):
 
 class Fenced(WireError):
     """Operator: nothing, if another worker was started on purpose; else give it its own `--state` folder."""
+
+
+class SettingRefused(WireError):
+    """Operator: mend the key of the table [kafka] that the message names."""
 
 
 class DataRefused(WireError):

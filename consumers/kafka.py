@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import LogUnavailable, TopicConflict, UnknownTopic
-from consumers.kafka_calls import START_TIMEOUT_S, answered, produce, text_of
+from consumers.kafka_calls import START_TIMEOUT_S, answered, client, produce, text_of
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
@@ -44,23 +44,24 @@ class KafkaLog:
         group_protocol: str = "classic",
     ) -> None:
         self._state, self._exactly_once, self._group_protocol = state, exactly_once, group_protocol
+        away = BrokerAway(bootstrap)
         self._config = {
             "bootstrap.servers": bootstrap,
             "retry.backoff.ms": 20,  # librdkafka's 100 ms default shows in every transaction (CONCURRENT_TRANSACTIONS)
             "retry.backoff.max.ms": 1000,
             "reconnect.backoff.max.ms": 2000,
             "logger": _librdkafka,
-            "error_cb": BrokerAway(bootstrap),
+            "error_cb": away,
             **config,
         }
-        self._admin = AdminClient(dict(self._config))
+        self._admin = client(AdminClient, self._config)
         self._producer: Any = None
-        self._client: Any = Consumer(self._consumer_config("freshet-metadata"))
+        self._client: Any = client(Consumer, self._consumer_config("freshet-metadata"))
         try:
             self._admin.list_topics(timeout=START_TIMEOUT_S)
         except KafkaException as error:
             self._client.close()
-            raise LogUnavailable(f"no broker answers at {bootstrap}: {text_of(error)}") from error
+            raise LogUnavailable(f"no broker answers at {bootstrap}: {away.cause or text_of(error)}") from error
 
     @answered
     def create(self, specs: Iterable[TopicSpec]) -> list[str]:
@@ -122,7 +123,7 @@ class KafkaLog:
             if topic not in known:  # type: ignore[operator]
                 raise _unknown(topic)
         if self._producer is None:
-            self._producer = Producer(self._producer_config())
+            self._producer = client(Producer, self._producer_config())
         failures: list[KafkaError] = []
         produce(self._producer, records, lambda error, _: failures.append(error) if error else None)
         left = self._producer.flush(APPEND_TIMEOUT_S)
@@ -135,7 +136,7 @@ class KafkaLog:
         """See `Log.reader`."""
         for topic in {tp.topic for tp in positions}:
             self._partitions(topic)
-        consumer: Any = Consumer(self._consumer_config("freshet-reader"))
+        consumer: Any = client(Consumer, self._consumer_config("freshet-reader"))
         consumer.assign([KafkaPartition(*tp, offset) for tp, offset in positions.items()])
         return KafkaReader(consumer)
 
@@ -162,7 +163,7 @@ class KafkaLog:
     @answered
     def _committed(self, application: str) -> dict[TopicPartition, int]:
         """What a group has committed, asked without joining it."""
-        group: Any = Consumer(self._consumer_config(application))
+        group: Any = client(Consumer, self._consumer_config(application))
         try:
             return committed_positions(group)
         finally:
@@ -215,11 +216,15 @@ class BrokerAway:
     def __init__(self, bootstrap: str) -> None:
         self._bootstrap = bootstrap
         self._said = time.monotonic() - self.EVERY_S + START_TIMEOUT_S  # a start that fails has its own message
+        self.cause: str | None = None  # why no connection comes about, where a broker or the resolver says it
 
     def __call__(self, error: KafkaError) -> None:
+        if error.code() in (KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError._RESOLVE):
+            self.cause = error.str()
         if error.code() == KafkaError._ALL_BROKERS_DOWN and time.monotonic() - self._said > self.EVERY_S:
             self._said = time.monotonic()
-            _logger.warning("no broker answers at %s; waiting for it", self._bootstrap)
+            why = f": {self.cause}" if self.cause else ""
+            _logger.warning("no broker answers at %s%s; waiting for it", self._bootstrap, why)
 
 
 def _membership(protocol: str) -> dict[str, Any]:

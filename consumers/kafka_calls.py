@@ -1,19 +1,32 @@
 """What every call to a broker shares: waiting for leaders, sending records, naming an error."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
 
-from consumers.errors import LogUnavailable
+from consumers.errors import LogUnavailable, SettingRefused
 from consumers.records import NewRecord
 
 START_TIMEOUT_S = 15.0
 LEADERLESS = {KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE}
 
 Answer = TypeVar("Answer")
+
+
+def client(kind: Callable[[dict[str, Any]], Answer], config: Mapping[str, Any]) -> Answer:
+    """A consumer, producer or admin client. Raises SettingRefused where librdkafka does not take a key or a file."""
+    for name, value in config.items():
+        if name.endswith(".location") and value != "probe" and not Path(str(value)).exists():
+            raise SettingRefused(f"librdkafka refuses the table [kafka]: {name} names {value}, which is not there")
+    try:
+        return kind(dict(config))
+    except (KafkaException, TypeError, ValueError) as error:
+        text = text_of(error) if isinstance(error, KafkaException) else str(error)
+        raise SettingRefused(f"librdkafka refuses the table [kafka]: {' '.join(text.split())}") from error
 
 
 def answered(call: Callable[..., Answer]) -> Callable[..., Answer]:

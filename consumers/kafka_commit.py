@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.effects import happened
 from consumers.errors import Fenced, LogUnavailable
-from consumers.kafka_calls import START_TIMEOUT_S, answered, produce, text_of
+from consumers.kafka_calls import START_TIMEOUT_S, answered, client, produce, text_of
 from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
 from consumers.state_store import StateStore, folder_secret, instance_id
@@ -50,9 +50,9 @@ class KafkaCommitter:
             "transactional.id": f"{application}-{self.seat}",
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         } | producer
-        self._producer: Any = Producer(transactional if exactly_once else producer)
+        self._producer: Any = client(Producer, transactional if exactly_once else producer)
         self._group_config = consumer | {"group.instance.id": f"{application}-{self.seat}"}
-        self.group: Any = Consumer(self._group_config)
+        self.group: Any = client(Consumer, self._group_config)
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
         self.joined = False
         self._transaction_timeout_s = transactional["transaction.timeout.ms"] / 1000

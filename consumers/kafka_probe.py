@@ -5,11 +5,14 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicCollection as Topics
+from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import LogUnavailable
+from consumers.kafka_calls import client, text_of
+from consumers.records import TopicPartition
 
 TIMEOUT_S = 15.0
 TRANSACTION_TIMEOUT_MS = 60_000
@@ -30,12 +33,19 @@ class Broker(NamedTuple):
     too_old: bool  # before 3.7
 
 
+class Since(NamedTuple):
+    """Where a transaction began, and when, by the record's timestamp."""
+
+    offset: int
+    timestamp_ms: int
+
+
 class KafkaProbe:
     """Raises LogUnavailable where no broker answers."""
 
     def __init__(self, bootstrap: str, config: Mapping[str, Any]) -> None:
         self._config = {"bootstrap.servers": bootstrap, "log_level": 0, "retry.backoff.ms": 20, **config}
-        self._admin: Any = AdminClient(dict(self._config))
+        self._admin: Any = client(AdminClient, self._config)
 
     def broker(self) -> Broker:
         """How many brokers, and of which version."""
@@ -92,6 +102,35 @@ class KafkaProbe:
                 if time.monotonic() > deadline:
                     raise LogUnavailable(f"nobody coordinates the group {group} yet; ask again") from None
             time.sleep(0.1)
+
+    def open_transactions(self, topics: Collection[str]) -> dict[TopicPartition, Since]:
+        """The first record of the oldest open transaction of each partition that has one."""
+        everything, committed = (self._reader(level) for level in ("read_uncommitted", "read_committed"))
+        try:
+            found = {}
+            for topic, meta in self._admin.list_topics(timeout=TIMEOUT_S).topics.items():
+                for partition in sorted(meta.partitions) if topic in topics else ():
+                    tp = KafkaPartition(topic, partition)
+                    end = everything.get_watermark_offsets(tp, timeout=TIMEOUT_S)[1]
+                    stable = committed.get_watermark_offsets(tp, timeout=TIMEOUT_S)[1]
+                    if stable < end and (since := self._read_at(everything, topic, partition, stable)):
+                        found[TopicPartition(topic, partition)] = since
+            return found
+        except KafkaException as error:
+            raise LogUnavailable(f"the broker does not answer: {text_of(error)}") from error
+        finally:
+            everything.close()
+            committed.close()
+
+    def _reader(self, isolation_level: str) -> Any:
+        own = {"group.id": "freshet-doctor", "enable.auto.commit": False, "isolation.level": isolation_level}
+        return client(Consumer, {**self._config, **own})
+
+    @staticmethod
+    def _read_at(reader: Any, topic: str, partition: int, offset: int) -> Since | None:
+        reader.assign([KafkaPartition(topic, partition, offset)])
+        message = reader.poll(TIMEOUT_S)
+        return None if message is None or message.error() else Since(message.offset(), message.timestamp()[1])
 
     def may_open_transactions(self, transactional_id: str) -> str | None:
         """Why the broker gives no transaction; None: it does. Takes a transactional id that nobody else has."""

@@ -21,6 +21,9 @@ class KafkaReader:
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
         self._at_end: set[TopicPartition] = set()
+        self._ends: dict[
+            TopicPartition, int
+        ] = {}  # of those that have been at their end, markers of transactions counted
         self._paused: set[TopicPartition] = set()
 
     @answered
@@ -46,6 +49,7 @@ class KafkaReader:
             _, end = self._consumer.get_watermark_offsets(KafkaPartition(*tp), cached=True)
             if position >= end > 0:
                 self._at_end.add(tp)
+                self._ends[tp] = end
 
     def _record_of(self, message: Any) -> Record | None:
         tp = TopicPartition(message.topic(), message.partition())
@@ -57,6 +61,7 @@ class KafkaReader:
             return Record(*tp, message.offset(), message.key(), message.value(), headers, timestamp_ms)
         if error.code() == KafkaError._PARTITION_EOF:
             self._at_end.add(tp)
+            self._ends[tp] = message.offset()
         elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
             raise PositionGone(f"{tp.topic}[{tp.partition}] no longer holds the position to read from: {error.str()}")
         elif error.code() == KafkaError._FATAL:
@@ -77,6 +82,10 @@ class KafkaReader:
     def at_end(self) -> frozenset[TopicPartition]:
         """See `Reader.at_end`."""
         return frozenset(self._at_end)
+
+    def end_of(self, partition: TopicPartition) -> int:
+        """See `Member.end_of`."""
+        return self._ends.get(partition, 0) if partition in self._at_end else 0
 
     def close(self) -> None:
         """Leaves the broker."""

@@ -28,7 +28,8 @@ def open_database(folder: Path) -> Any:
         folder.parent.mkdir(parents=True, exist_ok=True)
         return Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
     except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
-        raise (Locked if "lock" in str(error).lower() else Damaged)(str(error)) from error
+        busy = "lock" in str(error).lower() and "ermission denied" not in str(error)
+        raise (Locked if busy else Damaged)(str(error)) from error
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """`python -m streamer` and the `freshet` command."""
 
+import io
+import os
 import sys
 
 from streamer.cli import main as cli_main
@@ -7,7 +9,23 @@ from streamer.cli import main as cli_main
 
 def main() -> None:
     """Entry point of the `freshet` command."""
-    sys.exit(cli_main())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
+    try:
+        code = _exit_code()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _exit_code() -> int:
+    try:
+        return cli_main()
+    except SystemExit as end:  # argparse has printed help, or what is wrong with the flags
+        return int(end.code or 0)
 
 
 if __name__ == "__main__":

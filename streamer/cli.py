@@ -8,7 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
-from consumers.errors import DataRefused, WireError
+from consumers.errors import DataRefused, SettingRefused, WireError
 from streamer.errors import FreshetError
 from streamer.settings import Settings
 
@@ -30,7 +30,7 @@ COMMANDS = {
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
     "doctor": "what is wrong around a worker, and how to mend it",
 }
-EXIT_FAILED, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 3, 130
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
 class Command(Protocol):
@@ -82,6 +82,7 @@ def settings_of(arguments: argparse.Namespace, file: Path | None = None) -> Sett
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Exit codes: 0 ok, 1 failed, 2 usage, 3 data refused, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="freshet", description="Live recommendations from an event stream.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     wanted = next((word for word in (argv if argv is not None else sys.argv[1:]) if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
@@ -101,14 +102,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except DataRefused as error:
         return _fail(error, EXIT_REFUSED)
+    except SettingRefused as error:
+        return _fail(error, EXIT_USAGE)
     except WireError as error:
         return _fail(error, EXIT_FAILED)
     except FreshetError as error:
         return _fail(error, error.exit_code)
+    except BrokenPipeError:
+        raise  # whoever reads the output has seen enough: the entry point ends quietly
+    except OSError as error:
+        return _fail(_describe(error), EXIT_FAILED)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
 
-def _fail(error: Exception, code: int) -> int:
+class _Version(argparse.Action):
+    """Prints the version of the installed distribution, which is looked up only where somebody asks."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        try:
+            print(f"freshet {metadata.version('freshet')}")
+        except metadata.PackageNotFoundError:
+            print("freshet (a checkout that is not installed)")
+        parser.exit()
+
+
+def _describe(error: OSError) -> str:
+    """What the system refused, and for which file."""
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
+
+
+def _fail(error: Exception | str, code: int) -> int:
     print(f"freshet: {error}", file=sys.stderr)
     return code

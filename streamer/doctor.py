@@ -22,6 +22,8 @@ from streamer.settings import Settings
 from streamer.state_lock import StateLock
 
 FREE_BYTES, MANY, SHORT_MS = 1 << 30, 100_000, 24 * 3_600_000
+COUNTED = 10_000  # fewer offsets than this are read, to tell records from the markers of transactions
+LONG_OPEN_MS = 60_000  # a transaction that is open for longer is no busy producer's
 EPOCHS_LOOKED_AT = 1_000
 
 
@@ -225,9 +227,31 @@ def _positions(patient: Patient) -> Iterator[Finding]:
         yield Finding("positions", False, f"committed where the log has nothing: {', '.join(gone)}", mend)
         return
     yield Finding("positions", True, "the log has what comes next" if committed else "nothing was committed yet")
-    lag = sum(ends[p] - at[p] for p in ends)
+    waiting = {TopicPartition(topic, p): at[p] for p in ends if at[p] < ends[p]}
+    lag = sum(ends[tp.partition] - position for tp, position in waiting.items())
+    if lag <= COUNTED:  # offsets count the markers of transactions too
+        lag = sum(1 for _ in records_of(log, waiting)) if waiting else 0
     mend = "start a worker, or find out why it does not keep up" if lag > MANY else ""
     yield Finding("lag", lag <= MANY, f"{lag:,} records of {topic} wait", mend)
+
+
+def _open_transactions(patient: Patient) -> Iterator[Finding]:
+    """Whether a transaction that a producer left open holds back what was written after it."""
+    settings = patient.settings
+    read = (settings.interactions_topic, settings.items_topic, settings.users_topic, settings.epochs_topic)
+    if patient.probe is None:
+        return
+    now_ms = time.time() * 1000
+    held = [
+        f"{at.topic}[{at.partition}] from offset {since.offset} on, for {(now_ms - since.timestamp_ms) / 1000:,.0f} s"
+        for at, since in patient.probe.open_transactions(read).items()
+        if now_ms - since.timestamp_ms > LONG_OPEN_MS
+    ]
+    if held:
+        mend = "end its producer, or wait until the broker aborts it after the producer's transaction.timeout.ms"
+        yield Finding("open transactions", False, f"one holds back {'; '.join(held)}", mend)
+    else:
+        yield Finding("open transactions", True, "none holds anything back")
 
 
 def _checkpoint(patient: Patient) -> Iterator[Finding]:
@@ -254,4 +278,4 @@ def _last(log: Log, topic: str, n: int) -> list[Record]:
     return list(records_of(log, {TopicPartition(topic, p): max(starts[p], end - n) for p, end in ends.items()}))
 
 
-CHECKS: tuple[Check, ...] = (_broker, _topics, _rights, _epochs, _positions, _checkpoint, _clock)
+CHECKS: tuple[Check, ...] = (_broker, _topics, _rights, _epochs, _positions, _open_transactions, _checkpoint, _clock)

@@ -80,7 +80,7 @@ def _write_current(folder: Path, current: Current) -> Current:
 
 def versions(folder: Path) -> list[dict[str, Any]]:
     """The manifests of a folder, oldest first, by `until_ms`, then by name."""
-    found = [json.loads(file.read_text()) for file in folder.glob(f"*/{MANIFEST}")]
+    found = [json.loads(file.read_text("utf-8")) for file in folder.glob(f"*/{MANIFEST}")]
     return sorted(found, key=lambda manifest: (manifest["until_ms"], manifest["version"]))
 
 
@@ -96,7 +96,7 @@ def write_version(folder: Path, manifest: Mapping[str, Any], users: Vectors, ite
     digests = {name: _digest(place / name) for name in FILES.values()}
     whole = {**manifest, "size": users.vector.shape[1], "blake2b": digests}
     part = place / f"{MANIFEST}.part"
-    part.write_text(json.dumps(whole, indent=1) + "\n")
+    part.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
     part.rename(place / MANIFEST)  # (2)
     return whole
 
@@ -112,7 +112,7 @@ def read_version(folder: Path, version: str) -> tuple[Vectors, Vectors]:
     place = folder / version
     if not (place / MANIFEST).is_file():
         raise EmbeddingsDamaged(f"{place} has no {MANIFEST}: its training did not end; train again or take another one")
-    manifest = json.loads((place / MANIFEST).read_text())
+    manifest = json.loads((place / MANIFEST).read_text("utf-8"))
     sides = []
     for side, name in FILES.items():
         if not (place / name).is_file() or _digest(place / name) != manifest["blake2b"][name]:

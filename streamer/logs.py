@@ -85,5 +85,5 @@ def _topics_yaml() -> str:
     """Inside an installed wheel it lies beside this module, in a checkout under deploy/."""
     packaged = files("streamer") / "topics.yaml"
     if packaged.is_file():
-        return packaged.read_text()
-    return (Path(__file__).parent.parent / "deploy" / "topics.yaml").read_text()
+        return packaged.read_text("utf-8")
+    return (Path(__file__).parent.parent / "deploy" / "topics.yaml").read_text("utf-8")

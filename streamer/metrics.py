@@ -7,7 +7,7 @@ import os
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, get_args
 
@@ -43,6 +43,9 @@ COUNTERS = {
     "checkpoints": "written",
     "checkpoint_written_bytes": "bytes of pages that checkpoints wrote",
 }
+
+
+Taken = Callable[[], Mapping[TopicPartition, int]]
 
 
 class Histogram:
@@ -85,7 +88,7 @@ class RunMetrics:
         self._to_recover, self._recovered, self._recovering_since = 0, 0, 0.0
         self._checkpointed: float | None = None
         self._delta_bytes = 0
-        self._watched: tuple[Log, StreamState, Callable[[], Iterable[TopicPartition]]] | None = None
+        self._watched: tuple[Log, StreamState, Taken] | None = None
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -106,12 +109,12 @@ class RunMetrics:
 
         return advanced
 
-    def ready(self, log: Log, state: StreamState, mine: Callable[[], Iterable[TopicPartition]]) -> None:
+    def ready(self, log: Log, state: StreamState, taken: Taken) -> None:
         """The state is that of the last commit, and the next epoch takes no longer than any other.
 
-        `mine`: the partitions that are this worker's at the moment.
+        `taken`: the offset up to which each partition that is this worker's at the moment is taken.
         """
-        self._watched, self._stage = (log, state, mine), "ready"
+        self._watched, self._stage = (log, state, taken), "ready"
 
     def waiting(self) -> None:
         """The log has gone away; another worker will be tried."""
@@ -207,15 +210,14 @@ class RunMetrics:
                 "freshet_watermark_delay_seconds", "from the latest event time taken to now", value=delay_s
             )
 
-    def _of_log(self, log: Log, state: StreamState, mine: Callable[[], Iterable[TopicPartition]]) -> Iterator[Metric]:
+    def _of_log(self, log: Log, _: StreamState, taken: Taken) -> Iterator[Metric]:
         try:
             ends = log.ends(self._settings.interactions_topic)
         except (WireError, RuntimeError):  # away, or closed by a worker that starts again: the worker says it
             return
         lag = GaugeMetricFamily("freshet_lag", "interactions that wait in the log", labels=["partition"])
-        for tp in sorted(mine()):
-            behind = ends.get(tp.partition, 0) - state.positions.get(tp, 0)
-            lag.add_metric([str(tp.partition)], max(behind, 0))
+        for tp, reached in sorted(taken().items()):
+            lag.add_metric([str(tp.partition)], max(ends.get(tp.partition, 0) - reached, 0))
         yield lag
 
 

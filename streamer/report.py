@@ -69,7 +69,7 @@ def report(stream: str, settings: Settings, options: ReplayOptions, result: Repl
         _clock(watcher, result),
     ]  # fmt: skip
     title = f"Freshet: {escape(stream)}"
-    style = (files("streamer") / "report.css").read_text()
+    style = (files("streamer") / "report.css").read_text("utf-8")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'

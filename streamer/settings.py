@@ -3,27 +3,40 @@
 Precedence: flag > environment `FRESHET_…` > `freshet.toml` > the default here.
 """
 
+import os
+import re
 import tomllib
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from streamer.errors import UsageError
 from tgn.config import Part
 
+PREFIX = "FRESHET_"
+SECRET = re.compile(
+    r"password|passphrase|secret|token|credential|api_key|jaas|private|\.key\b|\.pem\b|oauth", re.IGNORECASE
+)
+OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP)")  # it sets these for a service named freshet
+BROKERS = ("bootstrap.servers", "metadata.broker.list")  # two names that librdkafka has for `bootstrap`
+
 
 class Settings(BaseSettings):
     """All settings. `Settings.load(**flags)` is how a command gets them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FRESHET_",
+        env_prefix=PREFIX,
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
@@ -131,11 +144,25 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_address(cls, data: Any) -> Any:
+        """Brokers that only the table [kafka] names are `bootstrap`; where both name some, `bootstrap` wins."""
+        table = data.get("kafka")
+        if not isinstance(table, dict) or not table.keys() & set(BROKERS):
+            return data
+        named = [table[name] for name in BROKERS if name in table]
+        rest = {name: value for name, value in table.items() if name not in BROKERS}
+        return data | {"kafka": rest, "bootstrap": data.get("bootstrap") or named[0]}
+
     @classmethod
     def load(cls, file: Path | None = None, **flags: Any) -> "Settings":
         """The settings with `flags` on top; a flag that is None was not given. `file` is read instead of freshet.toml.
 
-        Raises UsageError naming each wrong setting, what it got and what it may be, and `file` where it was given.
+        A flag `log` asks for the embedded log, whatever else names brokers.
+
+        Raises UsageError naming each wrong setting, what it got and what it may be, and `file` where it was given. The
+        value of a secret is never shown.
         """
         source, where = cls, ""
         if file is not None:
@@ -143,16 +170,87 @@ class Settings(BaseSettings):
             if not file.is_file():
                 raise UsageError(f"there is no settings file {file}")
             source = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=file)})
+        given = {name: value for name, value in flags.items() if value is not None}
+        if given.keys() >= {"log", "bootstrap"}:
+            raise UsageError(
+                "both --bootstrap and --log were given: events live on a broker or in a folder, choose one"
+            )
+        _refuse_unknown_variables(cls.model_fields)
         try:
-            return source(**{name: value for name, value in flags.items() if value is not None})
+            settings = source(**given)
         except ValidationError as error:
-            raise UsageError(where + "; ".join(_explain(problem) for problem in error.errors())) from error
+            raise UsageError(where + "; ".join(_explain(error.errors()))) from None  # its text quotes the values
+        except SettingsError as error:
+            raise UsageError(f"{where}{_unreadable(error)}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise UsageError(f"{file or 'freshet.toml'} is not valid TOML: {error}") from error
+            raise UsageError(f"{file or 'freshet.toml'} is not valid TOML: {error}") from None
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+        return settings.model_copy(update={"bootstrap": None}) if "log" in given else settings
 
 
-def _explain(problem: Any) -> str:
-    name = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"there is no setting {name!r}"
-    return f"setting {name!r} got {problem['input']!r}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+def is_secret(name: str) -> bool:
+    """Whether the value of a setting, `api_key` or `kafka.sasl.password`, is never to be shown."""
+    return bool(SECRET.search(name))
+
+
+def _refuse_unknown_variables(known: Mapping[str, FieldInfo]) -> None:
+    """Raises UsageError for a variable FRESHET_… that is no setting: a typo would change nothing, silently."""
+    for variable in sorted(os.environ):
+        name = variable.upper().removeprefix(PREFIX)
+        if not variable.upper().startswith(PREFIX) or OF_KUBERNETES.match(name):
+            continue
+        field, nested, _ = name.lower().partition("__")
+        if field not in known:
+            where = f"which the environment variable {variable} names"
+            raise UsageError(f"there is no setting {field!r}, {where}{_like(field, known)}")
+        if nested and get_origin(known[field].annotation) is not dict:
+            raise UsageError(f"the environment variable {variable} names a part of {field!r}, which has none")
+
+
+def _like(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, list(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _unreadable(error: SettingsError) -> str:
+    """What is wrong with a variable that holds no JSON; its text is not shown."""
+    field = re.search(r'"(\w+)"', str(error))
+    name = field[1] if field else "?"
+    return (
+        f"the environment variable {PREFIX}{name.upper()} is no JSON object; "
+        f'write {PREFIX}{name.upper()}=\'{{"key": "value"}}\', or one variable a key: {PREFIX}{name.upper()}__key=value'
+    )
+
+
+def _explain(problems: Iterable[Any]) -> list[str]:
+    """A line for each setting that is wrong."""
+    told: dict[str, list[str]] = {}
+    for problem in problems:
+        place = [str(part) for part in problem["loc"]]
+        field = Settings.model_fields.get(place[0])
+        if field is not None and len(place) > 2:
+            place = place[:2]  # what follows names the types that the value might have had
+        name = ".".join(place)
+        if place[0] == "kafka" and isinstance(problem["input"], dict):
+            told[name] = [f'setting {name!r} got a table: write the whole key in quotes, such as "sasl.password" = "…"']
+            continue
+        if problem["type"] == "extra_forbidden":
+            told[name] = [f"there is no setting {name!r}{_like(name, Settings.model_fields)}"]
+            continue
+        got = _shown(name, problem["input"])
+        message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+        lines = told.setdefault(name, [f"setting {name!r} got {got}: {message}"])
+        if message not in lines[0]:
+            lines.append(message)
+    return [", or ".join(lines) for lines in told.values()]
+
+
+def _shown(name: str, value: Any) -> str:
+    if is_secret(name) or name == "kafka":
+        return "a value that is not shown"
+    if isinstance(value, dict | list | tuple):
+        return f"a {'table' if isinstance(value, dict) else 'list'}"
+    if name == "port" and str(value).startswith("tcp://"):
+        return f"{value!r}, which Kubernetes sets for a service named freshet (enableServiceLinks: false stops it)"
+    return repr(value)[:200]

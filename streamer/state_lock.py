@@ -4,18 +4,22 @@ import fcntl
 from pathlib import Path
 from types import TracebackType
 
-from streamer.errors import StateBusy
+from streamer.errors import StateBusy, UsageError
 
 
 class StateLock:
     """Holds a state folder as long as the process lives; the system lets go of it when the process dies.
 
-    Raises StateBusy when another process holds it.
+    Raises StateBusy when another process holds it, UsageError where the folder cannot be made or written.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "lock").open("w")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = (folder / "lock").open("w")
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            raise UsageError(f"{folder} cannot hold the state: {reason}; name a folder with --state") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -100,7 +100,7 @@ class Worker:
     def _run(self, exit_at_end: bool) -> None:
         if self._recovered:
             self.state.warm_up()
-            self._metrics.ready(self._log, self.state, self._aligner.partitions)
+            self._metrics.ready(self._log, self.state, self._taken)
         while self._recovered and not self._stop():
             taken = self.step()
             if exit_at_end and not taken and self._caught_up():
@@ -197,6 +197,12 @@ class Worker:
         epoch = self._intake.epoch(arrivals, changes, repair)
         epoch.embeddings = self._shadow.next(arrivals) if self._shadow else None
         return self._with_moves(epoch)
+
+    def _taken(self) -> dict[TopicPartition, int]:
+        """The offset up to which each partition of this worker is taken, markers of transactions counted."""
+        nothing_waits, positions = not len(self._aligner), self.state.positions
+        ends = {tp: self._member.end_of(tp) if nothing_waits else 0 for tp in self._aligner.partitions()}
+        return {tp: max(end, positions.get(tp, 0)) for tp, end in ends.items()}
 
     def _caught_up(self) -> bool:
         mine = self._aligner.partitions()

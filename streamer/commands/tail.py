@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 
 from consumers.log import Log
@@ -27,8 +26,6 @@ def run(arguments: argparse.Namespace) -> int:
     log = open_log_of(settings_of(arguments))
     try:
         _print(log, arguments, stop)
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     finally:
         log.close()
     return 0

@@ -84,7 +84,7 @@ class Gateway:
 
     async def page(self, request: Request) -> Response:
         """The page."""
-        html = (files("streamer.web") / "page.html").read_text()
+        html = (files("streamer.web") / "page.html").read_text("utf-8")
         return HTMLResponse(
             html, headers={"Content-Security-Policy": _PAGE_POLICY, "X-Content-Type-Options": "nosniff"}
         )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import (
     AclBinding,
@@ -19,11 +20,14 @@ from consumers.open import OwnedLog
 from consumers.records import NewRecord, TopicPartition
 from streamer.cli import main
 from streamer.logs import open_log_of, topic_specs
+from streamer.metrics import RunMetrics
 from streamer.settings import Settings
 from streamer.state_lock import StateLock
+from streamer.worker import Worker
 from tests import kafka_broker
 from tests.conftest import missing, own_topics
 from tests.scenarios.test_worker import run, send
+from tests.streamer.test_metrics import told
 from tests.worlds import checkerboard
 
 Doctor = Callable[..., dict[str, str]]
@@ -153,10 +157,43 @@ def test_on_kafka(on_kafka: Settings, doctor: Doctor) -> None:
 
 
 @pytest.mark.kafka
+def test_transactions_of_producers(on_kafka: Settings, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their markers are no records that wait; one that is left open, and holds back what follows it, is shown."""
+    monkeypatch.setattr("streamer.doctor.MANY", 0)
+    monkeypatch.setattr("streamer.doctor.LONG_OPEN_MS", -60_000)
+    flags, topic = ("--bootstrap", str(on_kafka.bootstrap)), on_kafka.interactions_topic
+    log = open_log_of(on_kafka)
+    log.create(topic_specs(on_kafka, 1))
+    producer = Producer({"bootstrap.servers": str(on_kafka.bootstrap), "transactional.id": f"{topic}-test"})
+    producer.init_transactions(30)
+    row = b'{"user_id":"u","item_id":"i","event_type":"view","timestamp":5}'
+    for end in (producer.commit_transaction, producer.abort_transaction, producer.commit_transaction):
+        producer.begin_transaction()
+        producer.produce(topic, row, b"u")
+        producer.flush(30)
+        end(30)
+    assert "2 records of" in doctor(*flags)["lag"]
+    metrics = RunMetrics(on_kafka)
+    worker = Worker(log, on_kafka, metrics=metrics)
+    worker.run(exit_at_end=True)
+    found = told(metrics)
+    worker.close()
+    assert found["freshet_interactions_total"] == 2
+    assert found["freshet_lag[0]"] == 0
+    assert doctor(*flags) == {}
+    producer.begin_transaction()
+    producer.produce(topic, row, b"u")
+    producer.flush(30)
+    log.append([NewRecord(topic, b"u", row)] * 3)
+    assert f"{topic}[0] from offset 6 on" in doctor(*flags)["open transactions"]
+    producer.abort_transaction(30)
+    assert set(doctor(*flags)) == {"lag"}
+    log.close()
+
+
+@pytest.mark.kafka
 def test_beside_a_worker_on_kafka(on_kafka: Settings, doctor: Doctor) -> None:
     """The worker's checkpoint is read while it has it open, and it is not fenced."""
-    from streamer.worker import Worker
-
     log = open_log_of(on_kafka)
     log.create(topic_specs(on_kafka, 1))
     worker = Worker(log, on_kafka)

@@ -1,0 +1,144 @@
+"""Wrong settings: each is named in one line that shows no secret, wherever it comes from; none is passed over."""
+
+from pathlib import Path
+
+import pytest
+
+from streamer.cli import main
+from streamer.errors import UsageError
+from streamer.settings import Settings, is_secret
+
+SECRET = "hunter2-do-not-show"
+
+
+@pytest.fixture(autouse=True)
+def folder(settings: Settings, tmp_path: Path) -> Path:
+    """No variable FRESHET_… and no freshet.toml but the test's own."""
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        f'[kafka]\n"sasl.password" = ["{SECRET}"]',
+        f'[kafka]\nsasl.password = "{SECRET}"',
+        f'[kafka]\n"ssl.key.password" = {{ x = "{SECRET}" }}',
+        f'[kafka]\n"sasl.oauthbearer.client.secret" = ["{SECRET}"]',
+        f'neo4j_password = ["{SECRET}"]',
+        f'api_key = ["{SECRET}"]',
+        f'api_key = {{ x = "{SECRET}" }}',
+        f'kafka = "{SECRET}"',
+        f'kafka = ["{SECRET}"]',
+        f'k = ["{SECRET}"]',
+        f'[kafka]\n"sasl.password" = "{SECRET}"\nx = [1]\n[event_weights]\nview = "{SECRET[:3]}"',
+    ],
+)
+def test_a_secret_of_the_wrong_type_is_named_and_not_shown(
+    toml: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "freshet.toml").write_text(toml)
+    assert main(["topics", "list", "--log", "log"]) == 2
+    said = capsys.readouterr().err
+    assert SECRET not in said
+    assert said.startswith("freshet: setting '")
+    assert said.count("\n") == 1
+
+
+def test_no_secret_stands_in_the_error_that_a_caller_logs() -> None:
+    with pytest.raises(UsageError) as raised:
+        Settings.load(api_key=[SECRET])
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    assert SECRET not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("api_key", True), ("neo4j_password", True), ("kafka.sasl.password", True), ("kafka.ssl.key.password", True),
+        ("kafka.ssl.key.pem", True), ("kafka.sasl.oauthbearer.client.secret", True), ("kafka.sasl.username", False),
+        ("kafka.ssl.ca.location", False), ("k", False), ("port", False), ("kafka.sasl.mechanism", False),
+    ],
+)  # fmt: skip
+def test_what_counts_as_a_secret(name: str, secret: bool) -> None:
+    assert is_secret(name) == secret
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("FRESHET_KAFKA", "{oops", "FRESHET_KAFKA is no JSON object"),
+        ("FRESHET_KAFKA", f'["{SECRET}"]', "setting 'kafka' got a value that is not shown"),
+        ("FRESHET_EVENT_WEIGHTS", "view=1", "FRESHET_EVENT_WEIGHTS is no JSON object"),
+        ("FRESHET_EXCLUDE_SEEEN", "true", "did you mean 'exclude_seen'"),
+        ("freshet_kk", "5", "there is no setting 'kk'"),
+        ("FRESHET_KAFAK__SASL.PASSWORD", SECRET, "did you mean 'kafka'"),
+        ("FRESHET_K", "many", "setting 'k' got 'many'"),
+        ("FRESHET_PORT", "tcp://10.1.2.3:8765", "which Kubernetes sets for a service named freshet"),
+        ("FRESHET_API_KEY__X", SECRET, "api_key"),
+    ],
+)
+def test_a_variable_that_is_wrong_is_said_in_one_line(
+    variable: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(variable, value)
+    assert main(["topics", "list", "--log", "log"]) == 2
+    said = capsys.readouterr().err
+    assert says in said
+    assert SECRET not in said
+    assert said.count("\n") == 1
+
+
+def test_what_kubernetes_sets_for_a_service_of_this_name_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT_8765_TCP", "PORT_8765_TCP_ADDR"):
+        monkeypatch.setenv(f"FRESHET_{name}", "10.1.2.3")
+    assert Settings.load().k == 20
+
+
+@pytest.mark.parametrize("key", ["bootstrap.servers", "metadata.broker.list"])
+def test_brokers_that_the_table_kafka_names_are_the_brokers(key: str, folder: Path) -> None:
+    (folder / "freshet.toml").write_text(f'[kafka]\n"{key}" = "a:1"\n"client.id" = "me"\n')
+    settings = Settings.load()
+    assert (settings.bootstrap, settings.kafka) == ("a:1", {"client.id": "me"})
+    assert Settings.load(bootstrap="b:2").bootstrap == "b:2"
+    assert Settings.load(log="folder").bootstrap is None  # a flag asks for the folder
+
+
+def test_a_broker_and_a_folder_are_not_asked_for_at_once() -> None:
+    with pytest.raises(UsageError, match="choose one"):
+        Settings.load(log="folder", bootstrap="a:1")
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({"sasl.pasword": SECRET}, '"sasl.pasword"'),
+        ({"ssl.ca.location": "nowhere.pem", "security.protocol": "ssl"}, "ssl.ca.location names nowhere.pem"),
+        ({"security.protocol": "sasl_plaintext", "sasl.mechanism": "FOO"}, "Unsupported SASL mechanism: FOO"),
+        ({"security.protocol": "sasl"}, '"security.protocol"'),
+        ({"session.timeout.ms": "long"}, '"session.timeout.ms"'),
+        ({"session.timeout.ms": 1 << 40}, "session.timeout.ms"),
+        ({"acks": "some"}, "acks"),
+    ],
+)
+@pytest.mark.parametrize("command", [["tail", "quality"], ["run"], ["topics", "create"], ["serve"], ["doctor"]])
+def test_what_librdkafka_does_not_take_is_said_in_one_line(
+    command: list[str], table: dict[str, object], says: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f'"{name}" = {value if isinstance(value, int) else repr(value)}' for name, value in table.items()]
+    (folder / "freshet.toml").write_text("[kafka]\n" + "\n".join(lines))
+    code = main([*command, "--bootstrap", "127.0.0.1:1"])
+    told = capsys.readouterr()
+    said = told.out if command == ["doctor"] else told.err
+    assert code == (1 if command == ["doctor"] else 2)
+    assert says in said
+    assert SECRET not in said
+    assert command == ["doctor"] or said.count("\n") == 1
+
+
+def test_a_name_that_no_resolver_knows_is_the_reason_given(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.kafka.START_TIMEOUT_S", 3.0)
+    assert main(["tail", "quality", "--bootstrap", "nowhere.invalid:9092"]) == 1
+    assert "resolve" in capsys.readouterr().err
