@@ -11,6 +11,7 @@ Keys of the database, every number big-endian so that byte order is offset order
     p/<application>                  committed positions
     s/<application>/<key>            committed state
     c/<client>                       number and time of the last append of another process, which may ask again
+    k/<application>                  secret of the seat
 
 A commit is one WriteBatch: all of it is there after a crash, or none. The write-ahead log survives the death of the
 process; with `sync` it survives a power failure too, at some milliseconds a commit. A file `ends` beside the database
@@ -18,6 +19,7 @@ says where each partition ends, see `consumers.written_ends`.
 """
 
 import logging
+import secrets
 import threading
 import time
 from collections import deque
@@ -55,7 +57,7 @@ from consumers.rocks import (
     stored,
     write_batch,
 )
-from consumers.state_store import checked
+from consumers.state_store import SECRET_BYTES, checked
 from consumers.stored_state import EmbeddedState
 from consumers.written_ends import WrittenEnds, read_ends
 
@@ -518,7 +520,7 @@ class EmbeddedCommitter:
                 if value is None:
                     batch.delete(self._state_prefix + key)
                 else:
-                    batch.put(self._state_prefix + key, checked(value))
+                    batch.put(self._state_prefix + key, checked(key, value))
             happened("batched")
             log._write(batch, ends)  # (1)
         happened("written")
@@ -536,6 +538,15 @@ class EmbeddedCommitter:
         """See `Committer.purge_state`."""
         self._log._db.flush()
         self._log._db.compact_range(self._state_prefix, self._state_prefix[:-1] + b"0")  # "0" follows "/"
+
+    def secret(self, held: bytes = b"") -> bytes:
+        """See `Committer.secret`: beside the checkpoint in the database."""
+        stored = self._log.stored_state(self._application)
+        kept = stored.secret()
+        secret = held or kept or secrets.token_bytes(SECRET_BYTES)
+        if secret != kept:
+            stored.take_secret(secret)
+        return secret
 
     def close(self) -> None:
         """Nothing to free: the seat is kept."""

@@ -15,7 +15,7 @@ from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, client,
 from consumers.kafka_seat import Seat
 from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
-from consumers.state_store import StateStore, instance_id
+from consumers.state_store import StateStore, folder_secret, instance_id
 
 TRANSACTION_TIMEOUT_MS = 30_000
 GENERATION_TIMEOUT_S = 5.0  # how long a commit waits to hear of the group's new generation
@@ -47,7 +47,7 @@ class KafkaCommitter:
         exactly_once: bool,
         claim: Callable[[str], Seat],
     ) -> None:
-        self._store = StateStore(state)
+        self._store, self._folder = StateStore(state), state
         self._exactly_once = exactly_once
         self.seat = instance_id(state)
         name = f"{application}-{self.seat}"
@@ -200,6 +200,10 @@ class KafkaCommitter:
     def purge_state(self) -> None:
         """See `Committer.purge_state`."""
         self._store.purge()
+
+    def secret(self, held: bytes = b"") -> bytes:
+        """See `Committer.secret`: beside the checkpoint in the state folder."""
+        return folder_secret(self._folder, held)
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""

@@ -84,6 +84,9 @@ class Committer(Protocol):
     def purge_state(self) -> None:
         """Takes what was deleted or written over in the checkpoint off the disk now, not at some later compaction."""
 
+    def secret(self, held: bytes = b"") -> bytes:
+        """32 random bytes of this seat, which the loss of its checkpoint leaves; `held` takes their place if given."""
+
     def close(self) -> None: ...
 
 
@@ -105,8 +108,14 @@ class StoredState(Protocol):
     def take_seat(self, seat: str) -> None:
         """Makes the next worker that of `seat`, whose state is written here; no worker may be running."""
 
+    def secret(self) -> bytes:
+        """See `Committer.secret`; empty where there is none yet."""
+
+    def take_secret(self, secret: bytes) -> None:
+        """Makes it that of the seat, whose state is written here; no worker may be running."""
+
     def clear(self) -> None:
-        """Removes every key, readable or not; no worker may be running. The positions stay."""
+        """Removes every key, readable or not; no worker may be running. The positions and the secret stay."""
 
 
 class Log(Protocol):

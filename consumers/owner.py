@@ -160,6 +160,16 @@ class _Session:
     def write_state(self, application: str, delta: _State) -> None:
         self._log.stored_state(application).write(self._staged([], delta)[1])
 
+    def secret(self, held: bytes) -> bytes:
+        assert self._committer, "open_committer comes first"
+        return self._committer.secret(held)
+
+    def stored_secret(self, application: str) -> bytes:
+        return self._log.stored_state(application).secret()
+
+    def take_secret(self, application: str, secret: bytes) -> None:
+        self._log.stored_state(application).take_secret(secret)
+
     def clear_state(self, application: str) -> None:
         self._log.stored_state(application).clear()
 
@@ -198,6 +208,9 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "clear_state": (str,),
     "discard_state": (),
     "purge_state": (),
+    "secret": (bytes,),
+    "stored_secret": (str,),
+    "take_secret": (str, bytes),
 }
 
 
@@ -587,6 +600,10 @@ class RemoteCommitter:
         """See `Committer.purge_state`."""
         self._connection.call("purge_state")
 
+    def secret(self, held: bytes = b"") -> bytes:
+        """See `Committer.secret`."""
+        return bytes(self._connection.call("secret", held))
+
     def close(self) -> None:
         """Ends the connection; the seat is kept."""
         self._connection.close()
@@ -617,6 +634,14 @@ class RemoteState:
 
     def take_seat(self, seat: str) -> None:
         """See `StoredState.take_seat`: there is one only."""
+
+    def secret(self) -> bytes:
+        """See `StoredState.secret`."""
+        return bytes(self._connection.call("stored_secret", self._application))
+
+    def take_secret(self, secret: bytes) -> None:
+        """See `StoredState.take_secret`."""
+        self._connection.call("take_secret", self._application, secret)
 
     def clear(self) -> None:
         """See `StoredState.clear`."""

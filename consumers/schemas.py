@@ -90,7 +90,10 @@ class EpochManifest(msgspec.Struct, frozen=True):
     `interactions` before which nothing of that user counts any more. `worker`: whose epoch it is; each counts its own.
     `adopted`: records that another worker had taken and listed, taken into this one's state. `released`: partitions
     that went to another worker before this epoch; `regained`: those that came back. `embeddings`: the version that was
-    switched to before it, "" for none at all; null: the one in use stayed.
+    switched to before it, "" for none at all; null: the one in use stayed. `settings`: those that lists and state
+    depend on, where they are others than before, from this epoch on. `erased_at`: digest → time of the erasure by the
+    log's clock. Digests are keyed by a secret of the worker; without `erased_at`, by the name of the application.
+    `rebuilt`: the state was made again from the epochs before, without anything that had been taken back by then.
     """
 
     epoch: int
@@ -104,6 +107,9 @@ class EpochManifest(msgspec.Struct, frozen=True):
     released: list[int] = []
     regained: list[int] = []
     embeddings: str | None = None
+    settings: dict[str, Any] | None = None
+    erased_at: dict[str, int] = {}
+    rebuilt: bool = False
 
 
 class Quality(msgspec.Struct, frozen=True):

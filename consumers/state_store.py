@@ -1,5 +1,8 @@
 """The checkpoint of a worker on Kafka: one RocksDB in the state folder, written in one batch, with checksums."""
 
+import logging
+import os
+import secrets
 import shutil
 import time
 import zlib
@@ -18,7 +21,10 @@ from consumers.records import TopicPartition
 from consumers.rocks import Damaged, Locked, open_database, scan, shut
 
 _POSITIONS = b"p"
-INSTANCE_FILE = "instance"
+INSTANCE_FILE, SECRET_FILE = "instance", "erasure-key"
+SECRET_BYTES = 32
+_DAMAGE = ("corruption", "no such file", "checksum")  # how RocksDB's errors name files that are not what was written
+_logger = logging.getLogger(__name__)
 
 
 def instance_id(folder: Path) -> str:
@@ -30,28 +36,59 @@ def instance_id(folder: Path) -> str:
     return file.read_text().strip()
 
 
-def checked(value: bytes) -> bytes:
-    """A page with its checksum before it."""
-    return zlib.crc32(value).to_bytes(4, "big") + value
+def folder_secret(folder: Path, held: bytes = b"") -> bytes:
+    """The secret of a state folder, see `Committer.secret`; only the user who runs the worker can read its file."""
+    file = folder / SECRET_FILE
+    kept = bytes.fromhex(file.read_text().strip()) if file.is_file() else b""
+    secret = held or kept or secrets.token_bytes(SECRET_BYTES)
+    if secret != kept:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.part")
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+            written.write(secret.hex())
+            written.flush()
+            os.fsync(written.fileno())
+        part.replace(file)
+    return secret
+
+
+def checked(key: bytes, value: bytes) -> bytes:
+    """A page with its checksum before it, which covers its key too: a page in the place of another one is damaged."""
+    return _checksum(key, value) + value
 
 
 def unchecked(key: bytes, value: bytes) -> bytes:
-    """The page behind its checksum. Raises CheckpointDamaged where that does not hold."""
-    if zlib.crc32(value[4:]).to_bytes(4, "big") != value[:4]:
+    """The page behind its checksum. Raises CheckpointDamaged where that does not hold.
+
+    Those of checkpoints before format 10 covered the value alone.
+    """
+    page = value[4:]
+    if value[:4] not in (_checksum(key, page), _checksum(b"", page)):
         raise CheckpointDamaged(f"page {key!r} of the checkpoint is damaged")
-    return value[4:]
+    return page
+
+
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "big")
 
 
 class StateStore:
     """Keys and values with the positions that they stand for. One process at a time.
 
+    Files that are damaged or missing are set aside when it is opened, and an empty checkpoint begins.
     Raises LogBusy when another process has the folder, LogUnavailable when it cannot be opened.
     """
 
     def __init__(self, folder: Path) -> None:
         private_folder(folder)
         self._folder = folder / "checkpoint"
-        self._db: Any = self._open()
+        try:
+            self._db: Any = self._open()
+        except CheckpointDamaged as error:
+            _logger.warning("%s; it is set aside, and the state is rebuilt from the log", error)
+            self._set_aside()
+            self._db = self._open()
 
     def _open(self) -> Any:
         folder = self._folder.parent
@@ -60,6 +97,8 @@ class StateStore:
         except Locked as error:
             raise LogBusy(f"another process uses the state in {folder}; give this one its own --state") from error
         except Damaged as error:
+            if any(word in str(error).lower() for word in _DAMAGE):
+                raise CheckpointDamaged(f"the checkpoint cannot be opened: {error}") from error
             raise LogUnavailable(
                 f"the state in {folder} cannot be opened: {error}; remove it there to have it rebuilt from the log"
             ) from error
@@ -71,7 +110,7 @@ class StateStore:
             if value is None:
                 batch.delete(b"s" + key)
             else:
-                batch.put(b"s" + key, checked(value))
+                batch.put(b"s" + key, checked(key, value))
         batch.put(_POSITIONS, msgspec.msgpack.encode([(*tp, offset) for tp, offset in positions.items()]))
         try:
             self._db.write(batch)
@@ -99,9 +138,11 @@ class StateStore:
     def discard(self) -> None:
         """Sets the damaged files aside, under a name with the time, and begins an empty checkpoint."""
         shut(self._db)
-        aside = self._folder.with_name(f"checkpoint.damaged-{int(time.time())}")
-        self._folder.rename(aside)
+        self._set_aside()
         self._db = self._open()
+
+    def _set_aside(self) -> None:
+        self._folder.rename(self._folder.with_name(f"checkpoint.damaged-{time.time_ns()}"))
 
     @staticmethod
     def remove(folder: Path) -> None:

@@ -11,7 +11,7 @@ from consumers.log import StateDelta
 from consumers.private import write_private
 from consumers.records import TopicPartition
 from consumers.rocks import Damaged, database_beside, scan, write_batch
-from consumers.state_store import INSTANCE_FILE, StateStore, checked, unchecked
+from consumers.state_store import INSTANCE_FILE, SECRET_FILE, StateStore, checked, folder_secret, unchecked
 
 
 class EmbeddedState:
@@ -20,6 +20,7 @@ class EmbeddedState:
     def __init__(self, db: Any, application: str) -> None:
         self._db, self._application = db, application
         self._positions_key, self._prefix = b"p/" + application.encode(), b"s/" + application.encode() + b"/"
+        self._secret_key = b"k/" + application.encode()
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `StoredState.positions`."""
@@ -32,7 +33,8 @@ class EmbeddedState:
 
     def write(self, delta: StateDelta) -> None:
         """See `StoredState.write`."""
-        write_batch(self._db, {self._prefix + key: value and checked(value) for key, value in delta.items()})
+        pages = {key: None if value is None else checked(key, value) for key, value in delta.items()}
+        write_batch(self._db, {self._prefix + key: page for key, page in pages.items()})
 
     def seat(self) -> str:
         """See `StoredState.seat`."""
@@ -40,6 +42,14 @@ class EmbeddedState:
 
     def take_seat(self, seat: str) -> None:
         """See `StoredState.take_seat`: there is one only."""
+
+    def secret(self) -> bytes:
+        """See `StoredState.secret`."""
+        return self._db.get(self._secret_key) or b""
+
+    def take_secret(self, secret: bytes) -> None:
+        """See `StoredState.take_secret`."""
+        self._db[self._secret_key] = secret
 
     def clear(self) -> None:
         """See `StoredState.clear`."""
@@ -83,6 +93,14 @@ class FolderState:
     def take_seat(self, seat: str) -> None:
         """See `StoredState.take_seat`."""
         write_private(self._folder / INSTANCE_FILE, seat)
+
+    def secret(self) -> bytes:
+        """See `StoredState.secret`."""
+        return folder_secret(self._folder) if (self._folder / SECRET_FILE).is_file() else b""
+
+    def take_secret(self, secret: bytes) -> None:
+        """See `StoredState.take_secret`."""
+        folder_secret(self._folder, secret)
 
     def clear(self) -> None:
         """See `StoredState.clear`."""

@@ -1,6 +1,5 @@
 """What of an epoch counts: bad, late, repeated and void records are told apart from those that are taken."""
 
-import hashlib
 import math
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -52,7 +51,7 @@ def admit(
             admitted.dead.append(payload)
             continue
         digest = digest_of(payload.user_id, payload.event_id or id_of_record(arrival.partition, arrival.offset))
-        if state.erased and is_void(arrival, state, settings):
+        if is_void(arrival, state):
             admitted.void += 1
         elif payload.retract:
             state.seen_events.take(digest)  # an interaction that comes after its retraction is a duplicate
@@ -80,15 +79,13 @@ def _is_new(event_id: str, digest: bytes, seen: SeenEvents) -> bool:
     return not seen.has_unscoped(event_id) and seen.take(digest)
 
 
-def is_void(arrival: Arrival, state: StreamState, settings: Settings) -> bool:
+def is_void(arrival: Arrival, state: StreamState) -> bool:
     """Whether its user was erased after it was written.
 
     By its offset, or by the log's clock: who reads the log anew may meet the erasure before what it erases.
     """
-    at_ms, before = state.erased.get(user_digest(arrival.payload.user_id, settings), (-1, {}))
-    return arrival.offset < before.get(arrival.partition, 0) or arrival.record.timestamp_ms <= at_ms
-
-
-def user_digest(user_id: str, settings: Settings) -> bytes:
-    """16 bytes that stand for an erased user, keyed by the application so that equal ids differ between them."""
-    return hashlib.blake2b(user_id.encode(), key=settings.application.encode()[:64], digest_size=16).digest()
+    erasure = state.erasure_of(arrival.payload.user_id)
+    if erasure is None:
+        return False
+    at_ms, before = erasure
+    return bool(arrival.offset < before.get(arrival.partition, 0) or arrival.record.timestamp_ms <= at_ms)

@@ -37,6 +37,10 @@ class Amendments:
     def __len__(self) -> int:
         return len(self._places) + len(self._relist)
 
+    def pending(self) -> I32:
+        """The users whose ledger says something else than the graph: it has been edited since."""
+        return np.array(sorted(self._places), np.int32)
+
     def retract(self, user: int, *events: int) -> bool:
         """Takes back the user's interaction with one of these digests of its event id; False where there is none."""
         entries = self._ledger.of(user)

@@ -1,7 +1,9 @@
 """A checkpoint as an operator sees it: what is in it, whether it is whole, whether the log can go on from it."""
 
 import time
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,8 +15,21 @@ from consumers.records import TopicPartition
 from streamer.errors import StateUnreadable
 from streamer.ledger import ENTRY
 from streamer.settings import Settings
-from streamer.state import FORMAT, StreamState
+from streamer.state import (
+    FORMAT,
+    GROUPS,
+    OF_NO_PAGE,
+    READS,
+    STREAM_GROUP,
+    WRITTEN_GROUP,
+    StreamState,
+    group_of,
+    wrong_counts,
+)
+from tgn.config import ModelConfig
 from tgn.context import ROWS
+from tgn.model import Model
+from tgn.pages import page_sizes
 
 WRITTEN = b"written"
 REMOVE = "`freshet checkpoint rm` removes it, and the next `freshet run` makes it again from the log"
@@ -67,41 +82,51 @@ def verify(log: Log, settings: Settings) -> tuple[Summary | None, list[str]]:
         return None, [f"{error}; {REMOVE}"]
     if summary is None:
         return None, []
-    if summary.format != FORMAT:
+    if summary.format not in READS:
         return summary, [f"it has format {summary.format}, this version reads {FORMAT}; {REMOVE}"]
-    return summary, [*inspection.gaps(), *_misfits(log, settings, summary)] or _unusable(log, settings)
+    wrong = [f"{gap}; {REMOVE}" for gap in inspection.gaps()]
+    return summary, [*wrong, *_misfits(log, settings, summary)] or _unusable(log, settings)
 
 
-def check_whole(pages: Pages) -> Summary:
-    """For a checkpoint that is to be taken in: raises StateUnreadable where it is of another format or not whole."""
-    inspection = _Inspection(pages)
-    summary = inspection.summary()
-    if summary is None:
-        raise StateUnreadable("there is no checkpoint in it")
-    if summary.format != FORMAT:
-        raise StateUnreadable(f"the checkpoint has format {summary.format}, this version reads {FORMAT}")
-    if gaps := inspection.gaps():
-        raise StateUnreadable(f"the checkpoint is not whole: {gaps[0]}")
-    return summary
+class Passage:
+    """A checkpoint on its way out into a file or in from one: both ways are through the same check.
 
+    Whole, of a format that can be read, and the log can go on from it.
+    """
 
-def check_fits(log: Log, settings: Settings, summary: Summary) -> None:
-    """Raises StateUnreadable where the log cannot go on from a checkpoint."""
-    if misfits := _misfits(log, settings, summary):
-        raise StateUnreadable(f"the log does not fit the checkpoint: {misfits[0]}")
+    def __init__(self, log: Log, settings: Settings) -> None:
+        self._log, self._settings = log, settings
+        self.summary: Summary | None = None
+        self.stream: dict[str, Any] = {}
+
+    def through(self, pages: Pages) -> Iterator[tuple[bytes, bytes]]:
+        """The same pages. Raises StateUnreadable, or CheckpointDamaged, at the last of them at the latest."""
+        inspection = _Inspection()
+        for key, value in pages:
+            inspection.look(key, value)
+            yield key, value
+        self.summary = summary = inspection.summary()
+        if summary is None:
+            raise StateUnreadable("there is no checkpoint in it")
+        if summary.format not in READS:
+            raise StateUnreadable(f"the checkpoint has format {summary.format}, this version reads {FORMAT}")
+        if gaps := inspection.gaps():
+            raise StateUnreadable(f"the checkpoint is not whole: {gaps[0]}; {REMOVE}")
+        if misfits := _misfits(self._log, self._settings, summary):
+            raise StateUnreadable(f"the log does not fit the checkpoint: {misfits[0]}")
+        self.stream = inspection.stream
 
 
 def _unusable(log: Log, settings: Settings) -> list[str]:
     """Why the checkpoint is no state of these settings."""
     state = StreamState(settings, log.stored_state(settings.application).pages)
     try:
-        state.load()
-    except (CheckpointDamaged, StateUnreadable) as error:
+        if state.load():
+            state.check_ledger()
+    except CheckpointDamaged as error:
+        return [f"{error}; {REMOVE}"]
+    except StateUnreadable as error:
         return [str(error)]
-    users = np.arange(len(state.engine.model.users), dtype=np.int32)
-    observed = int(state.engine.model.graph.users.events.sum())
-    if not len(state.amendments) and len(state.ledger.history(users).user) < observed:
-        return [f"the ledger lacks interactions that the graph has; {REMOVE}"]
     return []
 
 
@@ -128,74 +153,99 @@ def _misfits(log: Log, settings: Settings, summary: Summary) -> list[str]:
 class _Inspection:
     """One pass over the pages: sizes by group, and what must be there for the rest to make sense."""
 
-    def __init__(self, pages: Pages) -> None:
-        self._sizes: dict[str, list[int]] = {}
-        self._rows: dict[str, list[int]] = {}
+    def __init__(self, pages: Pages = ()) -> None:
+        self.stream: dict[str, Any] = {}
+        self._bytes: Counter[str] = Counter()
+        self._pages: Counter[str] = Counter()
+        self._last: dict[str, int] = {}  # group → highest row
+        self._sizes: dict[str, set[int]] = {}  # group → what sizes its pages have
         self._ids: dict[str, dict[int, int]] = {"model/user-ids": {}, "model/item-ids": {}}
-        self._stream: dict[str, Any] | None = None
-        self._model: dict[str, Any] | None = None
+        self._model: dict[str, Any] = {}
         self._written_ms: int | None = None
         self._pairs = 0
         self._wrong: list[str] = []
         for key, value in pages:
-            self._look(_group(key), key, value)
+            self.look(key, value)
+
+    def look(self, key: bytes, value: bytes) -> None:
+        """Takes one page in."""
+        group = group_of(key)
+        self._pages[group] += 1
+        self._bytes[group] += len(value)
+        if group not in GROUPS:
+            self._wrong.append(f"there are no pages {group}")
+            return
+        try:
+            self._look(group, key, value)
+        except OF_NO_PAGE as error:
+            self._wrong.append(f"a page of {group} cannot be read ({error!r})")
 
     def _look(self, group: str, key: bytes, value: bytes) -> None:
-        size = self._sizes.setdefault(group, [0, 0])
-        size[0] += 1
-        size[1] += len(value)
         if group in self._ids:
-            self._ids[group][int.from_bytes(key[-8:], "big")] = len(msgspec.msgpack.decode(value))
-        elif group == "stream":
-            self._stream = msgspec.msgpack.decode(value)
+            self._ids[group][int.from_bytes(key[-8:], "big")] = len(msgspec.msgpack.decode(value, type=list[str]))
+        elif group == STREAM_GROUP:
+            self.stream = msgspec.msgpack.decode(value, type=dict[str, Any])
         elif group == "model/model":
-            self._model = msgspec.msgpack.decode(value)
-        elif group == "written":
-            self._written_ms = msgspec.msgpack.decode(value)
-        elif group == "ledger" and len(value) % ENTRY.itemsize:
+            self._model = msgspec.msgpack.decode(value, type=dict[str, Any])
+        elif group == WRITTEN_GROUP:
+            self._written_ms = msgspec.msgpack.decode(value, type=int)
+        elif group == "events":
+            msgspec.msgpack.decode(value, type=list[bytes])
+        elif group == "ledger" and (not value or len(value) % ENTRY.itemsize):
             self._wrong.append(f"a page of the ledger has {len(value)} bytes")
+        elif group == "listed" and (not value or len(value) % 4):
+            self._wrong.append(f"a page of the lists has {len(value)} bytes")
         elif group.startswith("model/"):
-            self._rows.setdefault(group, []).append(int.from_bytes(key[-8:], "big"))
+            self._last[group] = max(self._last.get(group, -1), int.from_bytes(key[-8:], "big"))
+            self._sizes.setdefault(group, set()).add(len(value))
             if group == "model/pairs":
                 self._pairs += int(np.count_nonzero(np.frombuffer(value, np.uint64)))
 
     def summary(self) -> Summary | None:
-        stream = self._stream
-        if stream is None:
-            if self._sizes:
+        """None where there is no checkpoint. Raises CheckpointDamaged."""
+        stream = self.stream
+        if not stream:
+            if self._pages:
                 raise CheckpointDamaged("the checkpoint is torn: its pages are there, its page `stream` is not")
             return None
-        positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
-        groups = [Group(name, *size) for name, size in sorted(self._sizes.items())]
-        return Summary(
-            stream["format"], stream["epoch"], stream["records"], positions, stream["manifest_position"],
-            self._written_ms, groups,
-        )  # fmt: skip
+        try:
+            positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
+            groups = [Group(name, count, self._bytes[name]) for name, count in sorted(self._pages.items())]
+            return Summary(
+                stream["format"], stream["epoch"], stream["records"], positions, stream["manifest_position"],
+                self._written_ms, groups,
+            )  # fmt: skip
+        except OF_NO_PAGE as error:
+            raise CheckpointDamaged(f"the page `stream` of the checkpoint cannot be read ({error!r})") from error
 
     def gaps(self) -> list[str]:
-        """What is missing, a line each."""
-        if self._model is None:
-            return [f"the page `model/model` is missing; {REMOVE}"]
+        """What is missing, or is too much, a line each."""
+        if not self._model:
+            return [*self._wrong, "the page `model/model` is missing"]
         users, items = (self._count(name) for name in self._ids)
-        expected = (
-            ("model/users", users, True),
-            ("model/items", items, True),
-            ("model/embeddings", items, False),
-            ("model/content", items, False),
-            ("model/trained-users", users, False),
-            ("model/trained-items", items, False),
-            ("model/contexts", ROWS, False),
-            ("model/user-memories", users, False),
-            ("model/item-memories", items, False),
-        )
-        for group, size, every in expected:
-            rows = self._rows.get(group, [])
-            beyond = sum(row >= size for row in rows)
-            if beyond or (every and len(rows) < size):
-                self._wrong.append(f"{group} has {len(rows)} pages, {beyond} of them beyond the {size} ids")
+        ids = {
+            "model/users": users, "model/trained-users": users, "model/user-memories": users,
+            "model/items": items, "model/trained-items": items, "model/item-memories": items,
+            "model/embeddings": items, "model/content": items, "model/contexts": ROWS,
+        }  # fmt: skip
+        for group, size in ids.items():
+            if self._last.get(group, -1) >= size:
+                self._wrong.append(f"{group} has {self._pages[group]} pages, some of them beyond the {size} ids")
         if self._pairs != self._model["pairs"]:
             self._wrong.append(f"model/pairs holds {self._pairs} pairs of {self._model['pairs']}")
-        return [f"{line}; {REMOVE}" for line in self._wrong]
+        for group, wanted in self._page_sizes().items():
+            if others := self._sizes.get(group, set()) - {wanted}:
+                self._wrong.append(f"a page of {group} has {others.pop()} bytes, not {wanted}")
+        return self._wrong + wrong_counts(self._pages, self.stream)
+
+    def _page_sizes(self) -> dict[str, int]:
+        """What a model of the checkpoint's own configuration writes."""
+        config: dict[str, Any] = {
+            name: tuple(v) if isinstance(v, list) else v for name, v in self.stream["config"].items()
+        }
+        if config.keys() != asdict(ModelConfig()).keys():  # another version's: whether it can be read is for `load`
+            return {}
+        return {f"model/{name}": size for name, size in page_sizes(Model(ModelConfig(**config))).items()}
 
     def _count(self, group: str) -> int:
         """How many ids there are; a gap between two blocks is noted."""
@@ -205,9 +255,3 @@ class _Inspection:
                 self._wrong.append(f"{group} lacks the ids from {end} to {first}")
             end = first + count
         return end
-
-
-def _group(key: bytes) -> str:
-    """`model/users` of `model/users/<n>`, `ledger` of `ledger/<n>`."""
-    first, _, rest = key.partition(b"/")
-    return f"model/{rest.partition(b'/')[0].decode()}" if first == b"model" else first.decode()

@@ -35,7 +35,7 @@ class SeenEvents:
     """
 
     def __init__(self, window: int) -> None:
-        self._window = window
+        self.window = window
         self.scoped_from = 0  # number of the first id whose digest covers its user
         self._ids: dict[bytes, None] = {}
         self._unsaved: list[bytes] = []
@@ -69,14 +69,20 @@ class SeenEvents:
 
     def forget_old(self) -> None:
         """Lets go of the ids that left the window."""
-        excess = max(len(self._ids) - self._window, 0)
-        for id_ in list(islice(self._ids, excess)):
+        self._forget(max(len(self._ids) - self.window, 0))
+
+    def _forget(self, count: int) -> None:
+        for id_ in list(islice(self._ids, count)):
             del self._ids[id_]
-        self._first += excess
+        self._first += count
 
     def digests(self) -> list[bytes]:
         """What is held, oldest first."""
         return list(self._ids)
+
+    def saved(self) -> int:
+        """How many blocks all the calls of `delta` have written and not deleted."""
+        return len(self._blocks)
 
     def delta(self) -> dict[bytes, bytes | None]:
         """The ids taken since the last call, under the number of the first; blocks out of the window are deleted."""
@@ -90,8 +96,15 @@ class SeenEvents:
             pages[self._blocks.popleft()[0].to_bytes(8, "big")] = None
         return pages
 
-    def load(self, pages: Iterable[tuple[bytes, bytes]], scoped_from: int | None = None) -> None:
-        """Takes back the blocks that `delta` gave, in any order. `scoped_from`: None: no digest covers its user."""
+    def first(self) -> int:
+        """The number of the oldest id held: a saved block may begin with older ones."""
+        return self._first
+
+    def load(self, pages: Iterable[tuple[bytes, bytes]], oldest: int = 0, scoped_from: int | None = None) -> None:
+        """Takes back the blocks that `delta` gave, in any order.
+
+        Args: oldest: what `first` gave; scoped_from: None: no digest covers its user.
+        """
         for key, value in sorted(pages):
             ids = msgspec.msgpack.decode(value)
             first = int.from_bytes(key, "big")
@@ -99,4 +112,5 @@ class SeenEvents:
             self._ids.update(dict.fromkeys(ids))
             self._blocks.append((first, len(ids)))
         self.scoped_from = self._first + len(self._ids) if scoped_from is None else scoped_from
+        self._forget(max(oldest - self._first, 0))
         self.forget_old()

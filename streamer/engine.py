@@ -59,10 +59,14 @@ class Engine:
 
     def __init__(self, settings: Settings) -> None:
         ensure_compiled()
+        self.set_lists(settings)
+        self.model = Model(model_config(settings))
+
+    def set_lists(self, settings: Settings) -> None:
+        """Makes lists as these settings say, from here on."""
         self.k = settings.k
         self.exclude_seen = settings.exclude_seen
         self.request_context = settings.request_context
-        self.model = Model(model_config(settings))
 
     def encode(
         self, users: Sequence[str], items: Sequence[str], t: Sequence[int], weight: Sequence[float],

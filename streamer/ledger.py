@@ -8,7 +8,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from tgn.graph import I32, SLOTS
+from consumers.errors import CheckpointDamaged
+from tgn.graph import I32, I64, SLOTS
 from tgn.repair import History
 
 ENTRY = np.dtype(
@@ -22,8 +23,13 @@ ENTRY = np.dtype(
         ("context", "<i2", (SLOTS,)),  # rows of tgn.context.Contexts, −1: none
     ]
 )
+KEY_BYTES = 12  # user, number of the block
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
+
+
+def _nothing_expected(users: I32) -> I64:
+    return np.full(len(users), -1)
 
 
 def event_number(digest: bytes) -> int:
@@ -34,15 +40,19 @@ def event_number(digest: bytes) -> int:
 class Ledger:
     """Interactions by user.
 
-    Args: pages: reads the saved blocks whose keys begin with a prefix, as `Committer.load_state` does.
+    What is read raises CheckpointDamaged where a block is damaged or missing.
+
+    Args: pages: reads the saved blocks whose keys begin with a prefix, as `Committer.load_state` does; expected: how
+    many interactions users [N] must have, −1 where nobody knows.
     """
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self, pages: Pages, expected: Callable[[I32], I64] = _nothing_expected) -> None:
+        self._pages, self._expected = pages, expected
         self._users: list[np.ndarray] = []  # of what was added since the last checkpoint
         self._entries: list[np.ndarray] = []
         self._edited: dict[int, np.ndarray] = {}  # whole ledgers that replace what is saved and added
         self._blocks = 0  # number of the next block
+        self.saved = 0  # blocks in the checkpoint
 
     def add(self, users: I32, entries: np.ndarray) -> None:
         """Adds interactions [N], entries of dtype ENTRY, of users [N]."""
@@ -72,7 +82,9 @@ class Ledger:
         """Blocks to write and to delete at a checkpoint."""
         pages: dict[bytes, bytes | None] = {}
         for user, entries in self._edited.items():
-            pages.update((key, None) for key, _ in self._pages(_prefix(user)))
+            gone = [key for key, _ in self._pages(_prefix(user))]
+            pages.update((key, None) for key in gone)
+            self.saved -= len(gone)
             if len(entries):
                 pages[self._key(user)] = entries.tobytes()
         users, entries = self._unsaved()
@@ -83,15 +95,16 @@ class Ledger:
             pages[self._key(int(users[start]))] = entries[start:end].tobytes()
         self._users, self._entries, self._edited = [], [], {}
         self._blocks += 1
+        self.saved += sum(value is not None for value in pages.values())
         return pages
 
     def state(self) -> int:
         """What `restore` needs beside the blocks."""
         return self._blocks
 
-    def restore(self, blocks: int) -> None:
-        """Takes back what `state` gave."""
-        self._blocks = blocks
+    def restore(self, blocks: int, saved: int) -> None:
+        """Takes back what `state` gave; `saved`: how many blocks the checkpoint has."""
+        self._blocks, self.saved = blocks, saved
 
     def _key(self, user: int) -> bytes:
         return _prefix(user) + self._blocks.to_bytes(8, "big")
@@ -107,6 +120,7 @@ class Ledger:
                 parts.append((np.full(len(self._edited[user]), user, np.int32), self._edited[user]))
         users = np.concatenate([part[0] for part in parts]).astype(np.int32)
         entries = np.concatenate([part[1] for part in parts])
+        self._check(np.array(sorted(wanted), np.int32), users)
         order = np.lexsort((entries["order"], entries["order_ms"]))
         return users[order], entries[order]
 
@@ -116,17 +130,34 @@ class Ledger:
             for key, value in self._pages(b""):
                 user = int.from_bytes(key[:4], "big")
                 if user in wanted:
-                    yield user, np.frombuffer(value, ENTRY)
+                    yield user, _block(key, value)
             return
         for user in users:
-            for _, value in self._pages(_prefix(user)):
-                yield user, np.frombuffer(value, ENTRY)
+            for key, value in self._pages(_prefix(user)):
+                yield user, _block(key, value)
+
+    def _check(self, wanted: I32, found: I32) -> None:
+        """Finds blocks that are missing: `found` has the user of every interaction that was read of `wanted`."""
+        expected = self._expected(wanted)
+        count = np.searchsorted(np.sort(found), wanted, "right") - np.searchsorted(np.sort(found), wanted, "left")
+        wrong = np.flatnonzero((expected >= 0) & (count != expected))
+        if len(wrong):
+            raise CheckpointDamaged(
+                f"the checkpoint's ledger has {count[wrong[0]]} interactions of user {wanted[wrong[0]]}, "
+                f"the graph {expected[wrong[0]]}, and differs in {len(wrong)} users"
+            )
 
     def _unsaved(self) -> tuple[I32, np.ndarray]:
         if len(self._users) != 1:
             self._users = [np.concatenate([np.zeros(0, np.int32), *self._users])]
             self._entries = [np.concatenate([np.zeros(0, ENTRY), *self._entries])]
         return self._users[0], self._entries[0]
+
+
+def _block(key: bytes, value: bytes) -> np.ndarray:
+    if len(key) != KEY_BYTES or not value or len(value) % ENTRY.itemsize:
+        raise CheckpointDamaged(f"page ledger/{key!r} of the checkpoint is damaged: it has {len(value)} bytes")
+    return np.frombuffer(value, ENTRY)
 
 
 def _in_order(entries: np.ndarray) -> np.ndarray:

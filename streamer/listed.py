@@ -8,7 +8,10 @@ from tgn.graph import I32
 
 
 class PublishedLists:
-    """One row a user, −1 past the end of a list; a user without a list has `NO_LIST` in the first place."""
+    """One row a user, −1 past the end of a list; a user without a list has `NO_LIST` in the first place.
+
+    A row is as wide as the longest list: those of another `k` stay as they were published.
+    """
 
     NO_LIST = -2
 
@@ -21,15 +24,16 @@ class PublishedLists:
     def note(self, users: I32, items: I32, partitions: I32 | None = None) -> None:
         """Lists [N, K] of users [N] were published; `partitions`: of the interactions that caused them."""
         if len(users):
-            self._make_room(int(users.max()) + 1)
-            self._item[users] = items
+            self._make_room(int(users.max()) + 1, items.shape[1])
+            self._item[users] = -1
+            self._item[users, : items.shape[1]] = items
             if partitions is not None:
                 self._partition[users] = partitions
             self._changed.update(users.tolist())
 
     def withdraw(self, users: I32) -> None:
         """The lists of users [N] are no longer published."""
-        self.note(users, np.full((len(users), self._item.shape[1]), self.NO_LIST, np.int32))
+        self.note(users, np.full((len(users), 1), self.NO_LIST, np.int32))
 
     def release(self, partition: int) -> None:
         """Another worker publishes for the users of this partition now."""
@@ -60,12 +64,16 @@ class PublishedLists:
         users = np.flatnonzero((self._item[:, 0] != self.NO_LIST) & self._here(self._partition))
         return {user: row[row >= 0].tolist() for user, row in zip(users.tolist(), self._item[users], strict=True)}
 
+    def saved(self) -> int:
+        """How many pages all the calls of `delta` have written, the last one up to now."""
+        return int((self._item[:, 0] != self.NO_LIST).sum())
+
     def delta(self) -> dict[bytes, bytes | None]:
         """What changed since the last call."""
         pages: dict[bytes, bytes | None] = {}
         for user in sorted(self._changed):
             row = self._item[user]
-            value = self._partition[user].tobytes() + row.tobytes()
+            value = self._partition[user].tobytes() + row[row >= 0].tobytes()
             pages[user.to_bytes(4, "big")] = value if row[0] != self.NO_LIST else None
         self._changed = set()
         return pages
@@ -74,13 +82,18 @@ class PublishedLists:
         """Takes back what `delta` gave."""
         for key, value in pages:
             user = int.from_bytes(key, "big")
-            self._make_room(user + 1)
-            self._partition[user], *_ = stored = np.frombuffer(value, np.int32)
-            row = stored[1:][: self._item.shape[1]]  # of another k, if that was set since
+            stored = np.frombuffer(value, np.int32)
+            row = stored[1:]
+            self._make_room(user + 1, len(row))
+            self._partition[user] = stored[0]
             self._item[user] = -1
             self._item[user, : len(row)] = row
 
-    def _make_room(self, users: int) -> None:
+    def _make_room(self, users: int, width: int = 0) -> None:
+        if width > self._item.shape[1]:
+            wider = np.full((len(self._item), width), -1, np.int32)
+            wider[:, : self._item.shape[1]] = self._item
+            self._item = wider
         if users > len(self._item):
             grown = np.full((max(users, 2 * len(self._item)), self._item.shape[1]), self.NO_LIST, np.int32)
             grown[: len(self._item)] = self._item

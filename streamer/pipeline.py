@@ -10,11 +10,12 @@ from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.records import RECORD_BYTES, NewRecord, TopicPartition
 from consumers.schemas import AsOf, EpochManifest, Interaction, Item, User
 from consumers.weights import EventWeights
-from streamer.admission import Admitted, admit, user_digest
+from streamer.admission import Admitted, admit
 from streamer.alignment import Arrival
 from streamer.dedup import digest_of, unscoped_digest_of
 from streamer.engine import Columns
 from streamer.errors import StateUnreadable
+from streamer.in_force import Recorded
 from streamer.ledger import ENTRY, event_number
 from streamer.order import Placed
 from streamer.publish import Publisher, ends_by_topic
@@ -44,10 +45,16 @@ class UserChange:
 
 @dataclass
 class Erasure:
-    """A tombstone of the users topic, appended at `at_ms` (epoch ms, the log's clock)."""
+    """A tombstone of the users topic, appended at `at_ms` (epoch ms, the log's clock).
+
+    Where compaction has taken the tombstone, the manifest has the `digest` that stands for its user, who need not be
+    known any more; `by_name`: it is one of before format 10.
+    """
 
     user_id: str
     at_ms: int
+    digest: bytes | None = None
+    by_name: bool = False
 
 
 @dataclass
@@ -63,6 +70,8 @@ class EpochInput:
     released: list[int] = field(default_factory=list)  # partitions that are another worker's now
     regained: list[int] = field(default_factory=list)  # partitions that were, and came back
     embeddings: str | None = None  # the version to switch to first
+    settings: Recorded | None = None  # those in force from here on, see streamer.in_force
+    compacted: int = 0  # records of items and users that it took and the log no longer has
 
 
 @dataclass
@@ -80,7 +89,7 @@ class EpochOutput:
 
 
 class Pipeline:
-    """Takes epochs into a `StreamState`.
+    """Takes epochs into a `StreamState`, by the settings that are in force there.
 
     Args: void_events: see `streamer.admission.admit`; worker: whose epochs these are; limits: the largest record of
     each topic that is written to, see `Log.record_limits`.
@@ -94,18 +103,27 @@ class Pipeline:
         worker: str = "",
         limits: Mapping[str, int] | None = None,
     ) -> None:
-        self._settings, self._state, self._void_events, self._worker = settings, state, void_events, worker
+        self._embeddings, self._state, self._void_events, self._worker = settings.embeddings, state, void_events, worker
+        self._limits = limits or {}
+        self._follow(state.settings)
+
+    def _follow(self, settings: Settings) -> None:
+        self._settings = settings
         self._weights = EventWeights(settings.event_weights, settings.max_weight)
-        self._publish = Publisher(settings, state.engine.model, limits)
-        self._dead_bytes = (limits or {}).get(settings.dead_topic, RECORD_BYTES)
+        self._publish = Publisher(settings, self._state.engine.model, self._limits)
+        self._dead_bytes = self._limits.get(settings.dead_topic, RECORD_BYTES)
 
     def take(self, epoch: EpochInput) -> EpochOutput:
         """The one way of an epoch, live and in recovery.
 
-        (1) a switch to other embeddings, (2) items and users, (3) interactions, (4) what is taken back, (5) the repair
-        of the graph, where it is due, (6) positions and the manifest.
+        (1) a switch to other settings and embeddings, (2) items and users, (3) interactions, (4) what is taken back,
+        (5) the repair of the graph, where it is due, (6) positions and the manifest.
         """
         state = self._state
+        if epoch.settings is not None:
+            state.take_on(epoch.settings)
+        if state.settings is not self._settings:
+            self._follow(state.settings)
         withdrawn: list[NewRecord] = []
         before = state.amendments.taken_back
         for partition in epoch.released:
@@ -114,7 +132,7 @@ class Pipeline:
             state.listed.regain(partition)
         if epoch.embeddings is not None:
             self._adopt(epoch.embeddings)
-        erased = [change.user_id for change in epoch.changes if isinstance(change, Erasure)]
+        erased = [change for change in epoch.changes if isinstance(change, Erasure)]
         for change in epoch.changes:
             if isinstance(change, ItemChange):
                 self._change_item(change)
@@ -144,15 +162,14 @@ class Pipeline:
         return EpochOutput(records, taken, outcome, admitted, len(letters), repaired, len(erased), taken_back)
 
     def _adopt(self, version: str) -> None:
-        folder = self._settings.embeddings
+        folder = self._embeddings
         if folder is None and version:
             raise StateUnreadable(
                 f"epoch {self._state.epoch + 1} switched to the embeddings {version}: start with --embeddings FOLDER"
             )
-        erased = self._state.erased
 
         def is_erased(user_id: str) -> bool:
-            return bool(erased) and user_digest(user_id, self._settings) in erased
+            return self._state.erasure_of(user_id) is not None
 
         self._state.engine.adopt(folder or Path(), version, is_erased)
 
@@ -175,7 +192,8 @@ class Pipeline:
         state, user_id = self._state, erasure.user_id
         topic = self._settings.interactions_topic
         before = {tp.partition: offset for tp, offset in state.positions.items() if tp.topic == topic}
-        state.erased[user_digest(user_id, self._settings)] = (erasure.at_ms, before)
+        erased = state.erased_by_name if erasure.by_name else state.erased
+        erased[erasure.digest or state.digest_of(user_id)] = (erasure.at_ms, before)
         node = state.engine.model.users.get(user_id)
         if node is None:
             return []
@@ -263,19 +281,24 @@ class Pipeline:
             lists[user_id] = self._publish.list_of(f"{epoch}-{user_id}", user_id, as_of, outcome, n)
         state.listed.note(users, outcome.published.item)
 
-    def _manifest(self, epoch: EpochInput, repaired: bool, erased: Sequence[str]) -> NewRecord:
+    def _manifest(self, epoch: EpochInput, repaired: bool, erased: Sequence[Erasure]) -> NewRecord:
         refused: dict[str, list[int]] = {}
         for arrival in epoch.arrivals:
             if isinstance(arrival.payload, DeadLetter) and arrival.payload.reason is Reason.FUTURE_TIMESTAMP:
                 refused.setdefault(str(arrival.partition), []).append(arrival.offset)
-        digests = [user_digest(user_id, self._settings) for user_id in erased]
-        void = {digest.hex(): {str(p): end for p, end in self._state.erased[digest][1].items()} for digest in digests}
+        state, void, erased_at = self._state, dict[str, dict[str, int]](), dict[str, int]()
+        for erasure in erased:
+            digest = erasure.digest or state.digest_of(erasure.user_id)
+            _, before = (state.erased_by_name if erasure.by_name else state.erased)[digest]
+            void[digest.hex()] = {str(p): end for p, end in before.items()}
+            erased_at[digest.hex()] = erasure.at_ms
         return self._publish.manifest(
             EpochManifest(
-                self._state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
-                self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings,
+                state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
+                self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings, epoch.settings,
+                erased_at,
             ),
-            self._state.made_anew,
+            state.made_anew,
         )  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 The manifest of an epoch says which records it took, so the same function takes the same input and gives the same state.
 """
 
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -14,14 +15,16 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.alignment import in_order
 from streamer.errors import StateUnreadable
-from streamer.intake import Intake
-from streamer.logs import records_of
-from streamer.pipeline import EpochInput
+from streamer.in_force import with_recorded
+from streamer.intake import Change, Intake
+from streamer.logs import records_of, whole
+from streamer.pipeline import EpochInput, Erasure
 from streamer.publish import APPLICATION, MADE_ANEW
 from streamer.settings import Settings
 from streamer.state import StreamState
 
 FAR_FUTURE_MS = 1 << 60
+_logger = logging.getLogger(__name__)
 _decode = msgspec.json.Decoder(EpochManifest).decode
 
 
@@ -35,14 +38,23 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
     if 0 not in log.ends(tp.topic):
         raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
     position = max(state.manifest_position, log.starts(tp.topic)[0])
-    found: list[EpochManifest] = []
+    by_number: dict[tuple[str, int], EpochManifest] = {}
+    foreign = 0
     for record in records_of(log, {tp: position}):
-        manifest = _decode(record.value or b"")
+        try:
+            manifest = _decode(record.value or b"")
+        except msgspec.MsgspecError:
+            foreign += 1
+            continue
+        headers = dict(record.headers)
+        _check_application(headers, settings)
         if manifest.epoch > state.epoch and worker in (None, manifest.worker):
-            if found or not state.made_anew:
-                _check_inputs(manifest, dict(record.headers))
-            found.append(manifest)
-        _check_application(dict(record.headers), settings)
+            if by_number or not state.made_anew:
+                _check_inputs(manifest, headers)
+            by_number.setdefault((manifest.worker, manifest.epoch), manifest)
+    if foreign:
+        _logger.warning("%d records of %s are no manifests; they are passed over", foreign, tp.topic)
+    found = list(by_number.values())
     if found and worker is not None and found[0].epoch != state.epoch + 1:
         raise StateUnreadable(
             f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
@@ -85,6 +97,7 @@ def take_again(
     """
     if not epochs:
         return
+    assume_first(state, epochs)
     source = _Source(log, settings, state, epochs)
     for manifest in epochs:
         if stop():
@@ -94,12 +107,26 @@ def take_again(
     source.close()
 
 
+def first_positions(log: Log, settings: Settings) -> dict[TopicPartition, int]:
+    """Where a state begins that has taken nothing: at the first record of every partition of the input topics."""
+    return whole(log, settings.interactions_topic, settings.items_topic, settings.users_topic)
+
+
+def assume_first(state: StreamState, epochs: Iterable[EpochManifest]) -> None:
+    """Of epochs that did not record their settings the first ones that were recorded are the nearest."""
+    first = next((manifest.settings for manifest in epochs if manifest.settings is not None), None)
+    if state.in_force is None and first is not None:
+        state.assume(first)
+
+
 class _Source:
     """The input topics from the state's positions on, cut as the manifests say."""
 
     def __init__(self, log: Log, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
-        self._intake = Intake(settings)
+        self._settings, self._state = state.settings, state
+        self._intake = Intake(state.settings)
         self._read = {tp: state.positions.get(tp, 0) for m in epochs for tp in _ends(m)}  # next offset to read
+        self._taken = {tp: position if state.epoch else 0 for tp, position in self._read.items()}  # next one to take
         self._reader: Reader = log.reader(self._read)
         self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in self._read}
 
@@ -107,9 +134,16 @@ class _Source:
         """The input of one committed epoch, bad records refused then refused again."""
         ends = _ends(manifest)
         self._fill(ends)
-        arrivals, changes = [], []
+        if manifest.settings is not None:
+            self._settings = with_recorded(self._settings, manifest.settings)
+            self._intake = Intake(self._settings)
+        arrivals, changes = [], list[Change]()
+        missing = sum(
+            end - self._taken[tp] for tp, end in ends.items() if tp.topic != self._settings.interactions_topic
+        )
         for tp, end in ends.items():
             waiting = self._waiting[tp]
+            self._taken[tp] = end
             while waiting and waiting[0].offset < end:
                 record = waiting.popleft()
                 if self._intake.is_interaction(record):
@@ -120,8 +154,25 @@ class _Source:
         epoch = self._intake.epoch(in_order(arrivals), changes, manifest.repaired)
         epoch.ends = ends  # compaction may have taken the last ones
         epoch.adopted, epoch.released, epoch.regained = manifest.adopted, manifest.released, manifest.regained
-        epoch.embeddings = manifest.embeddings
+        epoch.embeddings, epoch.settings = manifest.embeddings, manifest.settings
+        epoch.compacted = missing - len(changes)
+        epoch.changes = [*self._compacted_erasures(manifest, epoch), *epoch.changes]
         return epoch
+
+    def _compacted_erasures(self, manifest: EpochManifest, epoch: EpochInput) -> list[Erasure]:
+        """Erasures of the epoch whose tombstones the log no longer has: by the digests in its manifest."""
+        by_name = not manifest.erased_at
+        digest_of = self._state.digest_by_name if by_name else self._state.digest_of
+        there = {digest_of(change.user_id).hex() for change in epoch.changes if isinstance(change, Erasure)}
+        if len(there) >= len(manifest.erased):  # digests of another worker's key are not to be matched
+            return []
+        gone = {bytes.fromhex(digest) for digest in manifest.erased if digest not in there}
+        known = (id_ for id_ in self._state.engine.model.users.ids if id_)
+        users = {digest: id_ for id_ in known if (digest := digest_of(id_)) in gone}
+        return [
+            Erasure(users.get(digest, ""), manifest.erased_at.get(digest.hex(), -1), digest, by_name)
+            for digest in sorted(gone)
+        ]
 
     def _fill(self, ends: dict[TopicPartition, int]) -> None:
         """Reads until every record before `ends` is here; what compaction removed is not waited for."""

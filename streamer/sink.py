@@ -14,7 +14,6 @@ from consumers.graph_store import GraphBatch, GraphStore, Row
 from consumers.log import Log
 from consumers.records import Record
 from consumers.schemas import Interaction, Item, User
-from streamer.admission import user_digest
 from streamer.content import known_of, values_of
 from streamer.dedup import id_of_record
 from streamer.intake import Intake
@@ -22,6 +21,7 @@ from streamer.pipeline import Erasure, ItemChange, UserChange
 from streamer.recovery import FAR_FUTURE_MS
 from streamer.settings import Settings
 from streamer.signals import StopRequest
+from streamer.state import digest_by_name
 from streamer.supervisor import supervise
 from streamer.topic_reader import TopicReader
 from streamer.topic_table import table_of
@@ -116,7 +116,7 @@ def batch_of(records: list[Record], intake: Intake, settings: Settings) -> Graph
             continue
         _, change = intake.change(record)
         if isinstance(change, Erasure):
-            digest = user_digest(change.user_id, settings).hex()
+            digest = digest_by_name(change.user_id, settings.application).hex()
             batch.erased.append({"id": change.user_id, "digest": digest, "at_ms": change.at_ms})
             users.pop(change.user_id, None)
         elif isinstance(change, UserChange):
@@ -167,7 +167,7 @@ def _edge(key: str, interaction: Interaction, record: Record, settings: Settings
     return {
         "key": key, "older_key": _older_key(own_id, record.topic),
         "user": interaction.user_id, "item": interaction.item_id,
-        "digest": user_digest(interaction.user_id, settings).hex(), "at_ms": record.timestamp_ms,
+        "digest": digest_by_name(interaction.user_id, settings.application).hex(), "at_ms": record.timestamp_ms,
         "properties": {name: value for name, value in properties.items() if value is not None},
     }  # fmt: skip
 

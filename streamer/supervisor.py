@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from consumers.errors import LogUnavailable, RecordRefused, WireError
+from consumers.errors import CheckpointDamaged, LogUnavailable, RecordRefused, WireError
 from streamer.errors import FreshetError, ThreadEnded
 from streamer.signals import StopRequest
 
@@ -28,12 +28,13 @@ def supervise(
     stop: StopRequest,
     waiting: Callable[[], None] = lambda: None,
     achieved: Callable[[], object] = lambda: None,
-    retried: tuple[type[Exception], ...] = (LogUnavailable, RecordRefused),
+    retried: tuple[type[Exception], ...] = (LogUnavailable, RecordRefused, CheckpointDamaged),
     longest_wait_s: float = LONGEST_WAIT_S,
 ) -> None:
     """Opens a service and runs it, until `run` returns or `stop`; `waiting` is told when it has to be opened again.
 
-    What failed half-way (a commit without an answer, a full disk, a broker that restarts) is resolved as after a crash.
+    What failed half-way (a commit without an answer, a full disk, a broker that restarts, a checkpoint that was set
+    aside) is resolved as after a crash.
     Waits ever longer between two tries, until what `achieved` gives is another (opening alone achieves nothing) or it
     has run for longer than the longest wait. Raises the error of the first try to open it, RecordRefused
     where a record is refused twice with nothing achieved in between, and whatever else than `retried` comes out of

@@ -17,6 +17,8 @@ from streamer.adoption import Adoption
 from streamer.alignment import Aligner, Arrival
 from streamer.amendments import Pace
 from streamer.checkpoint import written_now
+from streamer.errors import StateUnreadable
+from streamer.in_force import changes
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
 from streamer.logs import output_limits
@@ -24,7 +26,8 @@ from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Erasure, Pipeline
 from streamer.progress import progress
 from streamer.publish import most_erasures, most_refusals
-from streamer.recovery import manifests, take_again
+from streamer.rebuild import rebuild_into
+from streamer.recovery import assume_first, manifests, take_again
 from streamer.settings import Settings
 from streamer.shadow import Shadow
 from streamer.state import StreamState
@@ -69,6 +72,8 @@ class Worker:
         self._checkpointed = self._topics_checked = time.monotonic()
         self._moved: set[TopicPartition] = set()  # whose position is another than the checkpoint's, of our own will
         self._recover()
+        self._unrecorded = self.state.unrecorded(settings)  # for the manifest of the next epoch
+        self._report_settings()
         folder = settings.embeddings
         self._shadow = Shadow(self.state.engine, folder, settings.shadow_events) if folder else None
         self._aligner = Aligner(settings.alignment_ms)
@@ -88,7 +93,20 @@ class Worker:
         self._pipeline = Pipeline(self._settings, self.state, worker=self._committer.seat, limits=self._limits)
 
     def run(self, exit_at_end: bool = False) -> None:
-        """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint."""
+        """Takes epochs until it is to stop, or until everything in the log is taken; then writes the checkpoint.
+
+        Raises CheckpointDamaged where a page that is read only now is damaged or missing: the checkpoint has been set
+        aside then, and the next worker rebuilds the state.
+        """
+        try:
+            self._run(exit_at_end)
+            return
+        except CheckpointDamaged as error:
+            damage = str(error)
+        self._set_aside(damage)  # not before the error is gone: its frames hold the damaged files open
+        raise CheckpointDamaged(damage)
+
+    def _run(self, exit_at_end: bool) -> None:
         if self._recovered:
             self.state.warm_up()
             self._metrics.ready(self._log, self.state, self._taken)
@@ -266,44 +284,89 @@ class Worker:
         return output
 
     def _with_moves(self, epoch: EpochInput) -> EpochInput:
-        """The epoch, told which partitions have moved since the one before."""
+        """The epoch, told which partitions have moved and which settings have changed since the one before."""
+        epoch.settings, self._unrecorded = self._unrecorded, None
         epoch.released, self._released = sorted(self._released), set()
         epoch.regained, self._regained = sorted(self._regained), set()
         return epoch
 
     def _recover(self) -> None:
-        """Brings the state to the last committed epoch."""
-        loaded = self._load()
-        state = self.state
-        topics = reach.inputs(self._settings)
-        has = reach.bounds(self._log, self._settings)
-        state.positions = {tp: start for tp, start in has.starts.items() if tp.topic in topics} | state.positions
-        anew = self._check_reach(has)
-        missed = manifests(self._log, self._settings, state, self._committer.seat)
+        """Brings the state to the last committed epoch; a damaged checkpoint is set aside, the log makes it anew."""
+        try:
+            self._take_missed_again(self._load())
+            return
+        except CheckpointDamaged as error:
+            damage = str(error)
+        self._set_aside(damage)  # not before the error is gone: its frames hold the damaged files open
+        self._open_state()
+        self._take_missed_again(self._load())
+
+    def _take_missed_again(self, loaded: bool) -> None:
+        """Takes the epochs after the checkpoint again; where a rebuild is among them, all of them, as it did."""
+        anew = self._meet_log()
+        missed = manifests(self._log, self._settings, self.state, self._committer.seat)
+        if loaded and any(manifest.rebuilt for manifest in missed):
+            self._committer.discard_state()
+            self._open_state()
+            loaded = self._load()
+            anew = self._meet_log()
+            missed = manifests(self._log, self._settings, self.state, self._committer.seat)
         if anew:
             self._begin_anew(missed)
             missed = []
+        state = self.state
         if loaded or missed:
             _logger.info("state of epoch %d, %d committed epochs to take again", state.epoch, len(missed))
         events = sum(manifest.events for manifest in missed)
+        last_epoch = missed[-1].epoch if missed else state.epoch
         with progress("recovery", events, logger=_logger) as advance:
             advance = self._metrics.recovering(events, advance)
+            assume_first(state, missed)
+            rebuilt = max((n for n, manifest in enumerate(missed) if manifest.rebuilt), default=-1)
+            if rebuilt >= 0:
+                before, missed = missed[:rebuilt], missed[rebuilt + 1 :]
+                rebuild_into(self._log, self._settings, state, before, self._committer.seat, advance, self._stop)
             take_again(self._log, self._settings, state, self._take_again, missed, advance, self._stop)
         self._test_lists.reached(state.epoch)
-        self._recovered = not missed or state.epoch == missed[-1].epoch  # else it was asked to stop
+        self._recovered = state.epoch == last_epoch  # else it was asked to stop
 
     def _take_again(self, epoch: EpochInput) -> None:
         self._write_test_lists(self._pipeline.take(epoch))
 
     def _load(self) -> bool:
-        """Loads the checkpoint; a damaged one is set aside, and the log has all it takes to make it anew."""
-        try:
-            return self.state.load()
-        except CheckpointDamaged as error:
-            _logger.warning("%s; it is set aside, and the state is rebuilt from the log", error)
-        self._committer.discard_state()  # not before the error is gone: its frames hold the damaged files open
-        self._open_state()
-        return False
+        """Loads the checkpoint, if there is one. The key of erased users is that of the seat, or becomes it."""
+        loaded = self.state.load()
+        self.state.erasure_key = self._committer.secret(self.state.erasure_key if self.state.has_key else b"")
+        return loaded
+
+    def _set_aside(self, damage: str) -> None:
+        """Begins an empty checkpoint, where the log has all it takes to make it anew. Raises StateUnreadable."""
+        short = [
+            f"{topic}[{partition}] begins at {start}"
+            for topic in (self._topic, self._settings.epochs_topic)
+            for partition, start in self._log.starts(topic).items()
+            if start
+        ]
+        if short and self._settings.on_position_gone == "stop":
+            raise StateUnreadable(
+                f"{damage}, and the log cannot make it anew: {short[0]}; import an exported checkpoint, "
+                "or remove the state and the committed offsets to begin anew"
+            )
+        _logger.warning("%s; it is set aside, and the state is rebuilt from the log", damage)
+        self._committer.discard_state()
+
+    def _report_settings(self) -> None:
+        before = self.state.in_force
+        if before is not None and self._unrecorded is not None:
+            what = changes(before, self._unrecorded)
+            _logger.info("settings have changed, from epoch %d on: %s", self.state.epoch + 1, what)
+
+    def _meet_log(self) -> bool:
+        """Compares the state's positions with the log, beginning at its start where there are none; see the next."""
+        topics, has = reach.inputs(self._settings), reach.bounds(self._log, self._settings)
+        starts = {tp: start for tp, start in has.starts.items() if tp.topic in topics}
+        self.state.positions = starts | self.state.positions
+        return self._check_reach(has)
 
     def _check_reach(self, has: reach.Bounds) -> bool:
         """Finds positions whose records the log has dropped, or never had. What then is a setting, never silence.

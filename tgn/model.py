@@ -43,6 +43,7 @@ class Model:
         self.active = new_active(config, 1024)
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
+        self.saved_rows: dict[bytes, np.ndarray] = {}  # group → [rows] bool: which have a page, see tgn.pages
         self._pool = new_pool(config, 1024)
         self._taste = new_taste(config, len(self._pool.item))
         self._act = new_activations(config, len(self._pool.item))

@@ -75,11 +75,8 @@ def _verify(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
     if arguments.replay:
         done = _replayed(log, settings)
         answer |= done._asdict()
-        answer["fine"] = not (wrong or done.lost or done.doubled)
-        lines.append(
-            f"{done.epochs:,} epochs taken again: of {done.outputs:,} outputs {done.lost:,} are lost, "
-            f"{done.doubled:,} doubled"
-        )
+        answer["fine"] = not wrong and done.is_fine()
+        lines.append(done.text())
     return answer, "\n".join(lines), 0 if answer["fine"] else 1
 
 
@@ -97,11 +94,11 @@ def _replayed(log: Log, settings: Settings) -> "Audit":
 
 def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
     stored = _stored(log, settings)
-    with progress("export", None, "pages") as advance:
-        pages = write_file(_counted(stored.pages(), advance), arguments.file, stored.seat())
-    if not pages:
-        arguments.file.unlink()
+    if not next(iter(stored.pages()), None):
         raise StateUnreadable("there is no checkpoint to export; `freshet run` makes the first one")
+    with progress("export", None, "pages") as advance:
+        checked = checkpoints.Passage(log, settings).through(_counted(stored.pages(), advance))
+        pages = write_file(checked, arguments.file, stored.seat())
     size = arguments.file.stat().st_size
     return (
         {"file": str(arguments.file), "pages": pages, "bytes": size},
@@ -111,22 +108,23 @@ def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
 
 
 def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
-    """(1) The file is checked as a whole, (2) against the log; (3) the old checkpoint goes, (4) the new one comes.
+    """(1) The file is checked, as `export` does; (2) the old checkpoint goes, (3) the new one comes.
 
-    The page `stream` comes last: until it is there, no checkpoint is. The seat goes along: the epochs in the log that
-    come after the checkpoint are those of the worker that wrote it.
+    The page `stream` comes last: until it is there, no checkpoint is. The seat and its secret go along: the epochs in
+    the log that come after the checkpoint are those of the worker that wrote it.
     """
     with StateLock(state_folder(settings)):
         stored = _stored(log, settings)
         if not arguments.replace and next(iter(stored.pages()), None):
             raise StateUnreadable("there is a checkpoint already; import over it with --replace")
-        summary = checkpoints.check_whole(read_file(arguments.file))  # (1)
-        checkpoints.check_fits(log, settings, summary)  # (2)
-        stored.clear()  # (3)
+        passage = checkpoints.Passage(log, settings)
+        total = sum(1 for _ in passage.through(read_file(arguments.file)))  # (1)
+        stored.clear()  # (2)
         if seat := seat_of(arguments.file):
             stored.take_seat(seat)
-        total = sum(group.pages for group in summary.groups)
-        with progress("import", total, "pages") as advance:  # (4)
+        if secret := passage.stream.get("erasure_key"):
+            stored.take_secret(secret)
+        with progress("import", total, "pages") as advance:  # (3)
             pages = iter(read_file(arguments.file))
             last: dict[bytes, bytes] = {}
             while part := dict(islice(pages, PAGES_A_WRITE)):
@@ -134,7 +132,8 @@ def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
                 stored.write(part)
                 advance(len(part))
             stored.write(last)
-    return {"epoch": summary.epoch, "pages": total}, f"epoch {summary.epoch:,}, {total:,} pages taken in", 0
+    epoch = passage.stream["epoch"]
+    return {"epoch": epoch, "pages": total}, f"epoch {epoch:,}, {total:,} pages taken in", 0
 
 
 def _rebuild(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:

@@ -1,0 +1,83 @@
+"""Which settings the state or the lists depend on, and what of them stands in manifests and in the checkpoint.
+
+Every setting is in one of these groups. What changes with a restart is recorded in the manifest of the first epoch that
+was taken with it, so recovery, rebuild and audit take each epoch with the settings that were in force.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from streamer.settings import Settings
+
+MODEL = frozenset({"window", "every_item_below", "without", "seed"})
+"""What the model is made of: a state keeps it for life."""
+
+STREAM = frozenset({"interactions_topic", "items_topic", "users_topic", "epochs_topic"})
+"""What the state was made from: it keeps that for life as well."""
+
+CHANGEABLE = frozenset(
+    {
+        # how records are read
+        "field_map", "clock_skew_ms", "max_record_bytes",
+        # what counts, and how much
+        "event_weights", "dedup_window", "allowed_lateness_ms", "too_late", "request_context",
+        # lists, and where outputs go
+        "k", "exclude_seen", "surface", "recommendations_topic", "quality_topic", "dead_topic",
+    }
+)  # fmt: skip
+"""What may change from one epoch to the next."""
+
+ELSEWHERE = frozenset(
+    {
+        # where things are and who one is: not what is computed
+        "bootstrap", "log", "state", "application", "kafka", "feedback_topic", "embeddings",
+        # where epochs are cut and what is waited for: each manifest says what came of it
+        "commit_interval_ms", "max_epoch_events", "checkpoint_interval_ms", "alignment_ms", "shadow_events",
+        "on_position_gone", "group_protocol", "delivery",
+        # other processes
+        "neo4j_user", "neo4j_password", "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
+    }
+)  # fmt: skip
+"""What neither the state nor a list depends on, given the manifests."""
+
+Recorded = dict[str, Any]  # setting → value, as JSON has it
+
+
+def recorded(settings: Settings) -> Recorded:
+    """What manifests and checkpoints hold of the settings."""
+    return settings.model_dump(mode="json", include=set(MODEL | CHANGEABLE))
+
+
+def identity(settings: Settings) -> Recorded:
+    """What a state was made from, which no later worker may change."""
+    return settings.model_dump(mode="json", include=set(STREAM))
+
+
+def with_recorded(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with those that may change as they were recorded; the default where a version did not know one."""
+    fields = Settings.model_fields
+    known = {name: _adapter(name).validate_python(values[name]) for name in CHANGEABLE if name in values}
+    unknown = {name: fields[name].get_default(call_default_factory=True) for name in CHANGEABLE - known.keys()}
+    return settings.model_copy(update=unknown | known)
+
+
+def with_model(settings: Settings, values: Mapping[str, Any]) -> Settings:
+    """The settings with the model as it was recorded."""
+    return settings.model_copy(
+        update={name: _adapter(name).validate_python(values[name]) for name in MODEL if name in values}
+    )
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What is another now, for people: `k 20 → 10, surface default → home`."""
+    names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+    return ", ".join(f"{name} {before.get(name)} → {after.get(name)}" for name in names)
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Any]:
+    annotation: Any = Settings.model_fields[name].annotation
+    return TypeAdapter(annotation)
