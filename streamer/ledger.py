@@ -22,7 +22,9 @@ ENTRY = np.dtype(
         ("context", "<i2", (SLOTS,)),  # rows of tgn.context.Contexts, −1: none
     ]
 )
+NO_ENTRIES = np.zeros(0, ENTRY)
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
+HELD = 2_000_000  # users whose saved interactions are held at most
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 
 
@@ -42,6 +44,7 @@ class Ledger:
         self._users: list[np.ndarray] = []  # of what was added since the last checkpoint
         self._entries: list[np.ndarray] = []
         self._edited: dict[int, np.ndarray] = {}  # whole ledgers that replace what is saved and added
+        self._held: dict[int, np.ndarray] = {}  # what is saved of users who are read again and again
         self._blocks = 0  # number of the next block
 
     def add(self, users: I32, entries: np.ndarray) -> None:
@@ -58,8 +61,33 @@ class Ledger:
 
     def history(self, users: I32) -> History:
         """The interactions of several users in the order of all of them."""
-        user, entries = self._read(users.tolist())
+        user, entries = self.read(users)
         return History(user, entries["item"], entries["t"], entries["weight"], entries["context"])
+
+    def read(self, users: I32) -> tuple[I32, np.ndarray]:
+        """Whose interaction it is [N], and what, dtype ENTRY, of several users in the order of all of them.
+
+        What is read is held until `let_go`: who is read for a piece of a repair is read for the next ones too.
+        """
+        self.hold(users)
+        return self._read(users.tolist())
+
+    def hold(self, users: I32, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Reads what is saved of users ahead, until it is told to stop; True once all of it is held."""
+        missing = [user for user in users.tolist() if user not in self._held and user not in self._edited]
+        if self._held and len(self._held) + len(missing) > HELD:
+            self.let_go()
+            return self.hold(users, stop)
+        for user in missing:
+            if stop():
+                return False
+            blocks = [np.frombuffer(value, ENTRY) for _, value in self._pages(_prefix(user))]
+            self._held[user] = np.concatenate([NO_ENTRIES, *blocks]) if len(blocks) != 1 else blocks[0]
+        return True
+
+    def let_go(self) -> None:
+        """Holds nothing any more."""
+        self._held = {}
 
     def replace(self, user: int, entries: np.ndarray) -> None:
         """Makes `entries` all that a user has done."""
@@ -75,12 +103,17 @@ class Ledger:
             pages.update((key, None) for key, _ in self._pages(_prefix(user)))
             if len(entries):
                 pages[self._key(user)] = entries.tobytes()
+            if user in self._held:
+                self._held[user] = entries
         users, entries = self._unsaved()
         order = np.argsort(users, kind="stable")
         users, entries = users[order], entries[order]
         starts = np.flatnonzero(np.diff(users, prepend=-1))
         for start, end in pairwise([*starts.tolist(), len(users)]):
-            pages[self._key(int(users[start]))] = entries[start:end].tobytes()
+            user = int(users[start])
+            pages[self._key(user)] = entries[start:end].tobytes()
+            if user in self._held:
+                self._held[user] = np.concatenate([self._held[user], entries[start:end]])
         self._users, self._entries, self._edited = [], [], {}
         self._blocks += 1
         return pages
@@ -99,14 +132,14 @@ class Ledger:
     def _read(self, wanted: Sequence[int]) -> tuple[I32, np.ndarray]:
         users, entries = self._unsaved()
         mine = np.isin(users, wanted)
-        parts = [(users[mine], entries[mine])]
-        for user, block in self._saved([user for user in wanted if user not in self._edited]):
-            parts.append((np.full(len(block), user, np.int32), block))
-        for user in wanted:
-            if user in self._edited:
-                parts.append((np.full(len(self._edited[user]), user, np.int32), self._edited[user]))
-        users = np.concatenate([part[0] for part in parts]).astype(np.int32)
-        entries = np.concatenate([part[1] for part in parts])
+        there = [user for user in wanted if user in self._edited or user in self._held]
+        saved = [self._edited[user] if user in self._edited else self._held[user] for user in there]
+        of = [np.repeat(np.array(there, np.int32), [len(block) for block in saved]), users[mine]]
+        known = set(there)
+        for user, block in self._saved([user for user in wanted if user not in known]):
+            of.append(np.full(len(block), user, np.int32))
+            saved.append(block)
+        users, entries = np.concatenate(of[:1] + of[2:] + of[1:2]), np.concatenate([*saved, entries[mine]])
         order = np.lexsort((entries["order"], entries["order_ms"]))
         return users[order], entries[order]
 

@@ -93,7 +93,7 @@ class _Source:
         epoch = self._intake.epoch(in_order(arrivals), changes, manifest.repaired)
         epoch.ends = ends  # compaction may have taken the last ones
         epoch.adopted, epoch.released, epoch.regained = manifest.adopted, manifest.released, manifest.regained
-        epoch.embeddings = manifest.embeddings
+        epoch.embeddings, epoch.repair_size = manifest.embeddings, manifest.repair_size
         return epoch
 
     def _fill(self, ends: dict[TopicPartition, int]) -> None:

@@ -12,7 +12,7 @@ from consumers.log import Log, Positions
 from consumers.records import NewRecord, Record, TopicPartition
 from streamer.adoption import Adoption
 from streamer.alignment import Aligner, Arrival
-from streamer.amendments import Pace
+from streamer.amendments import PIECE, Pace
 from streamer.checkpoint import written_now
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
@@ -25,6 +25,7 @@ from streamer.shadow import Shadow
 from streamer.state import StreamState
 from streamer.tracing import listed
 
+PREPARE_S = 0.2  # how long what a repair needs is read at a time
 JOINING_S = 15.0  # how long a worker waits for its first partition before it takes it that there is none for it
 _logger = logging.getLogger(__name__)
 
@@ -145,7 +146,7 @@ class Worker:
         interval_s = self._settings.commit_interval_ms / 1000
         due = self._gathered + interval_s
         while True:
-            idle_s = 0.0 if len(self._adoption) else 0.2
+            idle_s = 0.0 if len(self._adoption) or len(self.state.amendments) else 0.2
             wait_s = max(due - time.monotonic(), 0.0) if len(self._aligner) else idle_s
             records = self._member.read(self._settings.max_epoch_events, wait_s)
             self._follow_group()
@@ -173,18 +174,27 @@ class Worker:
         arrivals = self._aligner.release(self._member.at_end(), self._settings.max_epoch_events)
         changes, self._changes = self._changes, []
         idle = not arrivals and not changes
-        repair = len(self.state.amendments) > 0 and (idle or self._pace.due())
+        repair = len(self.state.amendments) > 0 and (idle or self._pace.due()) and self._prepared()
         if idle and not repair:
             return None
         epoch = self._intake.epoch(arrivals, changes, repair)
         epoch.embeddings = self._shadow.next(arrivals) if self._shadow else None
         return self._with_moves(epoch)
 
+    def _prepared(self) -> bool:
+        """Whether what the next piece of a repair reads is there; else a part of it is read now."""
+        started = time.monotonic()
+        ready = self.state.amendments.prepare(PIECE, lambda: time.monotonic() > started + PREPARE_S)
+        if not ready:
+            self._pace.took(time.monotonic() - started)
+        return ready
+
     def _caught_up(self) -> bool:
         mine = self._aligner.partitions()
         joined = bool(mine) or time.monotonic() > self._joining_until
         ends = self._member.at_end() >= mine and self._catalogue.at_end() >= self._catalogue_positions.keys()
-        return joined and not len(self._aligner) and not len(self._adoption) and ends
+        waiting = len(self._aligner) or len(self._adoption) or len(self.state.amendments)
+        return joined and not waiting and ends
 
     # the group
 
