@@ -24,10 +24,9 @@ from tgn.model import Model
 from tgn.repair import History
 
 REST_FACTOR, REST_S = 20, 1.0
-PIECE = 60_000  # interactions that a piece reads at most: about a quarter of a second
+PIECE = 150_000  # interactions that a piece reads at most: about a tenth of a second
 ALL = 1 << 62  # the size of a piece that does everything
-READ = 8  # what it costs to find a user's interactions, in interactions
-LIST = 150  # what it costs to make a list
+READ, EDIT, LIST = 8, 100, 200  # what it costs besides to read a user, to edit one, to make a list, in interactions
 
 
 class Place(NamedTuple):
@@ -56,11 +55,6 @@ class _Room:
         self.left -= cost
         self._used = self._used or cost > 0
 
-    @property
-    def any(self) -> bool:
-        """Whether more may be done."""
-        return self.left > 0 or not self._used
-
 
 class Amendments:
     """Edits of the ledger that the graph has not followed yet."""
@@ -80,7 +74,7 @@ class Amendments:
     def __len__(self) -> int:
         """How many users, items and lists wait, about."""
         waiting = (self._places, self._drops, self._relist, *self._settled)
-        return sum(map(len, waiting)) + int(np.count_nonzero(self._wanted))
+        return sum(len(part) for part in waiting) + int(np.count_nonzero(self._wanted))
 
     def retract(self, user: int, events: Iterable[int]) -> int:
         """Takes back the user's interactions with these digests of their event ids; returns how many there were."""
@@ -122,13 +116,13 @@ class Amendments:
         """
         room = _Room(size)
         lists = self._lists(room)
-        while self._drops and room.any:
-            self._drop(room)
-        if self._places and room.any:
+        while self._drops and self._drop(room):
+            pass
+        if self._places:
             users = np.array(sorted(self._places), np.int32)
-            self._settle(users[: room.some(self._cost(users))])
+            self._settle(users[: room.some(self._cost(users, EDIT))])
         if not self._drops and not self._places:
-            while self._wanted.any() and room.any:
+            if self._wanted.any() and room.left > size // 2:
                 self._rebuild(room)
             if not self._wanted.any():
                 self._end_round()
@@ -146,10 +140,10 @@ class Amendments:
             item, first = next(iter(self._drops.items()))
             users = self._model.readers(self._only([item]))
             users = users[np.searchsorted(users, first) :]
-            users = users[: _Room(size).some(self._cost(users))]
+            users = users[: _Room(size).some(self._cost(users, EDIT))]
         elif self._places:
             users = np.array(sorted(self._places), np.int32)
-            users = users[: _Room(size).some(self._cost(users))]
+            users = users[: _Room(size).some(self._cost(users, EDIT))]
         elif self._wanted.any():
             users = self._next_batch(size)[1]
         else:
@@ -190,17 +184,19 @@ class Amendments:
             self.taken_back += len(gone)
         return len(gone)
 
-    def _drop(self, room: _Room) -> None:
-        """Takes a deleted item out of the next of its users' ledgers, and settles them."""
+    def _drop(self, room: _Room) -> bool:
+        """Takes a deleted item out of the next of its users' ledgers, and settles them; True after the last of them."""
         item, first = next(iter(self._drops.items()))
         users = self._model.readers(self._only([item]))
         users = users[np.searchsorted(users, first) :]
-        n = room.some(self._cost(users))
+        n = room.some(self._cost(users, EDIT))
         self._drop_of(item, users[:n])
-        self._drops[item] = int(users[n - 1]) + 1 if n else first
-        if n == len(users):
-            del self._drops[item]
-            self._spared = {spared for spared in self._spared if spared[0] in self._drops}
+        if n < len(users):
+            self._drops[item] = int(users[n])
+            return False
+        del self._drops[item]
+        self._spared = {spared for spared in self._spared if spared[0] in self._drops}
+        return True
 
     def _drop_of(self, item: int, users: I32) -> None:
         user, entries = self._ledger.read(users)
@@ -213,7 +209,7 @@ class Amendments:
         self._settle(np.array([node for node in users.tolist() if node in self._places], np.int32))
 
     def _stays(self, item: int, user: int, entries: np.ndarray) -> np.ndarray:
-        stays = entries["item"] != item
+        stays = np.asarray(entries["item"] != item)
         if self._spared:
             for n in np.flatnonzero(~stays).tolist():
                 stays[n] = (item, user, int(entries["order_ms"][n]), int(entries["order"][n])) in self._spared
@@ -257,13 +253,13 @@ class Amendments:
 
     def _lists(self, room: _Room) -> I32:
         users = np.array(sorted(self._relist), np.int32)
-        users = users[: room.some(np.full(len(users), LIST))] if room.any else users[:0]
+        users = users[: room.some(np.full(len(users), LIST))]
         self._relist -= set(users.tolist())
         return users
 
-    def _cost(self, users: I32) -> I64:
-        """[N] of reading each user's interactions."""
-        return np.asarray(self._model.graph.users.events[users].astype(np.int64) + READ)
+    def _cost(self, users: I32, each: int = READ) -> I64:
+        """[N] of reading each user's interactions; each: what it costs besides."""
+        return np.asarray(self._model.graph.users.events[users].astype(np.int64) + each)
 
     def _grown(self) -> U8:
         """`wanted` with room for all items."""

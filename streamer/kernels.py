@@ -14,7 +14,7 @@ import numpy as np
 
 from tgn.config import ModelConfig
 from tgn.graph import no_contexts
-from tgn.kernel import CACHE
+from tgn.kernel import CACHE, CACHE_NOTE
 from tgn.model import Model
 from tgn.pages import all_pages, load_pages
 from tgn.repair import History
@@ -34,6 +34,8 @@ def ensure_compiled() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if complete.exists():
             return
+        if CACHE_NOTE:
+            print(f"freshet: {CACHE_NOTE}", file=sys.stderr)
         print("freshet: compiling the kernels, once for this version …", file=sys.stderr, flush=True)
         own = os.environ | {"NUMBA_CACHE_DIR": str(CACHE.parent)}
         subprocess.run([sys.executable, "-m", "streamer.kernels"], check=True, env=own)
@@ -61,5 +63,5 @@ def use_every_kernel() -> None:
     load_pages(Model(ModelConfig()), all_pages(model).items())
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # in a process of its own
     use_every_kernel()

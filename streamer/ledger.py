@@ -22,7 +22,6 @@ ENTRY = np.dtype(
         ("context", "<i2", (SLOTS,)),  # rows of tgn.context.Contexts, −1: none
     ]
 )
-NO_ENTRIES = np.zeros(0, ENTRY)
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
 HELD = 2_000_000  # users whose saved interactions are held at most
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
@@ -44,7 +43,7 @@ class Ledger:
         self._users: list[np.ndarray] = []  # of what was added since the last checkpoint
         self._entries: list[np.ndarray] = []
         self._edited: dict[int, np.ndarray] = {}  # whole ledgers that replace what is saved and added
-        self._held: dict[int, np.ndarray] = {}  # what is saved of users who are read again and again
+        self._held: dict[int, bytes] = {}  # the blocks of users who are read again and again
         self._blocks = 0  # number of the next block
 
     def add(self, users: I32, entries: np.ndarray) -> None:
@@ -81,8 +80,7 @@ class Ledger:
         for user in missing:
             if stop():
                 return False
-            blocks = [np.frombuffer(value, ENTRY) for _, value in self._pages(_prefix(user))]
-            self._held[user] = np.concatenate([NO_ENTRIES, *blocks]) if len(blocks) != 1 else blocks[0]
+            self._held[user] = b"".join(value for _, value in self._pages(_prefix(user)))
         return True
 
     def let_go(self) -> None:
@@ -104,7 +102,7 @@ class Ledger:
             if len(entries):
                 pages[self._key(user)] = entries.tobytes()
             if user in self._held:
-                self._held[user] = entries
+                self._held[user] = entries.tobytes()
         users, entries = self._unsaved()
         order = np.argsort(users, kind="stable")
         users, entries = users[order], entries[order]
@@ -113,7 +111,7 @@ class Ledger:
             user = int(users[start])
             pages[self._key(user)] = entries[start:end].tobytes()
             if user in self._held:
-                self._held[user] = np.concatenate([self._held[user], entries[start:end]])
+                self._held[user] += entries[start:end].tobytes()
         self._users, self._entries, self._edited = [], [], {}
         self._blocks += 1
         return pages
@@ -132,28 +130,40 @@ class Ledger:
     def _read(self, wanted: Sequence[int]) -> tuple[I32, np.ndarray]:
         users, entries = self._unsaved()
         mine = np.isin(users, wanted)
-        there = [user for user in wanted if user in self._edited or user in self._held]
-        saved = [self._edited[user] if user in self._edited else self._held[user] for user in there]
-        of = [np.repeat(np.array(there, np.int32), [len(block) for block in saved]), users[mine]]
-        known = set(there)
-        for user, block in self._saved([user for user in wanted if user not in known]):
-            of.append(np.full(len(block), user, np.int32))
-            saved.append(block)
-        users, entries = np.concatenate(of[:1] + of[2:] + of[1:2]), np.concatenate([*saved, entries[mine]])
+        of, blocks = list[int](), list[bytes]()
+        for user, block in self._whole(wanted):
+            of.append(user)
+            blocks.append(block)
+        sizes = [len(block) // ENTRY.itemsize for block in blocks]
+        whole = np.frombuffer(b"".join(blocks), ENTRY)  # joined as bytes: NumPy compares the fields of each array
+        users = np.concatenate([np.repeat(np.array(of, np.int32), sizes), users[mine]])
+        entries = np.concatenate([whole, entries[mine]])
         order = np.lexsort((entries["order"], entries["order_ms"]))
         return users[order], entries[order]
 
-    def _saved(self, users: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    def _whole(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """What of users is saved or edited, in pieces."""
+        missing = []
+        for user in wanted:
+            if user in self._edited:
+                yield user, self._edited[user].tobytes()
+            elif user in self._held:
+                yield user, self._held[user]
+            else:
+                missing.append(user)
+        yield from self._saved(missing)
+
+    def _saved(self, users: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         if len(users) > ALL_AT_ONCE:
             wanted = set(users)
             for key, value in self._pages(b""):
                 user = int.from_bytes(key[:4], "big")
                 if user in wanted:
-                    yield user, np.frombuffer(value, ENTRY)
+                    yield user, value
             return
         for user in users:
             for _, value in self._pages(_prefix(user)):
-                yield user, np.frombuffer(value, ENTRY)
+                yield user, value
 
     def _unsaved(self) -> tuple[I32, np.ndarray]:
         if len(self._users) != 1:
