@@ -60,7 +60,7 @@ class EpochInput:
     dead: list[DeadLetter] = field(default_factory=list)  # of items and users
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     repair: bool = False  # the graph is to follow what was taken back or came late,
-    repair_size: int = PIECE  # a piece of about so many interactions; 0: all of it
+    repair_size: int = field(default_factory=lambda: PIECE)  # a piece of about so many interactions; 0: all of it
     adopted: bool = False  # another worker took and listed these records: only the state follows
     released: list[int] = field(default_factory=list)  # partitions that are another worker's now
     regained: list[int] = field(default_factory=list)  # partitions that were, and came back
@@ -91,7 +91,7 @@ class Pipeline:
         self, settings: Settings, state: StreamState, void_events: Container[bytes] = (), worker: str = ""
     ) -> None:
         self._settings, self._state, self._void_events, self._worker = settings, state, void_events, worker
-        self._weights = EventWeights(settings.event_weights)
+        self._weights = EventWeights(settings.event_weights, state.value_means)
         self._publish = Publisher(settings, state.engine.model)
 
     def take(self, epoch: EpochInput) -> EpochOutput:

@@ -53,9 +53,10 @@ class Settings(BaseSettings):
 
     # records
     field_map: dict[str, str] = Field({}, description="our field = the stream's field, such as user_id = uid")
-    event_weights: dict[str, float | Literal["value"]] = Field(
+    event_weights: dict[str, float | Literal["value", "value-mean"]] = Field(
         {"view": 1, "click": 1, "like": 2, "cart": 3, "purchase": 5, "dislike": -1},
-        description='weight of each event type; other types weigh 1; "value" takes the record\'s own value',
+        description='weight of each event type; other types weigh 1; "value" takes the record\'s own value, '
+        '"value-mean" what it is above the mean of all before it',
     )
     clock_skew_ms: int = Field(300_000, ge=0, description="how far a timestamp may lie in the future, ms")
     max_record_bytes: int = Field(1_000_000, gt=0, description="a larger value is dead-lettered, bytes")

@@ -8,6 +8,7 @@ import msgspec
 import numpy as np
 
 from consumers.records import TopicPartition
+from consumers.weights import Means
 from streamer.amendments import Amendments
 from streamer.dedup import SeenEvents
 from streamer.drift import DriftMonitor, new_adwin
@@ -47,6 +48,7 @@ class StreamState:
         self.epoch = 0
         self.clock_ms = 0  # latest event time taken
         self.newest_place = (0, 0)  # the last place that an interaction took in the order of all
+        self.value_means: Means = {}  # of the values that event weights compare with their mean
         self.records = 0  # interactions records taken, bad ones too
         self.manifest_position = 0  # where in the epochs topic the epochs after this state begin
         self._config = asdict(model_config(settings))
@@ -84,6 +86,7 @@ class StreamState:
         self.newest_place = tuple(stream["newest_place"])
         self.quality.restore(stream["quality"])
         self.drift.restore(stream["drift"])
+        self.value_means.update(stream.get("value_means", {}))
         self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
             setattr(self, name, stream[name])
@@ -124,6 +127,7 @@ class StreamState:
             "positions": [(*tp, offset) for tp, offset in sorted(self.positions.items())],
             "quality": self.quality.state(),
             "drift": self.drift.state(),
+            "value_means": self.value_means,
         }
 
     def _check(self, stream: dict[str, Any]) -> None:

@@ -61,8 +61,8 @@ def test_what_lies_outside_is_refused_by_name_with_what_it_may_be(name: str) -> 
     least, most, step = RANGES[name]
     several = isinstance(getattr(DEFAULT, name), tuple)
     for bad in (least - 1, most + (step or 1), "6", None, True, *([least + 0.5] if step else [float("nan")])):
+        values: Any = {name: (bad,) * len(getattr(DEFAULT, name)) if several else bad}
         with pytest.raises(ValueError, match=rf"^{name} = .*: it may be .* to "):
-            values: Any = {name: (bad,) * len(getattr(DEFAULT, name)) if several else bad}
             ModelConfig(**values)
 
 
