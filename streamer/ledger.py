@@ -23,6 +23,7 @@ ENTRY = np.dtype(
     ]
 )
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
+READ_AT_ONCE = 256  # users read ahead before it is asked whether to stop
 HELD = 2_000_000  # users whose saved interactions are held at most
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 
@@ -77,8 +78,8 @@ class Ledger:
         if self._held and len(self._held) + len(missing) > HELD:
             self.let_go()
             return self.hold(users, stop)
-        for user in missing:
-            if stop():
+        for n, user in enumerate(missing):
+            if n % READ_AT_ONCE == READ_AT_ONCE - 1 and stop():
                 return False
             self._held[user] = b"".join(value for _, value in self._pages(_prefix(user)))
         return True

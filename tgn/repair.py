@@ -64,6 +64,8 @@ def rebuild(graph: Graph, config: ModelConfig, wanted: U8, history: History) -> 
     _forget(graph, wanted)
     _observe_again(graph, again, place, history, wanted, config.window, scales, row_scales)
     _write_counts(graph.users, again, read, wanted)
+    held = graph.transitions.item[np.flatnonzero(wanted)]
+    graph.items.dirty[held[held >= 0]] = 1  # how many rows hold them may be another
     return graph._replace(heads=_heads(graph, scales), newest=_newest(graph))
 
 
