@@ -86,8 +86,9 @@ class EpochManifest(msgspec.Struct, frozen=True):
 
     `refused`: partition → offsets of interactions that lay in the future by the wall clock of the moment. It is the
     one thing about a record that the log does not know, so the manifest does. `repaired`: at its end the graph followed
-    what was taken back or came late. `erased`: digest of each user whom this epoch erased → partition → the offset of
-    `interactions` before which nothing of that user counts any more. `worker`: whose epoch it is; each counts its own.
+    what was taken back or came late: a piece of it, of the size `repair_size`; 0: all of it. `erased`: digest of each
+    user whom this epoch erased → partition → the offset of `interactions` before which nothing of that user counts any
+    more. `worker`: whose epoch it is; each counts its own.
     `adopted`: records that another worker had taken and listed, taken into this one's state. `released`: partitions
     that went to another worker before this epoch; `regained`: those that came back. `embeddings`: the version that was
     switched to before it, "" for none at all; null: the one in use stayed. `settings`: those that lists and state
@@ -110,6 +111,7 @@ class EpochManifest(msgspec.Struct, frozen=True):
     settings: dict[str, Any] | None = None
     erased_at: dict[str, int] = {}
     rebuilt: bool = False
+    repair_size: int = 0
 
 
 class Quality(msgspec.Struct, frozen=True):

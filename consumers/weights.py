@@ -7,31 +7,58 @@ from typing import Literal
 
 MAX_WEIGHT = 100_000.0  # see DECISIONS: what one record of such a weight does to everybody's lists
 REFUSED = math.nan
+Weight = float | Literal["value", "value-mean"]
+Means = dict[str, list[float]]
+"""Event type → how many values there were, and their mean."""
 
 
 class EventWeights:
-    """Weights by event type. `"value"` takes the record's own value; a type that is not named weighs 1.
+    """Weights by event type; a type that is not named weighs 1.
 
-    Args: max_weight: the largest amount of a weight that is taken.
+    `"value"` takes the record's own value. `"value-mean"` takes what the value is above the mean of all values of its
+    type before it, so that a rating below the mean is a dislike; the first one counts as the mean.
+
+    Args:
+        max_weight: the largest amount of a value that is taken as a weight.
+        means: the means so far, which go on with each interaction that is weighed.
     """
 
-    def __init__(self, weights: Mapping[str, float | Literal["value"]], max_weight: float = MAX_WEIGHT) -> None:
+    def __init__(
+        self, weights: Mapping[str, Weight], max_weight: float = MAX_WEIGHT, means: Means | None = None
+    ) -> None:
         self._weights = dict(weights)
         self.max_weight = max_weight
-        self.reads_value = "value" in self._weights.values()
+        self._means: Means = {} if means is None else means
+        self.reads_value = not {"value", "value-mean"}.isdisjoint(self._weights.values())
+
+    def takes(self, event_type: str, value: float | None) -> bool:
+        """Whether the value may be a weight: within `max_weight`, and not lost in the 32 bits of the model."""
+        if not isinstance(self._weights.get(event_type), str) or value is None or not math.isfinite(value):
+            return True
+        return abs(value) <= self.max_weight and bool(_cast(value)) == bool(value)
 
     def of(self, event_type: str, value: float | None) -> float:
-        """The weight of one interaction as the model keeps it, in 32 bits; ≤ 0 says that the user does not want it.
+        """The weight of the next interaction as the model keeps it, in 32 bits; ≤ 0: the user does not want the item.
 
-        REFUSED, which is not a number, where its amount is over `max_weight`, or too small to be another than 0.
+        REFUSED, which is not a number, where the value may not be a weight.
         """
         weight = self._weights.get(event_type, 1.0)
-        if weight == "value":
-            return 1.0 if value is None or not math.isfinite(value) else self._cast(value)
-        return float(weight)
-
-    def _cast(self, value: float) -> float:
-        if abs(value) > self.max_weight:
+        if not isinstance(weight, str):
+            return float(weight)
+        if value is None or not math.isfinite(value):
+            return 1.0
+        if not self.takes(event_type, value):
             return REFUSED
-        (cast,) = struct.unpack("f", struct.pack("f", value))
-        return float(cast) if bool(cast) == bool(value) else REFUSED
+        return _cast(value if weight == "value" else value - self._mean_before(event_type, value))
+
+    def _mean_before(self, event_type: str, value: float) -> float:
+        known = self._means.setdefault(event_type, [0, value])
+        mean = known[1]
+        known[0] += 1
+        known[1] += (value - mean) / known[0]
+        return mean
+
+
+def _cast(value: float) -> float:
+    (cast,) = struct.unpack("f", struct.pack("f", value))
+    return float(cast)

@@ -1,6 +1,5 @@
 """What of an epoch counts: bad, late, repeated and void records are told apart from those that are taken."""
 
-import math
 from collections.abc import Container
 from dataclasses import dataclass, field
 
@@ -58,7 +57,7 @@ def admit(
             admitted.retractions.append(payload)
         elif digest in void_events:
             admitted.void += 1
-        elif math.isnan(weights.of(payload.event_type, payload.value)):
+        elif not weights.takes(payload.event_type, payload.value):
             message = f"the weight of its value is not within {weights.max_weight:g}, or lost in 32 bits"
             admitted.dead.append(DeadLetter(arrival.record, Reason.BAD_VALUE, message))
         elif refuses_late and ordering.too_late(arrival):

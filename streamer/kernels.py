@@ -14,7 +14,7 @@ import numpy as np
 
 from tgn.config import ModelConfig
 from tgn.graph import no_contexts
-from tgn.kernel import CACHE
+from tgn.kernel import CACHE, CACHE_NOTE
 from tgn.model import Model
 from tgn.pages import all_pages, load_pages
 from tgn.repair import History
@@ -34,6 +34,8 @@ def ensure_compiled() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if complete.exists():
             return
+        if CACHE_NOTE:
+            print(f"freshet: {CACHE_NOTE}", file=sys.stderr)
         print("freshet: compiling the kernels, once for this version …", file=sys.stderr, flush=True)
         own = os.environ | {"NUMBA_CACHE_DIR": str(CACHE.parent)}
         subprocess.run([sys.executable, "-m", "streamer.kernels"], check=True, env=own)
@@ -56,10 +58,11 @@ def use_every_kernel() -> None:
     wanted = np.ones(len(model.graph.items.events), np.uint8)
     gone = user[:2] * 0, item[:2]  # user 0 has done the first and not the second: that pair leaves the set
     model.repair(user[:1], gone, wanted, History(user, item, t, liked, context))
+    model.next_to_rebuild(wanted, 0, np.ones(len(model.graph.users.events), np.int64), n)
     model.relist(model.readers(wanted)[:1], n, 2)
     to_now(model.graph.co.time, 0, n, 1.0)
     load_pages(Model(ModelConfig()), all_pages(model).items())
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # in a process of its own
     use_every_kernel()

@@ -25,6 +25,8 @@ ENTRY = np.dtype(
 )
 KEY_BYTES = 12  # user, number of the block
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
+READ_AT_ONCE = 256  # users read ahead before it is asked whether to stop
+HELD = 2_000_000  # users whose saved interactions are held at most
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 
 
@@ -51,6 +53,7 @@ class Ledger:
         self._users: list[np.ndarray] = []  # of what was added since the last checkpoint
         self._entries: list[np.ndarray] = []
         self._edited: dict[int, np.ndarray] = {}  # whole ledgers that replace what is saved and added
+        self._held: dict[int, bytes] = {}  # the blocks of users who are read again and again
         self._blocks = 0  # number of the next block
         self.saved = 0  # blocks in the checkpoint
 
@@ -68,8 +71,32 @@ class Ledger:
 
     def history(self, users: I32) -> History:
         """The interactions of several users in the order of all of them."""
-        user, entries = self._read(users.tolist())
+        user, entries = self.read(users)
         return History(user, entries["item"], entries["t"], entries["weight"], entries["context"])
+
+    def read(self, users: I32) -> tuple[I32, np.ndarray]:
+        """Whose interaction it is [N], and what, dtype ENTRY, of several users in the order of all of them.
+
+        What is read is held until `let_go`: who is read for a piece of a repair is read for the next ones too.
+        """
+        self.hold(users)
+        return self._read(users.tolist())
+
+    def hold(self, users: I32, stop: Callable[[], bool] = lambda: False) -> bool:
+        """Reads what is saved of users ahead, until it is told to stop; True once all of it is held."""
+        missing = [user for user in users.tolist() if user not in self._held and user not in self._edited]
+        if self._held and len(self._held) + len(missing) > HELD:
+            self.let_go()
+            return self.hold(users, stop)
+        for n, user in enumerate(missing):
+            if n % READ_AT_ONCE == READ_AT_ONCE - 1 and stop():
+                return False
+            self._held[user] = b"".join(_block(key, value) for key, value in self._pages(_prefix(user)))
+        return True
+
+    def let_go(self) -> None:
+        """Holds nothing any more."""
+        self._held = {}
 
     def replace(self, user: int, entries: np.ndarray) -> None:
         """Makes `entries` all that a user has done."""
@@ -87,12 +114,17 @@ class Ledger:
             self.saved -= len(gone)
             if len(entries):
                 pages[self._key(user)] = entries.tobytes()
+            if user in self._held:
+                self._held[user] = entries.tobytes()
         users, entries = self._unsaved()
         order = np.argsort(users, kind="stable")
         users, entries = users[order], entries[order]
         starts = np.flatnonzero(np.diff(users, prepend=-1))
         for start, end in pairwise([*starts.tolist(), len(users)]):
-            pages[self._key(int(users[start]))] = entries[start:end].tobytes()
+            user = int(users[start])
+            pages[self._key(user)] = entries[start:end].tobytes()
+            if user in self._held:
+                self._held[user] += entries[start:end].tobytes()
         self._users, self._entries, self._edited = [], [], {}
         self._blocks += 1
         self.saved += sum(value is not None for value in pages.values())
@@ -112,19 +144,31 @@ class Ledger:
     def _read(self, wanted: Sequence[int]) -> tuple[I32, np.ndarray]:
         users, entries = self._unsaved()
         mine = np.isin(users, wanted)
-        parts = [(users[mine], entries[mine])]
-        for user, block in self._saved([user for user in wanted if user not in self._edited]):
-            parts.append((np.full(len(block), user, np.int32), block))
-        for user in wanted:
-            if user in self._edited:
-                parts.append((np.full(len(self._edited[user]), user, np.int32), self._edited[user]))
-        users = np.concatenate([part[0] for part in parts]).astype(np.int32)
-        entries = np.concatenate([part[1] for part in parts])
+        of, blocks = list[int](), list[bytes]()
+        for user, block in self._whole(wanted):
+            of.append(user)
+            blocks.append(block)
+        sizes = [len(block) // ENTRY.itemsize for block in blocks]
+        whole = np.frombuffer(b"".join(blocks), ENTRY)  # joined as bytes: NumPy compares the fields of each array
+        users = np.concatenate([np.repeat(np.array(of, np.int32), sizes), users[mine]])
+        entries = np.concatenate([whole, entries[mine]])
         self._check(np.array(sorted(wanted), np.int32), users)
         order = np.lexsort((entries["order"], entries["order_ms"]))
         return users[order], entries[order]
 
-    def _saved(self, users: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    def _whole(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+        """What of users is saved or edited, in pieces."""
+        missing = []
+        for user in wanted:
+            if user in self._edited:
+                yield user, self._edited[user].tobytes()
+            elif user in self._held:
+                yield user, self._held[user]
+            else:
+                missing.append(user)
+        yield from self._saved(missing)
+
+    def _saved(self, users: Sequence[int]) -> Iterator[tuple[int, bytes]]:
         if len(users) > ALL_AT_ONCE:
             wanted = set(users)
             for key, value in self._pages(b""):
@@ -138,8 +182,8 @@ class Ledger:
 
     def _check(self, wanted: I32, found: I32) -> None:
         """Finds blocks that are missing: `found` has the user of every interaction that was read of `wanted`."""
-        expected = self._expected(wanted)
-        count = np.searchsorted(np.sort(found), wanted, "right") - np.searchsorted(np.sort(found), wanted, "left")
+        expected, found = self._expected(wanted), np.sort(found)
+        count = np.searchsorted(found, wanted, "right") - np.searchsorted(found, wanted, "left")
         wrong = np.flatnonzero((expected >= 0) & (count != expected))
         if len(wrong):
             raise CheckpointDamaged(
@@ -154,10 +198,11 @@ class Ledger:
         return self._users[0], self._entries[0]
 
 
-def _block(key: bytes, value: bytes) -> np.ndarray:
+def _block(key: bytes, value: bytes) -> bytes:
+    """A saved block, as it is. Raises CheckpointDamaged where it cannot be one."""
     if len(key) != KEY_BYTES or not value or len(value) % ENTRY.itemsize:
         raise CheckpointDamaged(f"page ledger/{key!r} of the checkpoint is damaged: it has {len(value)} bytes")
-    return np.frombuffer(value, ENTRY)
+    return value
 
 
 def _in_order(entries: np.ndarray) -> np.ndarray:

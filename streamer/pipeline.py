@@ -12,6 +12,7 @@ from consumers.schemas import AsOf, EpochManifest, Interaction, Item, User
 from consumers.weights import EventWeights
 from streamer.admission import Admitted, admit
 from streamer.alignment import Arrival
+from streamer.amendments import ALL, PIECE
 from streamer.dedup import digest_of, unscoped_digest_of
 from streamer.engine import Columns
 from streamer.errors import StateUnreadable
@@ -65,7 +66,8 @@ class EpochInput:
     changes: list[ItemChange | UserChange | Erasure] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)  # of items and users
     ends: dict[TopicPartition, int] = field(default_factory=dict)
-    repair: bool = False  # the graph is to follow what was taken back or came late
+    repair: bool = False  # the graph is to follow what was taken back or came late,
+    repair_size: int = field(default_factory=lambda: PIECE)  # a piece of about so many interactions; 0: all of it
     adopted: bool = False  # another worker took and listed these records: only the state follows
     released: list[int] = field(default_factory=list)  # partitions that are another worker's now
     regained: list[int] = field(default_factory=list)  # partitions that were, and came back
@@ -109,7 +111,7 @@ class Pipeline:
 
     def _follow(self, settings: Settings) -> None:
         self._settings = settings
-        self._weights = EventWeights(settings.event_weights, settings.max_weight)
+        self._weights = EventWeights(settings.event_weights, settings.max_weight, self._state.value_means)
         self._publish = Publisher(settings, self._state.engine.model, self._limits)
         self._dead_bytes = self._limits.get(settings.dead_topic, RECORD_BYTES)
 
@@ -117,7 +119,7 @@ class Pipeline:
         """The one way of an epoch, live and in recovery.
 
         (1) a switch to other settings and embeddings, (2) items and users, (3) interactions, (4) what is taken back,
-        (5) the repair of the graph, where it is due, (6) positions and the manifest.
+        (5) a piece of the repair of the graph, where it is due, (6) positions and the manifest.
         """
         state = self._state
         if epoch.settings is not None:
@@ -145,11 +147,10 @@ class Pipeline:
         records = [dead_letter_record(letter, self._settings.dead_topic, self._dead_bytes) for letter in letters]
         lists: dict[str, NewRecord] = {}
         outcome = self._learn_and_list(admitted.placed, epoch, records, lists) if admitted.placed else None
-        for retraction in admitted.retractions:
-            self._retract(retraction)
+        self._retract(admitted.retractions)
         repaired = bool(len(state.amendments)) and (epoch.repair or bool(erased))
         if repaired:
-            self._repair(state.amendments.repair(), state.epoch + 1, lists)
+            self._repair(state.amendments.repair(epoch.repair_size or ALL), state.epoch + 1, lists)
         records += [*withdrawn, *lists.values()]
         state.positions.update(epoch.ends)
         state.records += len(epoch.arrivals)
@@ -250,21 +251,26 @@ class Pipeline:
         entries["event"] = [p.event for p in placed]
         entries["item"], entries["weight"], entries["context"] = columns.item, columns.weight, columns.context
         self._state.ledger.add(columns.user, entries)
+        self._state.amendments.spare(columns.user, entries)
         for n, p in enumerate(placed):
             if p.late:
                 self._state.amendments.late(int(columns.user[n]), p.order_ms, p.order)
 
     # undo
 
-    def _retract(self, retraction: Interaction) -> None:
-        user_id, event_id = retraction.user_id, retraction.event_id
-        node = self._state.engine.model.users.get(user_id)
-        if node is not None and event_id is not None:
-            digests = digest_of(user_id, event_id), unscoped_digest_of(event_id)  # what older checkpoints have
-            self._state.amendments.retract(node, *map(event_number, digests))
+    def _retract(self, retractions: list[Interaction]) -> None:
+        events: dict[int, list[int]] = {}
+        for retraction in retractions:
+            user_id, event_id = retraction.user_id, retraction.event_id
+            node = self._state.engine.model.users.get(user_id)
+            if node is not None and event_id is not None:
+                digests = digest_of(user_id, event_id), unscoped_digest_of(event_id)  # what older checkpoints have
+                events.setdefault(node, []).extend(map(event_number, digests))
+        for node, of_user in events.items():
+            self._state.amendments.retract(node, of_user)
 
     def _repair(self, changed: I32, epoch: int, lists: dict[str, NewRecord]) -> None:
-        """Publishes the lists of the users whose interactions changed, where they had one."""
+        """Publishes the lists of users whose interactions or listed items changed, where they had one."""
         state = self._state
         model = state.engine.model
         users = changed[state.listed.has_list(changed)]
@@ -296,7 +302,7 @@ class Pipeline:
             EpochManifest(
                 state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
                 self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings, epoch.settings,
-                erased_at,
+                erased_at, repair_size=epoch.repair_size if repaired else 0,
             ),
             state.made_anew,
         )  # fmt: skip

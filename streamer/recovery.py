@@ -155,6 +155,7 @@ class _Source:
         epoch.ends = ends  # compaction may have taken the last ones
         epoch.adopted, epoch.released, epoch.regained = manifest.adopted, manifest.released, manifest.regained
         epoch.embeddings, epoch.settings = manifest.embeddings, manifest.settings
+        epoch.repair_size = manifest.repair_size
         epoch.compacted = missing - len(changes)
         epoch.changes = [*self._compacted_erasures(manifest, epoch), *epoch.changes]
         return epoch

@@ -175,7 +175,7 @@ def _good_rows(
     good = rows["reason"].is_null().to_numpy() & wanted
     result.dead.update(str(reason) for reason in rows["reason"].drop_null().to_pylist())
     if weights.reads_value:
-        refused = good & np.isnan(weights_of(rows, weights))
+        refused = good & ~_weighed(rows, weights)
         result.dead.update({str(Reason.BAD_VALUE): int(refused.sum())} if refused.any() else {})
         good &= ~refused
     digests: list[bytes | None] = []
@@ -190,6 +190,14 @@ def _good_rows(
         first + at,
         [digests[n] for n in at] if digests else [],
     )
+
+
+def _weighed(rows: pa.Table, weights: EventWeights) -> np.ndarray:
+    """[N] bool: whether the value of each row may be its weight."""
+    if "value" not in rows.column_names:
+        return np.ones(len(rows), bool)
+    pairs = zip(rows["event_type"].to_pylist(), rows["value"].to_pylist(), strict=True)
+    return np.array([weights.takes(*pair) for pair in pairs], bool)
 
 
 def weights_of(rows: pa.Table, weights: EventWeights) -> np.ndarray:

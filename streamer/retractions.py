@@ -60,7 +60,7 @@ class Retractions:
             if digest is not None:
                 seen_events.take(digest)
                 if node is not None:
-                    self._amendments.retract(node, event_number(digest))
+                    self._amendments.retract(node, [event_number(digest)])
         return self._amendments.repair() if len(self._amendments) else np.zeros(0, np.int32)
 
 

@@ -21,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from consumers.weights import MAX_WEIGHT
+from consumers.weights import MAX_WEIGHT, Weight
 from streamer.errors import UsageError
 from tgn.config import Part
 
@@ -74,9 +74,10 @@ class Settings(BaseSettings):
         le=1e9,
         description="largest amount of a weight; an interaction of a larger one is dead-lettered",
     )
-    event_weights: dict[str, float | Literal["value"]] = Field(
+    event_weights: dict[str, Weight] = Field(
         {"view": 1, "click": 1, "like": 2, "cart": 3, "purchase": 5, "dislike": -1},
-        description='weight of each event type; other types weigh 1; "value" takes the record\'s own value',
+        description='weight of each event type; other types weigh 1; "value" takes the record\'s own value, '
+        '"value-mean" what it is above the mean of all before it',
     )
     clock_skew_ms: int = Field(300_000, ge=0, description="how far a timestamp may lie in the future, ms")
     max_record_bytes: int = Field(1_000_000, gt=0, description="a larger value is dead-lettered, bytes")

@@ -12,6 +12,7 @@ import numpy as np
 
 from consumers.errors import CheckpointDamaged
 from consumers.records import TopicPartition
+from consumers.weights import Means
 from streamer.amendments import Amendments
 from streamer.dedup import SeenEvents
 from streamer.drift import DriftMonitor, new_adwin
@@ -83,6 +84,7 @@ class StreamState:
         self.epoch = 0
         self.clock_ms = 0  # latest event time taken
         self.newest_place = (0, 0)  # the last place that an interaction took in the order of all
+        self.value_means: Means = {}  # of the values that event weights compare with their mean
         self.records = 0  # interactions records taken, bad ones too
         self.manifest_position = 0  # where in the epochs topic the epochs after this state begin
         self.topic_ids: dict[str, str] = {}  # of the topics to which the positions belong
@@ -149,6 +151,7 @@ class StreamState:
         self.newest_place = tuple(stream["newest_place"])
         self.quality.restore(stream["quality"])
         self.drift.restore(stream["drift"])
+        self.value_means.update(stream.get("value_means", {}))
         self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
         self.topic_ids, self.made_anew = stream.get("topic_ids", {}), stream.get("made_anew", [])
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
@@ -245,6 +248,7 @@ class StreamState:
             "positions": [(*tp, offset) for tp, offset in sorted(self.positions.items())],
             "quality": self.quality.state(),
             "drift": self.drift.state(),
+            "value_means": self.value_means,
         }
 
     def _check(self, stream: dict[str, Any]) -> None:

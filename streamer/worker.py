@@ -15,7 +15,7 @@ from consumers.schemas import EpochManifest
 from streamer import reach
 from streamer.adoption import Adoption
 from streamer.alignment import Aligner, Arrival
-from streamer.amendments import Pace
+from streamer.amendments import PIECE, Pace
 from streamer.checkpoint import written_now
 from streamer.errors import StateUnreadable
 from streamer.in_force import changes
@@ -35,6 +35,7 @@ from streamer.tracing import listed
 
 ASK_GROUP_S = 0.5  # how often a worker that has nothing left asks whether the others have
 TOPICS_EVERY_S = 5.0  # how often it is asked whether a topic is still the one that it was
+PREPARE_S = 0.2  # how long what a repair needs is read at a time
 _logger = logging.getLogger(__name__)
 
 
@@ -174,7 +175,7 @@ class Worker:
         interval_s = self._settings.commit_interval_ms / 1000
         due = self._gathered + interval_s
         while True:
-            idle_s = 0.0 if len(self._adoption) else 0.2
+            idle_s = 0.0 if len(self._adoption) or len(self.state.amendments) else 0.2
             wait_s = max(due - time.monotonic(), 0.0) if len(self._aligner) else idle_s
             records = self._member.read(self._settings.max_epoch_events, wait_s)
             self._follow_group()
@@ -205,7 +206,7 @@ class Worker:
         erasures = most_erasures(room, len(self.state.positions))
         changes, self._changes = _up_to(erasures, self._changes)
         idle = not arrivals and not changes
-        repair = len(self.state.amendments) > 0 and (idle or self._pace.due())
+        repair = len(self.state.amendments) > 0 and (idle or self._pace.due()) and self._prepared()
         if idle and not repair:
             return None
         epoch = self._intake.epoch(arrivals, changes, repair)
@@ -218,11 +219,20 @@ class Worker:
         ends = {tp: self._member.end_of(tp) if nothing_waits else 0 for tp in self._aligner.partitions()}
         return {tp: max(end, positions.get(tp, 0)) for tp, end in ends.items()}
 
+    def _prepared(self) -> bool:
+        """Whether what the next piece of a repair reads is there; else a part of it is read now."""
+        started = time.monotonic()
+        ready = self.state.amendments.prepare(PIECE, lambda: time.monotonic() > started + PREPARE_S)
+        if not ready:
+            self._pace.took(time.monotonic() - started)
+        return ready
+
     def _caught_up(self) -> bool:
         """Whether everything in the log is taken, by whomever: what is nobody's for a moment may come here yet."""
         mine = self._aligner.partitions()
         ends = self._member.at_end() >= mine and self._catalogue.at_end() >= self._catalogue_positions.keys()
-        return not len(self._aligner) and not len(self._adoption) and ends and self._others_caught_up(mine)
+        waiting = len(self._aligner) or len(self._adoption) or len(self.state.amendments)
+        return not waiting and ends and self._others_caught_up(mine)
 
     def _others_caught_up(self, mine: Set[TopicPartition]) -> bool:
         """Whether the group has taken everything of the partitions that are not here; asked now and then."""

@@ -26,6 +26,7 @@ from tgn.features import (
     RING_SHARE,
     TRANSITION,
     TRANSITION_SHORT,
+    TRANSITIONS_APART,
     WEEK,
     WEEK_WIDTH_MS,
     near_phase,
@@ -166,14 +167,14 @@ def _from_rows(
 ) -> int:
     users = graph.users
     ring = users.ring_item.shape[1]
-    for back in range(min(users.events[user], ring, config.co_sources)):
+    for back in range(min(users.events[user], ring, max(config.transition_sources, config.co_sources))):
         place = (users.events[user] - 1 - back) % ring
         if users.ring_weight[user, place] <= 0:
             continue
         source = users.ring_item[user, place]
         if back < config.transition_sources and not config.off & TRANSITIONS:
             n = _from_transitions(graph, pool, n, user, source, back, now, exclude_seen, scales)
-        if not config.off & CO_INTERACTION:
+        if back < config.co_sources and not config.off & CO_INTERACTION:
             n = _from_co(graph, pool, n, user, source, back, now, exclude_seen, scales)
     return n
 
@@ -185,12 +186,13 @@ def _from_transitions(
     """P(next | source) = w / (total + 1), everything decayed to now, from the item `back` places ago."""
     rows, x, long = graph.transitions, pool.x, len(scales) - 1
     share, share_short = _per_weight(rows, source, long, now, scales), _per_weight(rows, source, 0, now, scales)
+    feature = TRANSITION + min(back, TRANSITIONS_APART - 1)  # those further back share the last place
     for m in range(rows.size[source]):
         z = rows.item[source, m]
         p, n = enter(graph, pool, n, user, z, exclude_seen)
         if p < 0:
             continue
-        x[TRANSITION + back, p] = max(x[TRANSITION + back, p], rows.weight[source, long, m] * share)
+        x[feature, p] = max(x[feature, p], rows.weight[source, long, m] * share)
         if back == 0:
             x[TRANSITION_SHORT, p] = rows.weight[source, 0, m] * share_short
     return n

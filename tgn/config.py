@@ -1,7 +1,7 @@
 """What the model is made of: sizes, time scales, learning. Frozen; part of the checkpoint."""
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
@@ -28,6 +28,57 @@ PARTS: tuple[Part, ...] = get_args(Part)
     TRAINED_VECTORS,
     RANKER,
 ) = (1 << n for n in range(len(PARTS)))
+
+
+POPULARITY_SCALES = 5  # each is a feature
+MOST_ROW_SCALES = 8
+
+
+class Range(NamedTuple):
+    """What a number of ModelConfig may be: from least to most, in steps of `step` where it is a whole number."""
+
+    least: float
+    most: float
+    step: int | None = 1  # None: any number between
+
+    def holds(self, value: Any) -> bool:
+        """Whether it may be `value`."""
+        if isinstance(value, bool) or not isinstance(value, int | (float if self.step is None else int)):
+            return False
+        return self.least <= value <= self.most and (self.step is None or value % self.step == 0)
+
+    def __str__(self) -> str:
+        of = {None: "", 1: ""}.get(self.step, f", a multiple of {self.step}")
+        return f"{self.least:,} to {self.most:,}{of}"
+
+
+LONGEST_MS = 36_500 * DAY_MS
+RANGES = {
+    "ring": Range(1, 1_024),
+    "row": Range(1, 1_024),
+    "window": Range(1, 1_024),
+    "popularity_scales_ms": Range(1, LONGEST_MS),
+    "row_scales_ms": Range(1, LONGEST_MS),
+    "baseline_scale": Range(0, POPULARITY_SCALES - 1),
+    "transition_sources": Range(0, 1_024),
+    "co_sources": Range(0, 1_024),
+    "head": Range(1, 1_024),
+    "newest": Range(1, 1_024),
+    "every_item_below": Range(0, 1_000_000),
+    "hidden": Range(2, 256, 2),
+    "learning_rate": Range(0, 1, None),
+    "learning_draws": Range(1, 1_024),
+    "embedding": Range(1, 256),
+    "embedding_rate": Range(0, 1, None),
+    "retrieved": Range(0, 1_024),
+    "waiting": Range(1, 65_536),
+    "waiting_nearest": Range(0, 1_024),
+    "active": Range(128, 65_536, 128),
+    "memory": Range(16, 256, 16),
+    "memory_scale_ms": Range(1, LONGEST_MS),
+    "seed": Range(0, 2**63 - 2**16),
+}
+"""What each number of ModelConfig may be; that it works there is tested."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +112,22 @@ class ModelConfig:
     memory_scale_ms: int = 90 * DAY_MS  # τ of a memory
     without: tuple[Part, ...] = ()  # PARTS left out
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError naming the field, what it got and what it may be."""
+        for name, allowed in RANGES.items():
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not all(allowed.holds(number) for number in values):
+                raise ValueError(f"{name} = {value!r}: it may be {allowed}")
+        if len(self.popularity_scales_ms) != POPULARITY_SCALES:
+            raise ValueError(
+                f"popularity_scales_ms = {self.popularity_scales_ms!r}: it takes {POPULARITY_SCALES} scales"
+            )
+        if not 1 <= len(self.row_scales_ms) <= MOST_ROW_SCALES:
+            raise ValueError(f"row_scales_ms = {self.row_scales_ms!r}: it takes 1 to {MOST_ROW_SCALES} scales")
+        if unknown := set(self.without) - set(PARTS):
+            raise ValueError(f"without names {sorted(unknown)}: it may name {', '.join(PARTS)}")
 
     def off(self) -> int:
         """`without` as bits."""

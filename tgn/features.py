@@ -19,7 +19,8 @@ HOUR, WEEK = 13, 14  # what the user does at this hour of the day and of the wee
 LOG_AGE, OTHERS_SINCE, LAST_TOUCHED = 15, 16, 17  # how long ago, what others did with it since, whether nobody did
 RING_FEATURES = 20
 # evidence from the rows of the user's last items
-TRANSITION, TRANSITION_SHORT = 20, 23  # TRANSITION takes 3 places: from the last, second, third last item
+TRANSITION, TRANSITION_SHORT = 20, 23  # TRANSITION takes 3 places: from the last, the second last, those before
+TRANSITIONS_APART = TRANSITION_SHORT - TRANSITION
 CO, CO_COSINE, CO_LAST, CO_LAST_SHORT = 24, 25, 26, 27
 # the item by itself
 POPULARITY = 28  # one place per popularity scale

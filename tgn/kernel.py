@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import llvmlite
+import llvmlite.binding
 import numba as nb
 import numpy as np
 from numba.core.caching import CacheImpl, UserProvidedCacheLocator
 
 from tgn.config import HOUR_MS
+from tgn.fallback import FOLDERS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -19,27 +20,45 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _PACKAGE = Path(__file__).parent
 
 
-def _cache_of_this_source() -> Path:
-    """Where compiled kernels are kept: a folder named after what this package's sources say, wherever they lie.
+def _cache_of_this_source() -> tuple[Path, str]:
+    """Where compiled kernels are kept, and what to say of it: a folder named after what this package's sources say.
 
-    numba alone would not notice that a callee in another file changed. The first folder that holds every kernel is
-    taken, else the first that can be written: NUMBA_CACHE_DIR, the user's cache, the package, a temporary one.
+    numba alone would not notice that a callee in another file changed. The kind of processor is part of the name: what
+    was compiled for one may not run on another, and gives other last bits. The first folder that holds every kernel is
+    taken, else the first that can be written: NUMBA_CACHE_DIR, the user's cache, the package, those of `tgn.fallback`,
+    a temporary one.
     """
-    digest = hashlib.blake2b(f"{nb.__version__} {llvmlite.__version__}".encode(), digest_size=8)
+    name = f"kernels-{_digest()}"
+    chosen = [Path(nb.config.CACHE_DIR)] if nb.config.CACHE_DIR else []
+    usual = [root / name for root in (*chosen, Path.home() / ".cache" / "freshet", _PACKAGE / "__pycache__")]
+    fallbacks = [root / name for root in FOLDERS]
+    for folder in (*usual, *fallbacks):
+        if (folder / "complete").exists():
+            return folder, ""
+    for folder in usual:
+        if _writable(folder):
+            return folder, ""
+    for folder in fallbacks:
+        if _writable(folder):
+            return folder, f"no other folder can be written: compiled kernels are kept in {folder.parent}"
+    folder = Path(tempfile.mkdtemp(prefix="freshet-")) / name
+    folder.mkdir()
+    return folder, "no folder for compiled kernels can be written: each start compiles them; set NUMBA_CACHE_DIR to one"
+
+
+def _digest() -> str:
+    """What compiled kernels depend on: compiler, kind of processor, sources."""
+    digest = hashlib.blake2b(f"{nb.__version__} {llvmlite.__version__} {processor()}".encode(), digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(f" {path.relative_to(_PACKAGE)} ".encode() + path.read_bytes())
-    chosen = [Path(nb.config.CACHE_DIR)] if nb.config.CACHE_DIR else []
-    roots = [*chosen, Path.home() / ".cache" / "freshet", _PACKAGE / "__pycache__"]
-    folders = [root / f"kernels-{digest.hexdigest()}" for root in roots]
-    for folder in folders:
-        if (folder / "complete").exists():
-            return folder
-    for folder in folders:
-        if _writable(folder):
-            return folder
-    folder = Path(tempfile.mkdtemp(prefix="freshet-")) / folders[0].name
-    folder.mkdir()
-    return folder
+    return digest.hexdigest()
+
+
+def processor() -> str:
+    """What kernels are compiled for: NUMBA_CPU_NAME and NUMBA_CPU_FEATURES where they are set, else this machine."""
+    name, features = nb.config.CPU_NAME, nb.config.CPU_FEATURES
+    host = llvmlite.binding.get_host_cpu_features().flatten() if features is None else features
+    return f"{name or llvmlite.binding.get_host_cpu_name()} {host}"
 
 
 def _writable(folder: Path) -> bool:
@@ -51,7 +70,7 @@ def _writable(folder: Path) -> bool:
         return False
 
 
-CACHE = _cache_of_this_source()
+CACHE, CACHE_NOTE = _cache_of_this_source()
 
 
 class KernelCache(UserProvidedCacheLocator):

@@ -17,7 +17,7 @@ from tgn.names import NodeIndex
 from tgn.observe import delete_item, hide_item, introduce, show_item
 from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query, relist
 from tgn.ranker import new_activations, new_ranker
-from tgn.repair import History, Pair, readers, repair
+from tgn.repair import History, Pair, next_batch, readers, rebuild, settle
 from tgn.retrieval import grown_active, new_active, restore
 from tgn.vectors import SIZE, Trained, describe, grown_vectors, new_vectors, new_waiting, wait
 
@@ -118,21 +118,41 @@ class Model:
         return out
 
     def readers(self, wanted: U8) -> I32:
-        """The users whose interactions `repair` has to read; see `tgn.repair.repair`."""
+        """The users whose interactions `rebuild` has to read; see `tgn.repair.rebuild`."""
         self._make_room(0)
         return readers(self.graph, wanted)
 
-    def repair(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
-        """Builds again what depends on interactions that were taken back or moved; see `tgn.repair.repair`."""
+    def settle(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
+        """Makes users, their memories too, follow their interactions; see `tgn.repair.settle`."""
         self._make_room(0)
         history = History(*plain(*history))
-        self.graph = repair(self.graph, self.config, changed, removed, wanted, history)
+        settle(self.graph, self.config, changed, removed, wanted, history)
         anew = np.zeros(len(self.graph.users.events), np.uint8)
         anew[changed] = 1
         liked = history.weight > 0
         user, item, t = history.user[liked], history.item[liked], history.t[liked]
         recall(self.memories, anew, user, item, t, self._config.memory_scale_ms, self._config.seed)
+
+    def rebuild(self, wanted: U8, history: History) -> None:
+        """Builds items again from the interactions with them; see `tgn.repair.rebuild`."""
+        self._make_room(0)
+        self.graph = rebuild(self.graph, self.config, wanted, History(*plain(*history)))
         restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
+
+    def repair(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
+        """Builds again all that depends on interactions that were taken back or moved: `settle` and `rebuild`.
+
+        wanted: [I] 1 for every item of those, every item within `config.window` of a change, and every item in the last
+        `config.ring` interactions of a changed user; history: all interactions, as they should have been, of the
+        changed users and of `readers(wanted)`.
+        """
+        self.settle(changed, removed, wanted, history)
+        self.rebuild(wanted, history)
+
+    def next_to_rebuild(self, wanted: U8, first: int, cost: I64, most: int) -> tuple[I32, I32]:
+        """The next items to build again together, and their readers; see `tgn.repair.next_batch`."""
+        self._make_room(0)
+        return next_batch(self.graph, wanted, first, cost, most)
 
     def introduce(self, item: int, t: int, vector: F32, hidden: bool = False) -> None:
         """Makes an item known at time t (epoch ms), or lists a deleted or hidden one again.

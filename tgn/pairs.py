@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tgn.graph import PAIRS_A_PAGE, U8, U64, Pairs
+from tgn.graph import I32, I64, PAIRS_A_PAGE, U8, U64, Pairs
 from tgn.kernel import kernel
 
 MAX_LOAD = 0.5
@@ -78,6 +78,27 @@ def users_of(pairs: Pairs, wanted: U8, found: U8) -> None:
     for key in pairs.key:
         if key != 0 and wanted[key & np.uint64(0xFFFFFFFF)]:
             found[(key >> np.uint64(32)) - np.uint64(1)] = 1
+
+
+@kernel
+def count_users(pairs: Pairs, wanted: U8, count: I64) -> None:
+    """Adds to `count` [I] how many users have interacted with each item that `wanted` [I] marks."""
+    for key in pairs.key:
+        if key != 0 and wanted[key & np.uint64(0xFFFFFFFF)]:
+            count[key & np.uint64(0xFFFFFFFF)] += 1
+
+
+@kernel
+def list_users(pairs: Pairs, row: I32, begin: I64, out: I32) -> None:
+    """Writes the users of each item z into `out` from begin[row[z]] on, in no order; row: [I] −1: not wanted.
+
+    `begin` is moved on to the ends.
+    """
+    for key in pairs.key:
+        if key != 0 and row[key & np.uint64(0xFFFFFFFF)] >= 0:
+            r = row[key & np.uint64(0xFFFFFFFF)]
+            out[begin[r]] = np.int32(key >> np.uint64(32)) - 1
+            begin[r] += 1
 
 
 @kernel

@@ -12,6 +12,7 @@ from streamer.logs import open_log_of, state_folder
 from streamer.settings import Settings
 from streamer.signals import StopRequest
 from streamer.state_lock import StateLock
+from tgn.fallback import FOLDERS
 
 if TYPE_CHECKING:
     from streamer.metrics import RunMetrics
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     with StateLock(state_folder(settings)):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
+        FOLDERS.append(state_folder(settings) / "kernels")
         from streamer.lists_out import TestLists
         from streamer.metrics import RunMetrics
         from streamer.supervisor import supervise

@@ -1,8 +1,11 @@
 """Undo, measured: python -m tests.benchmarks.undo [--streams N] [--file F] writes UNDO.md.
 
+With --big alone: (4), on standard output.
+
 (1) N generated streams of late, repeated, retracted, deleted, erased and bad records against the clean stream; (2) 1,000
 random interactions of a real stream retracted after the fact, against a run without them; (3) 100 of its users erased:
-what of them is left in state, lists and compacted topics, and after a rebuild from the log.
+what of them is left in state, lists and compacted topics, and after a rebuild from the log; (4) an item that very many
+users touched deleted, and a user with very many interactions erased: the longest step of the worker, and all of them.
 """
 
 import argparse
@@ -11,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +24,8 @@ from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.weights import EventWeights
 from streamer.commands.produce import interaction_chunks
-from streamer.engine import Engine
+from streamer.engine import Columns, Engine
+from streamer.ledger import ENTRY
 from streamer.logs import topic_specs
 from streamer.replay import weights_of
 from streamer.settings import Settings
@@ -157,11 +161,90 @@ def _left(worker: Worker, run: Run, gone: list[str]) -> list[int]:
     ]
 
 
+class Big(NamedTuple):
+    """A world with one big node; user 0 and item 0 are that."""
+
+    name: str
+    users: int  # besides
+    each: int  # interactions of each of them
+    of_item: int = 0  # users who touched item 0 once
+    of_user: int = 0  # interactions of user 0
+
+
+BIG = (
+    Big("an item of 8,000 users deleted", 8_000, 20, of_item=8_000),
+    Big("a user of 50,000 interactions erased", 5_000, 20, of_user=50_000),
+    Big("an item of 100,000 users deleted", 100_000, 8, of_item=100_000),
+)
+BIG_ITEMS = 5_000
+
+
+def big_node(big: Big, folder: Path) -> str:
+    """Takes the node back in an idle stream, step by step."""
+    run = Run(folder)
+    run.settings = run.settings.model_copy(update={"checkpoint_interval_ms": 1_000})
+    worker = Worker(run.log, run.settings)
+    _fill(worker, big)
+    worker.state.warm_up()
+    deleted = ("items", b"i0") if big.of_item else ("users", b"u0")
+    run.log.append([NewRecord(*deleted, None)])
+    cpu, wall = [], []
+    while len(cpu) < 3 or len(worker.state.amendments):
+        started = time.process_time(), time.perf_counter()
+        worker.step()
+        cpu.append(time.process_time() - started[0])
+        wall.append(time.perf_counter() - started[1])
+    worker.close()
+    run.log.close()
+    return (
+        f"{big.name}: {len(cpu)} steps, the longest {max(cpu):.2f} s of processor time ({max(wall):.2f} s), all of them "
+        f"{sum(cpu):.1f} s ({sum(wall):.1f} s)"
+    )
+
+
+def _fill(worker: Worker, big: Big) -> None:
+    """Interactions at random times, popularity by Zipf; observed, not scored, and everybody has a list."""
+    rng = np.random.default_rng(0)
+    user = rng.permutation(np.repeat(np.arange(1, big.users + 1), big.each))
+    item = 1 + rng.zipf(1.3, len(user)) % BIG_ITEMS
+    first = np.unique(user, return_index=True)[1]
+    item[first[: big.of_item]] = 0
+    places = np.sort(rng.integers(0, len(user), big.of_user))
+    user, item = np.insert(user, places, 0), np.insert(item, places, 1 + rng.zipf(1.3, big.of_user) % BIG_ITEMS)
+    state = worker.state
+    names = [f"u{n}" for n in range(big.users + 1)]
+    state.engine.model.users.encode(names)
+    state.engine.model.items.encode([f"i{n}" for n in range(BIG_ITEMS + 1)])
+    t = np.cumsum(rng.integers(1, 60_000, len(user)))
+    for begin in range(0, len(user), 50_000):
+        part = slice(begin, begin + 50_000)
+        entries = np.zeros(len(user[part]), ENTRY)
+        entries["order_ms"] = entries["t"] = t[part]
+        entries["order"] = np.arange(begin, begin + len(entries))
+        entries["item"], entries["weight"], entries["context"] = item[part], 1, -1
+        columns = Columns(
+            user[part].astype(np.int32), entries["item"], t[part], entries["weight"], entries["context"]
+        )  # fmt: skip
+        state.engine.take(columns, learn=False, score=False, publish=False)
+        state.ledger.add(columns.user, entries)
+        worker.checkpoint()
+    state.clock_ms, state.newest_place = int(t[-1]), (int(t[-1]), len(t) - 1)
+    every = np.arange(len(names), dtype=np.int32)
+    state.listed.note(every, np.tile(np.arange(worker.state.engine.k, dtype=np.int32), (len(every), 1)))
+    worker.checkpoint()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.benchmarks.undo")
     parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--file", type=Path, default=DATA / "movietweetings" / "interactions.parquet")
+    parser.add_argument("--big", action="store_true", help="big nodes alone")
     arguments = parser.parse_args()
+    if arguments.big:
+        for big in BIG:
+            with tempfile.TemporaryDirectory() as folder:
+                print(f"- {big_node(big, Path(folder))}", flush=True)
+        return 0
     table = read_interactions(arguments.file)
     lines = [generated_streams(arguments.streams)]
     with tempfile.TemporaryDirectory() as folder:
@@ -170,6 +253,9 @@ def main() -> int:
         lines += retract(run, table)
         lines += erase(run, table, Path(folder))
         run.log.close()
+    for big in BIG:
+        with tempfile.TemporaryDirectory() as folder:
+            lines.append(big_node(big, Path(folder)))
     text = "\n".join(f"- {line}" for line in lines)
     RESULTS.write_text(
         f"# Undo, measured\n\n`python -m tests.benchmarks.undo`, {arguments.file.parent.name}, commit {commit()}, "

@@ -1,6 +1,9 @@
 """What deploy/ says is what the code takes. (No container engine is needed: the files are read, not run.)"""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,24 @@ def test_images_are_pinned_and_nothing_runs_as_root() -> None:
     assert all(re.search(r":\d+\.\d+\.\d+", image) for image in images)
     assert re.findall(r"^USER (\S+)", dockerfile, re.M) == ["freshet"]
     assert "--require-hashes" in dockerfile
+
+
+def test_kernels_are_compiled_in_the_image_by_its_user_for_more_than_the_machine_that_builds_it() -> None:
+    """The key of a compiled kernel names a target without any feature of this processor."""
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    assert dockerfile.index("\nUSER freshet") < dockerfile.index("ensure_compiled()") < dockerfile.index("\nENTRYPOINT")
+    [cpu] = re.findall(r"^ARG CPU=(\S+)", dockerfile, re.M)
+    assert "NUMBA_CACHE_DIR=/opt/freshet/kernels NUMBA_CPU_NAME=$CPU NUMBA_CPU_FEATURES=\n" in dockerfile
+    script = (
+        "from numba.core.registry import cpu_target as t; import tgn.kernel as k;"
+        "print(t.target_context.codegen().magic_tuple()[1:], k.processor(), k.decay(0, 1.0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": ""},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == f"({cpu!r}, '') {cpu}  1.0\n"
 
 
 def test_ports_are_published_on_loopback_only() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from consumers.decode import InteractionDecoder
 from consumers.records import Record, TopicPartition
-from consumers.schemas import User
+from consumers.schemas import EpochManifest, User
 from streamer.alignment import Arrival
+from streamer.audit import digest
 from streamer.pipeline import EpochInput, EpochOutput, Erasure, ItemChange, Pipeline, UserChange
 from streamer.settings import Settings
 from streamer.state import StreamState
@@ -28,8 +30,8 @@ SOMEBODY = 987654321
 class World:
     """A pipeline with a checkpoint in memory: records go in, epochs are cut where the test says."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.settings = Settings(**settings)
+    def __init__(self, piece: int = 0, **settings: Any) -> None:
+        self.settings, self.piece = Settings(**settings), piece
         self.store: dict[bytes, bytes] = {}
         self.offset = 0
         self._open()
@@ -54,7 +56,16 @@ class World:
             arrivals.append(Arrival(0, 0, self.offset, payload, record))
             self.offset += 1
         ends = {TopicPartition("interactions", 0): self.offset}
-        return self.pipeline.take(EpochInput(arrivals, list(changes), [], ends, repair))
+        return self.pipeline.take(EpochInput(arrivals, list(changes), [], ends, repair, self.piece))
+
+    def settle(self) -> list[EpochOutput]:
+        """Epochs of nothing but repairs, until nothing is left to be repaired."""
+        outputs = []
+        while len(self.state.amendments):
+            outputs.append(self.take([], repair=True))
+            assert outputs[-1].repaired
+            assert len(outputs) < 10_000
+        return outputs
 
     def checkpoint(self, restart: bool = False) -> None:
         for key, value in self.state.delta().items():
@@ -170,18 +181,24 @@ STEPS = st.builds(
 )
 
 
+@pytest.mark.parametrize("piece", [0, 1, 250, 600], ids=["at once", "smallest pieces", "small pieces", "larger pieces"])
 @pytest.mark.parametrize("window", [2, 20])
-@hypothesis_settings(max_examples=100)
+@hypothesis_settings(max_examples=50)
 @given(data=st.lists(STEPS, max_size=40), seed=st.integers(0, 2**32))
-def test_any_interleaving_gives_the_state_of_the_clean_stream(window: int, data: list[Step], seed: int) -> None:
-    check_interleaving(data, seed, window)
+def test_any_interleaving_gives_the_state_of_the_clean_stream(
+    window: int, piece: int, data: list[Step], seed: int
+) -> None:
+    check_interleaving(data, seed, window, piece)
 
 
-def check_interleaving(steps: list[Step], seed: int, window: int = 20) -> None:
-    """Plays the steps in one world; what should be left of them, in order, in another; both must be the same."""
+def check_interleaving(steps: list[Step], seed: int, window: int = 20, piece: int = 0) -> None:
+    """Plays the steps in one world; what should be left of them, in order, in another; both must be the same.
+
+    piece: the size of a repair, 0: all at once.
+    """
     rng = np.random.default_rng(seed)
     lateness_ms = 10**9
-    world = World(allowed_lateness_ms=lateness_ms, window=window, too_late="dead-letter")
+    world = World(piece, allowed_lateness_ms=lateness_ms, window=window, too_late="dead-letter")
     clean = World(allowed_lateness_ms=lateness_ms, window=window)
     facts: list[tuple[int, int, int, int, str]] = []  # t, offset, user, item, id of what should count
     past: list[tuple[int, int, int, str]] = []  # user, item, t, id of all that was made
@@ -232,7 +249,7 @@ def check_interleaving(steps: list[Step], seed: int, window: int = 20) -> None:
             end_epoch()
             world.checkpoint(restart=step.n % 2 == 0)
     end_epoch()
-    end_epoch(repair=True)
+    world.settle()
     for item in sorted(deleted):
         clean.take([], ItemChange(f"i{item}", None))
     for when, place, user, item, id_ in sorted(facts):
@@ -246,3 +263,133 @@ def test_what_comes_too_late_is_kept_as_a_dead_letter() -> None:
     output = world.take([event(1, 1, 1_000), event(1, 2, 995), event(1, 3, 989)])
     assert [placed.late for placed in output.admitted.placed] == [False, True]
     assert [letter.reason for letter in output.admitted.dead] == ["too-late"]
+
+
+def big_world(piece: int) -> World:
+    """One item that everybody has touched, one user who has touched most."""
+    world = World(piece)
+    rng = np.random.default_rng(0)
+    stream = [(int(u), int(i)) for u, i in zip(rng.integers(0, 40, 600), rng.integers(1, 30, 600), strict=True)]
+    for n in range(0, 600, 5):
+        stream[n] = (0, stream[n][1])
+    for user in range(40):
+        stream.insert(10 * user, (user, 0))
+    world.take([event(u, i, 1_000 * n, f"e{n}") for n, (u, i) in enumerate(stream)])
+    world.checkpoint(restart=True)
+    return world
+
+
+def undo_all_kinds(world: World) -> list[EpochOutput]:
+    """Deletes the item, erases the user and retracts of others, with events in between; gives what was put out."""
+    now = [10**6]
+
+    def events(n: int) -> list[bytes]:
+        now[0] += 1_000
+        return [event(u, 40 + u % 3, now[0] + u) for u in range(n)]
+
+    outputs = [world.take(events(3), ItemChange("i0", None))]
+    outputs.append(world.take(events(4), repair=True))
+    outputs.append(world.take(events(5), Erasure("u0", -1)))
+    outputs.append(world.take([event(7, 0, now[0] + 50)], repair=True))  # with the item, after its deletion
+    gone = [
+        json.loads(value) for value in (event(u, 1, 0, f"e{n}", retract=True) for u in (2, 3) for n in range(0, 600))
+    ]
+    outputs.append(world.take([json.dumps(row).encode() for row in gone]))
+    outputs.append(world.take(events(6), repair=True))
+    return [*outputs, *world.settle()]
+
+
+@pytest.mark.parametrize("piece", [1, 500, 5_000])
+def test_pieces_come_to_what_all_at_once_comes_to(piece: int) -> None:
+    pieces, whole = big_world(piece), big_world(0)
+    outputs = undo_all_kinds(pieces)
+    undo_all_kinds(whole)
+    assert pieces.canonical() == whole.canonical()
+    assert sum(output.repaired for output in outputs) >= (5 if piece == 5_000 else 20)
+
+
+def test_what_is_deleted_or_erased_is_in_no_list_from_then_on() -> None:
+    world = big_world(300)
+    outputs = undo_all_kinds(world)
+    for output in outputs:
+        for record in output.records:
+            if record.topic == "recommendations":
+                assert b'"i0"' not in (record.value or b"")
+    from_erasure = [r for output in outputs[2:] for r in output.records if r.key == b"u0"]
+    assert [r.value for r in from_erasure][:1] == [None]
+    lists = world.state.listed.lists()
+    ids = world.state.engine.model.items.ids
+    assert all("i0" not in [ids[item] for item in items] for items in lists.values())
+
+
+def test_an_erased_user_is_out_of_graph_and_ledger_in_the_same_epoch() -> None:
+    world = big_world(1)
+    world.take([], Erasure("u0", -1))
+    assert len(world.state.amendments)
+    graph = world.state.engine.model.graph
+    assert graph.users.events[0] == 0
+    assert (graph.users.ring_item[0] < 0).all()
+    assert not any(int(key >> np.uint64(32)) == 1 for key in graph.pairs.key if key)
+    assert not len(world.state.ledger.of(0))
+
+
+def test_a_checkpoint_between_two_pieces_holds_what_is_left_to_do() -> None:
+    through, restarted = big_world(200), big_world(200)
+    for world in (through, restarted):
+        world.take([], ItemChange("i0", None))
+        for n in range(200):
+            if not len(world.state.amendments):
+                break
+            world.take([event(n % 40, 30 + n % 5, 10**6 + n)], repair=True)
+            if world is restarted:
+                world.checkpoint(restart=n % 3 == 0)
+    assert n > 20
+    assert canonical(through.state.engine.model) == canonical(restarted.state.engine.model)
+    assert through.state.parts() == restarted.state.parts()
+    assert digest(through.state) == digest(restarted.state)
+
+
+def test_the_manifest_says_how_large_a_piece_was_and_an_old_one_means_all() -> None:
+    world = big_world(700)
+    output = world.take([], ItemChange("i0", None), repair=True)
+    manifest = msgspec.json.decode(output.records[-1].value or b"", type=EpochManifest)
+    assert (manifest.repaired, manifest.repair_size) == (True, 700)
+    old = msgspec.json.decode(b'{"epoch": 1, "ends": {}, "events": 0, "repaired": true}', type=EpochManifest)
+    assert old.repair_size == 0
+
+
+@pytest.mark.parametrize("users", [300, 3_000])
+def test_a_piece_reads_no_more_than_it_may(users: int) -> None:
+    world = World(20_000)
+    for first in range(0, users, 1_000):
+        world.take(
+            [event(u, i, u, f"{u}-{i}") for u in range(first, min(first + 1_000, users)) for i in (0, 1 + u % 97)]
+        )
+    world.checkpoint(restart=True)
+    read: list[int] = []
+    ledger_read = world.state.ledger.read
+
+    def counted(of: np.ndarray) -> Any:
+        found = ledger_read(of)
+        read.append(len(found[0]))
+        return found
+
+    world.state.ledger.read = counted  # type: ignore[method-assign]
+    world.take([], ItemChange("i0", None))
+    longest = 0
+    while len(world.state.amendments):
+        read.clear()
+        world.take([], repair=True)
+        longest = max(longest, sum(read))
+    assert 0 < longest <= 20_000
+
+
+def test_the_mean_that_ratings_are_compared_with_is_part_of_the_state() -> None:
+    through, restarted = (World(event_weights={"rating": "value-mean"}) for _ in range(2))
+    for n in range(60):
+        value = event(n % 5, n % 11, 1_000 * n, event_type="rating", value=float(n * 7 % 10))
+        for world in (through, restarted):
+            world.take([value])
+        restarted.checkpoint(restart=n % 7 == 0)
+    assert through.state.value_means["rating"] == [60, pytest.approx(4.5)]
+    assert digest(through.state) == digest(restarted.state)
