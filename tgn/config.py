@@ -74,7 +74,7 @@ RANGES = {
     "waiting": Range(1, 65_536),
     "waiting_nearest": Range(0, 1_024),
     "active": Range(128, 65_536, 128),
-    "memory": Range(16, 256, 16),
+    "memory": Range(16, 4_096, 16),
     "memory_scale_ms": Range(1, LONGEST_MS),
     "seed": Range(0, 2**63 - 2**16),
 }
