@@ -206,7 +206,7 @@ def _block(key: bytes, value: bytes) -> bytes:
 
 
 def _in_order(entries: np.ndarray) -> np.ndarray:
-    return entries[_order_of(entries)]
+    return np.asarray(entries[_order_of(entries)])
 
 
 def _order_of(entries: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ def test_a_value_counts_as_what_it_is_above_the_mean_of_those_before_it() -> Non
 @pytest.mark.parametrize("nothing", [None, float("nan"), float("inf")])
 def test_what_has_no_value_counts_as_one_and_moves_no_mean(nothing: float | None) -> None:
     means: Means = {}
-    weights = EventWeights({"rating": "value-mean"}, means)
+    weights = EventWeights({"rating": "value-mean"}, means=means)
     weights.of("rating", 3.0)
     before = {name: list(mean) for name, mean in means.items()}
     assert weights.of("rating", nothing) == 1
@@ -34,7 +34,7 @@ def test_each_type_has_a_mean_of_its_own_and_the_means_go_on_from_where_they_wer
     expected = [through.of(*pair) for pair in zip(types, values, strict=True)]
     found = []
     for pair in zip(types, values, strict=True):
-        found.append(EventWeights({"rating": "value-mean", "stars": "value-mean"}, means).of(*pair))
+        found.append(EventWeights({"rating": "value-mean", "stars": "value-mean"}, means=means).of(*pair))
     assert found == expected
     for n in range(2, 200):
         before = [v for t, v in zip(types[:n], values[:n], strict=True) if t == types[n]]
