@@ -23,7 +23,7 @@ CHANGEABLE = frozenset(
         # how records are read
         "field_map", "clock_skew_ms", "max_record_bytes",
         # what counts, and how much
-        "event_weights", "dedup_window", "allowed_lateness_ms", "too_late", "request_context",
+        "event_weights", "max_weight", "dedup_window", "allowed_lateness_ms", "too_late", "request_context",
         # lists, and where outputs go
         "k", "exclude_seen", "surface", "recommendations_topic", "quality_topic", "dead_topic",
     }
@@ -36,9 +36,11 @@ ELSEWHERE = frozenset(
         "bootstrap", "log", "state", "application", "kafka", "feedback_topic", "embeddings",
         # where epochs are cut and what is waited for: each manifest says what came of it
         "commit_interval_ms", "max_epoch_events", "checkpoint_interval_ms", "alignment_ms", "shadow_events",
-        "on_position_gone", "group_protocol", "delivery",
+        "on_position_gone", "on_log_damaged", "group_protocol", "delivery", "workers_topic",
         # other processes
         "neo4j_user", "neo4j_password", "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
+        "api_key_file", "health_public", "metrics_public", "allowed_hosts", "cors_origins", "max_streams",
+        "request_timeout_s", "append_timeout_s",
     }
 )  # fmt: skip
 """What neither the state nor a list depends on, given the manifests."""

@@ -25,6 +25,7 @@ CHANGED: dict[str, Any] = {
     "clock_skew_ms": 10**15,
     "max_record_bytes": 130,
     "event_weights": {"view": 7.0},
+    "max_weight": 5.0,
     "dedup_window": 3,
     "allowed_lateness_ms": 10**9,
     "too_late": "dead-letter",
