@@ -1,6 +1,7 @@
 """Fixtures that more than one file uses. What is missing is a failure in CI and a named skip elsewhere."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,11 @@ DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-timeout looks
 def pytest_configure(config: pytest.Config) -> None:
-    """The limit of a test is that of a usual machine, times how much slower this one is."""
+    """The limit of a test is that of a usual machine, times how much slower this one is.
+
+    SIGTERM ends the tests as Ctrl-C does: fixtures end the processes that they started.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if config.getoption("timeout", None) is None:
         config.option.timeout = waiting.scaled(float(config.getini("timeout")))
 
