@@ -174,7 +174,7 @@ class Ledger:
 
 
 def _in_order(entries: np.ndarray) -> np.ndarray:
-    return entries[_order_of(entries)]
+    return np.asarray(entries[_order_of(entries)])
 
 
 def _order_of(entries: np.ndarray) -> np.ndarray:
