@@ -1,6 +1,7 @@
 """The log and the topics that the settings name."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -38,13 +39,9 @@ def whole(log: Log, *topics: str) -> dict[TopicPartition, int]:
 
 def records_of(log: Log, positions: Positions) -> Iterator[Record]:
     """Every record from these positions up to the log's end."""
-    reader = log.reader(positions)
-    while True:
-        records = reader.read(10_000, 0.2)
-        yield from records
-        if not records and reader.at_end() >= positions.keys():
-            break
-    reader.close()
+    with closing(log.reader(positions)) as reader:
+        while not reader.at_end() >= positions.keys():
+            yield from reader.read(10_000, 0.2)
 
 
 def output_limits(log: Log, settings: Settings) -> dict[str, int]:

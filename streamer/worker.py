@@ -88,6 +88,7 @@ class Worker:
         self._regained: set[int] = set()  # partitions that came back from one
         self._ask_group_at = 0.0
         self._paused: list[TopicPartition] = []
+        self._exit_at_end = False
 
     def _open_state(self) -> None:
         self.state = StreamState(self._settings, self._committer.load_state)
@@ -108,6 +109,7 @@ class Worker:
         raise CheckpointDamaged(damage)
 
     def _run(self, exit_at_end: bool) -> None:
+        self._exit_at_end = exit_at_end
         if self._recovered:
             self.state.warm_up()
             self._metrics.ready(self._log, self.state, self._taken)
@@ -175,7 +177,7 @@ class Worker:
         interval_s = self._settings.commit_interval_ms / 1000
         due = self._gathered + interval_s
         while True:
-            idle_s = 0.0 if len(self._adoption) or len(self.state.amendments) else 0.2
+            idle_s = 0.0 if len(self._adoption) or len(self.state.amendments) or self._is_leaving() else 0.2
             wait_s = max(due - time.monotonic(), 0.0) if len(self._aligner) else idle_s
             records = self._member.read(self._settings.max_epoch_events, wait_s)
             self._follow_group()
@@ -226,6 +228,11 @@ class Worker:
         if not ready:
             self._pace.took(time.monotonic() - started)
         return ready
+
+    def _is_leaving(self) -> bool:
+        """Whether nothing more is waited for: everything that is this worker's has been read, and it is to end then."""
+        mine = self._aligner.partitions()
+        return self._exit_at_end and bool(mine) and self._member.at_end() >= mine
 
     def _caught_up(self) -> bool:
         """Whether everything in the log is taken, by whomever: what is nobody's for a moment may come here yet."""
