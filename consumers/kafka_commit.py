@@ -59,7 +59,7 @@ class KafkaCommitter:
         self._group_config = consumer | {"group.instance.id": name}
         self.group: Any = client(Consumer, self._group_config)
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
-        self.joined = False
+        self.joined = self.leaving = False
         self.claim = claim(name)
         try:
             self._open_seat()
@@ -102,10 +102,15 @@ class KafkaCommitter:
             self._store.write(state, positions)  # (5)
             happened("checkpointed")
 
+    def _leave(self) -> None:
+        self.leaving = True
+        self.group.close()
+
     def new_consumer(self) -> Any:
         """Another consumer in the place of one that can go on no more."""
-        self.group.close()
-        self.group = Consumer(self._group_config)
+        self._leave()
+        self.group = client(Consumer, self._group_config)
+        self.leaving = False
         return self.group
 
     def _generation(self) -> Any:
@@ -198,7 +203,7 @@ class KafkaCommitter:
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""
-        self.group.close()  # asks for the claim, where partitions were lost
+        self._leave()
         self.claim.close()
         self._store.close()
 
