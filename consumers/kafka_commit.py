@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from consumers.state_store import StateStore, folder_secret, instance_id
 TRANSACTION_TIMEOUT_MS = 30_000
 GENERATION_TIMEOUT_S = 5.0  # how long a commit waits to hear of the group's new generation
 COMMIT_TIMEOUT_S = 15.0  # a commit whose answer takes longer is left to the restart, which finds out what became of it
+SAID_IN_POLLS = 5
 _BEHIND = {  # the group has begun another generation, of which this member is to hear in a moment
     KafkaError.ILLEGAL_GENERATION,
     KafkaError.REBALANCE_IN_PROGRESS,
@@ -59,7 +61,7 @@ class KafkaCommitter:
         self._group_config = consumer | {"group.instance.id": name}
         self.group: Any = client(Consumer, self._group_config)
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
-        self.joined = False
+        self.joined = self.leaving = False
         self.claim = claim(name)
         try:
             self._open_seat()
@@ -102,10 +104,23 @@ class KafkaCommitter:
             self._store.write(state, positions)  # (5)
             happened("checkpointed")
 
+    def _leave(self) -> None:
+        """Leaves the group, after what the client has to say of it.
+
+        A client that is closed with a change of its partitions unsaid says it then, and never answers the call that
+        lets go of them: closing would wait for ever.
+        """
+        self.leaving = True
+        for _ in range(SAID_IN_POLLS):
+            with suppress(KafkaException):
+                self.group.poll(0.01)
+        self.group.close()
+
     def new_consumer(self) -> Any:
         """Another consumer in the place of one that can go on no more."""
-        self.group.close()
-        self.group = Consumer(self._group_config)
+        self._leave()
+        self.group = client(Consumer, self._group_config)
+        self.leaving = False
         return self.group
 
     def _generation(self) -> Any:
@@ -207,7 +222,7 @@ class KafkaCommitter:
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""
-        self.group.close()  # asks for the claim, where partitions were lost
+        self._leave()
         self.claim.close()
         self._store.close()
 

@@ -149,6 +149,11 @@ class GroupReader(KafkaReader):
 
     def _on_lost(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
         """After a silence. Letting go of them makes the client join again at once: never in a newer process's seat."""
+        if not self._committer.leaving:  # who closes joins no more, and a client that closes answers no other call
+            self._stay_away_if_fenced(consumer)
+        self._on_revoke(consumer, partitions)
+
+    def _stay_away_if_fenced(self, consumer: Any) -> None:
         try:
             self._committer.claim.check()
         except Fenced as error:
@@ -157,7 +162,6 @@ class GroupReader(KafkaReader):
                 consumer.unsubscribe()
         except LogUnavailable:
             pass  # asked again before anything that the group gives is taken
-        self._on_revoke(consumer, partitions)
 
     def _on_revoke(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
         happened("revoked")
