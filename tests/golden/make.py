@@ -39,11 +39,12 @@ def main() -> None:
         log = OwnedLog(Path(folder) / "log")
         log.create(topic_specs(settings, partitions=2))
         chunks = list(interaction_chunks(table_of(checkerboard(users=12, items=16, events=300)), "interactions"))
-        again = b'{"user_id": "u3", "item_id": "i1", "event_type": "view", "timestamp": 1, "event_id": "7", "retract": true}'
+        seventh = chunks[0][0][7]
+        again = json.dumps(json.loads(seventh.value or b"") | {"retract": True}).encode()
         rest = [
             NewRecord("items", b"i4", None),
             NewRecord("users", b"u5", None),
-            NewRecord("interactions", b"u3", again),
+            NewRecord("interactions", seventh.key, again),
         ]
         for records in (chunks[0][0][:200], chunks[0][0][200:], rest):
             log.append(records)
