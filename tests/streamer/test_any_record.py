@@ -90,9 +90,13 @@ def assert_finite(state: StreamState) -> None:
 @hypothesis_settings(max_examples=120)
 @given(st.lists(st.lists(records(), max_size=8), max_size=4))
 def test_an_epoch_takes_whatever_comes(epochs: list[list[Sent]]) -> None:
-    state = StreamState(SETTINGS)
+    store: dict[bytes, bytes | None] = {}
+
+    def pages(prefix: bytes) -> list[tuple[bytes, bytes]]:
+        return sorted((key, value) for key, value in store.items() if value and key.startswith(prefix))
+
+    state, offset = StreamState(SETTINGS, pages), 0
     intake, pipeline = Intake(SETTINGS), Pipeline(SETTINGS, state)
-    offset, store = 0, {}
     for sent in epochs:
         arrivals, changes = [], []
         for one in sent:
@@ -110,7 +114,7 @@ def test_an_epoch_takes_whatever_comes(epochs: list[list[Sent]]) -> None:
         assert_finite(state)
         assert state.clock_ms <= NOW_MS + SETTINGS.clock_skew_ms
         store |= state.delta()
-    again = StreamState(SETTINGS, lambda prefix: sorted((k, v) for k, v in store.items() if v and k.startswith(prefix)))
+    again = StreamState(SETTINGS, pages)
     if again.load():
         assert all_pages(again.engine.model).keys() == all_pages(state.engine.model).keys()
         assert again.positions == state.positions

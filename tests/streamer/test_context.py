@@ -117,4 +117,4 @@ def test_a_record_of_the_users_topic_is_a_change_or_a_dead_letter() -> None:
         return Intake(Settings()).change(Record("users", 0, 0, b"u1", value, (), 0))[1]
 
     assert change(b'{"user_id": "u1", "attributes": {"age": 30}}') == UserChange(User("u1", attributes={"age": 30}))
-    assert "no user" in change(b"[]").message
+    assert "JSON list" in change(b"[]").message

@@ -919,7 +919,7 @@ def test_rows_of_items_and_users_that_are_deleted_are_tombstones(
     assert (decode_user(users[b"u"] or b"") or User("")).attributes == {"plan": "gold"}
     (tmp_path / "bad.jsonl").write_text('{"item_id": "a", "deleted": "perhaps"}\n')
     assert main(["produce", str(tmp_path / "bad.jsonl"), "--kind", "items", "--log", str(settings.log)]) == 3
-    assert "a: deleted is true or false" in capsys.readouterr().err
+    assert "item_id 'a': deleted is true or false" in capsys.readouterr().err
 
 
 # what a request may hold
