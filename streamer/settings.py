@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     @classmethod
     def _check_weights(cls, weights: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
         most = info.data.get("max_weight", MAX_WEIGHT)
-        bad = [name for name, weight in weights.items() if weight != "value" and not abs(weight) <= most]
+        bad = [name for name, weight in weights.items() if not isinstance(weight, str) and not abs(weight) <= most]
         if bad:
             raise ValueError(f"the weight of {', '.join(bad)} is no number from -{most:g} to {most:g} (max_weight)")
         return weights

@@ -69,6 +69,7 @@ def test_a_version_has_every_user_and_item_of_the_window(csv: Path, capsys: pyte
     assert (len(users.ids), len(items.ids)) == (manifest["users"], manifest["items"]) == (20, 20)
     assert users.vector.shape == (20, 8)
     assert np.allclose(np.linalg.norm(users.vector, axis=1), 1, atol=1e-5)
+    assert manifest.pop("refused") == {}
     assert versions(Path("embeddings")) == [manifest]
 
 
@@ -267,7 +268,7 @@ def test_contexts_and_attributes_become_kinds_of_nodes(csv: Path, tmp_path: Path
     from consumers.files import read_interactions, read_items, read_users
 
     items, users = tmp_path / "items.csv", tmp_path / "users.csv"
-    items.write_text("item_id,categories,device,lat,lon\ni1,drama war,tv,1.0,2.0\ni2,war,radio,1.0,3.0\n")
+    items.write_text("item_id,categories,device,lat,lon\ni1,drama|war,tv,1.0,2.0\ni2,war,radio,1.0,3.0\n")
     users.write_text("user_id,age\nu1,20\nu2,30\nnever,40\n")
     source = source_of(read_interactions(csv), EventWeights({}), list(read_items(items)), list(read_users(users)))
     kinds = {a.kind: (a.of, a.names) for a in source.attributes}
