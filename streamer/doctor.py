@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from consumers.errors import CheckpointDamaged, UnknownTopic, WireError
+from consumers.errors import CheckpointDamaged, SettingRefused, UnknownTopic, WireError
 from consumers.kafka_probe import KafkaProbe
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
@@ -55,7 +55,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
     try:
         log = open_log_of(settings)
     except (WireError, FreshetError) as error:
-        yield Finding("log", False, str(error), "start the broker or mend --bootstrap, --log and the table [kafka]")
+        broker_away = settings.bootstrap and not isinstance(error, SettingRefused)
+        mend = "start the broker, or mend --bootstrap and the table [kafka]" if broker_away else "do what this says"
+        yield Finding("log", False, str(error), mend)
         return
     try:
         yield from _everything_of(log, settings)
@@ -88,7 +90,9 @@ def _state_folder(settings: Settings) -> Iterator[Finding]:
     """Whether a worker can have the state folder, or has it."""
     folder = state_folder(settings)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK | os.X_OK):
+    if not existing.is_dir():
+        yield Finding("state folder", False, f"{existing} is a file", "name a folder with --state, or with --log")
+    elif not os.access(existing, os.W_OK | os.X_OK):
         yield Finding(
             "state folder", False, f"{existing} cannot be written", "give this user the right, or move --state"
         )

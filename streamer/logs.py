@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from consumers.errors import TopicConflict
+from consumers.errors import LogUnavailable, TopicConflict
 from consumers.log import Log, Positions
 from consumers.open import open_log
 from consumers.records import Record, TopicPartition, TopicSpec
@@ -35,6 +35,14 @@ def open_log_of(settings: Settings) -> Log:
 def whole(log: Log, *topics: str) -> dict[TopicPartition, int]:
     """The first position of every partition of these topics. Raises UnknownTopic."""
     return {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
+
+
+def existing_log_of(settings: Settings) -> Log:
+    """The same, for who only looks: a folder without a log is an error, not a new log. Raises LogUnavailable."""
+    folder = settings.log or DEFAULT_LOG
+    if not settings.bootstrap and not (folder / "rocksdb").is_dir():
+        raise LogUnavailable(f"there is no log in {folder}; name a folder with --log, or brokers with --bootstrap")
+    return open_log_of(settings)
 
 
 def records_of(log: Log, positions: Positions) -> Iterator[Record]:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
@@ -30,6 +30,7 @@ SECRET = re.compile(
     r"password|passphrase|secret|token|credential|api_key|jaas|private|\.key\b|\.pem\b|oauth", re.IGNORECASE
 )
 OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP)")  # it sets these for a service named freshet
+BROKER = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?")
 BROKERS = ("bootstrap.servers", "metadata.broker.list")  # two names that librdkafka has for `bootstrap`
 
 
@@ -172,6 +173,24 @@ class Settings(BaseSettings):
     )
     max_body_bytes: int = Field(1_000_000, gt=0, description="largest request body, bytes")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """A number that is `true` is a mistake, not 1."""
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+            raise ValueError("input should be a number, not true or false")
+        return value
+
+    @field_validator("bootstrap")
+    @classmethod
+    def _check_brokers(cls, brokers: str | None) -> str | None:
+        for broker in brokers.split(",") if brokers is not None else ():
+            address = BROKER.fullmatch(broker.strip())
+            if address is None or int(address["port"] or 9092) > 65_535:
+                raise ValueError("input should be HOST:PORT[,HOST:PORT]; user and password belong in the table [kafka]")
+        return brokers
+
     @field_validator("event_weights")
     @classmethod
     def _check_weights(cls, weights: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
@@ -295,7 +314,7 @@ def _explain(problems: Iterable[Any]) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if is_secret(name) or name == "kafka":
+    if is_secret(name) or name == "kafka" or (name == "bootstrap" and "@" in str(value)):
         return "a value that is not shown"
     if isinstance(value, dict | list | tuple):
         return f"a {'table' if isinstance(value, dict) else 'list'}"

@@ -21,7 +21,8 @@ class StateLock:
             self._file = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, FILE), "w")
         except OSError as error:
             reason = (error.strerror or "").lower()
-            raise UsageError(f"{folder} cannot hold the state: {reason}; name a folder with --state") from error
+            mend = "name another with --state, or with --log"
+            raise UsageError(f"{folder} cannot hold the state: {reason}; {mend}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

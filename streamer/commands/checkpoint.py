@@ -12,7 +12,7 @@ from streamer import checkpoint as checkpoints
 from streamer.checkpoint_file import read_file, seat_of, write_file
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
-from streamer.logs import open_log_of, state_folder
+from streamer.logs import existing_log_of, state_folder
 from streamer.progress import progress
 from streamer.settings import Settings
 from streamer.state_lock import StateLock
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     settings = settings_of(arguments)
     action = {"ls": _ls, "verify": _verify, "export": _export, "import": _import, "rebuild": _rebuild, "rm": _rm}
-    with closing(open_log_of(settings)) as log:
+    with closing(existing_log_of(settings)) as log:
         for_machines, for_people, code = action[arguments.action](log, settings, arguments)
     print(json.dumps(for_machines) if arguments.json else for_people)
     return code

@@ -9,7 +9,7 @@ from consumers.records import NewRecord
 from streamer.cli import add_setting_flags, settings_of
 from streamer.erasure import report
 from streamer.errors import UsageError
-from streamer.logs import open_log_of
+from streamer.logs import existing_log_of
 
 EXAMPLE = "freshet erase ann bob --bootstrap localhost:9092"
 
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace) -> int:
         except Refused as refused:
             raise UsageError(f"{user[:100]!r} is no id of a user: {refused.message}") from None
     settings = settings_of(arguments)
-    with closing(open_log_of(settings)) as log:
+    with closing(existing_log_of(settings)) as log:
         log.append([NewRecord(settings.users_topic, user.encode(), None) for user in users])
         places = report(log, settings)
     if arguments.json:

@@ -12,7 +12,7 @@ from consumers.files import Reading, read_interactions
 from consumers.log import Log
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
-from streamer.logs import open_log_of, records_of, whole
+from streamer.logs import existing_log_of, records_of, whole
 from streamer.progress import progress
 from streamer.settings import Settings
 from streamer.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = stream_of_file(arguments.file, reading_of(arguments, settings), arguments.format, arguments.strict)
         known = known_of_file(arguments.file, settings, found.table)
         return _say(arguments, settings, known, found.refusals.counts())
-    with closing(open_log_of(settings)) as log:  # histories are read from it as they are needed
+    with closing(existing_log_of(settings)) as log:  # histories are read from it as they are needed
         return _say(arguments, settings, _of_application(log, settings))
 
 

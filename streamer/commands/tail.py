@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 
 from consumers.records import Record, TopicPartition
 from streamer.cli import add_setting_flags, settings_of
-from streamer.logs import open_log_of
+from streamer.logs import existing_log_of
 from streamer.settings import Settings
 from streamer.signals import StopRequest
 from streamer.supervisor import supervise
@@ -44,7 +44,7 @@ class Tail:
     @contextmanager
     def opened(self, settings: Settings) -> Iterator[TopicReader]:
         """A reader of the topic. Raises LogUnavailable, UnknownTopic."""
-        with closing(open_log_of(settings)) as log, closing(TopicReader(log, [self._topic], self._place)) as reader:
+        with closing(existing_log_of(settings)) as log, closing(TopicReader(log, [self._topic], self._place)) as reader:
             self._positions = reader.positions()
             yield reader
 

@@ -94,6 +94,9 @@ class Incoming:
             known = decode(Record("", 0, n, None, _encode(value), (), now_ms))
             if isinstance(known, DeadLetter):
                 raise _refused(noun, n, known.reason, known.message)
+            if (known.node.attributes or {}).get("deleted"):  # nothing would be deleted, and nobody would notice
+                message = f"to delete it, send DELETE /v1/{noun}s/ and its id"
+                raise _refused(noun, n, Reason.BAD_TYPE, message, "deleted")
             encoded = _encode(known.node)
             self._check_size(noun, n, encoded)
             taken.records.append(NewRecord(topic, getattr(known.node, f"{noun}_id").encode(), encoded))

@@ -60,6 +60,7 @@ def freshet(settings: Settings) -> Freshet:
 
 
 def test_ls_says_what_is_in_it(settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]) -> None:
+    open_log_of(settings).close()
     assert freshet("ls") == 0
     assert capsys.readouterr().out == "there is no checkpoint\n"
     taken(settings)
@@ -73,6 +74,7 @@ def test_ls_says_what_is_in_it(settings: Settings, freshet: Freshet, capsys: pyt
 
 
 def test_a_whole_one_is_whole(settings: Settings, freshet: Freshet, capsys: pytest.CaptureFixture[str]) -> None:
+    open_log_of(settings).close()
     assert freshet("verify") == 0
     taken(settings, partitions=2)
     assert freshet("verify") == 0

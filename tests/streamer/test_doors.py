@@ -368,6 +368,14 @@ def test_unknown_fields_of_items_and_users_are_attributes(shared: Servers) -> No
     assert known_user.attributes == {"plan": "gold", "age": 30}
 
 
+@pytest.mark.parametrize("kind", ["item", "user"])
+def test_a_record_that_is_called_deleted_is_no_attribute(shared: Servers, kind: str) -> None:
+    """Whoever sends it takes it for deleted: it is told how."""
+    answer = shared().post(f"/v1/{kind}s", json={f"{kind}_id": "a", "deleted": True})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "deleted")
+    assert f"DELETE /v1/{kind}s/" in answer.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("value", "code"),
     [

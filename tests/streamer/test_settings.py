@@ -110,6 +110,37 @@ def test_a_broker_and_a_folder_are_not_asked_for_at_once() -> None:
 
 
 @pytest.mark.parametrize(
+    "toml",
+    [
+        "k = true", "port = false", "clock_skew_ms = true", "max_weight = true", "metrics_port = true",
+        'bootstrap = "user:hunter2@host:9092"', 'bootstrap = "host:99999"', 'bootstrap = "host 9092"', 'bootstrap = ""',
+    ],
+)  # fmt: skip
+def test_what_looks_like_a_number_or_a_broker_and_is_none(
+    toml: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "freshet.toml").write_text(toml)
+    assert main(["topics", "list"]) == 2
+    said = capsys.readouterr().err
+    assert f"setting '{toml.partition(' ')[0]}' got" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize(
+    "brokers", ["host:9092", "a:1,b-2.example:65535", "[::1]:9092", "PLAINTEXT://h:1", "localhost"]
+)
+def test_brokers_as_librdkafka_takes_them(brokers: str) -> None:
+    assert Settings.load(bootstrap=brokers).bootstrap == brokers
+
+
+@pytest.mark.parametrize("command", [["tail", "quality"], ["checkpoint", "verify"], ["erase", "u"]])
+def test_who_only_looks_makes_no_log(command: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command, "--log", "typo"]) == 1
+    assert "there is no log in typo" in capsys.readouterr().err
+    assert not (folder / "typo").exists()
+
+
+@pytest.mark.parametrize(
     ("table", "says"),
     [
         ({"sasl.pasword": SECRET}, '"sasl.pasword"'),
