@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import closing
 
 import numpy as np
@@ -86,7 +86,8 @@ class Worker:
         self._adoption = Adoption(log, self._intake, settings.max_epoch_events, from_start)
         self._released: set[int] = set()  # partitions that went to another worker since the last epoch
         self._regained: set[int] = set()  # partitions that came back from one
-        self._ask_group_at = 0.0
+        self._ask_group_at = self._ask_absent_at = 0.0
+        self._absent: dict[TopicPartition, int] = {}  # gained, and not in the topic: with the committed position
         self._paused: list[TopicPartition] = []
         self._exit_at_end = False
 
@@ -259,17 +260,32 @@ class Worker:
 
     # the group
 
+    def _existing(self, gained: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Those that the topic has, now or since they were gained.
+
+        A group that knows a topic from before it was made anew with fewer partitions gives out the former ones too.
+        """
+        if not gained and (not self._absent or time.monotonic() < self._ask_absent_at):
+            return {}
+        self._absent |= gained
+        known = self._log.starts(self._topic)
+        there = {tp: committed for tp, committed in self._absent.items() if tp.partition in known}
+        self._absent = {tp: committed for tp, committed in self._absent.items() if tp not in there}
+        self._ask_absent_at = time.monotonic() + TOPICS_EVERY_S
+        return there
+
     def _follow_group(self) -> None:
         """Lets go of partitions that went to another worker, and takes over those that came."""
         gained, lost = self._member.changes()
         if gained:
             self._check_topics()
         for tp in lost:
+            self._absent.pop(tp, None)
             self._aligner.drop(tp)
             self._adoption.drop(tp)
             self._released.add(tp.partition)
             self._regained.discard(tp.partition)
-        for tp, committed in sorted(gained.items()):
+        for tp, committed in sorted(self._existing(gained).items()):
             self._released.discard(tp.partition)
             if self.state.listed.is_away(tp.partition):
                 self._regained.add(tp.partition)
