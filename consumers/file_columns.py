@@ -215,9 +215,11 @@ class _ColumnRows:
         default = None if "event_type" in self._cells else event_type[0].as_py()
         for n, row in enumerate(odd):
             if row in raw.broken:
-                line = raw.broken[row].line
-                reason, message = why_broken(line, self._decoder, self._now_ms)
-                refused = RefusedRow(row, raw.line_of(row), reason, message, shown(line), line)
+                broken = raw.broken[row]
+                reason, message = why_broken(broken.line, self._decoder, self._now_ms)
+                refused = RefusedRow(
+                    row, raw.line_of(row), reason, broken.why or message, shown(broken.line), broken.line
+                )
                 refusals.rows.append(refused)
                 taken.append({"reason": str(reason), "event_type": default})
                 continue

@@ -47,6 +47,7 @@ class Broken(msgspec.Struct, frozen=True):
     """A line that is no row, as it stands in the file."""
 
     line: bytes
+    why: str = ""  # of a line of columns; what is no JSON says it itself
 
 
 @dataclass
@@ -227,7 +228,7 @@ def _jodie(text: _Text) -> Columns:
             continue
         cells = line.split(b",", width)[:width]
         if len(cells) < width:
-            broken[len(rows)] = Broken(line)
+            broken[len(rows)] = Broken(line, _wrong_width(len(cells), width))
             cells = [b""] * width
         rows.append(cells)
         lines.append(number)
@@ -316,7 +317,7 @@ def _split(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) ->
             continue
         cells = line.rstrip(b"\r").split(delimiter)
         if len(cells) != width:
-            broken[len(rows)] = Broken(line)
+            broken[len(rows)] = Broken(line, _wrong_width(len(cells), width))
             cells = [b""] * width
         rows.append(cells)
         lines.append(number)
@@ -339,7 +340,7 @@ def _quoted(path: Path, data: bytes, delimiter: bytes, names: Sequence[str], ski
                 if row and (len(row) > 1 or row[0].strip()):
                     if len(row) != width:
                         text = "".join(lines[start : first + reader.line_num])
-                        broken[len(rows)] = Broken(text.rstrip("\r\n").encode("utf-8", "surrogateescape"))
+                        broken[len(rows)] = Broken(_encoded(text), _wrong_width(len(row), width))
                         row = [""] * width
                     rows.append(row)
                     numbers.append(start + skipped + 1)
@@ -351,11 +352,20 @@ def _quoted(path: Path, data: bytes, delimiter: bytes, names: Sequence[str], ski
                     f"{path} ends inside a quote that is opened in the row of line {start + skipped + 1}; close it, "
                     'double a " that belongs to the text, or save the file with tabs between the columns'
                 ) from None
-            broken[len(rows)] = Broken(lines[start].rstrip("\r\n").encode("utf-8", "surrogateescape"))
+            why = f"a quote does not enclose its whole cell ({error})"
+            broken[len(rows)] = Broken(_encoded(lines[start]), why)
             rows.append([""] * width)
             numbers.append(start + skipped + 1)
             first = start + 1
     return _of_texts(names, rows, broken, numbers)
+
+
+def _encoded(line: str) -> bytes:
+    return line.rstrip("\r\n").encode("utf-8", "surrogateescape")
+
+
+def _wrong_width(cells: int, columns: int) -> str:
+    return f"the line has {cells} field{'s' if cells != 1 else ''}, the file {columns} columns"
 
 
 def _of_rows(names: Sequence[str], rows: list[list[bytes]], broken: dict[int, Broken], lines: Sequence[int]) -> Columns:
@@ -366,7 +376,7 @@ def _of_rows(names: Sequence[str], rows: list[list[bytes]], broken: dict[int, Br
     except UnicodeDecodeError:
         for n, row in enumerate(rows):
             if not _is_text(row):
-                broken[n] = Broken(b",".join(row))
+                broken[n] = Broken(b",".join(row), "the line is no UTF-8")
                 rows[n] = [b""] * len(names)
         return _of_rows(names, rows, broken, lines)
     chunked = [pa.chunked_array([column], pa.string()) for column in cells]

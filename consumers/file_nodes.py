@@ -69,7 +69,7 @@ def _get(fields: Any, name: str) -> Any:
 def _fields(value: Any, reading: Reading) -> dict[str, Any]:
     """The fields of a row, by our names. Raises Refused."""
     if isinstance(value, Broken):
-        raise Refused(Reason.NOT_JSON, "the line cannot be read as a row")
+        raise Refused(Reason.NOT_JSON, value.why or "the line cannot be read as a row")
     if not isinstance(value, dict):
         raise Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(value).__name__}")
     if "specversion" in value and isinstance(value.get("data"), dict):

@@ -31,7 +31,7 @@ _ACCEPTED = {
     Reason.BAD_TIMESTAMP: "epoch milliseconds or ISO 8601; numbers of another unit are read with --time-unit, "
     "other texts with --time-format",
     Reason.FUTURE_TIMESTAMP: "a time that is no later than now and clock_skew_ms; see --time-unit",
-    Reason.BAD_ID: "a text of 1 to 1,024 bytes, or an integer",
+    Reason.BAD_ID: "a text or an integer",
     Reason.BAD_VALUE: "a finite number with a point: 4.5",
     Reason.MISSING_FIELD: "a row with user_id, item_id, event_type and timestamp",
     Reason.NOT_JSON: "a line with as many fields as the file has columns, or a JSON object, in UTF-8",

@@ -9,7 +9,8 @@ from types import UnionType
 from typing import Any, Literal, Protocol, Union, get_args, get_origin
 
 from consumers.errors import DataRefused, SettingRefused, WireError
-from streamer.errors import FreshetError
+from consumers.schemas import Interaction, Item, User
+from streamer.errors import FreshetError, UsageError
 from streamer.settings import Settings
 
 COMMANDS = {
@@ -31,6 +32,7 @@ COMMANDS = {
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
     "doctor": "what is wrong around a worker, and how to mend it",
 }
+FIELDS = tuple(dict.fromkeys(field for kind in (Interaction, Item, User) for field in kind.__struct_fields__))
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 
 
@@ -76,8 +78,22 @@ def settings_of(arguments: argparse.Namespace, file: Path | None = None) -> Sett
     flags = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
     for name, value in flags.items():
         if isinstance(value, list) and get_origin(Settings.model_fields[name].annotation) is dict:
-            flags[name] = dict(pair.partition("=")[::2] for pair in value)
+            pairs = [pair for text in value for pair in (_mapped(text) if name == "field_map" else [text])]
+            flags[name] = dict(pair.partition("=")[::2] for pair in pairs)
     return Settings.load(file, **flags)
+
+
+def _mapped(text: str) -> list[str]:
+    """The pairs ours=theirs of one --map, between commas where each names a field. Raises UsageError."""
+    first, *more = text.split(",")
+    if "=" in first and not any("=" in part for part in more):
+        return [text]  # a name of theirs may have commas
+    pairs = [part.strip() for part in (first, *more)]
+    if not all("=" in pair and (not more or pair.partition("=")[0] in FIELDS) for pair in pairs):
+        raise UsageError(
+            f"--map got {text!r}: it takes ours=theirs, such as user_id=uid; use --map once for each field"
+        )
+    return pairs
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -23,6 +23,7 @@ RANGE = 6.0  # nats, taken as 1 in that bound; one event's surprise has a standa
 # scaled by √B the block is judged as sharply as its events would be.
 SCALE = math.sqrt(BLOCK) / RANGE
 UNIT = 1_000  # surprise is summed in whole thousandths of a nat: no sum depends on the cut into batches
+OFF = "drift alarms are off: they need river, `pip install 'freshet[drift]'`"
 _logger = logging.getLogger(__name__)
 
 
@@ -146,10 +147,10 @@ def _finds_change(adwin: Any, block: Block) -> bool:
 
 @cache
 def available() -> bool:
-    """Whether alarms are on; says once how to turn them on."""
+    """Whether alarms are on; logs once how to turn them on."""
     if find_spec("river"):
         return True
-    _logger.warning("drift alarms are off: they need river, `pip install 'freshet[drift]'`")
+    _logger.info(OFF)
     return False
 
 

@@ -16,6 +16,7 @@ from consumers.schemas import Item
 from streamer import measures
 from streamer.breakdown import COUNTS, binned, earlier
 
+REFUSED = "refused rows"
 NAMELESS = "\0"  # the id of what a row or a list does not name
 MEASURES = (
     "hr", "ndcg", "mrr", "map", "precision", "recall",
@@ -37,6 +38,7 @@ class Evaluation(NamedTuple):
     """What a file of lists is worth."""
 
     events: int  # measured
+    refused: int  # measured events whose rows were refused: a replay has no lists for them
     without_list: int
     unmatched: int  # lists of events that there are not
     with_seen_item: int  # lists of measured events that name what the user had taken before, where no repeats count
@@ -68,7 +70,8 @@ def evaluate(
     """Measures lists (columns event, items) of a table of `read_interactions`, the first K places of each, but MRR.
 
     after: the share of the events before the measured ones; repeats: whether an event whose user had its item before is
-    measured. Every row is an event, bad ones too: who or what it names nowhere is somebody, or an item, of that name.
+    measured. Every row is an event, refused ones too; those that name no user, or no item, have one in common. But a
+    refused row is no interaction: it adds no item to the catalogue and counts for no user and no popularity.
     Raises DataRefused where the lists are not of these events, or a measured one names an item twice.
     """
     event, lengths, flat = _columns(lists)
@@ -93,7 +96,9 @@ def evaluate(
     _check_distinct(listed)
     matrix = listed.matrix(len(item), k)
     rows = matrix[at]
-    popularity = np.bincount(item[:first], minlength=len(ids.values))
+    good = interactions["reason"].is_null().to_numpy()
+    before = np.flatnonzero(good[:first])
+    popularity = np.bincount(item[before], minlength=len(ids.values))
     hits, one = rows == item[at, None], np.ones(len(at), np.int64)
     of_list = {
         "hr": measures.hit_rate(hits),
@@ -104,18 +109,19 @@ def evaluate(
         "recall": measures.recall(hits, one),
         "novelty": measures.novelty(rows, popularity),
         "long-tail share": measures.long_tail_share(rows, popularity),
-    } | _of_categories(items, ids, user, item, rows, at, first)
+    } | _of_categories(items, ids, user, item, rows, at, before)
     found = {name: float(values.mean()) for name, values in of_list.items()}
-    catalogue = len(np.unique(item))
-    found |= {"coverage": measures.coverage(rows, catalogue), "gini": measures.gini(rows, len(ids.values))}
+    catalogue = np.unique(item[good])
+    found |= {"coverage": measures.coverage(rows, len(catalogue)), "gini": _gini(rows, np.union1d(catalogue, named))}
     parts = [
-        _parts(values[at], of_list["hr"], of_list["ndcg"], of_list["long-tail share"])
-        for values in (earlier(user), popularity[item])
+        _parts(values[at], good[at], of_list["hr"], of_list["ndcg"], of_list["long-tail share"])
+        for values in (earlier(np.where(good, user, -1)), popularity[item])
     ]
     without = int((~np.isin(at, event)).sum())
     named_measures = {name: found[name] for name in MEASURES if name in found}
     seen = 0 if repeats else _with_seen_item(listed, user, item)
-    return Evaluation(len(at), without, int((~there).sum()), seen, named_measures, *parts)
+    refused = int((~good[at]).sum())
+    return Evaluation(len(at), refused, without, int((~there).sum()), seen, named_measures, *parts)
 
 
 class _Listed(NamedTuple):
@@ -191,7 +197,13 @@ def _with_seen_item(listed: _Listed, user: np.ndarray, item: np.ndarray) -> int:
 
 
 def _of_categories(
-    items: Iterable[Item], ids: _Ids, user: np.ndarray, item: np.ndarray, rows: np.ndarray, at: np.ndarray, first: int
+    items: Iterable[Item],
+    ids: _Ids,
+    user: np.ndarray,
+    item: np.ndarray,
+    rows: np.ndarray,
+    at: np.ndarray,
+    before: np.ndarray,
 ) -> dict[str, np.ndarray]:
     known = {value.item_id: value.categories for value in items if value.categories}
     if not known:
@@ -202,7 +214,7 @@ def _of_categories(
         for kind in known.get(id_, ()):
             features[n, kinds[kind]] = 1
     taken = np.zeros((int(user.max()) + 1, len(kinds)))
-    np.add.at(taken, user[:first], features[item[:first]])
+    np.add.at(taken, user[before], features[item[before]])
     listed = (features[np.maximum(rows, 0)] * (rows >= 0)[..., None]).sum(axis=1)
     return {
         "diversity": measures.diversity(rows, features),
@@ -210,9 +222,15 @@ def _of_categories(
     }
 
 
-def _parts(count: np.ndarray, hr: np.ndarray, ndcg: np.ndarray, tail: np.ndarray) -> list[Part]:
-    """By how many there were, in the bins of COUNTS."""
+def _gini(rows: np.ndarray, known: np.ndarray) -> float:
+    """Of the items `known`, ascending indices; rows: [N, K] item indices, -1 where there is none."""
+    return measures.gini(np.where(rows >= 0, np.searchsorted(known, rows), -1), len(known))
+
+
+def _parts(count: np.ndarray, good: np.ndarray, hr: np.ndarray, ndcg: np.ndarray, tail: np.ndarray) -> list[Part]:
+    """By how many there were, in the bins of COUNTS, and last the rows that are not good."""
+    groups = [*binned(count, COUNTS, good), *([(REFUSED, ~good)] if not good.all() else [])]
     return [
         Part(name, int(inside.sum()), *(float(values[inside].mean()) for values in (hr, ndcg, tail)))
-        for name, inside in binned(count, COUNTS)
+        for name, inside in groups
     ]

@@ -58,6 +58,7 @@ class ReplayResult:
     users: int = 0
     items: int = 0
     dead: Counter[str] = field(default_factory=Counter)
+    refused_measured: int = 0  # dead ones in the measured part: they have empty lists and no place in `quality`
     duplicates: int = 0
     seconds: float = 0.0
     quality: QualityMeter = field(default_factory=QualityMeter)
@@ -100,7 +101,7 @@ def replay(
                 engine.adopt(settings.embeddings, switches[first])
             rows = table.slice(first, end - first)
             backs = retracts[first:end]
-            good, event, digests = _good_rows(rows, first, ~backs, seen_events, weights, result)
+            good, event, digests = _good_rows(rows, first, ~backs, seen_events, weights, result, measured_from)
             if len(good):
                 columns = engine.encode_table(good, weights_of(good, weights))
                 outcome = engine.take(
@@ -167,17 +168,20 @@ def _good_rows(
     seen_events: SeenEvents,
     weights: EventWeights,
     result: ReplayResult,
+    measured_from: int,
 ) -> tuple[pa.Table, np.ndarray, list[bytes | None]]:
     """The rows that can be taken, their event numbers and the digests of their ids; the others are counted by reason.
 
     wanted: [N] the rows that are interactions, not retractions.
     """
-    good = rows["reason"].is_null().to_numpy() & wanted
+    dead = ~rows["reason"].is_null().to_numpy()
+    good = ~dead & wanted
     result.dead.update(str(reason) for reason in rows["reason"].drop_null().to_pylist())
     if weights.reads_value:
         refused = good & ~_weighed(rows, weights)
         result.dead.update({str(Reason.BAD_VALUE): int(refused.sum())} if refused.any() else {})
-        good &= ~refused
+        good, dead = good & ~refused, dead | refused
+    result.refused_measured += int(dead[max(measured_from - first, 0) :].sum())
     digests: list[bytes | None] = []
     if "event_id" in rows.column_names:
         digests = digests_of(rows)

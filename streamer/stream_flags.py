@@ -86,6 +86,8 @@ def read_stream(arguments: argparse.Namespace, settings: Settings) -> Stream:
 def stream_of_file(path: Path, reading: Reading, format_: str | None = None, strict: bool = False) -> StreamFile:
     """A file of interactions; what is refused is said on stderr. Raises DataRefused as `read_stream` does."""
     found = read_file(path, reading, format_)
+    if not len(found.table):
+        raise DataRefused(f"{path} is empty: it has no row")
     refusals = found.refusals
     first = refusals.first() if refusals.rows else ""
     say_refused(path, refusals.counts(), len(found.table), strict, first)

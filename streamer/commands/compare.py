@@ -20,6 +20,11 @@ from streamer.stream_flags import add_reading_flags, read_stream
 EXAMPLE = "freshet compare today.toml candidate.toml interactions.parquet --exclude-seen"
 READ_ALIKE = ("bootstrap", "log", "field_map", "interactions_topic")  # how the stream is read: one stream for both
 
+EXCLUDING = (
+    "; exclude_seen differs: the setting that has it does not measure what the user had before, which leaves those "
+    "events out of both"
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("a", type=Path, metavar="A.toml", help="settings as in freshet.toml; empty: the defaults")
@@ -49,7 +54,8 @@ def run(arguments: argparse.Namespace) -> int:
     if both.sum() < LEAST_EVENTS or measured_users < LEAST_USERS:
         raise UsageError(
             f"{arguments.source} has {both.sum()} events of {measured_users} users that are measured under both "
-            f"settings: at least {LEAST_EVENTS} of {LEAST_USERS} are needed; see --measure-after"
+            f"settings: at least {LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --measure-after"
+            + ("" if settings[0].exclude_seen == settings[1].exclude_seen else EXCLUDING)
         )
     differences = compare_ranks(ranks[0][both], ranks[1][both], users[0][both], arguments.confidence, settings[0].seed)
     summary = {

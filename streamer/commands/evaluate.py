@@ -82,11 +82,18 @@ def _read_lists(file: Path) -> pa.Table:
 def _as_json(found: "Evaluation", k: int) -> dict[str, object]:
     parts = {name: [part._asdict() for part in getattr(found, name)] for name in ("by_user_age", "by_popularity")}
     counts = {"events": found.events, "without_list": found.without_list, "lists_with_seen_item": found.with_seen_item}
+    counts |= {"refused_measured": found.refused}
     return counts | {"at": k, "measures": found.measures} | parts
 
 
 def _as_text(found: "Evaluation", k: int) -> str:
-    lines = [f"{found.events:,} events measured at {k} places, {found.without_list:,} without a list", ""]
+    lines = [f"{found.events:,} events measured at {k} places, {found.without_list:,} without a list"]
+    if found.refused:
+        lines.append(
+            f"{found.refused:,} of them are refused rows, which count as misses unless their lists have the item; "
+            "`replay` measures without them"
+        )
+    lines.append("")
     lines += [f"{name:<16}{value:>9.4f}" for name, value in found.measures.items()]
     lines += _table("interactions of the user before", found.by_user_age)
     lines += _table("interactions of the item before the measured part", found.by_popularity)

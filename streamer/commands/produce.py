@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         chunks = interaction_chunks(found.table, settings.interactions_topic, digest, found.records)
     else:
         chunks, refused, total = _node_chunks(arguments, settings)
+    dead = sum(refused.values()) if arguments.kind == "interactions" else 0  # refused items and users are not sent
     log = open_log_of(settings)
     started = time.monotonic()
     try:
@@ -66,10 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
     summary = {
         "sent": sent,
         "refused": refused,
+        "dead_letters": dead,
         "seconds": round(seconds, 3),
         "records_per_second": round(sent / seconds) if seconds else 0,
     }
-    print(json.dumps(summary) if arguments.json else f"{sent:,} records sent in {seconds:.1f} s")
+    said = f"{sent:,} records sent in {seconds:.1f} s"
+    if dead:
+        said += f"; {dead:,} of these will be dead letters: the rows that are refused"
+    print(json.dumps(summary) if arguments.json else said)
     return 0
 
 

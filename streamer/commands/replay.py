@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from streamer.cli import add_setting_flags, settings_of
@@ -97,6 +98,8 @@ def run(arguments: argparse.Namespace) -> int:
     with progress("replay", len(table)) as advance:
         result = replay(table, settings, options, advance, watcher.watch if watcher else lambda taken: None, engine)
     if watcher:
+        if not drift.available():
+            print(f"freshet: the report has no drift alarms: {drift.OFF}", file=sys.stderr)
         name = "/".join(Path(arguments.source).parts[-2:])
         report.write_report(arguments.report, name, settings, options, result, watcher)
     summary = {
@@ -108,6 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
         "duplicates": result.duplicates,
         "taken_back": result.retractions.taken_back if result.retractions else 0,
         "measured": result.quality.events,
+        "refused_measured": result.refused_measured,
         "seconds": round(result.seconds, 3),
         "events_per_second": round(result.events / result.seconds) if result.seconds else 0,
         "quality": {name: round(ours, 5) for name, (ours, _) in result.quality.figures().items()},
@@ -120,5 +124,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _text(summary: dict[str, object]) -> str:
     """The summary for people."""
+    if summary["refused_measured"]:
+        said = "refused rows of the measured part are left out; `evaluate` counts them as misses"
+        summary = summary | {"refused_measured": f"{summary['refused_measured']} {said}"}
     width = max(map(len, summary))
     return "\n".join(f"{name:<{width}}  {value}" for name, value in summary.items())

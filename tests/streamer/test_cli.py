@@ -100,6 +100,9 @@ def test_replay_prints_one_json_object(csv: Path, settings: Settings, capsys: py
     [
         (["replay", "nowhere.csv"], 3, "there is no file nowhere.csv"),
         (["replay", "{csv}", "--map", "user_id=who"], 3, "lacks the column(s) who"),
+        (["replay", "{csv}", "--map", "user_id=who,item_id=what"], 3, "lacks the column(s) who, what"),
+        (["replay", "{csv}", "--map", "user_id=who,thing=what"], 2, "use --map once for each field"),
+        (["replay", "{csv}", "--map", "user_id"], 2, "use --map once for each field"),
         (["replay", "{csv}", "--k", "0"], 2, "setting 'k' got '0': input should be greater than or equal to 1"),
         (["replay", "{csv}", "--stale", "0"], 2, "--stale got 0"),
         (["replay", "{csv}", "--learn-until", "7"], 2, "between 0 and 1"),
@@ -118,6 +121,52 @@ def test_errors_are_one_line_and_a_code(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert says in error
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["user_id=uid,item_id=item,timestamp=the time"],
+        ["user_id=uid, item_id=item", "timestamp=the time"],
+        ["user_id=uid", "item_id=item", "timestamp=the time"],
+    ],
+)
+def test_pairs_of_map_may_stand_between_commas(
+    given: list[str], tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("uid,item,the time\nu,i,1\nv,j,2\n")
+    flags = [flag for text in given for flag in ("--map", text)]
+    assert main(["replay", str(file), *flags, "--observe-only", "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["users"], summary["items"], summary["refused"]) == (2, 2, {})
+
+
+def test_a_column_of_theirs_may_have_a_comma(tmp_path: Path, settings: Settings) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text('"id, of user",item_id,timestamp\nu,i,1\n')
+    assert main(["replay", str(file), "--map", "user_id=id, of user", "--observe-only"]) == 0
+
+
+@pytest.mark.parametrize("command", ["replay", "evaluate", "produce"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", ""),
+        ("a.csv", "user_id,item_id,timestamp\n"),
+        ("a.json", "[]"),
+        ("a.json", "[\n]\n"),
+        ("a.jsonl", "\n"),
+    ],
+)
+def test_a_file_without_a_row_is_refused(
+    command: str, name: str, text: str, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / name
+    file.write_text(text)
+    more = {"replay": [], "evaluate": [str(file)], "produce": ["--log", str(settings.log)]}[command]
+    assert main([command, str(file), *more]) == 3
+    assert f"{file} is empty" in capsys.readouterr().err
 
 
 def test_precedence_flag_environment_file_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -121,7 +121,11 @@ def test_the_command_compares(files: tuple[str, str, str], capsys: pytest.Captur
         ({"b.toml": "k = ["}, "b.toml is not valid TOML"),
         ({"b.toml": None}, "there is no settings file"),
         ({"b.toml": '[field_map]\nuser_id = "who"'}, "setting 'field_map' differs"),
-        ({"s.csv": "user_id,item_id,timestamp\nu,i,1\n"}, "has 1 events of 1 users"),
+        (
+            {"s.csv": "user_id,item_id,timestamp\nu,i,1\n"},
+            "has 1 events of 1 users that are measured under both settings: at least 50 events of 10 users are needed",
+        ),
+        ({"s.csv": "user_id,item_id,timestamp\nu,i,1\n", "a.toml": "exclude_seen = true"}, "exclude_seen differs: "),
     ],
 )
 def test_what_is_wrong_is_said_of_the_right_file(

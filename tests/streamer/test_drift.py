@@ -1,5 +1,6 @@
 """Drift alarms: prompt where quality falls suddenly, silent where it does not, the same after any restart."""
 
+import json
 import logging
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from consumers.open import OwnedLog
 from consumers.records import Record, TopicPartition
 from consumers.schemas import DRIFT_KEY, Drift, Quality
 from streamer import drift
+from streamer.cli import main
 from streamer.commands.produce import interaction_chunks
 from streamer.drift import BLOCK, MEMORY, Alarm, DriftMonitor
 from streamer.logs import topic_specs
@@ -103,12 +105,31 @@ def test_without_river_it_says_so_once_and_goes_on(
     monkeypatch.setattr(drift, "find_spec", lambda name: None)
     drift.available.cache_clear()
     try:
-        with caplog.at_level(logging.WARNING):
+        with caplog.at_level(logging.INFO):
             assert alarms(stream((0.9, 3_000), (0.1, 3_000))) == []
             alarms(stream((0.9, 3_000)))
         assert [record.message for record in caplog.records] == [
             "drift alarms are off: they need river, `pip install 'freshet[drift]'`"
         ]
+        assert caplog.records[0].levelno == logging.INFO  # `replay` shows no more than warnings
+    finally:
+        drift.available.cache_clear()
+
+
+def test_only_a_report_says_that_alarms_are_off(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(drift, "find_spec", lambda name: None)
+    drift.available.cache_clear()
+    file = tmp_path / "a.csv"
+    file.write_text("user_id,item_id,timestamp\n" + "".join(f"u{n % 5},i{n % 7},{n}\n" for n in range(200)))
+    try:
+        assert main(["replay", str(file), "--json"]) == 0
+        told = capfd.readouterr()
+        assert json.loads(told.out)["drift"] is None
+        assert "river" not in told.err
+        assert main(["replay", str(file), "--report", str(tmp_path / "report.html")]) == 0
+        assert capfd.readouterr().err.count("they need river") == 1
     finally:
         drift.available.cache_clear()
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +79,49 @@ def test_lists_of_something_else_are_refused(
     pq.write_table(pa.table(lists), files[1])
     assert main(["evaluate", *files]) == 3
     assert problem in capsys.readouterr().err
+
+
+# refused rows, in front and in the measured part: a number of events → the row that takes its place
+REFUSED_ROWS = {
+    40: ",i1,view,{t}", 90: "u1,,view,{t}", 170: ",i2,view,{t}", 175: "u2,,view,{t}",
+    180: f"u1,{'x' * 1100},view,{{t}}", 185: "u3,i5,,{t}", 190: "u3,only here,,{t}",
+}  # fmt: skip
+
+
+def test_refused_rows_are_told_alike_by_replay_evaluate_and_the_judge(
+    tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"u{n % 17},i{n * n % 19 % 12},view,{{t}}" for n in range(200)]
+    for n, row in REFUSED_ROWS.items():
+        rows[n] = row
+    events, lists = str(tmp_path / "a.csv"), str(tmp_path / "lists.parquet")
+    lines = [row.format(t=1_573_463_494_000 + 1_000 * n) for n, row in enumerate(rows)]
+    Path(events).write_text("user_id,item_id,event_type,timestamp\n" + "\n".join(lines))
+    assert main(["replay", events, "--k", "10", "--lists-out", lists, "--json"]) == 0
+    replayed = json.loads(capsys.readouterr().out)
+    answer: dict[str, Any] = asked(capsys, events, lists)
+    refused = sum(n >= 160 for n in REFUSED_ROWS)
+    assert replayed["refused_measured"] == answer["refused_measured"] == refused == 5
+    assert answer["events"] == replayed["measured"] + refused == 40
+    hits = replayed["quality"]["hr@10"] * replayed["measured"]
+    assert answer["measures"]["hr"] * answer["events"] == pytest.approx(hits, abs=0.01)
+    for name in ("by_user_age", "by_popularity"):
+        assert answer[name][-1] == {"name": "refused rows", "events": 5, "hr": 0, "ndcg": 0, "long_tail_share": 0}
+        assert sum(part["events"] for part in answer[name]) == 40
+        assert "0" not in {part["name"] for part in answer[name]}  # nobody and nothing is new in the measured part
+    taken = {line.split(",")[1] for n, line in enumerate(lines) if n not in REFUSED_ROWS}
+    listed = {item for list_ in pq.read_table(lists)["items"].to_pylist()[160:] for item in list_}
+    assert answer["measures"]["coverage"] == pytest.approx(len(listed) / len(taken))
+    assert main(["replay", events, "--k", "10"]) == 0
+    assert "5 refused rows of the measured part are left out; `evaluate` counts them" in capsys.readouterr().out
+    assert main(["evaluate", events, lists]) == 0
+    assert "5 of them are refused rows, which count as misses" in capsys.readouterr().out
+    if JUDGE.is_file():
+        judge = [sys.executable, str(JUDGE), events, lists]
+        theirs = json.loads(subprocess.run(judge, capture_output=True, text=True, check=True).stdout)
+        assert theirs["events"] == answer["events"]
+        assert theirs["hr@10"] == pytest.approx(answer["measures"]["hr"], abs=1e-5)
+        assert theirs["ndcg@10"] == pytest.approx(answer["measures"]["ndcg"], abs=1e-5)
 
 
 @pytest.mark.data

@@ -1,6 +1,7 @@
 """What the commands that read a stream say of rows that they cannot take, and what `produce` makes of them."""
 
 import json
+import re
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,59 @@ def test_produce_numbers_rows_and_keeps_what_it_refuses(mixed: str, settings: Se
     told = {dict(record.headers)["freshet.reason"]: json.loads(record.value or b"") for record in dead}
     assert told.keys() == {b"bad-timestamp", b"missing-field"}
     assert told[b"bad-timestamp"]["timestamp"] == "11/11/2019 9:11 AM"
+
+
+def test_produce_says_how_many_will_be_dead_letters(
+    mixed: str, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = ["--log", str(settings.log)]
+    assert main(["topics", "create", *log]) == 0
+    capsys.readouterr()
+    assert main(["produce", mixed, *log]) == 0
+    assert "302 records sent" in (said := capsys.readouterr().out)
+    assert "2 of these will be dead letters" in said
+    assert main(["produce", mixed, *log, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["dead_letters"] == 2
+    good = tmp_path / "good.csv"
+    good.write_text(HEAD + "".join(GOOD))
+    assert main(["produce", str(good), *log]) == 0
+    assert "dead" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["user_id", "item_id"])
+def test_the_limit_of_an_id_is_told_once(
+    name: str, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(HEAD + {"user_id": ",i,view,1\n", "item_id": "u,,view,1\n"}[name] + "".join(GOOD))
+    assert main(["replay", str(file), "--observe-only"]) == 0
+    said = capsys.readouterr().err
+    assert len(re.findall("1,?024", said)) == 1
+    assert "an integer" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (b"u,i,view", "the line has 3 fields, the file 4 columns"),
+        (b"u", "the line has 1 field, the file 4 columns"),
+        (b"u,i,view,1,2", "the line has 5 fields, the file 4 columns"),
+        (b'u,"i,view,1', "a quote does not enclose its whole cell"),
+        (b'"u","i,i","view"', "the line has 3 fields, the file 4 columns"),
+        (b"u,\xff,view,1", "the line is no UTF-8"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_a_csv_is_said(
+    line: bytes, why: str, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    rest = "".join(GOOD).replace("u1,", '"u1",') if b'"' in line else "".join(GOOD)
+    file.write_bytes(HEAD.encode() + line + b"\n" + rest.encode())
+    assert main(["replay", str(file), "--observe-only"]) == 0
+    said = capsys.readouterr().err
+    assert "1 not-json; the first: line 2" in said
+    assert why in said
+    assert "malformed" not in said
 
 
 def test_lists_of_run_have_the_numbers_of_the_rows(mixed: str, settings: Settings, tmp_path: Path) -> None:
