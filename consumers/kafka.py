@@ -156,19 +156,25 @@ class KafkaLog:
                     raise _unknown(topic)
             self.record_limits({record.topic for record in records})
             self._producer = client(Producer, self._producer_config())
-        producer, answers = self._producer, list[tuple[KafkaError | None, str]]()
+        producer, taken, failures = self._producer, 0, list[tuple[KafkaError, str]]()
+
+        def delivered(error: KafkaError | None, message: Any) -> None:
+            nonlocal taken
+            if error is None:
+                taken += 1
+            else:
+                failures.append((error, message.topic()))
+
         try:
-            produce(producer, records, lambda error, message: answers.append((error, message.topic())))
+            produce(producer, records, delivered)
         except RecordRefused:
             self._give_up(producer)
             raise
-        failed = False
-        while len(answers) < len(records) and not failed and time.monotonic() < deadline:
+        while taken < len(records) and not failures and time.monotonic() < deadline:
             producer.poll(APPEND_POLL_S)  # short: another thread may be the one that hears of these records
-            failed = any(error for error, _ in answers)
-        error, topic = next((answer for answer in answers if answer[0]), (None, ""))
-        if error is None and len(answers) == len(records):
+        if taken == len(records):
             return
+        error, topic = failures[0] if failures else (None, "")
         self._give_up(producer)
         if error and error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
             raise _unknown(topic)

@@ -90,14 +90,8 @@ def database_read_only(folder: Path) -> Iterator[Any]:
     """The database as far as it can be read, with nothing changed. Raises Damaged."""
     options = Options(raw_mode=True)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
-    try:
-        db = Rdict(str(folder.resolve()), options, access_type=AccessType.read_only())
-    except Exception as error:  # rocksdict raises bare Exception
-        raise Damaged(str(error)) from error
-    try:
+    with _looked_at(folder.resolve(), options, AccessType.read_only()) as db:
         yield db
-    finally:
-        _close(db)
 
 
 @contextmanager
@@ -106,15 +100,24 @@ def database_beside(folder: Path) -> Iterator[Any]:
     if not (folder / "CURRENT").is_file():
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="freshet-") as own:  # RocksDB's secondary writes a log of its own
-        try:
-            db = Rdict(str(folder), Options(raw_mode=True), access_type=AccessType.secondary(own))
-        except Exception as error:  # rocksdict raises bare Exception
-            raise Damaged(str(error)) from error
-        try:
-            yield db
-        finally:
-            _close(db)
+    with (
+        tempfile.TemporaryDirectory(prefix="freshet-") as own,  # RocksDB's secondary writes a log of its own
+        _looked_at(folder, Options(raw_mode=True), AccessType.secondary(own)) as db,
+    ):
+        yield db
+
+
+@contextmanager
+def _looked_at(folder: Path, options: Options, access: AccessType) -> Iterator[Any]:
+    """A database that is not written to, and closed in the end. Raises Damaged."""
+    try:
+        db = Rdict(str(folder), options, access_type=access)
+    except Exception as error:  # rocksdict raises bare Exception
+        raise Damaged(str(error)) from error
+    try:
+        yield db
+    finally:
+        _close(db)
 
 
 def stored(db: Any, key: bytes) -> bytes | None:

@@ -17,14 +17,6 @@ from tests.worlds import checkerboard
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def csv(tmp_path: Path) -> Path:
-    file = tmp_path / "events.csv"
-    rows = "".join(f"{u},{i},view,{t}\n" for u, i, t in checkerboard(events=400))
-    file.write_text("user_id,item_id,event_type,timestamp\n" + rows)
-    return file
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:

@@ -17,14 +17,6 @@ ROOT = Path(__file__).parents[2]
 NOBODY = 65534
 
 
-@pytest.fixture
-def csv(tmp_path: Path) -> Path:
-    file = tmp_path / "events.csv"
-    rows = "".join(f"{u},{i},view,{t}\n" for u, i, t in checkerboard(events=400))
-    file.write_text("user_id,item_id,event_type,timestamp\n" + rows)
-    return file
-
-
 @contextmanager
 def without_rights() -> Iterator[None]:
     """Gives up root's rights meanwhile, where the tests have them: root may write anywhere."""
