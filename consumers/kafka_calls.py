@@ -13,6 +13,7 @@ from consumers.errors import LogUnavailable, RecordRefused, SettingRefused
 from consumers.records import NewRecord
 
 START_TIMEOUT_S = 15.0
+REPORT_TIMEOUT_S = 1.0  # how long a failed transaction waits to hear what became of its records
 LEADERLESS = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -118,11 +119,16 @@ class Deliveries:
             raise refused(*self.failed) or KafkaException(self.failed[0])
 
     @contextmanager
-    def refusals(self) -> Iterator[None]:
-        """Makes RecordRefused of a failure of what is sent meanwhile that could only repeat."""
+    def refusals(self, producer: Any) -> Iterator[None]:
+        """Makes RecordRefused of a failure of what `producer` sends meanwhile that could only repeat.
+
+        The next call of a transaction fails ("erroneous state") before the client has said which record was refused:
+        so it is listened to first.
+        """
         try:
             yield
         except KafkaException as error:
+            producer.flush(REPORT_TIMEOUT_S)
             for cause in (self.failed, (error.args[0], "")):
                 if cause is not None and (refusal := refused(*cause)):
                     raise refusal from error

@@ -160,7 +160,7 @@ class KafkaCommitter:
         deliveries = Deliveries()
         producer.begin_transaction()  # (1)
         happened("begun")
-        with deliveries.refusals():
+        with deliveries.refusals(producer):
             produce(producer, outputs[:1], deliveries)
             if outputs:
                 happened("first output")

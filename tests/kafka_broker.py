@@ -4,6 +4,7 @@
 """
 
 import base64
+import fcntl
 import shutil
 import signal
 import socket
@@ -31,7 +32,11 @@ def missing_java(what: str) -> str | None:
 
 def fetch_jars(pom: Path, folder: Path, one_of_them: str) -> None:
     """Copies what a pom depends on into a folder, unless a file that matches is there."""
-    if not list(folder.glob(one_of_them)):
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "fetching").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
+        if list(folder.glob(one_of_them)):
+            return
         command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
         subprocess.run([*command, f"-DoutputDirectory={folder}"], check=True)
 
