@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
@@ -128,8 +128,14 @@ class Deliveries:
         try:
             yield
         except KafkaException as error:
-            producer.flush(REPORT_TIMEOUT_S)
+            self._wait_for_report(producer)
             for cause in (self.failed, (error.args[0], "")):
                 if cause is not None and (refusal := refused(*cause)):
                     raise refusal from error
             raise
+
+    def _wait_for_report(self, producer: Any) -> None:
+        deadline = time.monotonic() + REPORT_TIMEOUT_S
+        with suppress(KafkaException):  # a producer that is fenced says so once more
+            while self.failed is None and len(producer) and time.monotonic() < deadline:
+                producer.poll(0.05)

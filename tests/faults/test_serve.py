@@ -20,12 +20,11 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 from consumers.errors import WireError
 from consumers.owner import OWNER_FILE
 from consumers.records import NewRecord, TopicSpec
-from tests import kafka_broker
+from tests import kafka_broker, waiting
 from tests.conftest import missing
 from tests.faults.scene import ROOT, Scene
 
 BEHIND_S = 5.0  # what README promises: a view that is further behind is not ready
-LIMIT_S = 120.0
 FOREIGN = {
     "text": b"hello",
     "another object": b'{"not":"a quality"}',
@@ -43,15 +42,14 @@ FOREIGN = {
 
 def until(condition: Callable[[], object], what: str) -> None:
     """Waits for a condition; what cannot be asked for yet is not there yet."""
-    deadline = time.monotonic() + LIMIT_S
-    while time.monotonic() < deadline:
+
+    def holds() -> object:
         try:
-            if condition():
-                return
+            return condition()
         except (httpx.HTTPError, WireError):
-            pass
-        time.sleep(0.05)
-    raise AssertionError(f"{what}: not within {LIMIT_S:.0f} s")
+            return False
+
+    waiting.until(holds, 120, lambda: what)
 
 
 class Served:

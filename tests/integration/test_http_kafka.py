@@ -2,10 +2,8 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -19,6 +17,7 @@ from streamer.web.view import View
 from streamer.worker import Worker
 from tests import kafka_broker
 from tests.conftest import running
+from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 EVENT = {"user_id": "u", "item_id": "a", "event_type": "view", "timestamp": 1_500_000_000_000}
@@ -57,15 +56,6 @@ def client(kafka_log: Log, on_broker: Settings) -> Iterator[httpx.Client]:
         yield client
     view.stop()
     server.stop()
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What a condition gives once it holds."""
-    for _ in range(600):
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not come to be")
 
 
 def taken(log: Log, settings: Settings) -> int:

@@ -28,6 +28,7 @@ from tests import kafka_broker
 from tests.conftest import missing, own_topics
 from tests.scenarios.test_worker import run, send
 from tests.streamer.test_metrics import told
+from tests.waiting import until
 from tests.worlds import checkerboard
 
 Doctor = Callable[..., dict[str, str]]
@@ -200,7 +201,7 @@ def test_beside_a_worker_on_kafka(on_kafka: Settings, doctor: Doctor) -> None:
     row = b'{"user_id":"u","item_id":"i","event_type":"view","timestamp":5}'
     for n in range(1, 3):
         log.append([NewRecord(on_kafka.interactions_topic, b"u", row)])
-        worker.run(exit_at_end=True)
+        until(worker.step)
         assert doctor("--bootstrap", str(on_kafka.bootstrap)) == {}
         assert worker.state.records == n
     worker.close()

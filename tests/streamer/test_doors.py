@@ -43,6 +43,7 @@ from streamer.web.incoming import Incoming, Taken
 from streamer.web.server import WebServer
 from streamer.web.view import View
 from streamer.worker import Worker
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 JSON = {"Content-Type": "application/json"}
@@ -112,15 +113,6 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 def records(log: OwnedLog, topic: str) -> list[Record]:
     return list(records_of(log, whole(log, topic)))
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """What a condition gives once it holds."""
-    for _ in range(1_000):
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError("it did not come to be")
 
 
 # every path and method

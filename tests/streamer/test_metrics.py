@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -25,6 +24,7 @@ from streamer.web.view import View
 from streamer.worker import Worker
 from tests.scenarios.test_worker import lists_of, read_all, send
 from tests.streamer.test_drift import changed_minds
+from tests.waiting import until
 from tests.worlds import checkerboard
 
 ROOT = Path(__file__).parents[2]
@@ -183,9 +183,7 @@ def test_a_worker_answers_over_http(log: OwnedLog, settings: Settings) -> None:
         assert answer(address, "livez") == (200, "live\n")
         while (got := answer(address, "readyz")) != (200, "ready\n"):
             assert got[0] == 503
-            time.sleep(0.05)
-        while "freshet_interactions_total 100.0" not in answer(address, "metrics")[1]:
-            time.sleep(0.05)
+        until(lambda: "freshet_interactions_total 100.0" in answer(address, "metrics")[1])
         assert answer(address, "interactions")[0] == 404
     finally:
         process.send_signal(signal.SIGTERM)

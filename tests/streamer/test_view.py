@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from streamer.web.list_store import ListStore
 from streamer.web.server import WebServer
 from streamer.web.view import FEED, BadRecord, View
 from tests.faults.test_serve import FOREIGN
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 LIST = b'{"list_id":"0-%d","user_id":"%s","items":[]}'
@@ -44,13 +45,6 @@ def seen(user: str, item: str = "a") -> NewRecord:
 
 def item(item_id: str, title: str | None) -> NewRecord:
     return NewRecord("items", item_id.encode(), json.dumps({"item_id": item_id, "title": title}).encode())
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @contextmanager

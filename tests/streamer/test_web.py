@@ -1,7 +1,6 @@
 """The API over a real embedded log."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from streamer.web.app import Gateway
 from streamer.web.server import WebServer
 from streamer.web.view import View
 from streamer.worker import Worker
+from tests.waiting import until
 
 JSON = {"Content-Type": "application/json"}
 EVENT = {"user_id": "u", "item_id": "a", "event_type": "view", "timestamp": 1_500_000_000_000}
@@ -67,11 +67,7 @@ def test_post_run_get(serve, log: OwnedLog, settings: Settings) -> None:
     worker = Worker(log, settings)
     worker.run(exit_at_end=True)
     worker.close()
-    for _ in range(200):
-        if (answer := client.get("/recommendations/v")).status_code == 200:
-            break
-        time.sleep(0.02)
-    listed = answer.json()
+    listed = until(lambda: (answer := client.get("/recommendations/v")).status_code == 200 and answer).json()
     assert [item["title"] for item in listed["items"]] == ["Alpha", "Beta"]
     assert listed["list_id"] == "0-2"
     assert client.get("/users").json()["users"][0] == "v"
@@ -171,18 +167,11 @@ def test_an_erased_list_is_gone(serve, log: OwnedLog) -> None:
     log.append([NewRecord("recommendations", b"w", b'{"list_id":"0-0","items":[]}')])
     log.append([NewRecord("recommendations", b"w", None)])
     log.append([NewRecord("recommendations", b"x", b'{"list_id":"0-1","items":[]}')])
-    for _ in range(200):
-        if client.get("/recommendations/x").status_code == 200:
-            break
-        time.sleep(0.02)
+    until(lambda: client.get("/recommendations/x").status_code == 200)
     assert client.get("/recommendations/w").status_code == 404
 
 
 def test_a_user_id_may_hold_slashes(serve, log: OwnedLog, tmp_path: Path) -> None:
     client = serve()
     log.append([NewRecord("recommendations", b"a/b", b'{"list_id":"0-0","items":[]}')])
-    for _ in range(200):
-        if client.get("/recommendations/a/b").status_code == 200:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the list did not appear")
+    until(lambda: client.get("/recommendations/a/b").status_code == 200)
