@@ -164,8 +164,7 @@ class EmbeddedLog:
             if taken:
                 raise TopicConflict(
                     f"the application {next(iter(taken.values()))} writes to {', '.join(sorted(taken))} of this log, "
-                    f"and {application} would repeat all of it: give this one topics of its own, or its own --log; "
-                    "or remove the other's state with `freshet checkpoint rm`"
+                    f"and {application} would repeat all of it: give this one topics of its own, or its own --log"
                 )
             write_batch(self._db, {b"w/" + topic.encode(): application.encode() for topic in topics})
 

@@ -3,6 +3,7 @@
 FOLDER/<version>/attention.parquet   user_id, kind (item, or a kind of context), name, weight; heaviest first
 """
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -56,7 +57,10 @@ def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
 def attention_of(folder: Path, user: str) -> list[Neighbour]:
     """Those that a user attends to in the version of a folder, heaviest first. Raises UsageError."""
     if not (folder / FILE).is_file():
-        raise UsageError(f"{folder.name} has no attention; `freshet train gat` makes a version that has")
+        raise UsageError(
+            f"{folder.name} has no attention; `freshet train gat FILE --out {shlex.quote(str(folder.parent))}` "
+            "makes a version that has"
+        )
     table = pq.read_table(folder / FILE)
     found = table.filter(pc.equal(table["user_id"], user)).drop_columns("user_id").to_pylist()
     if not found:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.quality import METRICS, scores
+from streamer.quality import MEASURES, scores
 from streamer.replay import Taken
 from streamer.trace import Trace, Tracer
 
@@ -23,7 +23,7 @@ class Group(NamedTuple):
 
     name: str
     events: int
-    ours: dict[str, float]  # metric → mean
+    ours: dict[str, float]  # of MEASURES → mean
     popularity: dict[str, float]
 
 
@@ -31,7 +31,7 @@ class Windows(NamedTuple):
     """Quality in W windows of equally many events."""
 
     event: np.ndarray  # [W] number of the event in the window's middle
-    ours: np.ndarray  # [W, 3] HR@10, NDCG@10, MRR
+    ours: np.ndarray  # [W, 3] HR, NDCG, MRR
     popularity: np.ndarray  # [W, 3]
 
 
@@ -74,7 +74,7 @@ def windows(trace: Trace) -> Windows:
     parts = [part for part in np.array_split(at, min(WINDOWS, max(len(at) // 20, 1))) if len(part)]
     means = [[scores(ranks[part]).mean(axis=0) for part in parts] for ranks in (trace.rank, trace.popularity_rank)]
     middle = np.array([trace.event[part[len(part) // 2]] for part in parts], np.int64)
-    return Windows(middle, *(np.array(mean).reshape(-1, len(METRICS)) for mean in means))
+    return Windows(middle, *(np.array(mean).reshape(-1, len(MEASURES)) for mean in means))
 
 
 def by_user_age(trace: Trace, measured: np.ndarray) -> list[Group]:
@@ -146,7 +146,7 @@ def _binned(trace: Trace, measured: np.ndarray, value: np.ndarray, bins: tuple[t
     groups = []
     for name, inside in binned(value, bins, measured):
         means = [
-            dict(zip(METRICS, scores(ranks[inside]).mean(axis=0).tolist(), strict=True))
+            dict(zip(MEASURES, scores(ranks[inside]).mean(axis=0).tolist(), strict=True))
             for ranks in (trace.rank, trace.popularity_rank)
         ]
         groups.append(Group(name, int(inside.sum()), *means))

@@ -39,7 +39,7 @@ def read_file(file: Path) -> Iterator[tuple[bytes, bytes]]:
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as stored:
             if KIND not in (stored.schema_arrow.metadata or {}):
-                raise DataRefused(f"{file} is no checkpoint; `freshet checkpoint export` makes one")
+                raise DataRefused(f"{file} is no file of `checkpoint export`")
             for batch in stored.iter_batches(ROWS_A_GROUP):
                 yield from zip(batch["key"].to_pylist(), batch["page"].to_pylist(), strict=True)
     except (pa.ArrowException, OSError) as error:

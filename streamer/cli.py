@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol, Union, get_args, get_origin
 from consumers.errors import DataRefused, SettingRefused, WireError
 from consumers.schemas import Interaction, Item, User
 from streamer.errors import FreshetError, UsageError
+from streamer.hints import completed
+from streamer.homes import say_without_effect
 from streamer.settings import Settings
 
 COMMANDS = {
@@ -80,7 +82,10 @@ def settings_of(arguments: argparse.Namespace, file: Path | None = None) -> Sett
         if isinstance(value, list) and get_origin(Settings.model_fields[name].annotation) is dict:
             pairs = [pair for text in value for pair in (_mapped(text) if name == "field_map" else [text])]
             flags[name] = dict(pair.partition("=")[::2] for pair in pairs)
-    return Settings.load(file, **flags)
+    settings = Settings.load(file, **flags)
+    if file is None:
+        say_without_effect(arguments, settings)
+    return settings
 
 
 def _mapped(text: str) -> list[str]:
@@ -98,10 +103,28 @@ def _mapped(text: str) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command. Exit codes: 0 ok, 1 failed, 2 usage, 3 data refused, 130 interrupted."""
+    arguments = parser_for(sys.argv[1:] if argv is None else argv).parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except WireError as error:
+        code = {DataRefused: EXIT_REFUSED, SettingRefused: EXIT_USAGE}.get(type(error), EXIT_FAILED)
+        return _fail(completed(str(error), arguments), code)
+    except FreshetError as error:
+        return _fail(completed(str(error), arguments), error.exit_code)
+    except BrokenPipeError:
+        raise  # whoever reads the output has seen enough: the entry point ends quietly
+    except OSError as error:
+        return _fail(_describe(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; only the command that runs is imported: `freshet --help` is instant."""
     parser = argparse.ArgumentParser(prog="freshet", description="Live recommendations from an event stream.")
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    wanted = next((word for word in (argv if argv is not None else sys.argv[1:]) if word in COMMANDS), None)
+    wanted = next((word for word in argv if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
         sub = subparsers.add_parser(
             name,
@@ -109,28 +132,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             description=summary[0].upper() + summary[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == wanted:  # only the command that runs is imported: `freshet --help` is instant
+        if name == wanted:
             module: Any = importlib.import_module(f"streamer.commands.{name}")
             sub.epilog = f"example:\n  {module.EXAMPLE}"
             module.add_arguments(sub)
             sub.set_defaults(run=module.run)
-    arguments = parser.parse_args(argv)
-    try:
-        return int(arguments.run(arguments))
-    except DataRefused as error:
-        return _fail(error, EXIT_REFUSED)
-    except SettingRefused as error:
-        return _fail(error, EXIT_USAGE)
-    except WireError as error:
-        return _fail(error, EXIT_FAILED)
-    except FreshetError as error:
-        return _fail(error, error.exit_code)
-    except BrokenPipeError:
-        raise  # whoever reads the output has seen enough: the entry point ends quietly
-    except OSError as error:
-        return _fail(_describe(error), EXIT_FAILED)
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+    return parser
 
 
 class _Version(argparse.Action):
@@ -153,6 +160,6 @@ def _describe(error: OSError) -> str:
     return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
 
 
-def _fail(error: Exception | str, code: int) -> int:
+def _fail(error: str, code: int) -> int:
     print(f"freshet: {error}", file=sys.stderr)
     return code

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.quality import METRICS, scores
+from streamer.quality import metrics, places, scores
 
 LEAST_EVENTS, LEAST_USERS = 50, 10  # fewer say nothing of their spread
 RESAMPLES = 4_000
@@ -43,15 +43,15 @@ class Difference(NamedTuple):
 
 
 def compare_ranks(
-    rank_a: np.ndarray, rank_b: np.ndarray, user: np.ndarray, confidence: float = 0.95, seed: int = 0
+    rank_a: np.ndarray, rank_b: np.ndarray, user: np.ndarray, k: int, confidence: float = 0.95, seed: int = 0
 ) -> list[Difference]:
     """The metrics of N events, in time order, that both measured.
 
-    rank_a, rank_b: [N] from 1, 0: missed; user: [N] any integer id.
+    rank_a, rank_b: [N] from 1, 0: missed; user: [N] any integer id; k: items in the shorter of their lists.
     """
-    a, b = scores(rank_a), scores(rank_b)
+    a, b = scores(rank_a, places(k)), scores(rank_b, places(k))
     low, high = interval(b - a, user, confidence, seed)
-    columns = zip(METRICS, a.mean(axis=0), b.mean(axis=0), low, high, strict=True)
+    columns = zip(metrics(k), a.mean(axis=0), b.mean(axis=0), low, high, strict=True)
     return [Difference(metric, *map(float, figures)) for metric, *figures in columns]
 
 

@@ -10,15 +10,17 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.decode import InteractionDecoder
 from consumers.errors import CheckpointDamaged, SettingRefused, UnknownTopic, WireError
 from consumers.kafka_probe import KafkaProbe
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
-from consumers.schemas import EpochManifest
+from consumers.schemas import EpochManifest, Interaction
 from streamer import reach
 from streamer.checkpoint import Summary, verify
 from streamer.errors import FreshetError, StateBusy
 from streamer.logs import DEFAULT_LOG, open_log_of, records_of, state_folder, topic_specs
+from streamer.seconds import all_like_seconds
 from streamer.settings import Settings
 from streamer.state_lock import StateLock
 
@@ -26,6 +28,7 @@ FREE_BYTES, MANY, SHORT_MS = 1 << 30, 100_000, 24 * 3_600_000
 COUNTED = 10_000  # fewer offsets than this are read, to tell records from the markers of transactions
 LONG_OPEN_MS = 60_000  # a transaction that is open for longer is no busy producer's
 EPOCHS_LOOKED_AT = 1_000
+SOME = 100  # of a partition
 
 
 class Finding(NamedTuple):
@@ -124,6 +127,19 @@ def _clock(patient: Patient) -> Iterator[Finding]:
     fine = ahead_s <= 1
     found = "no record is in the future" if fine else f"the newest record is {ahead_s:.1f} s in the future"
     yield Finding("clock", fine, found, "" if fine else "set the clocks of this machine and of the producers by NTP")
+
+
+def _times(patient: Patient) -> Iterator[Finding]:
+    """Whether the newest interactions give their times in milliseconds."""
+    settings = patient.settings
+    decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+    decoded = [decoder.decode(r, r.timestamp_ms) for r in _last(patient.log, settings.interactions_topic, SOME)]
+    span = all_like_seconds(one.timestamp for one in decoded if isinstance(one, Interaction))
+    if span:
+        found = f"the newest interactions lie {span}: these look like seconds"
+        yield Finding("times", False, found, "let the producer send epoch milliseconds")
+    else:
+        yield Finding("times", True, "no sign of seconds in place of milliseconds")
 
 
 # the broker
@@ -324,4 +340,5 @@ CHECKS: tuple[Check, ...] = (
     _open_transactions,
     _checkpoint,
     _clock,
+    _times,
 )

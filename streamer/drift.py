@@ -28,7 +28,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Alarm(NamedTuple):
-    """A sudden fall of quality: where it was noticed, and log loss and HR@10 before and after the change."""
+    """A sudden fall of quality: where it was noticed, and log loss and HR@10 before and after the change.
+
+    Where lists have fewer places than ten, the hit rate is that of all their places.
+    """
 
     event: int
     timestamp: int  # event time, epoch ms

@@ -12,6 +12,7 @@ A folder without a manifest is of a training that did not end, and no version.
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,7 +51,10 @@ def current(folder: Path) -> Current:
     except FileNotFoundError:
         return Current()
     except msgspec.DecodeError as error:
-        raise EmbeddingsDamaged(f"{folder / CURRENT}: {error}; write it anew with `freshet embeddings use`") from error
+        raise EmbeddingsDamaged(
+            f"{folder / CURRENT}: {error}; write it anew with "
+            f"`freshet embeddings use {shlex.quote(str(folder))} VERSION`"
+        ) from error
 
 
 def use(folder: Path, version: str, shadow: bool = False) -> Current:

@@ -31,9 +31,7 @@ def report(log: Log, settings: Settings) -> list[Place]:
             "counts earlier records",
         )
     )  # fmt: skip
-    found.append(
-        Place("lists that `freshet serve` keeps", "state", "when it has taken the withdrawal and the tombstone")
-    )
+    found.append(Place("lists that `serve` keeps", "state", "when it has taken the withdrawal and the tombstone"))
     found.append(Place("files of `checkpoint export`", "file", "when you delete those made before"))
     if settings.embeddings is not None:
         found += [
@@ -43,7 +41,7 @@ def report(log: Log, settings: Settings) -> list[Place]:
             )
             for manifest in versions(settings.embeddings)
         ]  # fmt: skip
-    found.append(Place("Neo4j of `freshet sink`", "sink", "when the sink has taken the tombstone"))
+    found.append(Place("Neo4j of `sink`", "sink", "when the sink has taken the tombstone"))
     return found
 
 

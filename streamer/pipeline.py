@@ -236,7 +236,9 @@ class Pipeline:
         before = state.quality.events
         state.quality.add(outcome.rank, outcome.popularity_rank)
         if before // QUALITY_EVERY != state.quality.events // QUALITY_EVERY:
-            records += self._publish.quality(state.quality.figures(), state.quality.events, state.clock_ms)
+            records += self._publish.quality(
+                state.quality.figures(self._settings.k), state.quality.events, state.clock_ms
+            )
         event = state.records + _places(taken, epoch)
         alarms = state.drift.add(event, columns.t, outcome.rank, outcome.surprise)
         records += [self._publish.alarm(alarm) for alarm in alarms]

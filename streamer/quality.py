@@ -2,22 +2,32 @@
 
 import numpy as np
 
-AT = 10
-METRICS = ("hr@10", "ndcg@10", "mrr")
+MEASURES = ("hr", "ndcg", "mrr")
+AT = 10  # places of a list that HR and NDCG look at, where lists have as many
 
 
-def scores(rank: np.ndarray) -> np.ndarray:
-    """[N, 3] float64 HR@10, NDCG@10 and reciprocal rank of each event. rank: [N] from 1; 0: missed.
+def places(k: int) -> int:
+    """How many places HR and NDCG look at in lists of k items: what a list does not have is not measured."""
+    return min(AT, k)
+
+
+def metrics(k: int) -> tuple[str, str, str]:
+    """The names of what is measured of lists of k items: hr@10 of ten places and more, hr@5 of five."""
+    return f"hr@{places(k)}", f"ndcg@{places(k)}", "mrr"
+
+
+def scores(rank: np.ndarray, at: int = AT) -> np.ndarray:
+    """[N, 3] float64 HR, NDCG of the first `at` places and reciprocal rank of each event. rank: [N] from 1; 0: missed.
 
     NDCG with one right item is 1 / log2(rank + 1) (Järvelin and Kekäläinen 2002).
     """
-    listed, hit = rank > 0, (rank > 0) & (rank <= AT)
+    listed, hit = rank > 0, (rank > 0) & (rank <= at)
     place = np.where(listed, rank, 1)
     return np.stack([hit, hit / np.log2(place + 1.0), listed / place], axis=1)
 
 
 class QualityMeter:
-    """HR@10, NDCG@10 and MRR over ranks from 1 (0: missed, negative: not measured), ours and popularity's."""
+    """HR, NDCG and MRR over ranks from 1 (0: missed, negative: not measured), ours and popularity's."""
 
     def __init__(self) -> None:
         self.events = 0
@@ -30,10 +40,10 @@ class QualityMeter:
         for row, ranks in enumerate((rank[measured], popularity_rank[measured])):
             self._sums[row] += scores(ranks).sum(axis=0)
 
-    def figures(self) -> dict[str, tuple[float, float]]:
-        """Metric → (ours, decayed popularity's)."""
+    def figures(self, k: int) -> dict[str, tuple[float, float]]:
+        """Metric → (ours, decayed popularity's); k: items in the lists that were measured."""
         means = self._sums / max(self.events, 1)
-        return {name: (float(ours), float(theirs)) for name, ours, theirs in zip(METRICS, *means, strict=True)}
+        return {name: (float(ours), float(theirs)) for name, ours, theirs in zip(metrics(k), *means, strict=True)}
 
     def state(self) -> tuple[int, list[list[float]]]:
         """What a checkpoint keeps."""

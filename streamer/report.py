@@ -27,7 +27,7 @@ from streamer.breakdown import (
     windows,
 )
 from streamer.plots import Bars, Line, bar_chart, column_chart, line_chart, percent, whole
-from streamer.quality import METRICS
+from streamer.quality import MEASURES, metrics
 from streamer.replay import ReplayOptions, ReplayResult, first_measured
 from streamer.settings import Settings
 from streamer.trace import Trace
@@ -52,38 +52,40 @@ def report(stream: str, settings: Settings, options: ReplayOptions, result: Repl
     trace = watcher.trace()
     measured_from = first_measured(result.events, options)
     measured = (trace.rank >= 0) & (trace.event >= measured_from)
+    names = tuple(name.upper() for name in metrics(settings.k))
     sections = [
-        *_over_time(windows(trace), result, trace, measured_from),
-        _grouped("By user age", "How many events the user had before this one. HR@10.", by_user_age(trace, measured)),
+        *_over_time(windows(trace), result, trace, measured_from, names),
+        _grouped("By user age", "How many events the user had before this one.", by_user_age(trace, measured), names),
         _grouped(
-            "By item popularity", "How many events the item had before this one. HR@10.",
-            by_item_popularity(trace, measured),
+            "By item popularity", "How many events the item had before this one.",
+            by_item_popularity(trace, measured), names,
         ),
         _grouped(
-            "By item age", "Time since the item was first taken, where it was. HR@10.", by_item_age(trace, measured)
+            "By item age", "Time since the item was first taken, where it was.", by_item_age(trace, measured), names
         ),
-        *([] if settings.exclude_seen else [_pairs(trace, measured)]),
+        *([] if settings.exclude_seen else [_pairs(trace, measured, names)]),
         _ranks(rank_shares(trace, measured, settings.k), settings.k),
         _coverage(watcher, trace, result),
         _settings(settings, options, result),
         _clock(watcher, result),
     ]  # fmt: skip
     title = f"Freshet: {escape(stream)}"
+    summary = _summary(trace, settings.k, options, result)
     style = (files("streamer") / "report.css").read_text("utf-8")
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>{title}</title>\n'
-        f"<style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n{_summary(trace, options, result)}"
+        f"<style>\n{style}</style>\n</head>\n<body>\n<header>\n<h1>{title}</h1>\n{summary}"
         f"</header>\n<main>\n{''.join(sections)}</main>\n</body>\n</html>\n"
     )
 
 
-def _summary(trace: Trace, options: ReplayOptions, result: ReplayResult) -> str:
+def _summary(trace: Trace, k: int, options: ReplayOptions, result: ReplayResult) -> str:
     """What the reader came for: is it any good, on what."""
     span = f", {_day(int(trace.t.min()))} to {_day(int(trace.t.max()))}" if len(trace.t) else ""
     figures = [
         (f"{ours:.4f}", f"{name.upper()}; decayed popularity {theirs:.4f}")
-        for name, (ours, theirs) in result.quality.figures().items()
+        for name, (ours, theirs) in result.quality.figures(k).items()
     ]
     figures += [
         (whole(result.quality.events), f"events measured, after the first {100 * options.measure_after:g} %"),
@@ -100,13 +102,13 @@ def _summary(trace: Trace, options: ReplayOptions, result: ReplayResult) -> str:
     )
 
 
-def _over_time(at: Windows, result: ReplayResult, trace: Trace, measured_from: int) -> list[str]:
+def _over_time(at: Windows, result: ReplayResult, trace: Trace, measured_from: int, names: Sequence[str]) -> list[str]:
     marks = [("start", float(measured_from)), *(("alarm", float(alarm.event)) for alarm in result.drift)]
     key = _key((*BOTH, ("start", "measured from here"), *([("alarm", "drift alarm")] if result.drift else [])))
     sections = []
-    for n, metric in enumerate(METRICS):
+    for n, name in enumerate(names):
         lines = [Line("theirs", at.event, at.popularity[:, n]), Line("ours", at.event, at.ours[:, n])]
-        chart = line_chart(f"{metric} over time", lines, result.events, marks, "event")
+        chart = line_chart(f"{name.lower()} over time", lines, result.events, marks, "event")
         body = f"{chart}{key}"
         if n == 0:
             window = f"of about {whole(len(trace.rank) / len(at.event))} events" if len(at.event) else ""
@@ -115,32 +117,33 @@ def _over_time(at: Windows, result: ReplayResult, trace: Trace, measured_from: i
                 [whole(a.event), whole(a.since), _day(a.timestamp), *(f"{x:.3f}" for x in a[3:])] for a in result.drift
             ]
             if alarms:
-                heads = ("event", "since", "time", "log loss before", "after", "HR@10 before", "after")
+                heads = ("event", "since", "time", "log loss before", "after", f"{names[0]} before", "after")
                 body += _details("drift alarms", heads, alarms)
-            sections.append(_section(f"{metric.upper()} over time", f"{head}{body}", wide=True))
+            sections.append(_section(f"{name} over time", f"{head}{body}", wide=True))
         else:
-            sections.append(_section(f"{metric.upper()} over time", body))
+            sections.append(_section(f"{name} over time", body))
     return sections
 
 
-def _grouped(title: str, about: str, groups: Sequence[Group]) -> str:
-    """Quality by group: HR@10 as bars, everything as a table."""
+def _grouped(title: str, about: str, groups: Sequence[Group], names: Sequence[str]) -> str:
+    """Quality by group: the hit rate as bars, everything as a table."""
+    about = f"{about} {names[0]}."
     bars = [
-        Bars(f"{g.name}: {whole(g.events)} events", [("ours", g.ours["hr@10"]), ("theirs", g.popularity["hr@10"])])
+        Bars(f"{g.name}: {whole(g.events)} events", [("ours", g.ours["hr"]), ("theirs", g.popularity["hr"])])
         for g in groups
     ]
     rows = [
-        [g.name, whole(g.events), *(f"{side[name]:.4f}" for name in METRICS for side in (g.ours, g.popularity))]
+        [g.name, whole(g.events), *(f"{side[name]:.4f}" for name in MEASURES for side in (g.ours, g.popularity))]
         for g in groups
     ]
-    head = ("", "events", *(text for name in METRICS for text in (name.upper(), "popularity")))
+    head = ("", "events", *(text for name in names for text in (name, "popularity")))
     body = f"<p>{about}</p>{bar_chart(title, bars)}{_key(BOTH)}{_details('all figures', head, rows)}"
     return _section(title, body if groups else f"<p>{about}</p><p>No event is measured.</p>")
 
 
-def _pairs(trace: Trace, measured: np.ndarray) -> str:
+def _pairs(trace: Trace, measured: np.ndarray, names: Sequence[str]) -> str:
     return _grouped(
-        "Repeats and new pairs", "Whether this user had taken this very item before. HR@10.", by_pair(trace, measured)
+        "Repeats and new pairs", "Whether this user had taken this very item before.", by_pair(trace, measured), names
     )
 
 

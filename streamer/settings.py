@@ -256,6 +256,12 @@ class Settings(BaseSettings):
         return settings.model_copy(update={"bootstrap": None}) if "log" in given else settings
 
 
+def variable_of(name: str) -> str | None:
+    """The environment variable that gives a setting, or a part of it."""
+    mine = f"{PREFIX}{name.upper()}"
+    return next((v for v in sorted(os.environ) if v.upper() == mine or v.upper().startswith(f"{mine}__")), None)
+
+
 def is_secret(name: str) -> bool:
     """Whether the value of a setting, `api_key` or `kafka.sasl.password`, is never to be shown."""
     return bool(SECRET.search(name))

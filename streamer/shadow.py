@@ -7,6 +7,7 @@ are `freshet replay --embeddings` and `freshet compare`.
 """
 
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,8 +58,9 @@ class Shadow:
         new, old = self._sums / max(self._measured, 1)
         if wanted.shadow and self._events and new < max(old - WORSE, 0.5):
             _logger.warning(
-                "embeddings %s: AUC %.3f on %d interactions, in use %.3f: refused; `freshet embeddings use` takes it",
-                wanted.version, new, self._measured, old,
+                "embeddings %s: AUC %.3f on %d interactions, in use %.3f: refused; "
+                "`freshet embeddings use %s %s` takes it",
+                wanted.version, new, self._measured, old, shlex.quote(str(self._folder)), wanted.version,
             )  # fmt: skip
             return None
         if not self._is_whole(wanted.version):  # it may have waited for hours

@@ -21,7 +21,7 @@ from streamer.errors import StateUnreadable
 from streamer.in_force import Recorded, identity, recorded, with_recorded
 from streamer.ledger import Ledger, Pages
 from streamer.listed import PublishedLists
-from streamer.quality import QualityMeter
+from streamer.quality import QualityMeter, places
 from streamer.settings import Settings
 from tgn.graph import I32, I64
 from tgn.pages import NAMES, PagesDamaged, changed_pages, load_pages, page_counts
@@ -173,7 +173,9 @@ class StreamState:
 
     def assume(self, values: Recorded) -> None:
         """The same where nothing says so: for epochs of a version that did not record its settings."""
-        self.settings = with_recorded(self.settings, values)
+        before, self.settings = self.settings, with_recorded(self.settings, values)
+        if places(before.k) != places(self.settings.k):
+            self.quality = QualityMeter()  # hits among ten places and among five have no mean
         self.engine.set_lists(self.settings)
         self.seen_events.window = self.settings.dedup_window
 

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +15,11 @@ from consumers.errors import DataRefused
 from consumers.files import FORMATS, Nodes, Reading, StreamFile, items_of_file, read_file, users_of_file
 from consumers.schemas import Item, User
 from streamer.logs import open_log_of
+from streamer.seconds import all_like_seconds
 from streamer.settings import Settings
 from streamer.topic_table import read_topic
 
 LOUD_SHARE = 0.01  # of the rows; where more are refused, something is wrong with how the file is read
-_SECONDS_SINCE, _SECONDS_UNTIL = 900_000_000, 4_200_000_000  # 1998 to 2103, as seconds
 
 
 class Stream(NamedTuple):
@@ -80,6 +81,7 @@ def read_stream(arguments: argparse.Namespace, settings: Settings) -> Stream:
         table = read_topic(log, arguments.source, settings)
     refused = dict(Counter(map(str, table["reason"].drop_null().to_pylist())).most_common())
     say_refused(arguments.source, refused, len(table), arguments.strict)
+    _say_seconds(arguments.source, _times_of(table), "send epoch milliseconds")
     return Stream(table, refused)
 
 
@@ -91,8 +93,8 @@ def stream_of_file(path: Path, reading: Reading, format_: str | None = None, str
     refusals = found.refusals
     first = refusals.first() if refusals.rows else ""
     say_refused(path, refusals.counts(), len(found.table), strict, first)
-    if reading.time_unit is None and (span := _as_seconds(found.table)):
-        _say(f"warning: every time of {path} lies {span}: these look like seconds; read them with --time-unit s")
+    if reading.time_unit is None:
+        _say_seconds(path, _times_of(found.table), "read them with --time-unit s")
     return found
 
 
@@ -118,6 +120,8 @@ def say_nodes(path: Path, nodes: Nodes[Any], strict: bool) -> None:
     say_refused(path, refusals.counts(), len(nodes.entries) + len(refusals.rows), strict, first)
     if nodes.warnings:
         _say(f"{path}: {len(nodes.warnings):,} fields are left out; the first: {nodes.warnings[0]}")
+    times = [node.timestamp for node in nodes.known() if node.timestamp is not None]
+    _say_seconds(path, times, "give them in milliseconds, or in ISO 8601")
 
 
 def say_refused(source: object, refused: dict[str, int], rows: int, strict: bool, first: str = "") -> None:
@@ -132,12 +136,15 @@ def say_refused(source: object, refused: dict[str, int], rows: int, strict: bool
     _say(("warning: " if total > LOUD_SHARE * rows else "") + text)
 
 
-def _as_seconds(table: pa.Table) -> str | None:
-    """When the times are, if all of them would be of our days were they seconds."""
+def _times_of(table: pa.Table) -> list[int]:
+    """The first and the last time of a table of interactions; nothing where no row has one."""
     times = pc.min_max(table["timestamp"]).as_py()
-    if times["min"] is None or not _SECONDS_SINCE <= times["min"] <= times["max"] <= _SECONDS_UNTIL:
-        return None
-    return f"{times['min'] // 86_400_000} to {times['max'] // 86_400_000} days after 1970"
+    return [] if times["min"] is None else list(times.values())
+
+
+def _say_seconds(source: object, times_ms: Iterable[int], mend: str) -> None:
+    if span := all_like_seconds(times_ms):
+        _say(f"warning: every time of {source} lies {span}: these look like seconds; {mend}")
 
 
 def _say(text: str) -> None:

@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     if (arguments.file is None) == (arguments.action in ("export", "import")):
-        raise UsageError(
-            f"`freshet checkpoint {arguments.action}` {'needs a' if arguments.file is None else 'has no'} file"
-        )
+        raise UsageError(f"checkpoint {arguments.action} {'needs a' if arguments.file is None else 'has no'} file")
     settings = settings_of(arguments)
     action = {"ls": _ls, "verify": _verify, "export": _export, "import": _import, "rebuild": _rebuild, "rm": _rm}
     with closing(existing_log_of(settings)) as log:

@@ -12,8 +12,8 @@ from streamer.cli import add_setting_flags, settings_of
 from streamer.commands.replay import add_measure_flags, check_measure_flags
 from streamer.compare import LEAST_EVENTS, LEAST_USERS, compare_ranks
 from streamer.errors import UsageError
+from streamer.homes import say_without_effect
 from streamer.progress import progress
-from streamer.quality import METRICS
 from streamer.settings import Settings
 from streamer.stream_flags import add_reading_flags, read_stream
 
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
     for name in READ_ALIKE:
         if getattr(settings[0], name) != getattr(settings[1], name):
             raise UsageError(f"setting {name!r} differs between {arguments.a} and {arguments.b}: it is one stream")
+    say_without_effect(arguments, settings[0])
     table, refused = read_stream(arguments, settings[0])
     ranks, users = zip(*(_ranks(table, mine, arguments) for mine in settings), strict=True)
     both = (ranks[0] >= 0) & (ranks[1] >= 0)
@@ -57,7 +58,10 @@ def run(arguments: argparse.Namespace) -> int:
             f"settings: at least {LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --measure-after"
             + ("" if settings[0].exclude_seen == settings[1].exclude_seen else EXCLUDING)
         )
-    differences = compare_ranks(ranks[0][both], ranks[1][both], users[0][both], arguments.confidence, settings[0].seed)
+    differences = compare_ranks(
+        ranks[0][both], ranks[1][both], users[0][both], min(mine.k for mine in settings), arguments.confidence,
+        settings[0].seed,
+    )  # fmt: skip
     summary = {
         "a": str(arguments.a),
         "b": str(arguments.b),
@@ -111,7 +115,7 @@ def _text(summary: dict[str, Any]) -> str:
     rows = [
         (name.upper(), f"{q['a']:.5f}", f"{q['b']:.5f}", f"{q['difference']:+.5f}",
          f"{q['interval'][0]:+.5f} … {q['interval'][1]:+.5f}", q["verdict"])
-        for name, q in ((name, summary["quality"][name]) for name in METRICS)
+        for name, q in summary["quality"].items()
     ]  # fmt: skip
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     lines = [f"A: {summary['a']}", f"B: {summary['b']}"]

@@ -135,7 +135,7 @@ class Demo:
     def _summary(self, worker: "Worker", seconds: float) -> None:
         state, titles = worker.state, {item.item_id: item.title for item in self._items}
         print(f"{state.records:,} events in {seconds:.1f} s: {state.records / seconds:,.0f} events per second")
-        for name, (ours, popularity) in state.quality.figures().items():
+        for name, (ours, popularity) in state.quality.figures(state.settings.k).items():
             if "@" in name:
                 print(f"{name.upper()}: {ours:.4f} ours, {popularity:.4f} decayed popularity")
         for user in state.engine.model.users.ids[-3:]:

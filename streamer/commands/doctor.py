@@ -4,6 +4,7 @@ import argparse
 import json
 
 from streamer.cli import add_setting_flags, settings_of
+from streamer.hints import completed
 
 EXAMPLE = "freshet doctor --bootstrap localhost:9092 --state freshet-state"
 
@@ -19,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     fine = True
     for finding in examine(settings_of(arguments)):
         fine = fine and finding.fine
+        finding = finding._replace(found=completed(finding.found, arguments), mend=completed(finding.mend, arguments))
         if arguments.json:
             print(json.dumps(finding._asdict()), flush=True)
         else:

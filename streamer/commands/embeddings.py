@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ NAMED = {"use": "version", "attention": "user"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
-    parser.add_argument("folder", type=Path, help="of the versions, as `freshet train --out` wrote it")
+    parser.add_argument("folder", type=Path, help="of the versions, as `train --out` wrote it")
     parser.add_argument("name", metavar="VERSION | USER", nargs="?", help="of use | of attention")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -30,9 +31,11 @@ def run(arguments: argparse.Namespace) -> int:
     folder, name = arguments.folder, arguments.name
     if (name is not None) != (arguments.action in NAMED):
         what = NAMED.get(arguments.action, "version")
-        raise UsageError(f"`freshet embeddings {arguments.action}` {'has no' if name else 'needs a'} {what}")
+        raise UsageError(f"embeddings {arguments.action} {'has no' if name else 'needs a'} {what}")
     if not folder.is_dir():
-        raise UsageError(f"there is no folder {folder}; `freshet train --out {folder}` makes it")
+        raise UsageError(
+            f"there is no folder {folder}; `freshet train lightgcn FILE --out {shlex.quote(str(folder))}` makes it"
+        )
     known = [manifest["version"] for manifest in versions(folder)]
     if arguments.action == "use":
         if name != "off" and name not in known:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
 from streamer.cli import add_setting_flags, settings_of
 from streamer.errors import UsageError
+from streamer.quality import AT
 from streamer.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
 
 if TYPE_CHECKING:
@@ -30,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--items", type=Path, help="a file of items: diversity and calibration by their categories")
     parser.add_argument("--after", type=float, default=0.8, metavar="F", help="share of the events not measured (0.8)")
     parser.add_argument("--no-repeat", action="store_true", help="measure only what is new to the user")
-    parser.add_argument("--at", type=int, default=10, metavar="K", help="places of a list that count (10)")
+    parser.add_argument(
+        "--at", type=int, metavar="K", help="places of a list that count (10, or as many as the longest list has)"
+    )
     add_setting_flags(parser, "field_map")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -38,19 +42,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from streamer.evaluation import evaluate
 
-    if not 0 <= arguments.after < 1 or arguments.at < 1:
+    if not 0 <= arguments.after < 1 or (arguments.at or 1) < 1:
         raise UsageError("--after lies between 0 and 1, --at is 1 or more")
     settings = settings_of(arguments)
     reading = reading_of(arguments, settings)
     stream = stream_of_file(arguments.interactions, reading, arguments.format, arguments.strict)
     lists, items = _lists(arguments.lists), items_of(arguments.items, arguments.strict)
-    found = evaluate(stream.table, lists, items, arguments.after, not arguments.no_repeat, arguments.at)
+    at = _places(lists, arguments.at)
+    found = evaluate(stream.table, lists, items, arguments.after, not arguments.no_repeat, at)
     if found.unmatched:
         said = f"{found.unmatched:,} lists are of events that {arguments.interactions} has not; they are left out"
         print(f"freshet: warning: {said}", file=sys.stderr)
     refused = {"refused": stream.refusals.counts()}
-    print(json.dumps(_as_json(found, arguments.at) | refused) if arguments.json else _as_text(found, arguments.at))
+    print(json.dumps(_as_json(found, at) | refused) if arguments.json else _as_text(found, at))
     return 0
+
+
+def _places(lists: pa.Table, asked: int | None) -> int:
+    """How many places count, and a line where no list has as many."""
+    longest = pc.max(pc.list_value_length(lists["items"])).as_py() or AT
+    at = asked or min(AT, longest)
+    if longest < (asked or AT):
+        counted = f"--at {asked} counts places that none has" if asked else f"measured at {at}, not at {AT}"
+        print(f"freshet: no list has more than {longest} places: {counted}", file=sys.stderr)
+    return at
 
 
 def _lists(file: Path) -> pa.Table:

@@ -114,8 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
         "refused_measured": result.refused_measured,
         "seconds": round(result.seconds, 3),
         "events_per_second": round(result.events / result.seconds) if result.seconds else 0,
-        "quality": {name: round(ours, 5) for name, (ours, _) in result.quality.figures().items()},
-        "popularity": {name: round(theirs, 5) for name, (_, theirs) in result.quality.figures().items()},
+        "quality": {name: round(ours, 5) for name, (ours, _) in result.quality.figures(settings.k).items()},
+        "popularity": {name: round(theirs, 5) for name, (_, theirs) in result.quality.figures(settings.k).items()},
         "drift": [alarm._asdict() for alarm in result.drift] if drift.available() else None,
     }
     print(json.dumps(summary) if arguments.json else _text(summary))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.cli import add_setting_flags, settings_of
+from streamer.hints import log_to_stderr
 from streamer.logs import open_log_of, state_folder
 from streamer.settings import Settings
 from streamer.signals import StopRequest
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     stop = StopRequest()
     settings = settings_of(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(arguments)
     with StateLock(state_folder(settings)):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
         FOLDERS.append(state_folder(settings) / "kernels")

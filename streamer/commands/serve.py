@@ -1,10 +1,10 @@
 """`freshet serve`: HTTP in, lists and server-sent events out, and the page."""
 
 import argparse
-import logging
 import sys
 
 from streamer.cli import add_setting_flags, settings_of
+from streamer.hints import log_to_stderr
 from streamer.logs import open_log_of
 from streamer.signals import StopRequest
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.api_key is not None:
         print("freshet: the list of processes shows --api-key; use FRESHET_API_KEY or api_key_file", file=sys.stderr)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(arguments)
     threads, log = Threads(stop.set), CurrentLog(lambda: open_log_of(settings))
     view = View(log, settings, threads)
     app = Gateway(log, settings, view).app()

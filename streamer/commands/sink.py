@@ -2,10 +2,10 @@
 
 import argparse
 import json
-import logging
 
 from streamer.cli import add_setting_flags, settings_of
 from streamer.extras import require
+from streamer.hints import log_to_stderr
 from streamer.logs import open_log_of, whole
 from streamer.progress import progress
 from streamer.signals import StopRequest
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     stop, settings = StopRequest(), settings_of(arguments)
     require("neo4j", "neo4j")
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr(arguments)
     from consumers.graph_store import GraphStore
     from streamer.sink import follow
 

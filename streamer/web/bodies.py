@@ -20,7 +20,8 @@ _GZIP = 16 + zlib.MAX_WBITS
 class Body(NamedTuple):
     """What a request holds.
 
-    `values`: decoded JSON, one a record; `headers`: those of a CloudEvent in binary mode, as records have them.
+    `values`: decoded JSON, one a record, numbered from 0; a blank line of NDJSON is none.
+    `headers`: those of a CloudEvent in binary mode, as records have them.
     """
 
     values: list[Any]
@@ -125,7 +126,7 @@ def _decoded(data: bytes, index: int | None) -> Any:
     try:
         return msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        where = "the body" if index is None else f"line {index}"
+        where = "the body" if index is None else f"record {index}"
         raise ApiError(400, "not-json", f"{where} is no JSON: {error}", index=index) from None
 
 

@@ -11,12 +11,12 @@ from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode import MAX_ID_BYTES, InteractionDecoder, NodeDecoder
 from consumers.records import Headers, NewRecord, Record
 from consumers.schemas import Interaction
+from streamer.seconds import like_seconds
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import Body
 
 WARNINGS = 100  # an answer has at most so many
-SECONDS = range(100_000_000, 100_000_000_000)  # as epoch ms a day of January 1970 to March 1973, as epoch s 1973 on
 _encode = msgspec.json.encode
 
 
@@ -48,7 +48,7 @@ class Incoming:
         One without a time gets `clock_ms`; one without an event id gets one here, so that its sender may send it again.
         `now_ms`: the wall clock, for the skew bound.
         """
-        taken = Taken([], [], [])
+        taken, in_seconds = Taken([], [], []), list[tuple[int, float]]()
         for n, value in enumerate(body.values):
             data = _data_of(value)
             if isinstance(data, dict) and not self._has_time(value, data, body.headers):
@@ -56,18 +56,24 @@ class Incoming:
             encoded = _encode(value)
             interaction = self._decoder.decode(Record("", 0, n, None, encoded, body.headers, now_ms), now_ms)
             if isinstance(interaction, DeadLetter):
-                raise _refused("interaction", n, interaction.reason, interaction.message)
+                raise _refused(n, interaction.reason, interaction.message)
             event_id = interaction.event_id
             if event_id is None:
                 event_id = str(uuid.uuid4())
                 self._set(data, "event_id", event_id)
                 encoded = _encode(value)
-            self._check_size("interaction", n, encoded)
+            self._check_size(n, encoded)
             taken.records.append(
                 NewRecord(self._settings.interactions_topic, interaction.user_id.encode(), encoded, body.headers)
             )
             taken.event_ids.append(event_id)
-            taken.warnings.extend(self._warnings(n, data, interaction))
+            taken.warnings.extend(
+                _warning(n, "unknown-field", f"the field {name[:100]!r} is ignored", name[:100])
+                for name in sorted(data.keys() - self._fields)
+            )
+            if like_seconds(interaction.timestamp) and self._is_number(data, interaction.timestamp):
+                in_seconds.append((n, interaction.timestamp))
+        taken.warnings[:0] = _seconds(in_seconds)
         return taken
 
     def retraction(self, user_id: str, event_id: str, clock_ms: int) -> Taken:
@@ -88,47 +94,48 @@ class Incoming:
         return self._nodes(body, "user", self._settings.users_topic, now_ms)
 
     def _nodes(self, body: Body, noun: str, topic: str, now_ms: int) -> Taken:
-        taken = Taken([], [], [])
+        taken, in_seconds = Taken([], [], []), list[tuple[int, float]]()
         decode: Any = self._nodes_decoder.item if noun == "item" else self._nodes_decoder.user
         for n, value in enumerate(body.values):
             known = decode(Record("", 0, n, None, _encode(value), (), now_ms))
             if isinstance(known, DeadLetter):
-                raise _refused(noun, n, known.reason, known.message)
+                raise _refused(n, known.reason, known.message)
             if (known.node.attributes or {}).get("deleted"):  # nothing would be deleted, and nobody would notice
                 message = f"to delete it, send DELETE /v1/{noun}s/ and its id"
-                raise _refused(noun, n, Reason.BAD_TYPE, message, "deleted")
+                raise _refused(n, Reason.BAD_TYPE, message, "deleted")
             encoded = _encode(known.node)
-            self._check_size(noun, n, encoded)
+            self._check_size(n, encoded)
             taken.records.append(NewRecord(topic, getattr(known.node, f"{noun}_id").encode(), encoded))
             taken.warnings.extend(_warning(n, "left-out", warning) for warning in known.warnings)
-            taken.warnings.extend(_looks_like_seconds(n, _data_of(value).get("timestamp")))
+            time = _data_of(value).get("timestamp")
+            if isinstance(time, int | float) and like_seconds(time):
+                in_seconds.append((n, time))
+        taken.warnings[:0] = _seconds(in_seconds)
         return taken
 
     def _has_time(self, value: dict[str, Any], data: dict[str, Any], headers: Headers) -> bool:
-        names = ("timestamp", self._settings.field_map.get("timestamp", "timestamp"))
-        given = [data.get(name) for name in names] + [text for name, text in headers if name == "ce_time"]
+        given = self._times(data) + [text for name, text in headers if name == "ce_time"]
         if data is not value:
             given.append(value.get("time"))
         return any(time is not None for time in given)
+
+    def _times(self, data: dict[str, Any]) -> list[Any]:
+        """What stands for the time in a record, under our name and under the stream's."""
+        return [data.get(name) for name in {"timestamp", self._settings.field_map.get("timestamp", "timestamp")}]
+
+    def _is_number(self, data: dict[str, Any], time_ms: int) -> bool:
+        """Whether a time was given as a number, and not in ISO 8601."""
+        return any(isinstance(time, int | float) and time == time_ms for time in self._times(data))
 
     def _set(self, data: dict[str, Any], field: str, value: Any) -> None:
         data[field] = value
         if (theirs := self._settings.field_map.get(field)) in data:  # it is there, and null
             data[theirs] = value
 
-    def _check_size(self, noun: str, index: int, encoded: bytes) -> None:
+    def _check_size(self, index: int, encoded: bytes) -> None:
         if len(encoded) > self._settings.max_record_bytes:
             message = f"{len(encoded)} bytes are over the limit of {self._settings.max_record_bytes}"
-            raise _refused(noun, index, Reason.OVERSIZED, message)
-
-    def _warnings(self, index: int, data: dict[str, Any], interaction: Interaction) -> Iterable[dict[str, Any]]:
-        for name in sorted(data.keys() - self._fields):
-            yield _warning(index, "unknown-field", f"the field {name[:100]!r} is ignored", name[:100])
-        time = next(
-            (data[name] for name in ("timestamp", self._settings.field_map.get("timestamp")) if name in data), 0
-        )
-        if isinstance(time, int | float) and time == interaction.timestamp:
-            yield from _looks_like_seconds(index, time)
+            raise _refused(index, Reason.OVERSIZED, message)
 
 
 def checked_id(text: str, field: str) -> str:
@@ -154,17 +161,21 @@ def _data_of(value: Any) -> Any:
 _FIELD = {Reason.BAD_TIMESTAMP: "timestamp", Reason.FUTURE_TIMESTAMP: "timestamp", Reason.BAD_VALUE: "value"}
 
 
-def _refused(noun: str, index: int, reason: Reason, message: str, field: str | None = None) -> ApiError:
+def _refused(index: int, reason: Reason, message: str, field: str | None = None) -> ApiError:
     field = field or _FIELD.get(reason)
     if field is None and reason is Reason.MISSING_FIELD:
         field = next((name for name in message.split() if name in Interaction.__struct_fields__), None)
-    return ApiError(400, str(reason), f"{noun} {index}: {reason}: {message}", field=field, index=index)
+    return ApiError(400, str(reason), f"record {index}: {reason}: {message}", field=field, index=index)
 
 
-def _looks_like_seconds(index: int, time: Any) -> Iterable[dict[str, Any]]:
-    if isinstance(time, int | float) and not isinstance(time, bool) and SECONDS.start <= time < SECONDS.stop:
+def _seconds(found: list[tuple[int, float]]) -> Iterable[dict[str, Any]]:
+    """One warning, however many records it is about."""
+    if found:
+        index, time = found[0]
         day = datetime.fromtimestamp(time / 1000, UTC).date()
         message = f"the timestamp {time} is taken as epoch milliseconds, which is {day}: is it in seconds?"
+        if len(found) > 1:
+            message += f" {len(found):,} records have such a one"
         yield _warning(index, "seconds", message, "timestamp")
 
 

@@ -95,7 +95,9 @@ class View:
         self.ready = threading.Event()  # set once it has caught up; whether it is current now says `status`
         self.skipped: Counter[str] = Counter()  # topic → bad records
         self.quality: OrderedDict[str, Quality] = OrderedDict()
-        self.quality_history: deque[tuple[int, float, float]] = deque(maxlen=2_000)  # events, ours, popularity's HR@10
+        self.quality_history: deque[tuple[int, float, float]] = deque(
+            maxlen=2_000
+        )  # events, ours, popularity's hit rate
         self.interactions: deque[Change] = deque(maxlen=FEED)
         self.recent_users: OrderedDict[str, None] = OrderedDict()
         self.events = 0
@@ -399,9 +401,14 @@ class View:
             raise BadRecord("a figure of quality is finite")
         if len(figure.metric) > MAX_SHOWN_CHARACTERS:
             raise BadRecord("the name of the metric is too long")
+        measure = figure.metric.partition("@")[0]
+        for name in [name for name in self.quality if name != figure.metric and name.partition("@")[0] == measure]:
+            del self.quality[name]  # of lists of another length, before `k` was changed
+            if measure == "hr":
+                self.quality_history.clear()
         self.quality[figure.metric] = figure
         _bound(self.quality, FIGURES)
-        if figure.metric == "hr@10":
+        if measure == "hr":
             self.quality_history.append((figure.events, figure.value, figure.popularity))
 
 

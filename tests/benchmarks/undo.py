@@ -1,6 +1,7 @@
 """Undo, measured: python -m tests.benchmarks.undo [--streams N] [--file F] writes UNDO.md.
 
-With --big alone: (4), on standard output.
+With --big: (4) alone, on standard output; with numbers behind it, of an item that N users touched and is deleted, and of a
+user with N interactions of which one is retracted.
 
 (1) N generated streams of late, repeated, retracted, deleted, erased and bad records against the clean stream; (2) 1,000
 random interactions of a real stream retracted after the fact, against a run without them; (3) 100 of its users erased:
@@ -24,8 +25,9 @@ from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.weights import EventWeights
 from streamer.commands.produce import interaction_chunks
+from streamer.dedup import digest_of
 from streamer.engine import Columns, Engine
-from streamer.ledger import ENTRY
+from streamer.ledger import ENTRY, event_number
 from streamer.logs import topic_specs
 from streamer.replay import weights_of
 from streamer.settings import Settings
@@ -169,6 +171,7 @@ class Big(NamedTuple):
     each: int  # interactions of each of them
     of_item: int = 0  # users who touched item 0 once
     of_user: int = 0  # interactions of user 0
+    retract: bool = False  # one of them alone, the middle one
 
 
 BIG = (
@@ -179,6 +182,14 @@ BIG = (
 BIG_ITEMS = 5_000
 
 
+def _of_size(n: int) -> Iterator[Big]:
+    yield Big(f"an item of {n:,} users deleted", n, 2, of_item=n)
+    yield Big(f"one of {n:,} interactions of a user retracted", 5_000, 20, of_user=n, retract=True)
+
+
+ID = "x"  # of the interaction that is retracted
+
+
 def big_node(big: Big, folder: Path) -> str:
     """Takes the node back in an idle stream, step by step."""
     run = Run(folder)
@@ -186,8 +197,7 @@ def big_node(big: Big, folder: Path) -> str:
     worker = Worker(run.log, run.settings)
     _fill(worker, big)
     worker.state.warm_up()
-    deleted = ("items", b"i0") if big.of_item else ("users", b"u0")
-    run.log.append([NewRecord(*deleted, None)])
+    run.log.append([_undoing(big)])
     cpu, wall = [], []
     while len(cpu) < 3 or len(worker.state.amendments):
         started = time.process_time(), time.perf_counter()
@@ -200,6 +210,20 @@ def big_node(big: Big, folder: Path) -> str:
         f"{big.name}: {len(cpu)} steps, the longest {max(cpu):.2f} s of processor time ({max(wall):.2f} s), all of them "
         f"{sum(cpu):.1f} s ({sum(wall):.1f} s)"
     )
+
+
+def _undoing(big: Big) -> NewRecord:
+    if big.retract:
+        value = {
+            "user_id": "u0",
+            "item_id": "i1",
+            "event_type": "view",
+            "timestamp": 1,
+            "event_id": ID,
+            "retract": True,
+        }
+        return NewRecord("interactions", b"u0", json.dumps(value).encode())
+    return NewRecord("items", b"i0", None) if big.of_item else NewRecord("users", b"u0", None)
 
 
 def _fill(worker: Worker, big: Big) -> None:
@@ -216,12 +240,15 @@ def _fill(worker: Worker, big: Big) -> None:
     state.engine.model.users.encode(names)
     state.engine.model.items.encode([f"i{n}" for n in range(BIG_ITEMS + 1)])
     t = np.cumsum(rng.integers(1, 60_000, len(user)))
+    event = np.zeros(len(user), np.uint64)
+    event[np.flatnonzero(user == 0)[big.of_user // 2 :][:1]] = event_number(digest_of("u0", ID))
     for begin in range(0, len(user), 50_000):
         part = slice(begin, begin + 50_000)
         entries = np.zeros(len(user[part]), ENTRY)
         entries["order_ms"] = entries["t"] = t[part]
         entries["order"] = np.arange(begin, begin + len(entries))
         entries["item"], entries["weight"], entries["context"] = item[part], 1, -1
+        entries["event"] = event[part]
         columns = Columns(
             user[part].astype(np.int32), entries["item"], t[part], entries["weight"], entries["context"]
         )  # fmt: skip
@@ -238,10 +265,10 @@ def main() -> int:
     parser = argparse.ArgumentParser("python -m tests.benchmarks.undo")
     parser.add_argument("--streams", type=int, default=10_000)
     parser.add_argument("--file", type=Path, default=DATA / "movietweetings" / "interactions.parquet")
-    parser.add_argument("--big", action="store_true", help="big nodes alone")
+    parser.add_argument("--big", type=int, nargs="*", metavar="N", help="big nodes alone; of these sizes")
     arguments = parser.parse_args()
-    if arguments.big:
-        for big in BIG:
+    if arguments.big is not None:
+        for big in [big for n in arguments.big for big in _of_size(n)] or BIG:
             with tempfile.TemporaryDirectory() as folder:
                 print(f"- {big_node(big, Path(folder))}", flush=True)
         return 0
@@ -257,9 +284,10 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             lines.append(big_node(big, Path(folder)))
     text = "\n".join(f"- {line}" for line in lines)
+    by_hand = "".join(RESULTS.read_text().partition("\n## ")[1:])  # what was written of --big
     RESULTS.write_text(
         f"# Undo, measured\n\n`python -m tests.benchmarks.undo`, {arguments.file.parent.name}, commit {commit()}, "
-        f"{machine()}.\n\n{text}\n"
+        f"{machine()}.\n\n{text}\n{by_hand}"
     )
     print(text)
     return 0

@@ -189,6 +189,7 @@ def test_a_file_that_is_none_or_damaged_is_refused(
     good = Path("state.parquet").read_bytes()
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 0xFF
+    capsys.readouterr()
     for data in (b"", b"hello", good[: len(good) // 2], bytes(flipped)):
         Path("bad.parquet").write_bytes(data)
         assert freshet("import", "bad.parquet", "--replace") == 3

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,32 @@ def test_replay_prints_one_json_object(csv: Path, settings: Settings, capsys: py
     assert (summary["events"], summary["measured"]) == (400, 80)
 
 
+@pytest.mark.parametrize(("k", "at"), [(3, 3), (10, 10), (12, 10)])
+def test_quality_is_named_after_the_places_that_lists_have(
+    k: int, at: int, csv: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Over a file, its page, the topic, and the topic again where `k` was changed."""
+    names, page = {f"hr@{at}", f"ndcg@{at}", "mrr"}, tmp_path / "report.html"
+    assert main(["replay", str(csv), "--json", "--k", str(k), "--report", str(page)]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["quality"].keys() == summary["popularity"].keys() == names
+    assert set(re.findall(r"HR@\d+", page.read_text())) == {f"HR@{at}"}
+    log = ["--log", str(settings.log)]
+    assert main(["topics", "create", *log]) == 0
+    monkeypatch.setattr("streamer.pipeline.QUALITY_EVERY", 100)
+    other = tmp_path / "other.csv"
+    other.write_text(csv.read_text().replace(",view,", ",like,"))
+    for file, now in ((csv, 2), (other, k)):
+        assert main(["produce", str(file), *log]) == 0
+        assert main(["run", *log, "--k", str(now), "--exit-at-end"]) == 0
+    capsys.readouterr()
+    assert main(["tail", "quality", *log, "--exit-at-end"]) == 0
+    rows = [json.loads(line)["value"] for line in capsys.readouterr().out.splitlines()]
+    assert {row["metric"] for row in rows} == {"hr@2", "ndcg@2", "mrr"} | names
+    assert rows[-1]["events"] <= 400  # begun anew: hits among two places and among ten have no mean
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -99,7 +126,7 @@ def test_replay_prints_one_json_object(csv: Path, settings: Settings, capsys: py
         (["replay", "{csv}", "--stale", "0"], 2, "--stale got 0"),
         (["replay", "{csv}", "--learn-until", "7"], 2, "between 0 and 1"),
         (["produce", "{csv}", "--log", "{log}", "--speed", "quick"], 2, "--speed got 'quick'"),
-        (["produce", "{csv}", "--log", "{log}"], 1, "no topic interactions; create it with `freshet topics create`"),
+        (["produce", "{csv}", "--log", "{log}"], 1, "create it with `freshet topics create --log {log}`"),
         (["tail", "quality", "--bootstrap", "127.0.0.1:1"], 1, "no broker answers at 127.0.0.1:1"),
         (["serve", "--log", "{log}", "--port", "70000"], 2, "setting 'port' got '70000'"),
     ],
@@ -112,7 +139,7 @@ def test_errors_are_one_line_and_a_code(
     assert main([argument.format(csv=csv, log=settings.log) for argument in arguments]) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1
-    assert says in error
+    assert says.replace("{log}", str(settings.log)) in error
 
 
 @pytest.mark.parametrize(
@@ -186,3 +213,32 @@ def test_a_wrong_setting_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_the_api_key_is_never_shown() -> None:
     assert "hunter2" not in repr(Settings.load(api_key="hunter2"))
+
+
+@pytest.mark.parametrize("unit", [1, 1000])
+def test_seconds_in_place_of_milliseconds_are_said_once_a_file_and_topic(
+    unit: int, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Times are taken as they are: a command says what they look like, and `doctor` too."""
+    times = [1_573_463_494 * unit + n for n in range(60)]
+    rows = [{"user_id": f"u{n % 7}", "item_id": f"i{n % 5}", "event_type": "view", "timestamp": t}
+            for n, t in enumerate(times)]  # fmt: skip
+    events, items = tmp_path / "events.jsonl", tmp_path / "items.jsonl"
+    events.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    items.write_text(
+        "".join(json.dumps({"item_id": row["item_id"], "timestamp": row["timestamp"]}) + "\n" for row in rows)
+    )
+    log = ["--log", str(settings.log)]
+    assert main(["topics", "create", *log]) == 0
+    commands = [
+        ["produce", str(events), *log],
+        ["produce", str(items), "--kind", "items", *log],
+        ["replay", str(events)],
+        ["replay", "interactions", *log],
+        ["doctor", *log, "--json"],
+    ]
+    for command in commands:
+        capsys.readouterr()
+        main(command)
+        told = capsys.readouterr()
+        assert (told.err + told.out).count("look like seconds") == (unit == 1), command

@@ -55,7 +55,7 @@ def test_more_users_than_groups_stay_whole(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_same_ranks_differ_by_nothing() -> None:
     rank, user = np.arange(500) % 30, np.arange(500) % 20
-    for difference in compare_ranks(rank, rank, user):
+    for difference in compare_ranks(rank, rank, user, 20):
         assert (difference.difference, difference.low, difference.high) == (0, 0, 0)
         assert difference.verdict == "no difference shown"
 
@@ -65,7 +65,7 @@ def test_what_is_better_is_shown_and_worse_the_other_way_round() -> None:
     bad = np.where(rng.random(3_000) < 0.3, 3, 0)
     good = np.where(rng.random(3_000) < 0.4, 3, 0)
     user = rng.integers(0, 200, 3_000)
-    there, back = compare_ranks(bad, good, user)[0], compare_ranks(good, bad, user)[0]
+    there, back = compare_ranks(bad, good, user, 20)[0], compare_ranks(good, bad, user, 20)[0]
     assert (there.verdict, back.verdict) == ("better", "worse")
     assert there.low < 0.1 < there.high
     assert there.difference == -back.difference
@@ -78,7 +78,7 @@ def test_scores_are_those_of_the_meter_and_of_the_definition() -> None:
     meter = QualityMeter()
     meter.add(np.append(rank, -1), np.append(rank, 5))
     assert meter.events == 6
-    assert [ours for ours, _ in meter.figures().values()] == pytest.approx(scores(rank).mean(axis=0).tolist())
+    assert [ours for ours, _ in meter.figures(20).values()] == pytest.approx(scores(rank).mean(axis=0).tolist())
 
 
 @pytest.fixture
@@ -101,11 +101,15 @@ def test_the_command_compares(files: tuple[str, str, str], capsys: pytest.Captur
     summary = json.loads(outputs[0])
     assert summary["measured"] == 1_000
     assert summary["settings"] == {"k": [1, 20], "every_item_below": [50, 500]}
-    hit = summary["quality"]["hr@10"]
-    assert hit["b"] == 1.0  # five items, a list of twenty
-    assert (hit["difference"], hit["verdict"]) == (pytest.approx(1 - hit["a"]), "better")
-    assert main(["replay", stream, "--k", "1", "--measure-after", "0.5", "--json"]) == 0
-    assert hit["a"] == json.loads(capsys.readouterr().out)["quality"]["hr@10"]
+    hit, reciprocal = summary["quality"]["hr@1"], summary["quality"]["mrr"]  # the place that both have
+    assert hit["verdict"] == "no difference shown"
+    assert (reciprocal["a"] < reciprocal["b"], reciprocal["verdict"]) == (
+        True,
+        "better",
+    )  # five items, a list of twenty
+    for side, k in (("a", "1"), ("b", "20")):
+        assert main(["replay", stream, "--k", k, "--measure-after", "0.5", "--json"]) == 0
+        assert reciprocal[side] == json.loads(capsys.readouterr().out)["quality"]["mrr"]
     assert main(["compare", a, b, stream, "--k", "3", "--confidence", "0.9"]) == 0
     table = capsys.readouterr().out
     assert "no difference shown" in table

@@ -56,7 +56,7 @@ def doctor(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Doctor:
 def test_a_folder_without_topics(settings: Settings, doctor: Doctor) -> None:
     wrong = doctor()
     assert set(wrong) == {f"topic {spec.name}" for spec in topic_specs(settings)}
-    assert wrong["topic interactions"] == "is missing → run `freshet topics create`"
+    assert wrong["topic interactions"] == f"is missing → run `freshet topics create --log {settings.log}`"
 
 
 def test_all_is_well_before_and_beside_a_worker(log: OwnedLog, settings: Settings, doctor: Doctor) -> None:
@@ -132,7 +132,8 @@ def test_topics_of_another_kind(settings: Settings, doctor: Doctor) -> None:
 @pytest.mark.kafka
 def test_on_kafka(on_kafka: Settings, doctor: Doctor) -> None:
     flags = ("--bootstrap", str(on_kafka.bootstrap))
-    assert doctor(*flags)[f"topic {on_kafka.interactions_topic}"] == "is missing → run `freshet topics create`"
+    mend = f"run `freshet topics create --bootstrap {on_kafka.bootstrap}`"
+    assert doctor(*flags)[f"topic {on_kafka.interactions_topic}"] == f"is missing → {mend}"
     log = open_log_of(on_kafka)
     log.create(topic_specs(on_kafka, 2))
     assert doctor(*flags) == {}

@@ -327,10 +327,64 @@ def test_what_may_not_be_meant_is_a_warning(shared: Servers) -> None:
     events = [EVENT, EVENT | {"price": 3}, EVENT | {"timestamp": 1_500_000_000}, EVENT | {"timestamp": "1970-02-01"}]
     warnings = shared().post("/v1/interactions", json=events).json()["warnings"]
     assert [(w["index"], w["code"], w["field"]) for w in warnings] == [
-        (1, "unknown-field", "price"),
         (2, "seconds", "timestamp"),
+        (1, "unknown-field", "price"),
     ]
-    assert "1970-01-18" in warnings[1]["message"]
+    assert "1970-01-18" in warnings[0]["message"]
+
+
+def bodies_of(events: list[dict[str, Any]]) -> dict[str, tuple[str, bytes, list[str]]]:
+    """Content type, body and doors of the same records in every form that holds several; one bad line stays as it is."""
+    items = [json.dumps(event).encode() for event in events]
+    clouds = [
+        {"specversion": "1.0", "id": str(n), "source": "/", "type": "view", "data": event}
+        for n, event in enumerate(events)
+    ]
+    every = ["/v1/interactions", "/v1/items", "/v1/users"]
+    return {
+        "array": ("application/json", json.dumps(events).encode(), every),
+        "lines": ("application/x-ndjson", b"\r\n\r\n".join(items), every),  # blank lines are no records
+        "cloudevents": ("application/cloudevents-batch+json", json.dumps(clouds).encode(), every[:1]),
+    }
+
+
+@pytest.mark.parametrize("form", ["array", "lines", "cloudevents"])
+def test_records_of_a_body_are_numbered_from_0_whatever_holds_them(shared: Servers, form: str) -> None:
+    bad = [EVENT, EVENT, EVENT | {"timestamp": -1} | {"user_id": "v"}, EVENT]
+    kind, body, doors = bodies_of(bad)[form]
+    answers = [shared().post(door, content=body, headers={"Content-Type": kind}) for door in doors]
+    if form == "lines":
+        body = body.replace(b"-1", b"-")  # no JSON
+        answers += [shared().post(door, content=body, headers={"Content-Type": kind}) for door in doors]
+    for answer in answers:
+        assert (answer.status_code, error_of(answer)["index"]) == (400, 2)
+        assert error_of(answer)["message"].startswith("record 2")
+    odd = [EVENT, EVENT, EVENT | {"price": 3}]
+    kind, body, doors = bodies_of(odd)[form]
+    (warning,) = shared().post(doors[0], content=body, headers={"Content-Type": kind}).json()["warnings"]
+    assert (warning["index"], warning["message"].startswith("record 2: ")) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["single", "array", "lines", "cloudevents"])
+def test_seconds_are_said_once_an_answer(shared: Servers, form: str) -> None:
+    """With what else there is to say, however much of it."""
+    late = EVENT | {"timestamp": 1_500_000_000}
+    events = [EVENT, *[late | {"price": 3}] * 150] if form != "single" else [late]
+    kind, body, doors = bodies_of(events)["array" if form == "single" else form]
+    body = json.dumps(late).encode() if form == "single" else body
+    for door in doors:
+        answer = shared().post(door, content=body, headers={"Content-Type": kind})
+        assert answer.status_code == 202
+        said = [w for w in answer.json()["warnings"] if w["code"] == "seconds"]
+        assert [w["index"] for w in said] == [int(form != "single")]
+        assert ("150 records have such a one" in said[0]["message"]) == (form != "single")
+
+
+def test_seconds_under_the_streams_own_name(shared: Servers) -> None:
+    mapped = {"uid": "u", "item_id": "a", "event_type": "view", "timestamp": None, "ts": 1_500_000_000}
+    client = shared(field_map={"user_id": "uid", "timestamp": "ts", "event_id": "eid"})
+    (warning,) = client.post("/v1/interactions", json=mapped).json()["warnings"]
+    assert warning["code"] == "seconds"
 
 
 def test_a_field_map_leads_to_no_warnings_and_no_second_id(shared: Servers) -> None:

@@ -62,7 +62,23 @@ def test_what_is_new_to_the_user_alone(files: tuple[str, str], capsys: pytest.Ca
     answer = asked(capsys, *files, "--after", "0.3", "--at", "2", "--no-repeat")
     assert answer["events"] == 4  # v had b before event 5
     assert main(["evaluate", *files, "--after", "0.3"]) == 0
-    assert "5 events measured at 10 places, 1 without a list" in capsys.readouterr().out
+    assert "5 events measured at 2 places, 1 without a list" in capsys.readouterr().out
+
+
+def test_places_that_no_list_has_are_not_measured_without_a_word(
+    files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = {}
+    for flags in ((), ("--at", "10"), ("--at", "2"), ("--at", "1")):
+        assert main(["evaluate", *files, "--json", *flags]) == 0
+        told = capsys.readouterr()
+        said[flags] = (json.loads(told.out)["at"], told.err)
+    assert said == {
+        (): (2, "freshet: no list has more than 2 places: measured at 2, not at 10\n"),
+        ("--at", "10"): (10, "freshet: no list has more than 2 places: --at 10 counts places that none has\n"),
+        ("--at", "2"): (2, ""),
+        ("--at", "1"): (1, ""),
+    }
 
 
 @pytest.mark.parametrize(

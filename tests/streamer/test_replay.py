@@ -18,7 +18,7 @@ from tgn.config import PARTS, Part
 
 
 def hit_rate(result: ReplayResult) -> float:
-    return result.quality.figures()["hr@10"][0]
+    return result.quality.figures(20)["hr@10"][0]
 
 
 def test_a_repeat_buyer_is_shown_what_they_buy_first(settings: Settings, tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_a_checkerboard_is_learned(settings: Settings, tmp_path: Path) -> None:
 def test_a_shift_of_taste_is_followed(settings: Settings) -> None:
     events = taste_shift()
     few = settings.model_copy(update={"k": 1})
-    figures = replay(table_of(events), few, ReplayOptions(measure_after=0.75)).quality.figures()
+    figures = replay(table_of(events), few, ReplayOptions(measure_after=0.75)).quality.figures(few.k)
     assert figures["mrr"][0] > 0.9  # at K = 1 the share of right guesses; by chance: 0.2
 
 
@@ -205,5 +205,5 @@ def test_the_first_lists_are_no_worse_than_popularity(
 ) -> None:
     table = read_interactions(stream(name)).slice(0, 1_000)
     chosen = settings.model_copy(update={"exclude_seen": exclude_seen})
-    ours, popularity = replay(table, chosen, ReplayOptions(measure_after=0)).quality.figures()["hr@10"]
+    ours, popularity = replay(table, chosen, ReplayOptions(measure_after=0)).quality.figures(settings.k)["hr@10"]
     assert ours >= popularity

@@ -131,7 +131,7 @@ def small_trace() -> Trace:
 
 
 def groups(found: list[breakdown.Group]) -> list[tuple[str, int, float]]:
-    return [(group.name, group.events, group.ours["hr@10"]) for group in found]
+    return [(group.name, group.events, group.ours["hr"]) for group in found]
 
 
 def test_breakdowns_of_a_stream_counted_by_hand() -> None:
