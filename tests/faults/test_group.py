@@ -120,8 +120,17 @@ class Group:
         return file.read_text() if file.exists() else ""
 
     def until(self, condition: Callable[[], object]) -> None:
-        """Waits until it holds."""
-        until(condition, 60, lambda: f"{self.taken()} of {self.sent} taken\n{self.logs()}", every_s=0.2)
+        """Waits until it holds; where it does not, every worker says where it is, and ends."""
+        until(condition, 60, lambda: f"{self.taken()} of {self.sent} taken\n{self.stacks()}{self.logs()}", every_s=0.2)
+
+    def stacks(self) -> str:
+        """The manifests, after each worker has written its stack to its log."""
+        for process in self.running.values():
+            for number in (signal.SIGABRT, signal.SIGCONT):
+                process.send_signal(number)
+            process.wait(30)
+        told = ("worker", "epoch", "events", "adopted", "ends")
+        return "".join(f"{ {name: manifest.get(name) for name in told} }\n" for manifest in self.manifests())
 
     def all_taken(self) -> bool:
         """Whether the group has taken everything that was sent."""
@@ -129,7 +138,7 @@ class Group:
 
     def logs(self) -> str:
         """What all of them said last."""
-        return "\n".join(self.log_of(seat)[-2_000:] for seat in range(len(self.seats)))
+        return "\n".join(self.log_of(seat)[-6_000:] for seat in range(len(self.seats)))
 
     def check(self, exactly: bool = True) -> None:
         """Ends every worker; then the log must hold each list once, and each state be that of its own epochs."""
