@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,17 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import LogUnavailable, RecordRefused, TopicConflict, UnknownTopic
-from consumers.kafka_calls import LEADERLESS, START_TIMEOUT_S, answered, client, produce, refused, text_of
+from consumers.kafka_calls import (
+    ANSWER_TIMEOUT_S,
+    LEADERLESS,
+    START_TIMEOUT_S,
+    answered,
+    client,
+    produce,
+    refused,
+    shut,
+    text_of,
+)
 from consumers.kafka_commit import KafkaCommitter, committed_positions
 from consumers.kafka_group import GroupReader
 from consumers.kafka_reader import KafkaReader
@@ -66,11 +77,10 @@ class KafkaLog:
         self._admin = client(AdminClient, self._config)
         self._producer: Any = None
         self._batch_bytes = BATCH_BYTES  # of a producer: no topic may refuse a batch of records that it takes singly
-        self._client: Any = client(Consumer, self._consumer_config("freshet-metadata"))
         try:
             self._admin.list_topics(timeout=START_TIMEOUT_S)
         except KafkaException as error:
-            self._client.close()
+            shut(self._admin)
             raise LogUnavailable(f"no broker answers at {bootstrap}: {away.cause or text_of(error)}") from error
 
     @answered
@@ -88,7 +98,7 @@ class KafkaLog:
         new = [NewTopic(spec.name, spec.partitions, -1, config=_topic_config(spec)) for spec in missing]
         for name, future in self._admin.create_topics(new, operation_timeout=30).items():
             try:
-                future.result()
+                future.result(CREATE_TIMEOUT_S)
             except KafkaException as error:
                 if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                     raise LogUnavailable(f"topic {name} could not be created: {text_of(error)}") from error
@@ -109,10 +119,15 @@ class KafkaLog:
         listed = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
         names = [name for name in listed if not name.startswith("__")]
         resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        configs = self._admin.describe_configs(resources) if names else {}
+        configs = self._admin.describe_configs(resources, request_timeout=START_TIMEOUT_S) if names else {}
         specs = {}
         for resource, future in configs.items():
-            config, name = future.result(), resource.name
+            try:
+                config, name = future.result(ANSWER_TIMEOUT_S), resource.name
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue  # it was deleted after it was listed
+                raise
             cleanup, retention_ms = config["cleanup.policy"].value, int(config["retention.ms"].value)
             specs[name] = TopicSpec(name, len(listed[name].partitions), cleanup, retention_ms)
         return specs
@@ -124,9 +139,7 @@ class KafkaLog:
         ids = {}
         for topic, answer in described.items():
             try:
-                ids[topic] = str(answer.result(2 * START_TIMEOUT_S).topic_id)
-            except TimeoutError as error:
-                raise LogUnavailable("the broker does not say which topics it has") from error
+                ids[topic] = str(answer.result(ANSWER_TIMEOUT_S).topic_id)
             except KafkaException as error:
                 if error.args[0].code() not in _UNKNOWN:
                     raise
@@ -185,19 +198,20 @@ class KafkaLog:
 
     def _give_up(self, producer: Any) -> None:
         """Drops what a producer has not sent, so that it does not come after its sender was told that it failed."""
-        producer.purge()
-        producer.poll(0)
         if self._producer is producer:  # the next one begins without a gap in its sequence
             self._producer = None
+        shut(producer)
 
+    @answered
     def record_limits(self, topics: Iterable[str]) -> dict[str, int]:
         """See `Log.record_limits`; Kafka's default for a topic that this client may not ask about."""
         most = int(self._producer_config()["message.max.bytes"])
         resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in sorted(set(topics))]
         limits = {}
-        for resource, future in (self._admin.describe_configs(resources) if resources else {}).items():
+        configs = self._admin.describe_configs(resources, request_timeout=START_TIMEOUT_S) if resources else {}
+        for resource, future in configs.items():
             try:
-                limit = int(future.result(START_TIMEOUT_S)["max.message.bytes"].value)
+                limit = int(future.result(ANSWER_TIMEOUT_S)["max.message.bytes"].value)
             except (KafkaException, TimeoutError) as error:
                 _logger.debug("the limit of %s is taken to be Kafka's default: %s", resource.name, error)
                 limit = RECORD_BYTES
@@ -249,17 +263,16 @@ class KafkaLog:
     @answered
     def _committed(self, application: str) -> dict[TopicPartition, int]:
         """What a group has committed, asked without joining it."""
-        group: Any = client(Consumer, self._consumer_config(application))
-        try:
+        with closing(client(Consumer, self._consumer_config(application))) as group:
             return committed_positions(group)
-        finally:
-            group.close()
 
     def close(self) -> None:
         """Sends what is buffered and closes the connections."""
         if self._producer is not None:
             self._producer.flush(APPEND_TIMEOUT_S)
-        self._client.close()
+        shut(self._admin)  # whoever would make another producer asks it first
+        if self._producer is not None:
+            self._give_up(self._producer)
 
     def _partitions(self, topic: str) -> list[int]:
         metadata = self._admin.list_topics(topic, timeout=START_TIMEOUT_S).topics[topic]
@@ -276,7 +289,7 @@ class KafkaLog:
             asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=START_TIMEOUT_S
         )
         try:
-            return {tp.partition: answer.result().offset for tp, answer in answers.items()}
+            return {tp.partition: answer.result(ANSWER_TIMEOUT_S).offset for tp, answer in answers.items()}
         except KafkaException as error:
             if error.args[0].code() == KafkaError._NOENT:  # what librdkafka says where a partition has no leader
                 raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE)) from error

@@ -7,12 +7,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from consumers.errors import LogUnavailable, RecordRefused, SettingRefused
 from consumers.records import NewRecord
 
 START_TIMEOUT_S = 15.0
+ANSWER_TIMEOUT_S = 2 * START_TIMEOUT_S  # for what librdkafka itself ends after START_TIMEOUT_S
 REPORT_TIMEOUT_S = 1.0  # how long a failed transaction waits to hear what became of its records
 LEADERLESS = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -35,6 +36,14 @@ REPEATS = {  # refusals of what was sent: sent again unchanged it is refused aga
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
 }
+COORDINATORLESS = {  # a group's: the broker has just started, or just met the group
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+}
+_TOLD_AGAIN = KafkaException, SystemError
+"""How a call that lets a client speak says that it met a fatal error before; the second where it calls `error_cb` with
+the first one raised already (confluent-kafka 2.16)."""
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_MSG_SIZE}
 
 Answer = TypeVar("Answer")
@@ -52,8 +61,25 @@ def client(kind: Callable[[dict[str, Any]], Answer], config: Mapping[str, Any]) 
         raise SettingRefused(f"librdkafka refuses the table [kafka]: {' '.join(text.split())}") from error
 
 
+def shut(opened: Any) -> None:
+    """Closes an admin client or a producer, and drops what it has not sent; one that is closed stays so.
+
+    Whoever made it calls this: left to the garbage collector it may be freed in a thread of its own, which then waits
+    for itself. No producer with transactions: closing would wait for the broker without limit to abort one.
+    """
+    if isinstance(opened, Producer):
+        with suppress(RuntimeError, *_TOLD_AGAIN):
+            opened.purge()  # RuntimeError: it is closed
+            opened.close()
+    else:
+        opened.__exit__(None, None, None)
+
+
 def answered(call: Callable[..., Answer]) -> Callable[..., Answer]:
-    """A question to the broker: asked again while a partition finds its leader; else its failure is LogUnavailable."""
+    """A question to the broker: asked again while a partition finds its leader, or a group its coordinator.
+
+    Else its failure is LogUnavailable. So is the end of the client meanwhile: another thread may close the log.
+    """
 
     @wraps(call)
     def answered(*arguments: Any, **named: Any) -> Answer:
@@ -62,8 +88,14 @@ def answered(call: Callable[..., Answer]) -> Callable[..., Answer]:
             try:
                 return call(*arguments, **named)
             except KafkaException as error:
-                if error.args[0].code() not in LEADERLESS or time.monotonic() > deadline:
+                if error.args[0].code() not in LEADERLESS | COORDINATORLESS or time.monotonic() > deadline:
                     raise LogUnavailable(f"the broker does not answer: {text_of(error)}") from error
+            except TimeoutError as error:
+                raise LogUnavailable("the broker does not answer in time") from error
+            except RuntimeError as error:
+                if not str(error).endswith("has been closed"):
+                    raise
+                raise LogUnavailable("the log was closed") from error
             time.sleep(0.1)
 
     return answered
@@ -136,6 +168,6 @@ class Deliveries:
 
     def _wait_for_report(self, producer: Any) -> None:
         deadline = time.monotonic() + REPORT_TIMEOUT_S
-        with suppress(KafkaException):  # a producer that is fenced says so once more
+        with suppress(*_TOLD_AGAIN):
             while self.failed is None and len(producer) and time.monotonic() < deadline:
                 producer.poll(0.05)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.effects import happened
-from consumers.errors import LogUnavailable, WireError
-from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, client, produce, text_of
+from consumers.errors import LogUnavailable
+from consumers.kafka_calls import START_TIMEOUT_S, Deliveries, answered, client, produce, shut, text_of
 from consumers.kafka_seat import Seat
 from consumers.log import Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
@@ -49,25 +49,27 @@ class KafkaCommitter:
         exactly_once: bool,
         claim: Callable[[str], Seat],
     ) -> None:
-        self._store, self._folder = StateStore(state), state
-        self._exactly_once = exactly_once
+        self._folder, self._exactly_once = state, exactly_once
         self.seat = instance_id(state)
         name = f"{application}-{self.seat}"
         transactional: dict[str, Any] = {
             "transactional.id": name,
             "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
         } | producer
-        self._producer: Any = client(Producer, transactional if exactly_once else producer)
         self._group_config = consumer | {"group.instance.id": name}
-        self.group: Any = client(Consumer, self._group_config)
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
         self.joined = self.leaving = False
-        self.claim = claim(name)
-        try:
+        with ExitStack() as opened:
+            self._store = StateStore(state)
+            opened.callback(self._store.close)
+            self._producer: Any = client(Producer, transactional if exactly_once else producer)
+            opened.callback(self._drop_producer)
+            self.group: Any = client(Consumer, self._group_config)
+            opened.callback(self._leave)
+            self.claim = claim(name)
+            opened.callback(self.claim.close)
             self._open_seat()
-        except WireError:
-            self.close()
-            raise
+            self._opened = opened.pop_all()
 
     def _open_seat(self) -> None:
         self.claim.take()
@@ -188,13 +190,14 @@ class KafkaCommitter:
     def _commit_loosely(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         """At least once: the offsets follow the outputs, and a crash between them repeats those.
 
-        No transaction refuses the outputs of one that has lost its seat: so it asks first, if it has not just done so.
+        No transaction refuses the outputs of one that has lost its seat: so it asks first, if it has not just done so,
+        and again before the manifest.
         """
-        if self.claim.is_due():
-            self.claim.check()
         if positions:
             self._generation()
         for part in (outputs[:-1], outputs[-1:]):  # the manifest comes last: what it says was published is there
+            if self.claim.is_due():
+                self.claim.check()
             deliveries = Deliveries()
             produce(self._producer, part, deliveries)
             if self._producer.flush(COMMIT_TIMEOUT_S):
@@ -222,9 +225,16 @@ class KafkaCommitter:
 
     def close(self) -> None:
         """Frees the state folder and leaves the broker; the seat is kept."""
-        self._leave()
-        self.claim.close()
-        self._store.close()
+        self._opened.close()
+
+    def _drop_producer(self) -> None:
+        """Ends the producer; a transaction that is open is aborted by the next start, or by the broker.
+
+        One with transactions ends with the last reference to it: see `shut`.
+        """
+        producer, self._producer = self._producer, None
+        if not self._exactly_once:
+            shut(producer)
 
 
 def committed_positions(group: Any) -> dict[TopicPartition, int]:

@@ -130,6 +130,7 @@ class GroupReader(KafkaReader):
         self._consumer.incremental_assign([KafkaPartition(*partition, position)])
         self._consumer.resume([KafkaPartition(*partition)])  # a pause outlives an assignment
         self._begun.add(partition)
+        self._positions[partition] = position
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Reader.pause`."""
@@ -169,4 +170,6 @@ class GroupReader(KafkaReader):
         gone = {TopicPartition(p.topic, p.partition) for p in partitions}
         for known in (self._held, self._new, self._begun, self._at_end, self._paused):
             known -= gone
+        for partition in gone:
+            self._positions.pop(partition, None)
         self._lost |= gone

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -11,12 +12,11 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 
 from consumers.errors import LogUnavailable
-from consumers.kafka_calls import client, text_of
+from consumers.kafka_calls import COORDINATORLESS, client, shut, text_of
 from consumers.records import TopicPartition
 
 TIMEOUT_S = 15.0
 TRANSACTION_TIMEOUT_MS = 60_000
-_NOT_YET = {KafkaError.NOT_COORDINATOR, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS}
 _DENIED = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -41,11 +41,15 @@ class Since(NamedTuple):
 
 
 class KafkaProbe:
-    """Raises LogUnavailable where no broker answers."""
+    """Asks over a connection of its own, until it is closed. Raises LogUnavailable where no broker answers."""
 
     def __init__(self, bootstrap: str, config: Mapping[str, Any]) -> None:
         self._config = {"bootstrap.servers": bootstrap, "log_level": 0, "retry.backoff.ms": 20, **config}
         self._admin: Any = client(AdminClient, self._config)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        shut(self._admin)
 
     def broker(self) -> Broker:
         """How many brokers, and of which version."""
@@ -105,9 +109,17 @@ class KafkaProbe:
 
     def open_transactions(self, topics: Collection[str]) -> dict[TopicPartition, Since]:
         """The first record of the oldest open transaction of each partition that has one."""
-        everything, committed = (self._reader(level) for level in ("read_uncommitted", "read_committed"))
+        with (
+            closing(self._reader("read_uncommitted")) as everything,
+            closing(self._reader("read_committed")) as committed,
+        ):
+            return self._open_transactions(topics, everything, committed)
+
+    def _open_transactions(
+        self, topics: Collection[str], everything: Any, committed: Any
+    ) -> dict[TopicPartition, Since]:
+        found = {}
         try:
-            found = {}
             for topic, meta in self._admin.list_topics(timeout=TIMEOUT_S).topics.items():
                 for partition in sorted(meta.partitions) if topic in topics else ():
                     tp = KafkaPartition(topic, partition)
@@ -118,9 +130,6 @@ class KafkaProbe:
             return found
         except KafkaException as error:
             raise LogUnavailable(f"the broker does not answer: {text_of(error)}") from error
-        finally:
-            everything.close()
-            committed.close()
 
     def _reader(self, isolation_level: str) -> Any:
         own = {"group.id": "freshet-doctor", "enable.auto.commit": False, "isolation.level": isolation_level}
@@ -158,7 +167,7 @@ class KafkaProbe:
                 raise PermissionError(error.args[0].str()) from error
             if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.GROUP_ID_NOT_FOUND):
                 raise LookupError(error.args[0].str()) from error
-            if code in _NOT_YET:
+            if code in COORDINATORLESS:
                 raise BlockingIOError from error
             raise LogUnavailable(f"the broker does not answer: {error.args[0].str()}") from error
 

@@ -88,12 +88,14 @@ class KafkaReader:
         return frozenset(self._at_end)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """See `Reader.positions`: the end of a partition lies behind the markers of its transactions."""
-        return {tp: max(position, self.end_of(tp)) for tp, position in self._positions.items()}
+        """See `Reader.positions`: the end of a partition lies behind the markers of its transactions.
 
-    def end_of(self, partition: TopicPartition) -> int:
-        """See `Member.end_of`."""
-        return self._ends.get(partition, 0) if partition in self._at_end else 0
+        Another thread may ask too.
+        """
+        return {
+            tp: max(position, self._ends.get(tp, 0) if tp in self._at_end else 0)
+            for tp, position in dict(self._positions).items()
+        }
 
     def close(self) -> None:
         """Leaves the broker."""

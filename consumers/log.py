@@ -49,9 +49,6 @@ class Member(Reader, Protocol):
         One that was lost and came back is in both: it was lost first. One whose position is not known yet comes later.
         """
 
-    def end_of(self, partition: TopicPartition) -> int:
-        """The end of a partition that is at its end, with the markers of transactions after its last record; else 0."""
-
     def begin(self, partition: TopicPartition, position: int) -> None:
         """Reads a gained partition from `position` on; does nothing where it was lost meanwhile."""
 

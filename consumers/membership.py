@@ -21,10 +21,6 @@ class SoleMember:
     def begin(self, partition: TopicPartition, position: int) -> None:
         """Nothing to do: its reader was opened there."""
 
-    def end_of(self, partition: TopicPartition) -> int:
-        """See `Member.end_of`: there are no markers here."""
-        return 0
-
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`."""
         return self._reader.read(max_records, timeout_s)

@@ -4,6 +4,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -62,21 +63,19 @@ def examine(settings: Settings) -> Iterator[Finding]:
         mend = "start the broker, or mend --bootstrap and the table [kafka]" if broker_away else "do what this says"
         yield Finding("log", False, str(error), mend)
         return
-    try:
-        yield from _everything_of(log, settings)
-    finally:
-        log.close()
+    with closing(log):
+        if settings.bootstrap:
+            with closing(KafkaProbe(settings.bootstrap, settings.kafka)) as probe:
+                yield Finding("log", True, f"the broker at {settings.bootstrap} answers")
+                yield from _everything_of(Patient(log, settings, probe))
+        else:
+            folder = settings.log or DEFAULT_LOG
+            yield Finding("log", True, f"the embedded log in {folder} is open")
+            yield _disk("log", folder)
+            yield from _everything_of(Patient(log, settings, None))
 
 
-def _everything_of(log: Log, settings: Settings) -> Iterator[Finding]:
-    if settings.bootstrap:
-        patient = Patient(log, settings, KafkaProbe(settings.bootstrap, settings.kafka))
-        yield Finding("log", True, f"the broker at {settings.bootstrap} answers")
-    else:
-        folder = settings.log or DEFAULT_LOG
-        patient = Patient(log, settings, None)
-        yield Finding("log", True, f"the embedded log in {folder} is open")
-        yield _disk("log", folder)
+def _everything_of(patient: Patient) -> Iterator[Finding]:
     for check in CHECKS:
         try:
             yield from check(patient)

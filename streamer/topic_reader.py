@@ -1,10 +1,11 @@
 """Reads whole topics and goes on with them: partitions that are added, and how far behind the log the reader is."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from consumers.errors import PositionGone
-from consumers.log import Log
+from consumers.log import Log, Positions, Reader
 from consumers.records import Record, TopicPartition
 
 ASK_EVERY_S, NEW_TARGET_S = 1.0, 10.0
@@ -19,11 +20,17 @@ class TopicReader:
     Once a second it asks where the topics end. When everything before those ends was read, the reader was current at
     the moment of asking: `age_s` says how long ago that is, whatever it is that keeps it back.
 
-    Raises UnknownTopic, LogUnavailable, and PositionGone where a topic ends before a position: it was made anew.
+    Args: known: the ids of topics from which the places are, see `Log.topic_ids`.
+    Raises UnknownTopic, LogUnavailable, and PositionGone where a topic was made anew: it has another id than before,
+    or ends before a position.
     """
 
-    def __init__(self, log: Log, topics: Iterable[str], place: Place) -> None:
+    def __init__(
+        self, log: Log, topics: Iterable[str], place: Place, known: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         self._log, self._topics, self._place = log, tuple(topics), place
+        self.ids = dict(known)
+        self._check_ids()
         self._current_at: float | None = None
         self._asked_at = time.monotonic()
         self._target = self._ends()
@@ -63,15 +70,22 @@ class TopicReader:
         if time.monotonic() - self._asked_at < (NEW_TARGET_S if self._pending else ASK_EVERY_S):
             return
         asked_at = time.monotonic()
+        self._check_ids()
         ends, positions = self._ends(), self.positions()
         for tp, position in positions.items():
             if position > ends.get(tp, -1):
                 raise PositionGone(f"{tp.topic}[{tp.partition}] ends before {position}: the topic was made anew")
-        if added := {tp: end for tp, end in ends.items() if tp not in positions}:
-            reader = self._log.reader(positions | self._placed(added))
-            self._reader.close()
-            self._reader = reader
+        added = {tp: end for tp, end in ends.items() if tp not in positions}
+        self._reader = widened(self._log, self._reader, self._placed(added))
         self._asked_at, self._target, self._pending = asked_at, ends, True
+
+    def _check_ids(self) -> None:
+        """Asked before offsets are: what is read may belong to another topic for a moment, and then is found out."""
+        ids = self._log.topic_ids(self._topics)
+        for topic, id_ in ids.items():
+            if self.ids.get(topic, id_) != id_:
+                raise PositionGone(f"the topic {topic} was deleted and made anew")
+        self.ids |= ids
 
     def _ends(self) -> dict[TopicPartition, int]:
         return {TopicPartition(topic, p): end for topic in self._topics for p, end in self._log.ends(topic).items()}
@@ -79,3 +93,12 @@ class TopicReader:
     def _placed(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         starts = {topic: self._log.starts(topic) for topic in {tp.topic for tp in ends}}
         return {tp: self._place(tp, starts[tp.topic].get(tp.partition, 0), end) for tp, end in ends.items()}
+
+
+def widened(log: Log, reader: Reader, added: Positions) -> Reader:
+    """A reader in the place of `reader` that goes on where it is, and reads these partitions too."""
+    if not added:
+        return reader
+    wider = log.reader({**reader.positions(), **added})
+    reader.close()
+    return wider

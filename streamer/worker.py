@@ -8,7 +8,7 @@ from contextlib import closing
 import numpy as np
 
 from consumers.effects import happened
-from consumers.errors import CheckpointDamaged, LogUnavailable, PositionGone
+from consumers.errors import CheckpointDamaged, LogUnavailable, PositionGone, UnknownTopic
 from consumers.log import Log, Positions, Reader
 from consumers.records import ROW_HEADER, NewRecord, Record, TopicPartition
 from consumers.schemas import EpochManifest
@@ -21,7 +21,7 @@ from streamer.errors import StateUnreadable
 from streamer.in_force import changes
 from streamer.intake import Change, Intake
 from streamer.lists_out import TestLists, list_column
-from streamer.logs import output_limits
+from streamer.logs import output_limits, whole
 from streamer.metrics import RunMetrics
 from streamer.pipeline import EpochInput, EpochOutput, Erasure, Pipeline
 from streamer.progress import progress
@@ -31,6 +31,7 @@ from streamer.recovery import assume_first, manifests, take_again
 from streamer.settings import Settings
 from streamer.shadow import Shadow
 from streamer.state import StreamState
+from streamer.topic_reader import widened
 from streamer.tracing import listed
 
 ASK_GROUP_S = 0.5  # how often a worker that has nothing left asks whether the others have
@@ -66,6 +67,14 @@ class Worker:
         self._limits = output_limits(log, settings)
         log.claim(settings.application, _outputs(settings))
         self._committer = log.committer(settings.application)
+        try:
+            self._begin()
+        except BaseException:
+            self._committer.close()
+            raise
+
+    def _begin(self) -> None:
+        log, settings = self._log, self._settings
         self._open_state()
         self._changes: list[Change] = []
         self._pace = Pace()
@@ -218,9 +227,9 @@ class Worker:
 
     def _taken(self) -> dict[TopicPartition, int]:
         """The offset up to which each partition of this worker is taken, markers of transactions counted."""
-        nothing_waits, positions = not len(self._aligner), self.state.positions
-        ends = {tp: self._member.end_of(tp) if nothing_waits else 0 for tp in self._aligner.partitions()}
-        return {tp: max(end, positions.get(tp, 0)) for tp, end in ends.items()}
+        read = {} if len(self._aligner) else self._member.positions()
+        positions = self.state.positions
+        return {tp: max(read.get(tp, 0), positions.get(tp, 0)) for tp in self._aligner.partitions()}
 
     def _prepared(self) -> bool:
         """Whether what the next piece of a repair reads is there; else a part of it is read now."""
@@ -438,7 +447,8 @@ class Worker:
         self._topics_checked = time.monotonic()
         try:
             ids = self._log.topic_ids(self.state.topic_ids)
-        except LogUnavailable as error:  # who reads and commits waits for it, or says so
+            self._follow_added()
+        except (LogUnavailable, UnknownTopic) as error:  # who reads and commits waits for it, or says so
             _logger.debug("topics were not looked at: %s", error)
             return
         gone = [topic for topic, id_ in self.state.topic_ids.items() if ids.get(topic, id_) != id_]
@@ -448,6 +458,15 @@ class Worker:
         if self._settings.on_position_gone == "stop":
             raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
         raise LogUnavailable(f"{found}; opening it again")
+
+    def _follow_added(self) -> None:
+        """Reads partitions that were added to the topics of items and users, from their first record on."""
+        topics = (self._settings.items_topic, self._settings.users_topic)
+        there = whole(self._log, *topics)
+        added = {tp: start for tp, start in there.items() if tp not in self._catalogue_positions}
+        self._catalogue = widened(self._log, self._catalogue, added)
+        self._catalogue_positions |= added
+        self.state.positions |= added
 
     # output
 

@@ -5,7 +5,7 @@ Keys of the database:
     l<user>     the newest list, as it is on the topic
     t<item>     the title
     e<digest>   when a user was erased; the digest is keyed, the id itself is not kept
-    m           where it was read from and up to which positions, and how many lists there are
+    m           which topics it was read from and up to which positions, and how many lists there are
 
 What a batch of records changes and the positions after it are one write: after a crash both are there, or neither.
 """
@@ -55,6 +55,7 @@ class _Meta(msgspec.Struct, array_like=True):
     lists: int
     current_ms: int
     key: bytes
+    ids: dict[str, str] = {}
 
 
 class ListStore:
@@ -97,6 +98,10 @@ class ListStore:
         """Up to where it was read; empty where it is to be read from the start."""
         return {TopicPartition(topic, p): offset for topic, p, offset in self._meta.positions}
 
+    def topic_ids(self) -> dict[str, str]:
+        """Of the topics to which the positions belong, see `Log.topic_ids`."""
+        return self._meta.ids
+
     def list_of(self, user: str) -> bytes | None:
         """A user's newest list. Raises StoreDamaged, StoreUnavailable."""
         return self._get(_LIST + user.encode("utf-8", "replace"))
@@ -128,6 +133,7 @@ class ListStore:
         erased: Mapping[str, int],
         positions: Mapping[TopicPartition, int],
         current_ms: int | None,
+        ids: Mapping[str, str],
     ) -> None:
         """Puts lists and titles, or removes those that are None, with the positions after them: all or nothing.
 
@@ -137,6 +143,7 @@ class ListStore:
             erased: user → when its tombstone came, epoch ms.
             positions: the next offset to read of each partition.
             current_ms: when everything in the topics had been taken last, epoch ms; None: not since the last write.
+            ids: of the topics to which the positions belong.
 
         Raises StoreDamaged, StoreUnavailable.
         """
@@ -149,7 +156,7 @@ class ListStore:
             _change(batch, _TITLE + item.encode(), None if title is None else title.encode())
         for user, at_ms in erased.items():
             batch.put(self._digest(user), at_ms.to_bytes(8, "big"))
-        self._write(batch, positions, count, self._meta.current_ms if current_ms is None else current_ms)
+        self._write(batch, positions, count, self._meta.current_ms if current_ms is None else current_ms, ids)
         self._removed += (_LIST + user.encode() for user, value in lists.items() if value is None)
 
     def clear(self) -> None:
@@ -157,7 +164,7 @@ class ListStore:
         batch = WriteBatch(raw_mode=True)
         for kind in (_LIST, _TITLE):
             batch.delete_range(kind, bytes([kind[0] + 1]))
-        self._write(batch, {}, 0, _now_ms())
+        self._write(batch, {}, 0, _now_ms(), {})
 
     def purge_one(self) -> None:
         """Takes the bytes of a withdrawn list off the disk, where there is one. Raises StoreUnavailable."""
@@ -185,9 +192,16 @@ class ListStore:
     def _nothing(self) -> _Meta:
         return _Meta(FORMAT, self._source, [], 0, _now_ms(), secrets.token_bytes(32))
 
-    def _write(self, batch: Any, positions: Mapping[TopicPartition, int], lists: int, current_ms: int) -> None:
+    def _write(
+        self,
+        batch: Any,
+        positions: Mapping[TopicPartition, int],
+        lists: int,
+        current_ms: int,
+        ids: Mapping[str, str],
+    ) -> None:
         flat = [(*tp, offset) for tp, offset in positions.items()]
-        meta = _Meta(FORMAT, self._source, flat, lists, current_ms, self._meta.key)
+        meta = _Meta(FORMAT, self._source, flat, lists, current_ms, self._meta.key, dict(ids))
         batch.put(_META, msgspec.msgpack.encode(meta))
         try:
             self._open_database().write(batch)

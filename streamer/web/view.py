@@ -247,8 +247,9 @@ class View:
             self._reader = None
 
     def _reader_of(self, log: Log) -> TopicReader:
+        assert self._store
         try:
-            return TopicReader(log, self._handlers, self._place)
+            return TopicReader(log, self._handlers, self._place, self._store.topic_ids())
         except PositionGone as error:
             self._begin_anew(str(error))
             return TopicReader(log, self._handlers, self._place)
@@ -293,7 +294,8 @@ class View:
         now, age_s = time.monotonic(), reader.age_s()
         if positions != self._store.positions() or now - self._kept_at > KEPT_EVERY_S:
             current_ms = None if age_s is None else int((time.time() - age_s) * 1000)
-            self._store.write(self._lists, self._titles, self._erased, positions, current_ms)  # (2)
+            ids = {topic: reader.ids[topic] for topic in {tp.topic for tp in positions} & reader.ids.keys()}
+            self._store.write(self._lists, self._titles, self._erased, positions, current_ms, ids)  # (2)
             self._kept_at = now
         self._wake(self._lists)  # (3)
 

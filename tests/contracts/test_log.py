@@ -3,13 +3,15 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from consumers import kafka_commit
 from consumers.embedded import EmbeddedLog
 from consumers.errors import Fenced, PositionGone, TopicConflict, UnknownTopic
 from consumers.kafka import KafkaLog
@@ -232,6 +234,32 @@ def test_a_zombie_is_fenced_and_writes_nothing(home: Home, log: Log, topic: str,
     assert [r.value for r in read_all(log, topic, 1)] == [b"mine"]
     for committer in (zombie, successor):
         committer.close()
+
+
+@pytest.mark.kafka
+def test_at_least_once_a_zombie_that_wakes_amid_its_commit_writes_no_manifest(
+    kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its seat is taken while the lists are on their way; the last output of a commit is the manifest."""
+    application, topic = f"app-{uuid4().hex[:8]}", f"t-{uuid4().hex[:8]}"
+    with ExitStack() as opened:
+        logs = [opened.enter_context(closing(KafkaLog(kafka_bootstrap, tmp_path / n, {}, False))) for n in "ab"]
+        logs[0].create([TopicSpec(topic, 1)])
+        zombie = opened.enter_context(closing(logs[0].committer(application)))
+        (tmp_path / "b").mkdir()
+        (tmp_path / "b" / "instance").write_text((tmp_path / "a" / "instance").read_text())
+        produce = kafka_commit.produce
+
+        def frozen_after(producer: Any, records: Sequence[NewRecord], delivered: Any) -> None:
+            produce(producer, records, delivered)
+            monkeypatch.setattr(kafka_commit, "produce", produce)
+            opened.enter_context(closing(logs[1].committer(application)))
+            monkeypatch.setattr("consumers.kafka_seat.GLANCE_EVERY_S", 0)  # it was away for longer than that
+
+        monkeypatch.setattr(kafka_commit, "produce", frozen_after)
+        with pytest.raises(Fenced):
+            zombie.commit([NewRecord(topic, b"k", b"list"), NewRecord(topic, b"k", b"manifest")], {})
+        assert [r.value for r in read_all(logs[0], topic, 1)] == [b"list"]
 
 
 LATER = """

@@ -12,14 +12,16 @@ from pathlib import Path
 
 import httpx
 import pytest
+from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.errors import LogUnavailable
+from consumers.log import Log
 from consumers.open import OwnedLog
 from consumers.records import NewRecord, Record
 from streamer.errors import ThreadEnded
-from streamer.logs import topic_specs
+from streamer.logs import open_log_of, topic_specs
 from streamer.settings import Settings
 from streamer.signals import StopRequest
 from streamer.supervisor import Threads, supervise
@@ -34,8 +36,8 @@ ROOT = Path(__file__).parents[2]
 LIST = b'{"list_id":"0-%d","user_id":"%s","items":[]}'
 
 
-def listed(user: str, n: int = 0) -> NewRecord:
-    return NewRecord("recommendations", user.encode(), LIST % (n, user.encode()))
+def listed(user: str, n: int = 0, topic: str = "recommendations") -> NewRecord:
+    return NewRecord(topic, user.encode(), LIST % (n, user.encode()))
 
 
 def seen(user: str, item: str = "a") -> NewRecord:
@@ -48,7 +50,7 @@ def item(item_id: str, title: str | None) -> NewRecord:
 
 
 @contextmanager
-def viewing(log: OwnedLog, settings: Settings) -> Iterator[View]:
+def viewing(log: Log, settings: Settings) -> Iterator[View]:
     """A view that has caught up."""
     view = View(log, settings)
     view.start()
@@ -222,6 +224,39 @@ def test_a_log_that_was_made_anew_is_read_from_its_start(tmp_path: Path, setting
     assert view.stats()["lists"] == 1
 
 
+def test_a_log_that_was_made_anew_with_as_many_records_is_read_from_its_start(settings: Settings) -> None:
+    """Its positions fit: that its topics are others is told by their ids."""
+    assert settings.log
+    for user in ("u", "v"):
+        shutil.rmtree(settings.log, ignore_errors=True)
+        with closing(OwnedLog(settings.log)) as log:
+            log.create(topic_specs(settings, partitions=1))
+            log.append([listed(user, 1)])
+            with viewing(log, settings) as view:
+                assert view.list_of(user) == LIST % (1, user.encode())
+                assert view.stats()["lists"] == 1
+
+
+@pytest.mark.kafka
+def test_so_is_a_topic_of_a_broker(on_kafka: Settings) -> None:
+    topic = on_kafka.recommendations_topic
+    specs = {spec.name: spec for spec in topic_specs(on_kafka, partitions=1)}
+    with closing(open_log_of(on_kafka)) as log, AdminClient({"bootstrap.servers": on_kafka.bootstrap}) as admin:
+        log.create(specs.values())
+        log.append([listed("u", 1, topic)])
+        with viewing(log, on_kafka) as view:
+            assert view.list_of("u")
+        with viewing(log, on_kafka) as view:  # it goes on with the topic that it knows
+            assert view.list_of("u")
+        admin.delete_topics([topic], operation_timeout=30)[topic].result(60)
+        until(lambda: topic not in log.topics())
+        log.create([specs[topic]])
+        log.append([listed("v", 1, topic)])
+        with viewing(log, on_kafka) as view:
+            assert view.list_of("u") is None
+            assert view.list_of("v")
+
+
 def test_another_log_or_topic_is_another_view(log: OwnedLog, settings: Settings) -> None:
     log.append([listed("u")])
     with viewing(log, settings):
@@ -238,7 +273,9 @@ def test_what_may_have_missed_a_withdrawal_is_made_anew(
     with viewing(log, settings) as view:
         assert view._store
         positions = view._store.positions()
-        view._store.write({"gone": b"{}"}, {}, {}, positions, int((time.time() - 24 * 3_600) * 1000))
+        view._store.write(
+            {"gone": b"{}"}, {}, {}, positions, int((time.time() - 24 * 3_600) * 1000), view._store.topic_ids()
+        )
     with viewing(log, settings) as again:
         assert (again.list_of("u"), again.list_of("gone")) == (LIST % (0, b"u"), None)
 
@@ -287,7 +324,7 @@ from consumers.records import TopicPartition
 from streamer.web.list_store import ListStore
 store = ListStore(pathlib.Path({str(tmp_path / "view")!r}), "s")
 for n in range(1, 200):
-    store.write({{f"u{{n}}": b"x" * 100}}, {{}}, {{}}, {{TopicPartition("t", 0): n}}, 0)
+    store.write({{f"u{{n}}": b"x" * 100}}, {{}}, {{}}, {{TopicPartition("t", 0): n}}, 0, {{}})
 os._exit(9)
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 9

@@ -1,0 +1,71 @@
+"""Partitions that are added to the topics of items and users while a worker runs, on a real Kafka."""
+
+from contextlib import closing
+from pathlib import Path
+from uuid import uuid4
+
+import msgspec
+import pytest
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
+
+from consumers.records import NewRecord
+from consumers.schemas import EpochManifest
+from streamer.logs import records_of, whole
+from tests.faults.scene import Scene
+from tests.faults.test_faults import check
+from tests.waiting import until
+from tests.worlds import checkerboard
+
+pytestmark = pytest.mark.kafka
+
+
+def add_partitions(scene: Scene, *topics: str) -> None:
+    """Makes it three each."""
+    with AdminClient({"bootstrap.servers": str(scene.values["bootstrap"])}) as admin:
+        for future in admin.create_partitions([NewPartitions(topic, 3) for topic in topics]).values():
+            future.result(30)
+
+
+def values(scene: Scene, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+    with closing(scene.open()) as log:
+        return [(record.key, record.value) for record in records_of(log, whole(log, topic))]
+
+
+def taken(scene: Scene) -> set[tuple[str, str]]:
+    """Topics and partitions of which committed epochs took something."""
+    epochs = [msgspec.json.decode(v or b"", type=EpochManifest) for _, v in values(scene, scene.settings.epochs_topic)]
+    return {(topic, partition) for epoch in epochs for topic, ends in epoch.ends.items() for partition in ends}
+
+
+@pytest.mark.parametrize("checkpoint_interval_ms", [30, 10**8])
+def test_a_worker_reads_partitions_that_are_added(
+    tmp_path: Path, kafka_bootstrap: str, checkpoint_interval_ms: int
+) -> None:
+    """What comes on them is in the state and in lists without a restart; recovery and audit take it as it was taken."""
+    scene = Scene(
+        tmp_path, f"p{uuid4().hex[:8]}", kafka_bootstrap, checkpoint_interval_ms=checkpoint_interval_ms,
+    )  # fmt: skip
+    scene.create(2)
+    own = scene.settings
+    scene.send(scene.interactions(checkerboard(events=60)))
+    worker = scene.start("-")
+    try:
+        until(lambda: (own.interactions_topic, "0") in taken(scene))
+        until(lambda: any(key == b"u1" and value for key, value in values(scene, own.recommendations_topic)))
+        add_partitions(scene, own.items_topic, own.users_topic)
+        record = NewRecord(own.items_topic, b"i0", b'{"item_id": "i0", "hidden": true}', partition=2)
+        scene.send([record, NewRecord(own.users_topic, b"u1", None, partition=2)])
+        until(lambda: {(own.items_topic, "2"), (own.users_topic, "2")} <= taken(scene), said=worker.poll)
+        until(lambda: (b"u1", None) in values(scene, own.recommendations_topic))
+        scene.send(scene.interactions([("u2", "i2", 10**9)], first=1_000))
+        until(
+            lambda: any(
+                b'"as_of":{"timestamp":1000000000' in (value or b"")
+                for _, value in values(scene, own.recommendations_topic)
+            )
+        )
+        newest = values(scene, own.recommendations_topic)[-1][1] or b""
+        assert b'"i0"' not in newest
+    finally:
+        scene.close()  # by SIGKILL
+    check(scene, 61)
