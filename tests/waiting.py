@@ -4,10 +4,13 @@ A limit is written for two quiet cores of 2024. How much slower this machine is,
 tests begin, and again where a limit has run out: a machine that became slow meanwhile gets the time that it needs.
 """
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 LOOP_S = 0.05  # what the loop takes where limits were chosen
@@ -83,3 +86,18 @@ def end(process: "subprocess.Popen[Any]") -> None:
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
+
+
+def freeze(pid: int) -> None:
+    """Stops every thread of a process; the signal returns before they stand still."""
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: is_frozen(pid))
+
+
+def is_frozen(pid: int) -> bool:
+    """Whether the system has stopped every thread of a process."""
+    try:
+        threads = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # one has just ended: they do not stand still
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in threads)

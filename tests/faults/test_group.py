@@ -16,7 +16,7 @@ from consumers import effects
 from consumers.records import NewRecord, TopicPartition
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED
-from tests.waiting import end, ended, until
+from tests.waiting import end, ended, freeze, is_frozen, until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -78,12 +78,15 @@ class Group:
     def signal(self, seat: int, number: int) -> int | None:
         """Sends a signal; after one that ends the process gives its exit code."""
         self.running[seat].send_signal(number)
-        return None if number in (signal.SIGSTOP, signal.SIGCONT) else self.end_of(seat)
+        return None if number == signal.SIGCONT else self.end_of(seat)
+
+    def freeze(self, seat: int) -> None:
+        """Stops the worker of a seat where it is."""
+        freeze(self.running[seat].pid)
 
     def is_frozen(self, seat: int) -> bool:
         """Whether the system has stopped the worker of a seat."""
-        status = Path(f"/proc/{self.running[seat].pid}/stat").read_text()
-        return status.rpartition(")")[2].split()[0] == "T"
+        return is_frozen(self.running[seat].pid)
 
     def end_of(self, seat: int) -> int:
         """Waits until the worker of a seat has ended; gives its exit code."""
@@ -227,7 +230,7 @@ def test_one_that_was_frozen_wakes_when_its_partitions_are_gone(group_of: GroupO
         group.start(seat)
     group.share()
     group.send()  # it is frozen with work in its hands
-    group.signal(1, signal.SIGSTOP)
+    group.freeze(1)
     group.send()
     group.until(group.all_taken)  # the other one has adopted its partitions
     assert "taking over" in group.log_of(0)
@@ -264,7 +267,7 @@ def test_partitions_move_while_they_are_adopted(group_of: GroupOf, protocol: str
     group.until(group.all_taken)
     group.start(1)
     group.until(lambda: "taking over" in group.log_of(1))
-    group.signal(1, signal.SIGSTOP)
+    group.freeze(1)
     group.send()
     group.until(group.all_taken)  # by the other one, which has them back
     group.signal(1, signal.SIGCONT)
@@ -319,7 +322,7 @@ def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
         group.until(group.all_taken)
         if when == "busy":
             group.send()
-        group.signal(0, signal.SIGSTOP)
+        group.freeze(0)
     shutil.copytree(group.seats[0].file.parent / "state", group.seats[1].file.parent / "state")
     group.start(1)
     group.send()

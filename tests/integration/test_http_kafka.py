@@ -17,7 +17,7 @@ from streamer.web.view import View
 from streamer.worker import Worker
 from tests import kafka_broker
 from tests.conftest import running
-from tests.waiting import until
+from tests.waiting import freeze, until
 
 pytestmark = pytest.mark.kafka
 EVENT = {"user_id": "u", "item_id": "a", "event_type": "view", "timestamp": 1_500_000_000_000}
@@ -76,7 +76,7 @@ def test_what_is_sent_again_with_its_event_id_counts_once(
     assert broker._process
     pid = broker._process.pid
     if how == "frozen":
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
     else:
         broker.stop()
     try:
