@@ -80,6 +80,7 @@ class KafkaLog:
         try:
             self._admin.list_topics(timeout=START_TIMEOUT_S)
         except KafkaException as error:
+            self._admin.poll(0)  # it says why
             shut(self._admin)
             raise LogUnavailable(f"no broker answers at {bootstrap}: {away.cause or text_of(error)}") from error
 
