@@ -1,4 +1,4 @@
-"""The `Log` contract. Two homes keep it, `consumers.embedded` and `consumers.kafka`; tests/contracts holds them."""
+"""The `Log` contract. `consumers.embedded.log` and `consumers.kafka.log` keep it; tests/contracts holds them to it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Protocol

@@ -4,7 +4,7 @@ import io
 import os
 import sys
 
-from streamer.cli import main as cli_main
+from streamer.cli.main import main as cli_main
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from consumers.weights import MAX_WEIGHT, Weight
+from consumers.event_weights import MAX_WEIGHT, Weight
 from streamer.errors import UsageError
 from tgn.config import Part
 

@@ -10,9 +10,9 @@ from typing import TypeVar
 import hypothesis
 import pytest
 
-from consumers.open import OwnedLog
-from streamer.kernels import ensure_compiled
-from streamer.logs import topic_specs
+from consumers.open_log import OwnedLog
+from streamer.engine.compilation import ensure_compiled
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
 from tests import kafka_broker, neo4j_server, waiting
 

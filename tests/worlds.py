@@ -43,7 +43,7 @@ WORLDS: dict[str, Callable[[], Events]] = {
 
 
 def table_of(events: Events) -> pa.Table:
-    """A world as a table of `consumers.files.read_interactions`."""
+    """A world as a table of `consumers.files.interactions.read_interactions`."""
     users, items, times = zip(*events, strict=True)
     n = len(events)
     return pa.table(

@@ -9,7 +9,7 @@ import numpy as np
 from tgn.config import CO_INTERACTION, HOUR_MS, HOURS, POPULAR, TRANSITIONS
 from tgn.graph import F32, F64, I32, Graph, Items, Users
 from tgn.kernel import fast_log, hour_of_day, kernel
-from tgn.rows import to_now
+from tgn.successors import to_now
 
 # what only an item of the user's ring has: 0 for every other candidate, and those of the ring are the pool's first
 REPEAT, RECENCY, AGE = 0, 1, 2  # AGE takes 4 places, one per popularity scale

@@ -30,7 +30,7 @@ class Users(NamedTuple):
     ring_count: I32  # [U, R] interactions of the item up to and with this one
     events: I32  # [U] interactions so far
     repeats: I32  # [U] of them, how many named an item already in the ring
-    context: I16  # [U, SLOTS] of the last interaction: rows of `tgn.context.Contexts`, −1: none
+    context: I16  # [U, SLOTS] of the last interaction: rows of `tgn.context_embedding.Contexts`, −1: none
     attribute: I16  # [U, SLOTS] the user's own, likewise
     listed: I64  # [U] digest of the ranking published last; 0: none yet
     dirty: U8  # [U] 1: changed since the last checkpoint
@@ -52,7 +52,7 @@ class Items(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Successors of each item under one relation, weights as of the row's own `time` (see `tgn.rows`)."""
+    """Successors of each item under one relation, weights as of the row's own `time` (see `tgn.successors`)."""
 
     item: I32  # [I, M] filled from the left
     weight: F32  # [I, S, M]
@@ -114,9 +114,9 @@ def new_graph(config: ModelConfig, users: int = 1024, items: int = 1024) -> Grap
     scales = len(config.popularity_scales_ms)
     return Graph(
         new_users(config, users),
-        _items(config, items),
-        _rows(config, items),
-        _rows(config, items),
+        new_items(config, items),
+        new_rows(config, items),
+        new_rows(config, items),
         Heads(
             np.full((scales, config.head), -1, np.int32),
             np.full((scales, config.head), -np.inf),
@@ -148,7 +148,8 @@ def no_contexts(n: int) -> I16:
     return np.full((n, SLOTS), NONE, np.int16)
 
 
-def _items(config: ModelConfig, n: int) -> Items:
+def new_items(config: ModelConfig, n: int) -> Items:
+    """Room for so many items, none of which anybody has touched yet."""
     scales = len(config.popularity_scales_ms)
     return Items(
         np.zeros((n, scales)),
@@ -164,7 +165,8 @@ def _items(config: ModelConfig, n: int) -> Items:
     )
 
 
-def _rows(config: ModelConfig, n: int) -> Rows:
+def new_rows(config: ModelConfig, n: int) -> Rows:
+    """Room for the rows of so many items, all of them empty."""
     scales = len(config.row_scales_ms)
     return Rows(
         np.full((n, config.row), -1, np.int32),
@@ -173,23 +175,6 @@ def _rows(config: ModelConfig, n: int) -> Rows:
         np.zeros(n, np.int64),
         np.zeros(n, np.int32),
     )
-
-
-def grow(graph: Graph, config: ModelConfig, users: int, items: int, events: int) -> Graph:
-    """The same graph with room for `users` and `items` nodes and `events` more pairs; amortised by doubling."""
-    from tgn.pairs import grown_pairs  # kernels import this module's types
-
-    if users > len(graph.users.events):
-        size = max(users, 2 * len(graph.users.events))
-        graph = graph._replace(users=copy_into(new_users(config, size), graph.users))
-    if items > len(graph.items.events):
-        size = max(items, 2 * len(graph.items.events))
-        graph = graph._replace(
-            items=copy_into(_items(config, size), graph.items),
-            transitions=copy_into(_rows(config, size), graph.transitions),
-            co=copy_into(_rows(config, size), graph.co),
-        )
-    return graph._replace(pairs=grown_pairs(graph.pairs, events))
 
 
 def copy_into(target: Nodes, source: Nodes) -> Nodes:

@@ -5,21 +5,22 @@ from typing import Any
 
 import numpy as np
 
-from tgn.candidates import new_pool
+from tgn.candidate_pool import new_pool
+from tgn.capacity import grow
 from tgn.config import ModelConfig, kernel_config
-from tgn.context import new_contexts
-from tgn.embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
-from tgn.evidence import Evidence
-from tgn.graph import F32, I16, I32, I64, NONE, SLOTS, U8, grow, new_graph, no_contexts
+from tgn.context_embedding import new_contexts
+from tgn.graph import F32, I16, I32, I64, NONE, SLOTS, U8, new_graph, no_contexts
+from tgn.item_embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.kernel import plain
 from tgn.memory import Memories, grown_memory, new_memory, recall
-from tgn.names import NodeIndex
+from tgn.node_index import NodeIndex
 from tgn.observe import delete_item, hide_item, introduce, show_item
+from tgn.outside_vectors import SIZE, Trained, describe, grown_vectors, new_vectors, new_waiting, wait
 from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query, relist
 from tgn.ranker import new_activations, new_ranker
+from tgn.reasons import Evidence
 from tgn.repair import History, Pair, next_batch, readers, rebuild, settle
 from tgn.retrieval import grown_active, new_active, restore
-from tgn.vectors import SIZE, Trained, describe, grown_vectors, new_vectors, new_waiting, wait
 
 NO_VECTOR = np.zeros(SIZE, np.float32)
 
@@ -43,7 +44,7 @@ class Model:
         self.active = new_active(config, 1024)
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
-        self.saved_rows: dict[bytes, np.ndarray] = {}  # group → [rows] bool: which have a page, see tgn.pages
+        self.saved_rows: dict[bytes, np.ndarray] = {}  # group → [rows] bool: which have a page, see tgn.serialization
         self._pool = new_pool(config, 1024)
         self._taste = new_taste(config, len(self._pool.item))
         self._act = new_activations(config, len(self._pool.item))
@@ -157,7 +158,7 @@ class Model:
     def introduce(self, item: int, t: int, vector: F32, hidden: bool = False) -> None:
         """Makes an item known at time t (epoch ms), or lists a deleted or hidden one again.
 
-        vector: [SIZE], see `tgn.vectors`; hidden: no list names the item until it is introduced again.
+        vector: [SIZE], see `tgn.outside_vectors`; hidden: no list names the item until it is introduced again.
         """
         self._make_room(0)
         describe(self.content, item, vector)

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from tgn.graph import DELETED, F64, HIDDEN, I16, LISTED, SLOTS, Graph, Items, Users
-from tgn.heads import drop, lift
 from tgn.kernel import decay, hour_of_day, kernel
-from tgn.pairs import add_pair
-from tgn.rows import add_successor
+from tgn.popularity_heads import drop, lift
+from tgn.seen_pairs import add_pair
+from tgn.successors import add_successor
 
 LEAST = 1e-300  # popularity of an item all of whose interactions came so late that their weight has decayed to nothing
 

@@ -4,22 +4,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.candidates import Pool, add_catalogue, enter, gather
+from tgn.candidate_pool import Pool, add_catalogue, enter, gather
 from tgn.config import CONTENT, CONTEXT, EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, TRAINED_VECTORS, KernelConfig
-from tgn.context import Contexts, add_contexts, step_contexts
-from tgn.embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
-from tgn.evidence import Evidence, explain
+from tgn.context_embedding import Contexts, add_contexts, step_contexts
 from tgn.features import REPEAT, complete_features, leave_out
 from tgn.graph import F32, F64, I16, I32, I64, LISTED, REQUEST_SLOTS, U8, Graph, Users
+from tgn.item_embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
 from tgn.kernel import kernel
 from tgn.memory import Memories, memory_features, remember
-from tgn.names import Names
+from tgn.node_index import Names
 from tgn.observe import note_context, observe
-from tgn.pairs import has_pair
+from tgn.outside_vectors import Trained, Vectors, Waiting, content_features, nearest_waiting, taste_of, trained_features
 from tgn.ranker import Activations, Ranker, forward, learn, softmax, uniform
-from tgn.ranking import top_k
+from tgn.reasons import Evidence, explain
 from tgn.retrieval import Active, best, refresh_vector, scan, touch
-from tgn.vectors import Trained, Vectors, Waiting, content_features, nearest_waiting, taste_of, trained_features
+from tgn.seen_pairs import has_pair
+from tgn.top_k import top_k
 
 CHANCE = np.float32(0.01)  # the share of chance in P(item): what the pool missed is no infinite surprise
 

@@ -17,7 +17,7 @@ from tgn.config import ModelConfig
 from tgn.graph import F32, F64, I16, I32, I64, LISTED, NOTHING, U8, Graph, Heads, Items, Newest, Pairs, Users, new_users
 from tgn.kernel import kernel
 from tgn.observe import observe_item, observe_user, popularity_key, relate
-from tgn.pairs import count_users, list_users, remove_pair, users_of
+from tgn.seen_pairs import count_users, list_users, remove_pair, users_of
 
 Pair = tuple[I32, I32]  # [P] users, [P] items
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.embedding import Embeddings, PopularityWeights
 from tgn.graph import F32, I32, I64, U8, Items
+from tgn.item_embedding import Embeddings, PopularityWeights
 from tgn.kernel import kernel
 
 LANES, BINS = 128, 1024

@@ -7,9 +7,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from streamer.metrics import RunMetrics
 from streamer.web.answers import HANDLERS, ApiError
 from streamer.web.guard import Guard
+from streamer.worker.prometheus import RunMetrics
 
 
 def health_app(metrics: RunMetrics, host: str) -> ASGIApp:

@@ -11,7 +11,7 @@ from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode import MAX_ID_BYTES, InteractionDecoder, NodeDecoder
 from consumers.records import Headers, NewRecord, Record
 from consumers.schemas import Interaction
-from streamer.seconds import like_seconds
+from streamer.runtime.time_units import like_seconds
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import Body

@@ -27,7 +27,7 @@ import msgspec
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, WriteBatch
 
 from consumers.records import TopicPartition
-from consumers.rocks import Damaged, Locked, open_database, shut
+from consumers.storage.rocks import Damaged, Locked, open_database, shut
 from streamer.errors import FreshetError
 
 FORMAT = 1

@@ -9,7 +9,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from streamer.errors import PortTaken
-from streamer.supervisor import Threads
+from streamer.runtime.supervisor import Threads
 from streamer.web.limits import ACCEPTED_AT_ONCE, BoundedProtocol, said_once
 
 BACKLOG = 1024  # connections that wait to be accepted

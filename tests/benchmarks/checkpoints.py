@@ -16,19 +16,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from consumers.embedded import EmbeddedLog
-from consumers.files import read_interactions
+from consumers.embedded.log import EmbeddedLog
+from consumers.event_weights import EventWeights
+from consumers.files.interactions import read_interactions
 from consumers.log import Committer
 from consumers.records import Record
-from consumers.weights import EventWeights
-from streamer.commands.produce import interaction_chunks
-from streamer.dedup import digest_of
-from streamer.intake import Intake
-from streamer.ledger import ENTRY, event_number
-from streamer.pipeline import Pipeline
-from streamer.replay import weights_of
+from streamer.cli.commands.produce import interaction_chunks
+from streamer.features.event_ids import digest_of
+from streamer.features.tables import weights_of
+from streamer.pipeline.ingest import Intake
+from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
-from streamer.state import StreamState
+from streamer.state.ledger import ENTRY, event_number
+from streamer.state.stream_state import StreamState
 
 SIZES = (100_000, 300_000, 1_000_000)
 EVENTS, DELTAS = 1_000, 5

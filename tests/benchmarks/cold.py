@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from consumers.files import read_interactions, read_items, read_users
+from consumers.event_weights import EventWeights
+from consumers.files.interactions import read_interactions, read_items, read_users
 from consumers.schemas import Item
-from consumers.weights import EventWeights
-from streamer.demo_data import movielens_100k
-from streamer.engine import Engine
-from streamer.replay import ReplayOptions, replay, weights_of
+from streamer.cli.demo_data import movielens_100k
+from streamer.engine.engine import Engine
+from streamer.evaluation.replay import ReplayOptions, replay
+from streamer.features.tables import weights_of
 from streamer.settings import Settings
 from tests.benchmarks.records import commit, machine
 from tests.conftest import DATA

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from streamer.embeddings import read_version
-from streamer.graph_source import Source
-from streamer.progress import progress
-from streamer.training import Work, trained
+from streamer.embeddings.registry import read_version
+from streamer.embeddings.training import Work, trained
+from streamer.embeddings.training_data import Source
+from streamer.runtime.progress import progress
 from tests.benchmarks.family import source
 from tests.benchmarks.records import commit, machine
 from tests.benchmarks.streams import MOVIELENS, STREAMS

@@ -13,10 +13,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from consumers.files import read_interactions
-from streamer.drift import Alarm
-from streamer.quality import AT
-from streamer.replay import ReplayOptions, Taken, replay
+from consumers.files.interactions import read_interactions
+from streamer.evaluation.replay import ReplayOptions, Taken, replay
+from streamer.monitoring.drift import Alarm
+from streamer.monitoring.prequential_quality import AT
 from streamer.settings import Settings
 from tests.benchmarks.streams import STREAMS, Stream
 

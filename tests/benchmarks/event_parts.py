@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from consumers.files import read_interactions
-from consumers.weights import EventWeights
-from streamer.engine import Columns, Engine
-from streamer.replay import weights_of
+from consumers.event_weights import EventWeights
+from consumers.files.interactions import read_interactions
+from streamer.engine.engine import Columns, Engine
+from streamer.features.tables import weights_of
 from streamer.settings import Settings
 from tgn import prequential as p
 from tgn.kernel import kernel

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from consumers.files import read_items
-from streamer.commands.explain import Known, known_of_file
-from streamer.explanation import Explanation, explain, in_words, titles
+from consumers.files.interactions import read_items
+from streamer.cli.commands.explain import Known, known_of_file
+from streamer.lists.explanation import Explanation, explain, in_words, titles
 from streamer.settings import Settings
 from tests.benchmarks.records import FOLDER, commit, machine
 from tests.benchmarks.streams import STREAMS
-from tgn.explain import paths
+from tgn.counterfactual import paths
 
 RESULTS = Path(__file__).parent / "EXPLANATIONS.md"
 EACH, SHOWN, K = 25, 5, 10

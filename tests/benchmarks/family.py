@@ -16,17 +16,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from consumers.files import read_interactions, read_items, read_users
-from consumers.weights import EventWeights
-from streamer.commands.train import MODELS
-from streamer.demo_data import movielens_100k
-from streamer.engine import Engine
-from streamer.graph_source import Source, source_of
-from streamer.progress import progress
-from streamer.replay import ReplayOptions, replay
+from consumers.event_weights import EventWeights
+from consumers.files.interactions import read_interactions, read_items, read_users
+from streamer.cli.commands.train import MODELS
+from streamer.cli.demo_data import movielens_100k
+from streamer.embeddings.training import Work, trained, until_of
+from streamer.embeddings.training_data import Source, source_of
+from streamer.embeddings.warm_start import begun_from
+from streamer.engine.engine import Engine
+from streamer.evaluation.replay import ReplayOptions, replay
+from streamer.runtime.progress import progress
 from streamer.settings import Settings
-from streamer.training import Work, trained, until_of
-from streamer.warm import begun_from
 from tests.benchmarks.judge import judge, require_judge
 from tests.benchmarks.peers import make_peer
 from tests.benchmarks.peers.contract import DAY_MS, Peer

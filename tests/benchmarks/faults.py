@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from consumers import effects
+from consumers import crash_points as effects
 from consumers.records import NewRecord, TopicPartition
-from streamer.audit import Audit
+from streamer.ops.audit import Audit
 from tests.benchmarks.records import commit, machine
 from tests.consumers.test_fuzz import fuzz
 from tests.faults.scene import ROOT, Scene

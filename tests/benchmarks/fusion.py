@@ -14,17 +14,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from consumers.files import read_interactions, read_items
-from consumers.weights import EventWeights
-from streamer.content import vector_of
-from streamer.embeddings import read_version
-from streamer.graph_source import content_of, source_of
+from consumers.event_weights import EventWeights
+from consumers.files.interactions import read_interactions, read_items
+from streamer.embeddings.registry import read_version
+from streamer.embeddings.training import Work, trained
+from streamer.embeddings.training_data import content_of, source_of
+from streamer.features.item_content import vector_of
 from streamer.settings import Settings
-from streamer.training import Work, trained
 from tests.benchmarks.records import commit, machine
 from tests.conftest import DATA
 from tgn.family.fusion import FUSIONS, Fusion
-from tgn.vectors import SIZE
+from tgn.outside_vectors import SIZE
 
 RESULTS = Path(__file__).parent / "FUSION.md"
 SHARE, AT, PASSES = 0.8, 10, 8

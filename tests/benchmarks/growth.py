@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from consumers.files import read_interactions
-from streamer.engine import Columns, Engine
+from consumers.files.interactions import read_interactions
+from streamer.engine.engine import Columns, Engine
 from streamer.settings import Settings
 from tests.benchmarks.sizes import state_bytes
 from tgn.graph import no_contexts

@@ -22,10 +22,10 @@ import msgspec
 import numpy as np
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from consumers.files import read_interactions
+from consumers.files.interactions import read_interactions
 from consumers.records import NewRecord
 from consumers.schemas import Interaction, RecommendationList
-from streamer.commands.produce import interaction_chunks
+from streamer.cli.commands.produce import interaction_chunks
 from streamer.settings import Settings
 from tests.benchmarks.faults import start_worker
 from tests.benchmarks.records import commit, machine

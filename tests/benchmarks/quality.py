@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from streamer.progress import progress
+from streamer.runtime.progress import progress
 from tests.benchmarks import records
 from tests.benchmarks.judge import judge, require_judge
 from tests.benchmarks.peers import MOST_EVENTS, PEERS, missing

@@ -3,7 +3,7 @@
 python -m tests.benchmarks.restart write FILE FOLDER    prints JSON: what was written, and how long that took
 python -m tests.benchmarks.restart read FOLDER          prints JSON once it has a list
 
-Both do what a worker does (`streamer.worker`), with the embedded log's committer.
+Both do what a worker does (`streamer.worker.worker`), with the embedded log's committer.
 """
 
 import json
@@ -17,12 +17,12 @@ LAST = "last user"  # a file beside the log: whose list is wanted
 
 def write(file: Path, folder: Path) -> dict[str, float]:
     """Observes the whole stream, then writes the state as one delta; embeddings, which learning would move, go along."""
-    from consumers.embedded import EmbeddedLog
-    from consumers.files import read_interactions
-    from consumers.weights import EventWeights
-    from streamer.replay import weights_of
+    from consumers.embedded.log import EmbeddedLog
+    from consumers.event_weights import EventWeights
+    from consumers.files.interactions import read_interactions
+    from streamer.features.tables import weights_of
     from streamer.settings import Settings
-    from streamer.state import StreamState
+    from streamer.state.stream_state import StreamState
 
     settings = Settings()
     state, weights, table = StreamState(settings), EventWeights(settings.event_weights), read_interactions(file)
@@ -52,9 +52,9 @@ def write(file: Path, folder: Path) -> dict[str, float]:
 def read(folder: Path) -> dict[str, float]:
     """Loads the checkpoint and makes a list of the user that was last. Times are from the start of this function."""
     started = time.perf_counter()
-    from consumers.embedded import EmbeddedLog
+    from consumers.embedded.log import EmbeddedLog
     from streamer.settings import Settings
-    from streamer.state import StreamState
+    from streamer.state.stream_state import StreamState
 
     settings = Settings()
     imported = time.perf_counter()

@@ -15,13 +15,13 @@ from typing import Any, NamedTuple
 import faiss
 import numpy as np
 
-from consumers.files import read_interactions
-from streamer.engine import Columns, Engine
+from consumers.files.interactions import read_interactions
+from streamer.engine.engine import Columns, Engine
 from streamer.settings import Settings
 from tests.benchmarks.records import FOLDER, commit, machine
 from tests.benchmarks.streams import STREAMS
 from tgn.config import ModelConfig
-from tgn.embedding import embed
+from tgn.item_embedding import embed
 from tgn.model import Model
 from tgn.retrieval import best, scan
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from streamer.progress import progress
+from streamer.runtime.progress import progress
 from tests.benchmarks.judge import judge
 from tests.benchmarks.peers import make_peer
 from tests.benchmarks.protocol import plan_of, prequential, read_events, world_of, write_lists

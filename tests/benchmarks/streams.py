@@ -35,8 +35,8 @@ class Stream:
             return DATA / self.folder / "interactions.parquet"
         converted = scratch / f"{MOVIELENS}.parquet"
         if not converted.is_file():
-            from consumers.files import read_interactions
-            from streamer.demo_data import movielens_100k
+            from consumers.files.interactions import read_interactions
+            from streamer.cli.demo_data import movielens_100k
 
             table = read_interactions(movielens_100k().interactions).drop_columns("reason")
             converted.parent.mkdir(parents=True, exist_ok=True)

@@ -20,22 +20,22 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from consumers.files import read_interactions
-from consumers.open import OwnedLog
+from consumers.event_weights import EventWeights
+from consumers.files.interactions import read_interactions
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
-from consumers.weights import EventWeights
-from streamer.commands.produce import interaction_chunks
-from streamer.dedup import digest_of
-from streamer.engine import Columns, Engine
-from streamer.ledger import ENTRY, event_number
-from streamer.logs import topic_specs
-from streamer.replay import weights_of
+from streamer.cli.commands.produce import interaction_chunks
+from streamer.engine.engine import Columns, Engine
+from streamer.features.event_ids import digest_of
+from streamer.features.tables import weights_of
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.state.ledger import ENTRY, event_number
+from streamer.worker.worker import Worker
 from tests.benchmarks.records import commit, machine
 from tests.canonical import canonical
 from tests.conftest import DATA
-from tests.streamer.test_undo import KINDS, Step, check_interleaving
+from tests.streamer.state.test_pending_repairs import KINDS, Step, check_interleaving
 
 RESULTS = Path(__file__).parent / "UNDO.md"
 RETRACTED, ERASED = 1_000, 100

@@ -17,9 +17,9 @@ from pathlib import Path
 import httpx
 import msgspec
 
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.logs import topic_specs
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
 
 CHUNK, ASKED = 2_000, 300

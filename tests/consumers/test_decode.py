@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.decode import InteractionDecoder, NodeDecoder, Refused, decode_item, decode_user, item_of, user_of
+from consumers.event_weights import EventWeights
 from consumers.records import Headers, NewRecord, Record, size_of
 from consumers.schemas import Interaction, Item, User
-from consumers.weights import EventWeights
 
 NOW_MS = 1_600_000_000_000
 GOOD: dict[str, Any] = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": 1_500_000_000_000}

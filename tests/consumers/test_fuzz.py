@@ -6,7 +6,7 @@ import random
 from consumers.dead_letter import DeadLetter, dead_letter_record
 from consumers.decode import InteractionDecoder, decode_item, decode_user
 from consumers.records import Headers, Record
-from streamer.intake import Intake
+from streamer.pipeline.ingest import Intake
 from streamer.settings import Settings
 
 ROW = {

@@ -11,9 +11,9 @@ import pytest
 from confluent_kafka import Producer
 
 from consumers.errors import Fenced, LogUnavailable
-from consumers.kafka import KafkaLog
-from consumers.kafka_commit import KafkaCommitter
-from consumers.kafka_group import GroupReader
+from consumers.kafka.committer import KafkaCommitter
+from consumers.kafka.group import GroupReader
+from consumers.kafka.log import KafkaLog
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.schemas import SeatClaim
 from tests import waiting

@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import pytest
 
-from consumers import kafka_commit
-from consumers.embedded import EmbeddedLog
+from consumers.embedded.log import EmbeddedLog
+from consumers.embedded.loopback import Owner, RemoteLog
 from consumers.errors import Fenced, PositionGone, TopicConflict, UnknownTopic
-from consumers.kafka import KafkaLog
+from consumers.kafka import committer as kafka_commit
+from consumers.kafka.log import KafkaLog
 from consumers.log import Log
-from consumers.owner import Owner, RemoteLog
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from tests.waiting import ends
@@ -254,7 +254,7 @@ def test_at_least_once_a_zombie_that_wakes_amid_its_commit_writes_no_manifest(
             produce(producer, records, delivered)
             monkeypatch.setattr(kafka_commit, "produce", produce)
             opened.enter_context(closing(logs[1].committer(application)))
-            monkeypatch.setattr("consumers.kafka_seat.GLANCE_EVERY_S", 0)  # it was away for longer than that
+            monkeypatch.setattr("consumers.kafka.seat.GLANCE_EVERY_S", 0)  # it was away for longer than that
 
         monkeypatch.setattr(kafka_commit, "produce", frozen_after)
         with pytest.raises(Fenced):
@@ -265,7 +265,7 @@ def test_at_least_once_a_zombie_that_wakes_amid_its_commit_writes_no_manifest(
 LATER = """
 import sys
 from pathlib import Path
-from consumers.owner import RemoteLog
+from consumers.embedded.loopback import RemoteLog
 log = RemoteLog(Path(sys.argv[1]))
 committer = log.committer(sys.argv[2])
 print("has the seat", flush=True)

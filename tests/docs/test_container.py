@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.cli import main
+from streamer.cli.main import main
 from tests.conftest import missing
 from tgn.kernel import CACHE
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from streamer.cli import main
+from streamer.cli.main import main
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "compose.yaml").read_text())

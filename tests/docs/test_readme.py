@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from streamer.cli import COMMANDS
-from streamer.logs import topic_specs
+from streamer.cli.main import COMMANDS
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
 from tests.waiting import scaled
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from consumers.log import Log
 from consumers.records import NewRecord
-from streamer.audit import Audit, audit
-from streamer.logs import open_log_of, topic_specs
+from streamer.ops.audit import Audit, audit
+from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
 from tests.faults.victim import CRASHED
 from tests.waiting import end, scaled

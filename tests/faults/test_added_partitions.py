@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[att
 
 from consumers.records import NewRecord
 from consumers.schemas import EpochManifest
-from streamer.logs import records_of, whole
+from streamer.runtime.topics import records_of, whole
 from tests.faults.scene import Scene
 from tests.faults.test_faults import check
 from tests.waiting import until

@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from consumers import effects
+from consumers import crash_points as effects
 from consumers.records import NewRecord
 from tests.faults.scene import Scene
 from tests.worlds import checkerboard

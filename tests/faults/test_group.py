@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import pytest
 
-from consumers import effects
+from consumers import crash_points as effects
 from consumers.records import NewRecord, TopicPartition
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED

@@ -14,11 +14,11 @@ from confluent_kafka.admin import AdminClient
 from consumers.errors import LogUnavailable, PositionGone, TopicConflict
 from consumers.records import NewRecord, TopicPartition
 from consumers.schemas import EpochManifest
-from streamer.doctor import examine
-from streamer.logs import open_log_of, records_of, topic_specs, whole
-from streamer.rebuild import rebuild
+from streamer.ops.doctor import examine
+from streamer.runtime.topics import open_log_of, records_of, topic_specs, whole
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.worker.rebuild import rebuild
+from streamer.worker.worker import Worker
 from tests.faults.scene import Scene
 from tests.faults.test_faults import command, line_with
 from tests.worlds import checkerboard

@@ -11,12 +11,12 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from consumers import effects
-from streamer.audit import digest
-from streamer.cli import main as run_command
-from streamer.logs import open_log_of
+from consumers import crash_points as effects
+from streamer.cli.main import main as run_command
+from streamer.ops.audit import digest
+from streamer.runtime.topics import open_log_of
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 
 CRASHED = 137
 

@@ -7,14 +7,14 @@ import json
 import tempfile
 from pathlib import Path
 
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.checkpoint_file import write_file
-from streamer.commands.produce import interaction_chunks
-from streamer.logs import topic_specs
+from streamer.cli.commands.produce import interaction_chunks
+from streamer.ops.checkpoint_archive import write_file
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
-from streamer.state import FORMAT, StreamState
-from streamer.worker import Worker
+from streamer.state.stream_state import FORMAT, StreamState
+from streamer.worker.worker import Worker
 from tests.worlds import checkerboard, table_of
 
 HERE = Path(__file__).parent

@@ -11,10 +11,10 @@ from consumers import schemas
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.decode import InteractionDecoder, decode_item, decode_user
 from consumers.records import Record
-from streamer.checkpoint_file import read_file
 from streamer.errors import StateUnreadable
+from streamer.ops.checkpoint_archive import read_file
 from streamer.settings import Settings
-from streamer.state import FORMAT, READS, StreamState
+from streamer.state.stream_state import FORMAT, READS, StreamState
 from tests.golden.make import known
 
 HERE = Path(__file__).parent

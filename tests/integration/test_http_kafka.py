@@ -9,12 +9,12 @@ import httpx
 import pytest
 
 from consumers.log import Log
-from streamer.logs import open_log_of, topic_specs
+from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
-from streamer.web.app import Gateway
+from streamer.web.api import Gateway
+from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
-from streamer.web.view import View
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 from tests import kafka_broker
 from tests.conftest import running
 from tests.waiting import freeze, until

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from streamer.replay import ReplayOptions, replay
+from streamer.evaluation.replay import ReplayOptions, replay
 from streamer.settings import Settings
 from tests.waiting import scaled
 from tests.worlds import checkerboard, table_of

@@ -8,12 +8,12 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from consumers.errors import LogUnavailable, WireError
-from consumers.kafka import KafkaLog
-from consumers.kafka_probe import KafkaProbe
+from consumers.kafka.log import KafkaLog
+from consumers.kafka.probe import KafkaProbe
 from consumers.records import NewRecord, TopicPartition, TopicSpec
-from streamer.logs import open_log_of, topic_specs
+from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 from tests.waiting import scaled, until
 
 pytestmark = pytest.mark.kafka
@@ -60,7 +60,7 @@ def test_what_a_log_opened_ends_with_it(own: Settings, delivery: str) -> None:
 
 
 def test_the_clients_of_a_log_that_does_not_open_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("consumers.kafka.START_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("consumers.kafka.log.START_TIMEOUT_S", 0.5)
     before = clients()
     with pytest.raises(LogUnavailable) as failed:
         KafkaLog("127.0.0.1:1", tmp_path, {})
@@ -82,7 +82,9 @@ def test_a_worker_that_does_not_begin_leaves_its_seat(own: Settings, monkeypatch
     with closing(open_log_of(own)) as log:
         before = clients()
         with monkeypatch.context() as patched:
-            patched.setattr("streamer.worker.manifests", lambda *_: (_ for _ in ()).throw(LogUnavailable("away")))
+            patched.setattr(
+                "streamer.worker.worker.manifests", lambda *_: (_ for _ in ()).throw(LogUnavailable("away"))
+            )
             with pytest.raises(LogUnavailable, match="away") as failed:
                 Worker(log, own)
         assert failed.traceback

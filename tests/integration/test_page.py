@@ -13,14 +13,14 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from consumers.open import OwnedLog
-from streamer.commands.produce import interaction_chunks
+from consumers.open_log import OwnedLog
+from streamer.cli.commands.produce import interaction_chunks
+from streamer.runtime.signals import StopRequest
 from streamer.settings import Settings
-from streamer.signals import StopRequest
-from streamer.web.app import Gateway
+from streamer.web.api import Gateway
+from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
-from streamer.web.view import View
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 from tests.conftest import missing
 from tests.waiting import scaled
 from tests.worlds import checkerboard, table_of

@@ -16,12 +16,12 @@ from consumers.errors import RecordRefused
 from consumers.log import Log
 from consumers.records import Headers, NewRecord, Record
 from consumers.schemas import RecommendationList
-from streamer.audit import audit
-from streamer.logs import open_log_of, records_of, topic_specs, whole
+from streamer.ops.audit import audit
+from streamer.runtime.signals import StopRequest
+from streamer.runtime.supervisor import supervise
+from streamer.runtime.topics import open_log_of, records_of, topic_specs, whole
 from streamer.settings import Settings
-from streamer.signals import StopRequest
-from streamer.supervisor import supervise
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 
 GOOD = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": 5}
 BASE = json.dumps(GOOD).encode()

@@ -14,23 +14,23 @@ from hypothesis import Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from consumers.embedded import EmbeddedLog
+from consumers.embedded.log import EmbeddedLog
 from consumers.errors import PositionGone
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.audit import Audit, audit, digest
-from streamer.checkpoint import Passage, verify
-from streamer.checkpoint_file import read_file, write_file
-from streamer.cli import main
+from streamer.cli.main import main
 from streamer.errors import StateUnreadable
-from streamer.logs import topic_specs
-from streamer.rebuild import rebuild
+from streamer.ops.audit import Audit, audit, digest
+from streamer.ops.checkpoint_archive import read_file, write_file
+from streamer.ops.checkpoint_inspection import Passage, verify
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
-from streamer.state import StreamState
-from streamer.worker import Worker
+from streamer.state.stream_state import StreamState
+from streamer.worker.rebuild import rebuild
+from streamer.worker.worker import Worker
 from tests.scenarios.test_worker import interaction, read_all, run
-from tests.streamer.test_undo import STEPS, Step, World
-from tests.streamer.test_undo import event as event_of
+from tests.streamer.state.test_pending_repairs import STEPS, Step, World
+from tests.streamer.state.test_pending_repairs import event as event_of
 from tests.worlds import checkerboard
 
 KINDS = [

@@ -13,17 +13,17 @@ import pytest
 
 from consumers.errors import CheckpointDamaged
 from consumers.log import Log
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.audit import digest
-from streamer.checkpoint import verify
 from streamer.errors import StateUnreadable
-from streamer.logs import open_log_of, topic_specs
+from streamer.ops.audit import digest
+from streamer.ops.checkpoint_inspection import verify
+from streamer.runtime.signals import StopRequest
+from streamer.runtime.supervisor import supervise
+from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
-from streamer.signals import StopRequest
-from streamer.state import group_of
-from streamer.supervisor import supervise
-from streamer.worker import Worker
+from streamer.state.stream_state import group_of
+from streamer.worker.worker import Worker
 from tests.worlds import checkerboard
 
 PREFIX = b"s/freshet/"

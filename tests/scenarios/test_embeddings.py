@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.audit import audit, digest
-from streamer.cli import main
-from streamer.embeddings import CURRENT, Vectors, current, use, write_version
+from streamer.cli.main import main
+from streamer.embeddings.registry import CURRENT, Vectors, current, use, write_version
 from streamer.errors import StateUnreadable
-from streamer.logs import records_of, whole
-from streamer.replay import ReplayOptions, Taken, replay
+from streamer.evaluation.replay import ReplayOptions, Taken, replay
+from streamer.ops.audit import audit, digest
+from streamer.runtime.topics import records_of, whole
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 from tests.worlds import Events, table_of
 
 NODES, CLUBS = 400, 20  # of each side; a user takes the items of their club, three times in ten

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import msgspec
 
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from consumers.schemas import EpochManifest
-from consumers.state_store import SECRET_FILE, folder_secret
-from consumers.stored_state import FolderState
-from streamer.audit import audit, digest
-from streamer.cli import main
+from consumers.storage.checkpoint_store import SECRET_FILE, folder_secret
+from consumers.storage.stored_state import FolderState
+from streamer.cli.main import main
+from streamer.ops.audit import audit, digest
 from streamer.settings import Settings
-from streamer.state import StreamState, digest_by_name
+from streamer.state.stream_state import StreamState, digest_by_name
 from tests.scenarios.test_worker import interaction, lists_of, read_all, run
 from tests.worlds import checkerboard
 

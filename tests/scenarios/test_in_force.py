@@ -7,16 +7,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, TopicPartition
 from consumers.schemas import EpochManifest
-from streamer import in_force
-from streamer.audit import audit, digest
-from streamer.checkpoint import verify
 from streamer.errors import StateUnreadable
-from streamer.rebuild import rebuild
+from streamer.ops.audit import audit, digest
+from streamer.ops.checkpoint_inspection import verify
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.state import in_force
+from streamer.worker.rebuild import rebuild
+from streamer.worker.worker import Worker
 from tests.scenarios.test_worker import interaction, lists_of, read_all, run
 from tests.worlds import checkerboard
 

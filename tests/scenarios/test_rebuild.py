@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.logs import topic_specs
-from streamer.rebuild import rebuild
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
+from streamer.worker.rebuild import rebuild
 from tests.canonical import canonical
 from tests.scenarios.test_worker import interaction, lists_of, run
 from tests.worlds import checkerboard

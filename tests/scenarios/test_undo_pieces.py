@@ -5,24 +5,24 @@ import json
 import numpy as np
 import pytest
 
-import streamer.amendments
-import streamer.pipeline
-import streamer.worker
-from consumers.open import OwnedLog
+import streamer.pipeline.pipeline
+import streamer.state.pending_repairs
+import streamer.worker.worker
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.audit import audit, digest
+from streamer.ops.audit import audit, digest
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 
 
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few hundred interactions take many pieces, and what they read comes a user at a time."""
-    for module in (streamer.pipeline, streamer.worker):
+    for module in (streamer.pipeline.pipeline, streamer.worker.worker):
         monkeypatch.setattr(module, "PIECE", 600)
-    monkeypatch.setattr(streamer.worker, "PREPARE_S", 0.0)
-    monkeypatch.setattr(streamer.amendments, "REST_S", 0.0)
-    monkeypatch.setattr(streamer.amendments, "REST_FACTOR", 0)
+    monkeypatch.setattr(streamer.worker.worker, "PREPARE_S", 0.0)
+    monkeypatch.setattr(streamer.state.pending_repairs, "REST_S", 0.0)
+    monkeypatch.setattr(streamer.state.pending_repairs, "REST_FACTOR", 0)
 
 
 def interaction(user: int, item: int, t: int, **more: object) -> NewRecord:

@@ -13,21 +13,21 @@ import msgspec
 import pyarrow.parquet as pq
 import pytest
 
-import streamer.lists_out
-from consumers import effects
+import streamer.lists.list_files
+from consumers import crash_points as effects
 from consumers.errors import LogUnavailable, TopicConflict
-from consumers.open import OwnedLog
+from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import EpochManifest, RecommendationList
-from streamer.commands.produce import interaction_chunks
+from streamer.cli.commands.produce import interaction_chunks
 from streamer.errors import StateUnreadable
-from streamer.logs import topic_specs
-from streamer.replay import ReplayOptions, replay
+from streamer.evaluation.replay import ReplayOptions, replay
+from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
-from streamer.worker import Worker
+from streamer.worker.worker import Worker
 from tests.waiting import ended, ends, scaled, until
 from tests.worlds import Events, checkerboard, table_of
-from tgn.pages import all_pages
+from tgn.serialization import all_pages
 
 
 def send(log: OwnedLog, events: Events) -> None:
@@ -58,7 +58,7 @@ def lists_of(log: OwnedLog) -> dict[str, list[str]]:
 
 
 def run(log: OwnedLog, settings: Settings, lists_out: Path | None = None) -> Worker:
-    with streamer.lists_out.TestLists(lists_out) as test_lists:
+    with streamer.lists.list_files.TestLists(lists_out) as test_lists:
         worker = Worker(log, settings, test_lists)
         worker.run(exit_at_end=True)
         worker.close()
@@ -138,7 +138,7 @@ def test_a_commit_without_an_answer_leaves_out_no_test_list(log: OwnedLog, setti
             raise LogUnavailable("no answer")
 
     effects.listen(listener)
-    with streamer.lists_out.TestLists(tmp_path / "lists") as test_lists:
+    with streamer.lists.list_files.TestLists(tmp_path / "lists") as test_lists:
         for _ in range(2):
             worker = Worker(log, mine, test_lists)
             with suppress(LogUnavailable):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.cli import main
+from streamer.cli.main import main
 from streamer.errors import UsageError
 from streamer.settings import Settings, is_secret
 from tests.waiting import scaled
@@ -171,6 +171,6 @@ def test_what_librdkafka_does_not_take_is_said_in_one_line(
 def test_a_name_that_no_resolver_knows_is_the_reason_given(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumers.kafka.START_TIMEOUT_S", scaled(10))
+    monkeypatch.setattr("consumers.kafka.log.START_TIMEOUT_S", scaled(10))
     assert main(["tail", "quality", "--bootstrap", "nowhere.invalid:9092"]) == 1
     assert "resolve" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tgn.config import ModelConfig
 from tgn.model import NO_VECTOR, Model
-from tgn.pages import all_pages, changed_pages, load_pages
+from tgn.serialization import all_pages, changed_pages, load_pages
 
 ITEMS, USERS = 12, 4
 STEPS = st.lists(

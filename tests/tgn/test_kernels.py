@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgn.config import DAY_MS, ModelConfig
-from tgn.embedding import (
+from tgn.features import FEATURES, RING_FEATURES, USER_FEATURES
+from tgn.graph import new_graph, no_contexts
+from tgn.item_embedding import (
     embed,
     embedding_features,
     grown_embeddings,
@@ -18,17 +20,15 @@ from tgn.embedding import (
     new_popularity_weights,
     new_taste,
 )
-from tgn.features import FEATURES, RING_FEATURES, USER_FEATURES
-from tgn.graph import new_graph, no_contexts
-from tgn.heads import drop, lift
 from tgn.kernel import decay, fast_log
 from tgn.model import Model
-from tgn.names import NodeIndex, name_before
+from tgn.node_index import NodeIndex, name_before
 from tgn.observe import observe
-from tgn.pairs import add_pair, grown_pairs, has_pair
+from tgn.popularity_heads import drop, lift
 from tgn.ranker import Activations, Ranker, forward, learn, new_activations, new_ranker, softmax
-from tgn.ranking import top_k
-from tgn.rows import add_successor
+from tgn.seen_pairs import add_pair, grown_pairs, has_pair
+from tgn.successors import add_successor
+from tgn.top_k import top_k
 
 CONFIG = ModelConfig(ring=4, row=4, window=3, popularity_scales_ms=(DAY_MS,) * 5, row_scales_ms=(DAY_MS, 30 * DAY_MS))
 NO_CONTEXT = no_contexts(1)[0]

@@ -3,12 +3,12 @@
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.embedding import new_embeddings, new_popularity_weights
 from tgn.graph import new_graph, no_contexts
+from tgn.item_embedding import new_embeddings, new_popularity_weights
 from tgn.model import Model
 from tgn.observe import observe
-from tgn.pages import all_pages, load_pages
 from tgn.retrieval import LANES, Active, best, new_active, refresh_vector, scan, touch
+from tgn.serialization import all_pages, load_pages
 
 CONFIG = ModelConfig(active=2 * LANES, embedding=8)
 LONGEST = CONFIG.popularity_scales_ms[-1]

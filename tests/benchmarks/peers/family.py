@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.embeddings import Vectors, read_version, versions
+from streamer.embeddings.registry import Vectors, read_version, versions
 from tests.benchmarks.peers.contract import World, top_k
 from tests.benchmarks.peers.popularity import DecayedPopularity
 

@@ -1,0 +1,1 @@
+"""The log in a folder, in process, without a broker."""

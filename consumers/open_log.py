@@ -1,0 +1,56 @@
+"""Which home a log has: a broker, a folder of this process, or a folder that another process serves."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from consumers.embedded.folder_log import FolderLog
+from consumers.embedded.log import EmbeddedLog
+from consumers.embedded.loopback import Owner, RemoteLog
+from consumers.errors import LogBusy
+from consumers.log import Log
+
+
+class OwnedLog(EmbeddedLog):
+    """An embedded log that serves other processes while it is open."""
+
+    def __init__(self, folder: Path, accept_damage: bool = False) -> None:
+        super().__init__(folder, accept_damage=accept_damage)
+        self._owner = Owner(self, folder)
+
+    def close(self) -> None:
+        """Stops serving, then closes."""
+        self._owner.close()
+        super().close()
+
+
+def open_log(
+    bootstrap: str | None,
+    folder: Path,
+    state: Path,
+    config: Mapping[str, Any] | None = None,
+    exactly_once: bool = True,
+    group_protocol: str = "classic",
+    workers_topic: str | None = None,
+    accept_damage: bool = False,
+) -> Log:
+    """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
+
+    Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through;
+    exactly_once, group_protocol, workers_topic: see KafkaLog; accept_damage: see EmbeddedLog.
+    """
+    if bootstrap:
+        from consumers.kafka.log import WORKERS_TOPIC, KafkaLog
+
+        return KafkaLog(bootstrap, state, config or {}, exactly_once, group_protocol, workers_topic or WORKERS_TOPIC)
+
+    def opened() -> OwnedLog | RemoteLog:
+        try:
+            return OwnedLog(folder, accept_damage)
+        except LogBusy:
+            return RemoteLog(folder)
+
+    try:
+        return OwnedLog(folder, accept_damage)  # it lives as long as this process
+    except LogBusy:
+        return FolderLog(opened)

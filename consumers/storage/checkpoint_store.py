@@ -1,0 +1,159 @@
+"""The checkpoint of a worker on Kafka: one RocksDB in the state folder, written in one batch, with checksums."""
+
+import logging
+import os
+import secrets
+import shutil
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from rocksdict import WriteBatch
+
+from consumers.errors import CheckpointDamaged, LogBusy, LogUnavailable
+from consumers.log import Positions, StateDelta
+from consumers.records import TopicPartition
+from consumers.storage.private_files import private_folder, write_private
+from consumers.storage.rocks import Damaged, Locked, open_database, scan, shut
+
+_POSITIONS = b"p"
+INSTANCE_FILE, SECRET_FILE = "instance", "erasure-key"
+SECRET_BYTES = 32
+_DAMAGE = ("corruption", "no such file", "checksum")  # how RocksDB's errors name files that are not what was written
+_logger = logging.getLogger(__name__)
+
+
+def instance_id(folder: Path) -> str:
+    """The id that keeps this state folder's seat in the group; made on first use."""
+    private_folder(folder)
+    file = folder / INSTANCE_FILE
+    if not file.exists():
+        write_private(file, uuid4().hex[:12])
+    return file.read_text().strip()
+
+
+def folder_secret(folder: Path, held: bytes = b"") -> bytes:
+    """The secret of a state folder, see `Committer.secret`; only the user who runs the worker can read its file."""
+    file = folder / SECRET_FILE
+    kept = bytes.fromhex(file.read_text().strip()) if file.is_file() else b""
+    secret = held or kept or secrets.token_bytes(SECRET_BYTES)
+    if secret != kept:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = file.with_name(f".{file.name}.part")
+        part.unlink(missing_ok=True)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as written:
+            written.write(secret.hex())
+            written.flush()
+            os.fsync(written.fileno())
+        part.replace(file)
+    return secret
+
+
+def checked(key: bytes, value: bytes) -> bytes:
+    """A page with its checksum before it, which covers its key too: a page in the place of another one is damaged."""
+    return _checksum(key, value) + value
+
+
+def unchecked(key: bytes, value: bytes) -> bytes:
+    """The page behind its checksum. Raises CheckpointDamaged where that does not hold.
+
+    Those of checkpoints before format 10 covered the value alone.
+    """
+    page = value[4:]
+    if value[:4] not in (_checksum(key, page), _checksum(b"", page)):
+        raise CheckpointDamaged(f"page {key!r} of the checkpoint is damaged")
+    return page
+
+
+def _checksum(key: bytes, value: bytes) -> bytes:
+    return zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "big")
+
+
+class StateStore:
+    """Keys and values with the positions that they stand for. One process at a time.
+
+    Files that are damaged or missing are set aside when it is opened, and an empty checkpoint begins.
+    Raises LogBusy when another process has the folder, LogUnavailable when it cannot be opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        private_folder(folder)
+        self._folder = folder / "checkpoint"
+        try:
+            self._db: Any = self._open()
+        except CheckpointDamaged as error:
+            _logger.warning("%s; it is set aside, and the state is rebuilt from the log", error)
+            self._set_aside()
+            self._db = self._open()
+
+    def _open(self) -> Any:
+        folder = self._folder.parent
+        try:
+            return open_database(self._folder)
+        except Locked as error:
+            raise LogBusy(f"another process uses the state in {folder}; give this one its own --state") from error
+        except Damaged as error:
+            if any(word in str(error).lower() for word in _DAMAGE):
+                raise CheckpointDamaged(f"the checkpoint cannot be opened: {error}") from error
+            raise LogUnavailable(
+                f"the state in {folder} cannot be opened: {error}; remove it there to have it rebuilt from the log"
+            ) from error
+
+    def write(self, delta: StateDelta, positions: Positions) -> None:
+        """Applies the delta and the positions in one batch."""
+        batch = WriteBatch(raw_mode=True)
+        for key, value in delta.items():
+            if value is None:
+                batch.delete(b"s" + key)
+            else:
+                batch.put(b"s" + key, checked(key, value))
+        batch.put(_POSITIONS, msgspec.msgpack.encode([(*tp, offset) for tp, offset in positions.items()]))
+        try:
+            self._db.write(batch)
+        except Exception as error:  # rocksdict raises bare Exception
+            raise LogUnavailable(
+                f"the checkpoint cannot be written: {error}; free space on its disk. The last good one holds"
+            ) from error
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """The positions of the last write."""
+        stored = self._db.get(_POSITIONS)
+        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(stored)} if stored else {}
+
+    def load(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys that begin with `prefix` and their values, in key order.
+
+        Raises CheckpointDamaged where a checksum does not hold, a page's or a file's.
+        """
+        try:
+            for key, value in scan(self._db, b"s" + prefix):
+                yield key[1:], unchecked(key[1:], value)
+        except Damaged as error:
+            raise CheckpointDamaged(f"the checkpoint cannot be read: {error}") from error
+
+    def discard(self) -> None:
+        """Sets the damaged files aside, under a name with the time, and begins an empty checkpoint."""
+        shut(self._db)
+        self._set_aside()
+        self._db = self._open()
+
+    def _set_aside(self) -> None:
+        self._folder.rename(self._folder.with_name(f"checkpoint.damaged-{time.time_ns()}"))
+
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Removes the checkpoint of a state folder that nobody has open, readable or not. The seat's id stays."""
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+    def purge(self) -> None:
+        """Rewrites the files without what was deleted or written over."""
+        self._db.flush()
+        self._db.compact_range(None, None)
+
+    def close(self) -> None:
+        """Frees the folder."""
+        shut(self._db)

@@ -1,0 +1,177 @@
+"""RocksDB as both homes use it: opened, scanned and closed, with errors that say what they are."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rocksdict import AccessType, DBRecoveryMode, Options, Rdict, WriteBatch
+
+from consumers.storage.private_files import hold_mask, only_mine, private_folder, release_mask
+from consumers.storage.wal import Tail, tail_of
+
+_LOCKED = ("while lock file", "lock hold by")  # what RocksDB says of the file LOCK
+_logger = logging.getLogger(__name__)
+
+
+class Locked(Exception):
+    """Another process has the database open."""
+
+
+class Damaged(Exception):
+    """A file of the database is not what was written."""
+
+
+def open_database(folder: Path, recovery: Any = None, options: Options | None = None) -> Any:
+    """The database in a folder, made where there is none, readable by this user alone. Raises Locked, Damaged.
+
+    Args: recovery: what is done with a write-ahead log that is not whole; None: everything before the fault is taken;
+    options: of RocksDB, in raw mode.
+    """
+    options = options or Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_wal_recovery_mode(recovery or DBRecoveryMode.point_in_time())
+    hold_mask()
+    try:
+        private_folder(folder)
+        only_mine(folder)
+        return Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
+    except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
+        release_mask()
+        locked = any(words in str(error).lower() for words in _LOCKED)
+        raise (Locked if locked else Damaged)(str(error)) from error
+
+
+def open_checked(folder: Path) -> Any:
+    """The database, also where the end of its write-ahead log was torn off by a crash. Raises Locked, Damaged.
+
+    Damaged where anything else was changed; then no file has been written to.
+    """
+    tails = _tails(folder)
+    if Tail.DAMAGED in tails:  # refuses what is damaged, and takes what another process was just about to write
+        return open_database(folder, DBRecoveryMode.absolute_consistency())
+    if Tail.ZEROS in tails:
+        return open_database(folder, DBRecoveryMode.point_in_time())
+    return open_database(folder, DBRecoveryMode.tolerate_corrupted_tail_records())
+
+
+def _tails(folder: Path) -> set[Tail]:
+    """How the log files end. Raises Damaged where the list of the database's files is not what was written."""
+    current = folder / "CURRENT"
+    if not current.is_file():
+        if any(folder.glob("*.sst")) or any(folder.glob("*.log")):
+            raise Damaged("its file CURRENT is missing")
+        return set()
+    for _ in range(3):  # a process that has it open may be writing
+        manifest = _tail(folder / current.read_text(errors="replace").strip())
+        if manifest is not Tail.DAMAGED:
+            break
+        time.sleep(0.05)
+    else:
+        raise Damaged("its list of files is not what was written")
+    tails = [_tail(file) for file in sorted(folder.glob("*.log"))]
+    if set(tails[:-1]) & {Tail.TORN, Tail.ZEROS} and tails[-1:] != [Tail.WHOLE]:
+        return {Tail.DAMAGED}
+    return set(tails)
+
+
+def _tail(file: Path) -> Tail:
+    try:
+        return tail_of(file)
+    except OSError:  # RocksDB says what is missing
+        return Tail.WHOLE
+
+
+@contextmanager
+def database_read_only(folder: Path) -> Iterator[Any]:
+    """The database as far as it can be read, with nothing changed. Raises Damaged."""
+    options = Options(raw_mode=True)
+    options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
+    with _looked_at(folder.resolve(), options, AccessType.read_only()) as db:
+        yield db
+
+
+@contextmanager
+def database_beside(folder: Path) -> Iterator[Any]:
+    """The database as it is now, beside whoever has it open; None where there is none. Raises Damaged."""
+    if not (folder / "CURRENT").is_file():
+        yield None
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="freshet-") as own,  # RocksDB's secondary writes a log of its own
+        _looked_at(folder, Options(raw_mode=True), AccessType.secondary(own)) as db,
+    ):
+        yield db
+
+
+@contextmanager
+def _looked_at(folder: Path, options: Options, access: AccessType) -> Iterator[Any]:
+    """A database that is not written to, and closed in the end. Raises Damaged."""
+    try:
+        db = Rdict(str(folder), options, access_type=access)
+    except Exception as error:  # rocksdict raises bare Exception
+        raise Damaged(str(error)) from error
+    try:
+        yield db
+    finally:
+        _close(db)
+
+
+def stored(db: Any, key: bytes) -> bytes | None:
+    """The value of a key, or None. Raises Damaged."""
+    try:
+        value: bytes | None = db.get(key)
+    except Exception as error:  # rocksdict raises bare Exception
+        raise Damaged(str(error)) from error
+    return value
+
+
+def write_batch(db: Any, changes: Mapping[bytes, bytes | None]) -> None:
+    """Puts the keys, or deletes them where the value is None: all or nothing."""
+    batch = WriteBatch(raw_mode=True)
+    for key, value in changes.items():
+        if value is None:
+            batch.delete(key)
+        else:
+            batch.put(key, value)
+    db.write(batch)
+
+
+def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Keys that begin with `prefix`, from prefix + start on, and their values, in key order. Raises Damaged.
+
+    An iterator of rocksdict ends at a damaged block as if nothing came after it, so its end is looked at twice.
+    """
+    last = prefix + start
+    for key, value in db.items(from_key=last):
+        if not key.startswith(prefix):
+            return
+        last = key
+        yield key, value
+    after = db.iter()
+    after.seek(last)
+    if after.valid() and after.key() == last:
+        after.next()
+    try:
+        after.status()
+    except Exception as error:
+        raise Damaged(str(error)) from error
+    if after.valid() and after.key().startswith(prefix):
+        raise Damaged(f"the records after {last!r} cannot be read")
+
+
+def shut(db: Any) -> None:
+    """Closes a database that `open_database` gave."""
+    _close(db)
+    release_mask()
+
+
+def _close(db: Any) -> None:
+    """One that could not write says so again when it is closed: it has been heard."""
+    try:
+        db.close()
+    except Exception as error:  # rocksdict raises bare Exception
+        _logger.debug("closed after a failed write: %s", error)

@@ -1,0 +1,116 @@
+"""The checkpoint of an application as it lies there, read and replaced without its seat: see `StoredState`."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from consumers.errors import CheckpointDamaged
+from consumers.log import StateDelta
+from consumers.records import TopicPartition
+from consumers.storage.checkpoint_store import INSTANCE_FILE, SECRET_FILE, StateStore, checked, folder_secret, unchecked
+from consumers.storage.private_files import write_private
+from consumers.storage.rocks import Damaged, database_beside, scan, write_batch
+
+
+class EmbeddedState:
+    """In the database of an embedded log, where the application's positions are too."""
+
+    def __init__(self, db: Any, application: str) -> None:
+        self._db, self._application = db, application
+        self._positions_key, self._prefix = b"p/" + application.encode(), b"s/" + application.encode() + b"/"
+        self._secret_key = b"k/" + application.encode()
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `StoredState.positions`."""
+        stored = self._db.get(self._positions_key)
+        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(stored)} if stored else {}
+
+    def pages(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `StoredState.pages`."""
+        return _pages(self._db, self._prefix, prefix)
+
+    def write(self, delta: StateDelta) -> None:
+        """See `StoredState.write`."""
+        pages = {key: None if value is None else checked(key, value) for key, value in delta.items()}
+        write_batch(self._db, {self._prefix + key: page for key, page in pages.items()})
+
+    def seat(self) -> str:
+        """See `StoredState.seat`."""
+        return ""
+
+    def take_seat(self, seat: str) -> None:
+        """See `StoredState.take_seat`: there is one only."""
+
+    def secret(self) -> bytes:
+        """See `StoredState.secret`."""
+        return self._db.get(self._secret_key) or b""
+
+    def take_secret(self, secret: bytes) -> None:
+        """See `StoredState.take_secret`."""
+        self._db[self._secret_key] = secret
+
+    def clear(self) -> None:
+        """See `StoredState.clear`."""
+        self._db.delete_range(self._prefix, self._prefix[:-1] + b"0")  # "0" follows "/"
+        written = [key for key, writer in scan(self._db, b"w/") if writer == self._application.encode()]
+        write_batch(self._db, dict.fromkeys(written))  # the topics are anybody's again
+
+
+class FolderState:
+    """In the state folder of a worker on Kafka; the positions are the broker's."""
+
+    def __init__(self, folder: Path, positions: Callable[[], dict[TopicPartition, int]]) -> None:
+        self._folder, self._positions = folder, positions
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """See `StoredState.positions`."""
+        return self._positions()
+
+    def pages(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """See `StoredState.pages`: beside a worker that has the folder open, if there is one."""
+        try:
+            with database_beside(self._folder / "checkpoint") as db:
+                if db is not None:
+                    yield from _pages(db, b"s", prefix)
+        except Damaged as error:
+            raise CheckpointDamaged(f"the checkpoint cannot be opened: {error}") from error
+
+    def write(self, delta: StateDelta) -> None:
+        """See `StoredState.write`."""
+        store = StateStore(self._folder)
+        try:
+            store.write(delta, {})
+        finally:
+            store.close()
+
+    def seat(self) -> str:
+        """See `StoredState.seat`."""
+        file = self._folder / INSTANCE_FILE
+        return file.read_text().strip() if file.is_file() else ""
+
+    def take_seat(self, seat: str) -> None:
+        """See `StoredState.take_seat`."""
+        write_private(self._folder / INSTANCE_FILE, seat)
+
+    def secret(self) -> bytes:
+        """See `StoredState.secret`."""
+        return folder_secret(self._folder) if (self._folder / SECRET_FILE).is_file() else b""
+
+    def take_secret(self, secret: bytes) -> None:
+        """See `StoredState.take_secret`."""
+        folder_secret(self._folder, secret)
+
+    def clear(self) -> None:
+        """See `StoredState.clear`."""
+        StateStore.remove(self._folder)
+
+
+def _pages(db: Any, own: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    try:
+        for key, value in scan(db, own + prefix):
+            page = key[len(own) :]
+            yield page, unchecked(page, value)
+    except Damaged as error:
+        raise CheckpointDamaged(f"the checkpoint cannot be read: {error}") from error

@@ -1,0 +1,1 @@
+"""The command line: one parser, shared flags, one module a command."""

@@ -1,0 +1,44 @@
+"""`freshet content`: what is known of items as vectors, for `freshet train --content`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from consumers.errors import DataRefused
+from streamer.cli.stream_flags import items_of
+from streamer.embeddings.pretrained_encoders import WORDLLAMA, Images
+from streamer.embeddings.registry import Vectors, write_vectors
+from streamer.errors import UsageError
+from streamer.runtime.progress import progress
+
+EXAMPLE = "freshet content items.parquet --images covers --backbone resnet50 --weights resnet50.pth"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("items", type=Path, help="a file of items")
+    parser.add_argument(
+        "--text", default=WORDLLAMA, metavar="MODEL",
+        help="of the titles: wordllama, or a folder of a sentence-transformers model (wordllama)",
+    )  # fmt: skip
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="files named after their items, such as 42.jpg")
+    parser.add_argument("--backbone", help="a classifier of torchvision, such as resnet50 or vit_b_16")
+    parser.add_argument("--weights", type=Path, help="the backbone's, a file of torch.save or safetensors")
+    parser.add_argument("--out", type=Path, default=Path("content.parquet"), help="(content.parquet)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    given = (arguments.images, arguments.backbone, arguments.weights)
+    if any(given) and not all(given):
+        raise UsageError("--images, --backbone, --weights: one needs the other two")
+    items = items_of(arguments.items)
+    if not items:
+        raise DataRefused(f"{arguments.items} has no items")
+    from streamer.embeddings.content_vectors import item_vectors  # loads in seconds: after the file has been checked
+
+    with progress("content", len(items), unit="items") as advance:
+        vectors, refused = item_vectors(items, arguments.text, Images(*given) if all(given) else None, advance)
+    for reason in refused:
+        print(f"no image: {reason}", file=sys.stderr)
+    write_vectors(arguments.out, "item_id", Vectors([item.item_id for item in items], vectors))
+    print(f"{arguments.out}: {len(items):,} items, {vectors.shape[1]} numbers each")
+    return 0

@@ -1,0 +1,150 @@
+"""`freshet demo`: MovieLens-100k as a live stream on the embedded log, with a page to watch."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from consumers.files.interactions import Reading
+from consumers.log import Log
+from consumers.records import NewRecord
+from streamer.cli.demo_data import MovieLens, movielens_100k
+from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.producing import Chunk, Pace, interaction_chunks
+from streamer.cli.stream_flags import items_of, stream_of_file, users_of
+from streamer.runtime.progress import progress
+from streamer.runtime.signals import StopRequest
+from streamer.runtime.supervisor import Threads
+from streamer.runtime.topics import open_log_of, topic_specs
+from streamer.settings import Settings
+
+if TYPE_CHECKING:
+    from streamer.worker.worker import Worker
+
+EXAMPLE = "freshet demo"
+WATCHABLE_RATE = 400.0  # events a second, for somebody who looks at the page
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--file", type=Path, help="interactions of your own instead of MovieLens-100k")
+    parser.add_argument("--items", type=Path, help="their titles and attributes")
+    parser.add_argument("--users", type=Path, help="attributes of users")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        metavar="N",
+        help=f"events a second (default: {WATCHABLE_RATE:.0f} in a terminal, else as fast as it goes)",
+    )
+    parser.add_argument(
+        "--exit", action="store_true", help="end by itself with a summary, as it does without a terminal"
+    )
+    add_setting_flags(parser, "k", "exclude_seen", "seed", "host", "port")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    ends_by_itself = arguments.exit or not sys.stdout.isatty()
+    if arguments.exclude_seen is None:
+        arguments.exclude_seen = arguments.file is None  # nobody rates a film twice
+    if ends_by_itself and arguments.port is None:
+        arguments.port = 0
+    files = MovieLens(arguments.file, arguments.items, arguments.users) if arguments.file else movielens_100k()
+    rate = arguments.rate or (None if ends_by_itself else WATCHABLE_RATE)
+    with tempfile.TemporaryDirectory(prefix="freshet-demo-") as folder:
+        settings = settings_of(arguments).model_copy(update={"log": Path(folder), "state": None, "bootstrap": None})
+        Demo(settings, *files, rate).run(ends_by_itself)
+    return 0
+
+
+class Demo:
+    """Producer, worker and page around one embedded log."""
+
+    def __init__(
+        self, settings: Settings, interactions: Path, items: Path | None, users: Path | None, rate: float | None
+    ) -> None:
+        self._settings, self._rate = settings, rate
+        self._stream = stream_of_file(interactions, Reading())
+        self._table = self._stream.table
+        self._items, self._users = items_of(items), users_of(users)
+        self._stop = StopRequest()
+        self._threads = Threads(self._stop.set)
+
+    def run(self, ends_by_itself: bool) -> None:
+        """Streams the file; then ends with a summary, or goes on serving until Ctrl-C."""
+        from streamer.web.api import Gateway
+        from streamer.web.materialized_view import View
+        from streamer.web.server import WebServer
+        from streamer.worker.worker import Worker
+
+        log = open_log_of(self._settings)
+        log.create(topic_specs(self._settings, partitions=1))
+        view = View(log, self._settings, self._threads)
+        # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
+        gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.clock_ms)
+        server = WebServer(gateway.app(), self._settings.host, self._settings.port, threads=self._threads)
+        self._send_catalogue(log)
+        view.start()
+        server.start()
+        print(f"the page: {server.address}", flush=True)
+        worker = Worker(log, self._settings, stop=lambda: bool(self._stop))
+        working = self._threads.start("worker", worker.run)
+        started = time.monotonic()
+        try:
+            self._produce(log)
+            self._drain(worker)
+            self._summary(worker, time.monotonic() - started)
+            if not ends_by_itself and not self._stop:
+                print(f"still serving on {server.address}; Ctrl-C ends it", flush=True)
+                while not self._stop.wait(0.5):
+                    pass
+        finally:
+            self._stop.set()
+            working.join()
+            view.stop()
+            server.stop()
+            worker.close()
+            log.close()
+        self._threads.check()
+
+    def _send_catalogue(self, log: Log) -> None:
+        settings, encode = self._settings, msgspec.json.encode
+        log.append([NewRecord(settings.items_topic, item.item_id.encode(), encode(item)) for item in self._items])
+        log.append([NewRecord(settings.users_topic, user.user_id.encode(), encode(user)) for user in self._users])
+
+    def _produce(self, log: Log) -> None:
+        pace = Pace(self._rate, None)
+        with progress("events", len(self._table)) as advance:
+            sent = 0
+            topic, refused = self._settings.interactions_topic, self._stream.records
+            for part in _parts(interaction_chunks(self._table, topic, records=refused), pace.chunk):
+                pace.wait(sent, None)
+                if self._stop:
+                    return
+                log.append(part)
+                sent += len(part)
+                advance(len(part))
+
+    def _drain(self, worker: "Worker") -> None:
+        while worker.state.records < len(self._table) and not self._stop:
+            time.sleep(0.05)
+
+    def _summary(self, worker: "Worker", seconds: float) -> None:
+        state, titles = worker.state, {item.item_id: item.title for item in self._items}
+        print(f"{state.records:,} events in {seconds:.1f} s: {state.records / seconds:,.0f} events per second")
+        for name, (ours, popularity) in state.quality.figures(state.settings.k).items():
+            if "@" in name:
+                print(f"{name.upper()}: {ours:.4f} ours, {popularity:.4f} decayed popularity")
+        for user in state.engine.model.users.ids[-3:]:
+            listed = [titles.get(item) or item for item in state.engine.list_of(user, state.clock_ms)[:5]]
+            print(f"user {user} would be shown: {'; '.join(listed)}")
+        sys.stdout.flush()
+
+
+def _parts(chunks: Iterator[Chunk], size: int) -> Iterator[list[NewRecord]]:
+    for records, _ in chunks:
+        for first in range(0, len(records), size):
+            yield records[first : first + size]

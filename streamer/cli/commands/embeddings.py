@@ -1,0 +1,62 @@
+"""`freshet embeddings`: which trained version workers use, and what it attends to."""
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+from streamer.embeddings.attention_export import attention_of, drawn
+from streamer.embeddings.registry import OFF, current, roll_back, use, versions
+from streamer.errors import UsageError
+
+EXAMPLE = "freshet embeddings rollback embeddings"
+ACTIONS = {
+    "ls": "the versions, and which one is to be used",
+    "use": "VERSION from now on, without a measurement first; off: none",
+    "rollback": "the one before the current one from now on",
+    "attention": "what USER is made of in the current version, or the newest, of a model that has attention",
+}
+NAMED = {"use": "version", "attention": "user"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
+    parser.add_argument("folder", type=Path, help="of the versions, as `train --out` wrote it")
+    parser.add_argument("name", metavar="VERSION | USER", nargs="?", help="of use | of attention")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    folder, name = arguments.folder, arguments.name
+    if (name is not None) != (arguments.action in NAMED):
+        what = NAMED.get(arguments.action, "version")
+        raise UsageError(f"embeddings {arguments.action} {'has no' if name else 'needs a'} {what}")
+    if not folder.is_dir():
+        raise UsageError(
+            f"there is no folder {folder}; `freshet train lightgcn FILE --out {shlex.quote(str(folder))}` makes it"
+        )
+    known = [manifest["version"] for manifest in versions(folder)]
+    if arguments.action == "use":
+        if name != "off" and name not in known:
+            raise UsageError(f"{folder} has no version {name}; it has {', '.join(known) or 'none'}")
+        use(folder, OFF if name == "off" else name)
+    elif arguments.action == "rollback":
+        roll_back(folder)
+    elif arguments.action == "attention":
+        version = current(folder).version or next(reversed(known), "")
+        neighbours = attention_of(folder / version, name)
+        print(json.dumps([n._asdict() for n in neighbours]) if arguments.json else drawn(neighbours))
+        return 0
+    answer = {"current": current(folder).version or None, "versions": versions(folder)}
+    print(json.dumps(answer) if arguments.json else _text(answer))
+    return 0
+
+
+def _text(answer: dict[str, Any]) -> str:
+    lines = [
+        f"{'*' if manifest['version'] == answer['current'] else ' '} {manifest['version']}  "
+        f"{manifest['interactions']:,} interactions until {manifest['until_ms']}"
+        for manifest in answer["versions"]
+    ]
+    return "\n".join(lines if answer["current"] else [*lines, "* off"])

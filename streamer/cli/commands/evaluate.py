@@ -1,0 +1,121 @@
+"""`freshet evaluate`: what a file of lists is worth, whoever made it."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from consumers.errors import DataRefused
+from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
+from streamer.errors import UsageError
+from streamer.monitoring.prequential_quality import AT
+
+if TYPE_CHECKING:
+    from streamer.evaluation.list_scores import Evaluation, Part
+
+EXAMPLE = "freshet evaluate interactions.parquet lists.parquet --items items.parquet"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("interactions", type=Path, help="the events, in a format that `replay` reads")
+    parser.add_argument(
+        "lists", type=Path, help="Parquet or JSONL: event (row number in time order), items (best first)"
+    )
+    add_reading_flags(parser)
+    parser.add_argument("--items", type=Path, help="a file of items: diversity and calibration by their categories")
+    parser.add_argument("--after", type=float, default=0.8, metavar="F", help="share of the events not measured (0.8)")
+    parser.add_argument("--no-repeat", action="store_true", help="measure only what is new to the user")
+    parser.add_argument(
+        "--at", type=int, metavar="K", help="places of a list that count (10, or as many as the longest list has)"
+    )
+    add_setting_flags(parser, "field_map")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from streamer.evaluation.list_scores import evaluate
+
+    if not 0 <= arguments.after < 1 or (arguments.at or 1) < 1:
+        raise UsageError("--after lies between 0 and 1, --at is 1 or more")
+    settings = settings_of(arguments)
+    reading = reading_of(arguments, settings)
+    stream = stream_of_file(arguments.interactions, reading, arguments.format, arguments.strict)
+    lists, items = _lists(arguments.lists), items_of(arguments.items, arguments.strict)
+    at = _places(lists, arguments.at)
+    found = evaluate(stream.table, lists, items, arguments.after, not arguments.no_repeat, at)
+    if found.unmatched:
+        said = f"{found.unmatched:,} lists are of events that {arguments.interactions} has not; they are left out"
+        print(f"freshet: warning: {said}", file=sys.stderr)
+    refused = {"refused": stream.refusals.counts()}
+    print(json.dumps(_as_json(found, at) | refused) if arguments.json else _as_text(found, at))
+    return 0
+
+
+def _places(lists: pa.Table, asked: int | None) -> int:
+    """How many places count, and a line where no list has as many."""
+    longest = pc.max(pc.list_value_length(lists["items"])).as_py() or AT
+    at = asked or min(AT, longest)
+    if longest < (asked or AT):
+        counted = f"--at {asked} counts places that none has" if asked else f"measured at {at}, not at {AT}"
+        print(f"freshet: no list has more than {longest} places: {counted}", file=sys.stderr)
+    return at
+
+
+def _lists(file: Path) -> pa.Table:
+    if not file.is_file():
+        raise DataRefused(f"there is no file {file}")
+    table = _read_lists(file)
+    if missing := {"event", "items"} - set(table.column_names):
+        raise DataRefused(f"{file} lacks {', '.join(sorted(missing))}; it has {', '.join(table.column_names)}")
+    return table
+
+
+def _read_lists(file: Path) -> pa.Table:
+    """Lists of Parquet, or of JSON a line. Raises DataRefused."""
+    with file.open("rb") as opened:
+        if opened.read(4) == b"PAR1":
+            try:
+                return pq.ParquetFile(file).read()
+            except pa.ArrowException as error:
+                raise DataRefused(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+    try:
+        rows = [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
+        events = [float(row["event"]) for row in rows]
+        items = [None if row["items"] is None else [str(item) for item in row["items"]] for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {error}") from error
+    return pa.table({"event": pa.array(events, pa.float64()), "items": pa.array(items, pa.list_(pa.string()))})
+
+
+def _as_json(found: "Evaluation", k: int) -> dict[str, object]:
+    parts = {name: [part._asdict() for part in getattr(found, name)] for name in ("by_user_age", "by_popularity")}
+    counts = {"events": found.events, "without_list": found.without_list, "lists_with_seen_item": found.with_seen_item}
+    counts |= {"refused_measured": found.refused}
+    return counts | {"at": k, "measures": found.measures} | parts
+
+
+def _as_text(found: "Evaluation", k: int) -> str:
+    lines = [f"{found.events:,} events measured at {k} places, {found.without_list:,} without a list"]
+    if found.refused:
+        lines.append(
+            f"{found.refused:,} of them are refused rows, which count as misses unless their lists have the item; "
+            "`replay` measures without them"
+        )
+    lines.append("")
+    lines += [f"{name:<16}{value:>9.4f}" for name, value in found.measures.items()]
+    lines += _table("interactions of the user before", found.by_user_age)
+    lines += _table("interactions of the item before the measured part", found.by_popularity)
+    return "\n".join(lines)
+
+
+def _table(title: str, parts: "list[Part]") -> list[str]:
+    head = f"{title + ':':<52}{'events':>9}{'hr':>8}{'ndcg':>8}{'long tail':>11}"
+    rows = [f"  {p.name:<50}{p.events:>9,}{p.hr:>8.4f}{p.ndcg:>8.4f}{p.long_tail_share:>11.4f}" for p in parts]
+    return ["", head, *rows]

@@ -1,0 +1,167 @@
+"""`freshet train`: embeddings of users and items by a model of the graph family."""
+
+import argparse
+import json
+import os
+import re
+import time
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from consumers.event_weights import EventWeights
+from consumers.schemas import Item, User
+from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.stream_flags import add_reading_flags, items_of, read_stream, users_of
+from streamer.errors import UsageError
+from streamer.runtime.optional_packages import require
+from streamer.runtime.progress import progress
+from streamer.settings import Settings
+
+EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
+MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
+WARM_PASSES = 2
+_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", choices=MODELS, help="what embeds")
+    parser.add_argument(
+        "source",
+        help="a file of interactions, with --log or --bootstrap a topic, or bolt://HOST:PORT of a graph of `sink`",
+    )
+    add_reading_flags(parser)
+    parser.add_argument("--items", type=Path, help="a file of items: their categories and attributes are context nodes")
+    parser.add_argument("--users", type=Path, help="a file of users, the same")
+    parser.add_argument("--out", type=Path, default=Path("embeddings"), help="folder of the versions (embeddings)")
+    parser.add_argument(
+        "--window",
+        dest="reach",
+        metavar="SPAN",
+        help="how far back from --until the graph reaches, such as 90d or 12h; all of it",
+    )
+    parser.add_argument("--until", type=int, help="nothing at or after this time is in the graph, epoch ms; the end")
+    parser.add_argument("--size", type=_count, default=64, help="of an embedding (64)")
+    parser.add_argument("--layers", type=_count, help="steps that a message goes; the model's own")
+    parser.add_argument("--no-skip", action="store_true", help="the last layer alone, to see what depth does")
+    parser.add_argument("--passes", type=_count, help="most passes over the interactions (30, with --warm 2)")
+    parser.add_argument("--loss", choices=("softmax", "infonce", "bpr"), default="softmax", help="(softmax)")
+    parser.add_argument(
+        "--negatives", choices=("uniform", "popularity", "in-batch", "hard", "mixed"), default="uniform",
+        help="(uniform)",
+    )  # fmt: skip
+    parser.add_argument("--fan-out", type=_count, metavar="N", help="neighbours drawn a node and step; the whole graph")
+    parser.add_argument("--parts", type=_count, default=1, metavar="N", help="METIS partitions, trained one by one (1)")
+    parser.add_argument("--processes", type=_count, default=1, metavar="N", help="that share each batch (1)")
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help="where it computes; a GPU gives other bytes each time (cpu)",
+    )
+    parser.add_argument("--multitask", action="store_true", help="each event type a task, which counts by its weight")
+    parser.add_argument("--fusion", choices=("early", "late", "attention"), help="how content of items takes part")
+    parser.add_argument(
+        "--content", type=Path, help="Parquet of item_id and embedding, of text or images; else it is of the records"
+    )
+    parser.add_argument(
+        "--warm", action="store_true", help="begin from the newest version in --out of such a model, if there is one"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
+    add_setting_flags(parser, "bootstrap", "log", "seed", "field_map", "neo4j_user")
+    parser.add_argument("--json", action="store_true", help="print the manifest")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    require("graph", "torch_geometric", "pymetis", "wordllama")
+    if arguments.model == "session" and (arguments.fan_out or arguments.parts > 1):
+        raise UsageError(
+            "--fan-out, --parts: a part of the graph has no sessions; leave them out, or take another model"
+        )
+    settings = settings_of(arguments)
+    window_ms = parse_window(arguments.reach)
+    table, refused, items, users = _read(arguments, settings)
+    items = list(items)
+    if arguments.fusion and not (items or arguments.content):
+        raise UsageError("--fusion: nothing is known of the items; give --items or --content")
+    if arguments.content and not arguments.fusion:
+        raise UsageError("--content: say with --fusion how it takes part")
+    # threads that wait spin unless told otherwise: beside a busy process a pass took ten times as long
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    from streamer.embeddings.training import Work, check_device, trained, until_of
+    from streamer.embeddings.training_data import (  # torch loads after the file has been checked
+        content_file,
+        content_of,
+        source_of,
+    )
+    from streamer.embeddings.warm_start import begun_from
+
+    check_device(arguments.device)
+    work = Work(
+        model=arguments.model, size=arguments.size, layers=arguments.layers, skip=not arguments.no_skip,
+        window_ms=window_ms, until_ms=arguments.until, loss=arguments.loss, negatives=arguments.negatives,
+        fan_out=arguments.fan_out, parts=arguments.parts, multitask=arguments.multitask, fusion=arguments.fusion,
+        seed=settings.seed, device=arguments.device,
+    )  # fmt: skip
+    source = source_of(table, EventWeights(settings.event_weights, settings.max_weight), items, users)
+    begun = begun_from(arguments.out, asdict(work), until_of(work, source)) if arguments.warm else None
+    work = replace(work, begun=begun, passes=arguments.passes or (WARM_PASSES if begun else work.passes))
+    content = None
+    if arguments.fusion:
+        content = content_file(source, arguments.content) if arguments.content else content_of(source, items)
+    started = time.monotonic()
+    with progress("train", work.passes, unit="passes") as advance:
+        manifest = trained(source, work, arguments.out, arguments.resume, arguments.processes, advance, content)
+    seconds = time.monotonic() - started
+    print(json.dumps(manifest | {"refused": refused}) if arguments.json else _text(manifest, arguments.out, seconds))
+    return 0
+
+
+def _read(
+    arguments: argparse.Namespace, settings: Settings
+) -> tuple[pa.Table, dict[str, int], Iterable[Item], Iterable[User]]:
+    """Interactions, what of them was refused, and what is known of items and users.
+
+    Raises DataRefused, UnknownTopic, StoreUnavailable.
+    """
+    if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source):
+        table, refused = read_stream(arguments, settings)
+        known = items_of(arguments.items, arguments.strict), users_of(arguments.users, arguments.strict)
+        return table, refused, *known
+    require("neo4j", "neo4j")
+    from consumers.neo4j import GraphStore
+    from streamer.sinks.graph import read_graph
+
+    with closing(GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password)) as store:
+        table, items, users = read_graph(store)
+    return table, {}, items, users
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 on. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
+
+
+def parse_window(text: str | None) -> int | None:
+    """Milliseconds of such as 90d, 12h, 30m; None: no end. Raises UsageError."""
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+)([mhd])", text)
+    if not found:
+        raise UsageError(f"--window got {text!r}: a number and m, h or d, such as 90d")
+    return int(found[1]) * _UNITS_MS[found[2]]
+
+
+def _text(manifest: dict[str, Any], folder: Path, seconds: float) -> str:
+    recall = f", recall@20 {manifest['recall']:.4f} of the held-out interactions" if manifest["recall"] else ""
+    begun = f", begun from {manifest['work']['begun']}" if manifest["work"]["begun"] else ""
+    return (
+        f"{folder / manifest['version']}: {manifest['users']:,} users and {manifest['items']:,} items out of "
+        f"{manifest['interactions']:,} interactions, {manifest['passes']} passes in {seconds:.0f} s{recall}{begun}"
+    )

@@ -1,0 +1,105 @@
+"""The command line: one parser, one module a command, one place where errors become exit codes."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from consumers.errors import DataRefused, SettingRefused, WireError
+from streamer.cli.hints import completed
+from streamer.errors import FreshetError
+
+COMMANDS = {
+    "demo": "live lists from MovieLens-100k on the embedded log, with a page to watch",
+    "run": "take interactions from the log, publish lists to it",
+    "serve": "HTTP in, server-sent events and lists out",
+    "replay": "the same engine over a file or a topic, for evaluation",
+    "evaluate": "what a file of lists is worth, by every measure",
+    "compare": "two settings on one stream: the paired difference of their quality, with an interval",
+    "content": "titles, attributes and images of items as vectors, for `train --content`",
+    "train": "embeddings of users and items by a graph model, out of a file or a topic",
+    "embeddings": "which trained version workers use; another one, or the one before; what it attends to",
+    "sink": "keep a Neo4j graph in step with the log",
+    "explain": "why an item is in a user's list, and whether that is so",
+    "produce": "send a file of interactions, items or users to the log",
+    "tail": "print a topic as it grows",
+    "erase": "erase users: state, lists and what follows from them; says what stays where and for how long",
+    "topics": "create or list the topics",
+    "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
+    "doctor": "what is wrong around a worker, and how to mend it",
+}
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
+
+
+class Command(Protocol):
+    """A module of `streamer.cli.commands`."""
+
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+    def run(self, arguments: argparse.Namespace) -> int: ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command. Exit codes: 0 ok, 1 failed, 2 usage, 3 data refused, 130 interrupted."""
+    arguments = parser_for(sys.argv[1:] if argv is None else argv).parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except WireError as error:
+        code = {DataRefused: EXIT_REFUSED, SettingRefused: EXIT_USAGE}.get(type(error), EXIT_FAILED)
+        return _fail(completed(str(error), arguments), code)
+    except FreshetError as error:
+        return _fail(completed(str(error), arguments), error.exit_code)
+    except BrokenPipeError:
+        raise  # whoever reads the output has seen enough: the entry point ends quietly
+    except OSError as error:
+        return _fail(_describe(error), EXIT_FAILED)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of a command line; only the command that runs is imported: `freshet --help` is instant."""
+    parser = argparse.ArgumentParser(prog="freshet", description="Live recommendations from an event stream.")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    wanted = next((word for word in argv if word in COMMANDS), None)
+    for name, summary in COMMANDS.items():
+        sub = subparsers.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == wanted:
+            module: Any = importlib.import_module(f"streamer.cli.commands.{name}")
+            sub.epilog = f"example:\n  {module.EXAMPLE}"
+            module.add_arguments(sub)
+            sub.set_defaults(run=module.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version of the installed distribution, which is looked up only where somebody asks."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        try:
+            print(f"freshet {metadata.version('freshet')}")
+        except metadata.PackageNotFoundError:
+            print("freshet (a checkout that is not installed)")
+        parser.exit()
+
+
+def _describe(error: OSError) -> str:
+    """What the system refused, and for which file."""
+    if error.filename is None:
+        return str(error)
+    return f"{error.filename}: {(error.strerror or type(error).__name__).lower()}"
+
+
+def _fail(error: str, code: int) -> int:
+    print(f"freshet: {error}", file=sys.stderr)
+    return code

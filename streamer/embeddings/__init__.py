@@ -1,0 +1,1 @@
+"""Versions of embeddings that are trained in batch."""

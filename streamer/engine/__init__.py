@@ -1,0 +1,1 @@
+"""The model with the settings of its lists."""

@@ -1,0 +1,191 @@
+"""The engine: interactions as columns in, lists and ranks out. The same one live and in replay."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from consumers.schemas import Item, User
+from streamer.embeddings.registry import OFF, Vectors, read_version
+from streamer.engine.compilation import ensure_compiled
+from streamer.errors import EmbeddingsDamaged
+from streamer.features.contexts import rows_of_attributes, rows_of_contexts, rows_of_table
+from streamer.features.item_content import vector_of
+from streamer.features.tables import encode_ids
+from streamer.settings import Settings
+from tgn.config import ModelConfig
+from tgn.model import Model
+from tgn.node_index import NodeIndex
+from tgn.outside_vectors import SIZE
+from tgn.prequential import Outcome
+
+
+class Columns(NamedTuple):
+    """N interactions in the order in which they are taken."""
+
+    user: np.ndarray  # [N] int32 node index
+    item: np.ndarray  # [N] int32
+    t: np.ndarray  # [N] int64 epoch ms
+    weight: np.ndarray  # [N] float32
+    context: np.ndarray  # [N, SLOTS] int16 rows of tgn.context_embedding.Contexts
+
+
+NOTHING = Vectors([], np.zeros((0, SIZE), np.float32))
+
+
+class KnownVectors(NamedTuple):
+    """The vectors of a version, of the nodes that a model knows."""
+
+    users: list[int]
+    of_users: np.ndarray  # [U, SIZE] each of length 1
+    items: list[int]
+    of_items: np.ndarray  # [I, SIZE]
+
+
+def model_config(settings: Settings) -> ModelConfig:
+    """The part of the settings that the model is made of."""
+    return ModelConfig(
+        window=settings.window,
+        every_item_below=settings.every_item_below,
+        without=settings.without,
+        seed=settings.seed,
+    )
+
+
+class Engine:
+    """A model with the settings of its lists."""
+
+    def __init__(self, settings: Settings) -> None:
+        ensure_compiled()
+        self.set_lists(settings)
+        self.model = Model(model_config(settings))
+
+    def set_lists(self, settings: Settings) -> None:
+        """Makes lists as these settings say, from here on."""
+        self.k = settings.k
+        self.exclude_seen = settings.exclude_seen
+        self.request_context = settings.request_context
+
+    def encode(
+        self, users: Sequence[str], items: Sequence[str], t: Sequence[int], weight: Sequence[float],
+        contexts: Sequence[Mapping[str, Any] | None],
+    ) -> Columns:  # fmt: skip
+        """Columns of a few interactions; unknown ids become nodes, in this order."""
+        return Columns(
+            np.array(self.model.users.encode(users), np.int32),
+            np.array(self.model.items.encode(items), np.int32),
+            np.array(t, np.int64),
+            np.array(weight, np.float32),
+            rows_of_contexts(contexts),
+        )
+
+    def encode_table(self, table: pa.Table, weight: np.ndarray) -> Columns:
+        """Columns of many interactions, without a loop over them; gives the same indices as `encode`."""
+        return Columns(
+            encode_ids(self.model.users, table["user_id"]),
+            encode_ids(self.model.items, table["item_id"]),
+            table["timestamp"].to_numpy(),
+            weight,
+            rows_of_table(table),
+        )
+
+    def introduce(self, item: Item, now_ms: int) -> None:
+        """Takes what a record of the items topic says: the item may be listed from its own time on, or from now."""
+        node = self.model.items.encode([item.item_id])[0]
+        since = now_ms if item.timestamp is None else item.timestamp
+        self.model.introduce(node, since, vector_of(item), item.hidden)
+
+    def describe(self, user: User) -> None:
+        """Takes what a record of the users topic says; an unknown user becomes a node."""
+        node = self.model.users.encode([user.user_id])[0]
+        self.model.describe_user(node, rows_of_attributes(user.attributes or {}))
+
+    def known_vectors(self, folder: Path, version: str) -> KnownVectors:
+        """What a version of embeddings has of the nodes that there are; OFF has nothing. Raises EmbeddingsDamaged."""
+        return self._known_of(*_checked(folder, version))
+
+    def _known_of(self, users: Vectors, items: Vectors) -> KnownVectors:
+        return KnownVectors(*_known(self.model.users, users), *_known(self.model.items, items))
+
+    def adopt(self, folder: Path, version: str, is_erased: Callable[[str], bool] = lambda user_id: False) -> None:
+        """Uses a version of embeddings from here on; a node that comes later has none until the next one.
+
+        Before the first interaction every id of the version becomes a node, since all of them come later.
+        is_erased: whose vector is left out; who came back under an erased id is somebody new.
+        """
+        users, items = _checked(folder, version)
+        if not self.model.events:
+            self.model.users.encode([id_ for id_ in users.ids if not is_erased(id_)])
+            self.model.items.encode(items.ids)
+        known = self._known_of(users, items)
+        ids = self.model.users.ids
+        kept = [row for row, node in enumerate(known.users) if not is_erased(ids[node])]
+        nodes = [known.users[row] for row in kept]
+        self.model.adopt(version, nodes, known.of_users[kept], known.items, known.of_items)
+
+    def take(
+        self,
+        columns: Columns,
+        *,
+        learn: np.ndarray | bool = True,
+        score: bool = True,
+        publish: bool = True,
+        block: np.ndarray | None = None,
+    ) -> Outcome:
+        """score → learn → observe for each event; lists are published for the last event of each user."""
+        n = len(columns.user)
+        flags = np.ones(n, np.uint8)
+        return self.model.take(
+            *columns,
+            k=self.k,
+            score=flags * score,
+            learn=flags * np.asarray(learn, np.uint8),
+            publish=last_of_user(columns.user) if publish else np.zeros(n, np.uint8),
+            exclude_seen=self.exclude_seen,
+            request_context=self.request_context,
+            block=block,
+        )
+
+    def relist(self, users: np.ndarray, now_ms: int) -> Outcome:
+        """The published lists of users [N] at `now_ms`, with no interaction."""
+        return self.model.relist(users, now_ms, self.k, self.exclude_seen)
+
+    def warm_up(self) -> None:
+        """Loads the kernels that an interaction needs, so that the first one takes no longer; changes nothing."""
+        self.take(self.encode((), (), (), (), ()))
+
+    def list_of(self, user: str, now_ms: int) -> list[str]:
+        """The ids that `user` would be listed at `now_ms`, best first; changes nothing."""
+        node = self.model.users.get(user)
+        if node is None:
+            return []
+        return [self.model.items.ids[item] for item in self.model.recommend(node, now_ms, self.k, self.exclude_seen)]
+
+
+def _checked(folder: Path, version: str) -> tuple[Vectors, Vectors]:
+    """The vectors of users and of items of a version that fits the model. Raises EmbeddingsDamaged."""
+    if version == OFF:
+        return NOTHING, NOTHING
+    users, items = read_version(folder, version)
+    if users.vector.shape[1] > SIZE:
+        raise EmbeddingsDamaged(f"{folder / version} has vectors of {users.vector.shape[1]} numbers, at most {SIZE}")
+    return users, items
+
+
+def _known(index: NodeIndex, vectors: Vectors) -> tuple[list[int], np.ndarray]:
+    nodes = [index.get(id_) for id_ in vectors.ids]
+    rows = [row for row, node in enumerate(nodes) if node is not None]
+    found = vectors.vector[rows]
+    unit = np.zeros((len(rows), SIZE), np.float32)
+    unit[:, : found.shape[1]] = found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12)
+    return [node for node in nodes if node is not None], unit
+
+
+def last_of_user(user: np.ndarray) -> np.ndarray:
+    """[N] 1 at the last event of each user: a user's lists within one commit are coalesced to the newest."""
+    flags = np.zeros(len(user), np.uint8)
+    _, from_end = np.unique(user[::-1], return_index=True)
+    flags[len(user) - 1 - from_end] = 1
+    return flags

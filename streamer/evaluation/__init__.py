@@ -1,0 +1,1 @@
+"""A recorded stream through the same engine, and what lists are worth."""

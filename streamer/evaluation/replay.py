@@ -1,0 +1,251 @@
+"""Replay: a recorded stream through the live engine, for evaluation. Deterministic to the byte."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from consumers.dead_letter import Reason
+from consumers.event_weights import EventWeights
+from streamer.embeddings.registry import versions
+from streamer.engine.engine import Columns, Engine, last_of_user
+from streamer.evaluation.retractions import Retractions
+from streamer.features.tables import digests_of, retraction_rows, weights_of
+from streamer.lists.list_files import TestLists, list_column
+from streamer.monitoring.drift import Alarm, DriftMonitor
+from streamer.monitoring.prequential_quality import QualityMeter
+from streamer.settings import Settings
+from streamer.state.dedup import SeenEvents
+from tgn.prequential import Outcome
+
+LISTED_ITEMS_A_CHUNK = 2_000_000  # bounds the memory of a chunk's lists
+
+
+@dataclass(frozen=True)
+class ReplayOptions:
+    """What a replay does besides taking the events."""
+
+    lists_out: Path | None = None
+    last_lists_out: Path | None = None
+    learn_until: float | None = None  # time quantile after which the weights stay
+    stale: int = 1
+    measure_after: float = 0.8  # share of the events before the measured ones
+    score: bool = True  # False: observe only, to catch up or import
+    chunk: int | None = None  # events taken at once; by default as many as memory allows. Changes no result
+
+
+class Taken(NamedTuple):
+    """A chunk of the stream that was taken, for who watches a replay."""
+
+    event: np.ndarray  # [N] number of each event that counted
+    columns: Columns  # [N]
+    outcome: Outcome  # [N]
+    seconds: float  # wall time of the chunk
+
+
+@dataclass
+class ReplayResult:
+    """What a replay measured."""
+
+    events: int = 0
+    users: int = 0
+    items: int = 0
+    dead: Counter[str] = field(default_factory=Counter)
+    refused_measured: int = 0  # dead ones in the measured part: they have empty lists and no place in `quality`
+    duplicates: int = 0
+    seconds: float = 0.0
+    quality: QualityMeter = field(default_factory=QualityMeter)
+    drift: list[Alarm] = field(default_factory=list)
+    retractions: Retractions | None = None  # where the stream takes interactions back: what was taken, without these
+
+
+def replay(
+    table: pa.Table,
+    settings: Settings,
+    options: ReplayOptions,
+    advance: Callable[[int], None] = lambda n: None,
+    watch: Callable[[Taken], None] = lambda taken: None,
+    engine: Engine | None = None,
+) -> ReplayResult:
+    """Takes a table of `read_interactions`; event n is its row n, bad rows included.
+
+    `watch` is shown each chunk after it was taken; its arrays are its own to keep. `engine`: a fresh one of these
+    settings that takes the table, for who wants its model after it.
+    """
+    started = time.perf_counter()
+    engine, weights = engine or Engine(settings), EventWeights(settings.event_weights, settings.max_weight)
+    seen_events, monitor = SeenEvents(settings.dedup_window), DriftMonitor()
+    result = ReplayResult(events=len(table))
+    learn_until_ms = _time_quantile(table, options.learn_until)
+    measured_from = first_measured(len(table), options)
+    lists = options.score or options.last_lists_out is not None
+    wanted = options.chunk or (LISTED_ITEMS_A_CHUNK // settings.k if lists else len(table))
+    chunk = max(1, wanted // options.stale) * options.stale  # whole blocks
+    last_lists: dict[str, pa.Scalar] = {}
+    switches = _switches(table, settings.embeddings, options.stale)
+    retracts = retraction_rows(table)
+    if retracts.any():
+        result.retractions = Retractions(engine)
+    starts = sorted({*range(0, len(table), chunk), *switches, *_after_retractions(retracts, options.stale)})
+    with TestLists(options.lists_out) as test_lists:
+        for first, end in pairwise([*starts, len(table)]):
+            chunk_started = time.perf_counter()
+            if settings.embeddings and first in switches:
+                engine.adopt(settings.embeddings, switches[first])
+            rows = table.slice(first, end - first)
+            backs = retracts[first:end]
+            good, event, digests = _good_rows(rows, first, ~backs, seen_events, weights, result, measured_from)
+            if len(good):
+                columns = engine.encode_table(good, weights_of(good, weights))
+                outcome = engine.take(
+                    columns,
+                    learn=(columns.t <= learn_until_ms) & options.score,
+                    score=options.score,
+                    publish=options.last_lists_out is not None,
+                    block=event // options.stale,
+                )
+                late_enough = event >= measured_from
+                result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
+                result.drift += monitor.add(event, columns.t, outcome.rank, outcome.surprise)
+                _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
+                if result.retractions:
+                    result.retractions.note(event, columns, digests)
+                watch(Taken(event, columns, outcome, time.perf_counter() - chunk_started))
+            if result.retractions and backs.any():
+                changed = result.retractions.take_back(rows.filter(pa.array(backs)), seen_events)
+                _relist(last_lists, engine, changed, _clock_ms(table, end))
+            not_taken = np.ones(len(rows), bool)
+            not_taken[event - first] = False
+            test_lists.write_empty(first + np.flatnonzero(not_taken))
+            advance(len(rows))
+    if options.last_lists_out:
+        _write_last(options.last_lists_out, last_lists)
+    result.users, result.items = len(engine.model.users), len(engine.model.items)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _switches(table: pa.Table, folder: Path | None, stale: int) -> dict[int, str]:
+    """Row → the version to use from there on: the newest whose `until_ms` is past, so that nothing of it is to come."""
+    if folder is None:
+        return {}
+    clock = np.maximum.accumulate(table["timestamp"].fill_null(0).to_numpy())
+    found = {}
+    for manifest in versions(folder):
+        row = int(np.searchsorted(clock, manifest["until_ms"]))
+        if row < len(table):
+            found[-(-row // stale) * stale] = manifest["version"]  # blocks are whole
+    return found
+
+
+def first_measured(events: int, options: ReplayOptions) -> int:
+    """Number of the first event that is measured."""
+    return int(events * options.measure_after)
+
+
+def _after_retractions(retracts: np.ndarray, stale: int) -> set[int]:
+    """Rows to begin anew at: what is taken back is gone for the next event, or the next block of --stale."""
+    last = np.flatnonzero(retracts & ~np.append(retracts[1:], False))
+    return {row for row in (-(-(last + 1) // stale) * stale).tolist() if row < len(retracts)}
+
+
+def _clock_ms(table: pa.Table, end: int) -> int:
+    """The latest event time of the rows before `end`."""
+    return int(pc.max(table["timestamp"].slice(0, end)).as_py() or 0)
+
+
+def _good_rows(
+    rows: pa.Table,
+    first: int,
+    wanted: np.ndarray,
+    seen_events: SeenEvents,
+    weights: EventWeights,
+    result: ReplayResult,
+    measured_from: int,
+) -> tuple[pa.Table, np.ndarray, list[bytes | None]]:
+    """The rows that can be taken, their event numbers and the digests of their ids; the others are counted by reason.
+
+    wanted: [N] the rows that are interactions, not retractions.
+    """
+    dead = ~rows["reason"].is_null().to_numpy()
+    good = ~dead & wanted
+    result.dead.update(str(reason) for reason in rows["reason"].drop_null().to_pylist())
+    if weights.reads_value:
+        refused = good & ~_weighed(rows, weights)
+        result.dead.update({str(Reason.BAD_VALUE): int(refused.sum())} if refused.any() else {})
+        good, dead = good & ~refused, dead | refused
+    result.refused_measured += int(dead[max(measured_from - first, 0) :].sum())
+    digests: list[bytes | None] = []
+    if "event_id" in rows.column_names:
+        digests = digests_of(rows)
+        fresh = seen_events.add(digests, good)
+        result.duplicates += int((good & ~fresh).sum())
+        good &= fresh
+    at = np.flatnonzero(good)
+    return (
+        (rows if good.all() else rows.filter(pa.array(good))),
+        first + at,
+        [digests[n] for n in at] if digests else [],
+    )
+
+
+def _weighed(rows: pa.Table, weights: EventWeights) -> np.ndarray:
+    """[N] bool: whether the value of each row may be its weight."""
+    if "value" not in rows.column_names:
+        return np.ones(len(rows), bool)
+    pairs = zip(rows["event_type"].to_pylist(), rows["value"].to_pylist(), strict=True)
+    return np.array([weights.takes(*pair) for pair in pairs], bool)
+
+
+def _time_quantile(table: pa.Table, quantile: float | None) -> float:
+    if quantile is None:
+        return np.inf
+    return float(np.quantile(table["timestamp"].drop_null().to_numpy(), quantile))
+
+
+def _write(
+    test_lists: TestLists,
+    last_lists: dict[str, pa.Scalar],
+    options: ReplayOptions,
+    engine: Engine,
+    good: pa.Table,
+    event: np.ndarray,
+    user: np.ndarray,
+    outcome: Outcome,
+) -> None:
+    ids = engine.model.items.ids
+    if options.lists_out:
+        test_lists.write(event, list_column(outcome.test, np.arange(len(event)), ids))
+    if options.last_lists_out:
+        rows = np.flatnonzero(last_of_user(user))
+        last_lists.update(
+            zip(good["user_id"].take(rows).to_pylist(), list_column(outcome.published, rows, ids), strict=True)
+        )
+
+
+def _relist(last_lists: dict[str, pa.Scalar], engine: Engine, users: np.ndarray, now_ms: int) -> None:
+    """The published lists of users whose interactions have changed; who has none left has no list."""
+    model = engine.model
+    listed = np.array([user for user in users.tolist() if model.users.ids[user] in last_lists], np.int32)
+    if not len(listed):
+        return
+    outcome = engine.relist(listed, now_ms)
+    for row, items in enumerate(list_column(outcome.published, np.arange(len(listed)), model.items.ids)):
+        user_id = model.users.ids[listed[row]]
+        if model.graph.users.events[listed[row]]:
+            last_lists[user_id] = items
+        else:
+            del last_lists[user_id]
+
+
+def _write_last(path: Path, last_lists: dict[str, pa.Scalar]) -> None:
+    items = pa.array([items.as_py() for items in last_lists.values()], pa.list_(pa.string()))
+    pq.write_table(pa.table({"user_id": list(last_lists), "items": items}), path)

@@ -1,0 +1,142 @@
+"""The records that an epoch publishes: lists, quality, drift alarms, the manifest."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+
+import msgspec
+
+from consumers.records import RECORD_BYTES, Headers, NewRecord, TopicPartition, size_of
+from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, ListedItem, Quality, RecommendationList
+from streamer.monitoring.drift import Alarm
+from streamer.settings import Settings
+from tgn.model import Model
+from tgn.prequential import Outcome
+from tgn.reasons import SOURCES
+
+APPLICATION, MADE_ANEW = "freshet-application", "freshet-made-anew"  # headers of manifests
+_encode = msgspec.json.Encoder().encode
+
+
+class Publisher:
+    """Makes records for the topics of the settings. The model's configuration and seed, and the trained embeddings in
+    use, name its version: what it knows at a position follows from them.
+
+    Args: limits: the largest record of each topic, see `Log.record_limits`.
+    """
+
+    def __init__(self, settings: Settings, model: Model, limits: Mapping[str, int] | None = None) -> None:
+        self._settings, self._model = settings, model
+        self._list_bytes = (limits or {}).get(settings.recommendations_topic, RECORD_BYTES)
+        self._model_version = "walk-counts-" + hashlib.blake2b(repr(model.config).encode(), digest_size=4).hexdigest()
+        self._surface = "" if settings.surface == "default" else f"-{settings.surface}"
+
+    def list_of(self, cause: str, user: str, as_of: AsOf, outcome: Outcome, n: int, headers: Headers = ()) -> NewRecord:
+        """The published list in row n of an outcome. `cause`: the list's id without the surface."""
+        settings, ids = self._settings, self._model.items.ids
+        size = int(outcome.published.size[n])
+        rows = zip(
+            outcome.published.item[n, :size].tolist(),
+            outcome.published.score[n, :size].tolist(),
+            outcome.evidence.source[n, :size].tolist(),
+            outcome.evidence.cause[n, :size].tolist(),
+            strict=True,
+        )
+        items = tuple(
+            ListedItem(
+                ids[item],
+                round(score, 6),
+                SOURCES[source],
+                _reason(SOURCES[source], ids[cause] if cause >= 0 else None),
+            )
+            for item, score, source, cause in rows
+        )
+        value = RecommendationList(
+            cause + self._surface, user, settings.surface, items, as_of, self._version(), _fallback(items)
+        )
+        record = self._list_record(value, headers)
+        return record if size_of(record) <= self._list_bytes else self._cut(value, headers)
+
+    def _list_record(self, value: RecommendationList, headers: Headers) -> NewRecord:
+        fields = msgspec.structs.asdict(value)
+        if not value.cut:
+            del fields["cut"]
+        return NewRecord(self._settings.recommendations_topic, value.user_id.encode(), _encode(fields), headers)
+
+    def _cut(self, value: RecommendationList, headers: Headers) -> NewRecord:
+        """As many items of a list as its topic takes in one record, the first ones."""
+        empty = msgspec.structs.replace(value, items=(), cut=len(value.items))
+        room = self._list_bytes - size_of(self._list_record(empty, headers))
+        ends = accumulate(len(_encode(item)) + 1 for item in value.items)
+        kept = sum(end <= room for end in ends)
+        cut = msgspec.structs.replace(value, items=value.items[:kept], cut=len(value.items) - kept)
+        return self._list_record(cut, headers)
+
+    def _version(self) -> str:
+        trained = self._model.trained_version
+        return f"{self._model_version}+{trained}" if trained else self._model_version
+
+    def withdrawal(self, user: str) -> NewRecord:
+        """The tombstone of a user's list."""
+        return NewRecord(self._settings.recommendations_topic, user.encode(), None)
+
+    def quality(self, figures: Mapping[str, tuple[float, float]], events: int, clock_ms: int) -> list[NewRecord]:
+        """One record a metric. `figures`: (ours, popularity's) by metric."""
+        topic = self._settings.quality_topic
+        return [
+            NewRecord(topic, name.encode(), _encode(Quality(name, ours, theirs, events, clock_ms)))
+            for name, (ours, theirs) in figures.items()
+        ]
+
+    def alarm(self, alarm: Alarm) -> NewRecord:
+        """A drift alarm."""
+        value = Drift("log loss", **alarm._asdict())
+        return NewRecord(self._settings.quality_topic, DRIFT_KEY, _encode(value))
+
+    def manifest(self, value: EpochManifest, made_anew: Sequence[str] = ()) -> NewRecord:
+        """What the epoch took; its headers say whose it is, and which topics it is the first to read anew."""
+        headers: Headers = ((APPLICATION, self._settings.application.encode()),)
+        if made_anew:
+            headers += ((MADE_ANEW, ",".join(made_anew).encode()),)
+        return NewRecord(self._settings.epochs_topic, None, _encode(value), headers, partition=0)
+
+
+def most_refusals(room: int) -> int:
+    """How many interactions an epoch may take, whose manifest names each that lies in the future; room: bytes."""
+    return room * 2 // 5 // 22  # an offset has up to 19 digits
+
+
+def most_erasures(room: int, partitions: int) -> int:
+    """How many users an epoch may erase, whose manifest has a digest and the positions for each; room: bytes."""
+    return max(room * 2 // 5 // (40 + 32 * partitions), 1)
+
+
+def ends_by_topic(ends: Mapping[TopicPartition, int]) -> dict[str, dict[str, int]]:
+    """Topic → partition → next offset, as manifests hold it."""
+    found: dict[str, dict[str, int]] = {}
+    for tp, end in sorted(ends.items()):
+        found.setdefault(tp.topic, {})[str(tp.partition)] = end
+    return found
+
+
+def _reason(source: str, cause: str | None) -> str:
+    match source:
+        case "repeat":
+            return "chosen before"
+        case "transition":
+            return f"often chosen right after {cause}"
+        case "co-interaction":
+            return f"often chosen along with {cause}"
+        case "taste":
+            return "suits what was chosen lately"
+        case "new":
+            return "new"
+    return "popular now"
+
+
+def _fallback(items: Sequence[ListedItem]) -> str | None:
+    """What the list was made from where the user's own history gave nothing."""
+    sources = {item.source for item in items}
+    if sources & {"repeat", "transition", "co-interaction", "taste"}:
+        return None
+    return "popular" if "popular" in sources else "new"

@@ -1,0 +1,1 @@
+"""The operator's tools: what is wrong, what is on disk, what the log says of it."""

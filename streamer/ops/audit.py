@@ -1,0 +1,290 @@
+"""Audit: one uninterrupted pass over the committed epochs, whose outputs and state must be those in the log."""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import msgspec
+
+from consumers.errors import UnknownTopic
+from consumers.log import Log
+from consumers.records import NewRecord, Record, TopicSpec
+from consumers.schemas import EpochManifest, RecommendationList
+from streamer.errors import StateUnreadable
+from streamer.pipeline.epoch import EpochInput
+from streamer.pipeline.pipeline import Pipeline
+from streamer.runtime.topics import output_limits, records_of, whole
+from streamer.settings import Settings
+from streamer.state.in_force import MODEL, with_model, with_recorded
+from streamer.state.stream_state import StreamState
+from streamer.worker.rebuild import lists_anew, rebuild_into, rebuilt_manifest
+from streamer.worker.recovery import assume_first, first_positions, manifests, take_again
+from tgn.serialization import all_pages
+
+
+class Audit(NamedTuple):
+    """What an audit found."""
+
+    epochs: int
+    interactions: int  # each once, whoever took it into its state besides
+    outputs: int  # records that the epochs give
+    lost: int  # of them, not in the log
+    doubled: int  # in the log more often than epochs gave them
+    differing: int  # lists of an epoch's id with something else in them, manifests likewise
+    superseded: int  # not in the log, and need not be: compaction or retention took them, newer ones are there
+    foreign: int  # in the log, and nothing that a worker wrote
+    untold: int  # not in the log as the epochs give them, but changes of items and users before them are gone
+    digests: dict[str, str]  # of the state of each worker after its last epoch
+
+    def is_fine(self) -> bool:
+        """Whether every output is there once, as far as that can be told."""
+        return not (self.lost or self.doubled or self.differing)
+
+    def text(self) -> str:
+        """What was found, for people."""
+        lines = [
+            f"{self.epochs:,} epochs taken again: of {self.outputs:,} outputs {self.lost:,} are lost, "
+            f"{self.doubled:,} doubled, {self.differing:,} differ"
+        ]
+        if self.superseded:
+            lines.append(f"{self.superseded:,} are gone by compaction or retention, as they may be")
+        if self.foreign:
+            lines.append(f"{self.foreign:,} records of the output topics are of no epoch: something else wrote them")
+        if self.untold:
+            lines.append(
+                f"{self.untold:,} cannot be compared: compaction took records of items or users that came before them"
+            )
+        return "\n".join(lines)
+
+
+@dataclass
+class _Output:
+    """What an epoch gave."""
+
+    topic: str
+    key: bytes | None
+    value: object  # bytes; of a manifest what is the same under any key
+    list_id: object
+    certain: bool  # all that was taken before it is still in the log
+    found: bool = False
+
+
+def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda records: None) -> Audit:
+    """Takes every committed epoch from the log's start, by the settings that were in force, and compares.
+
+    Raises StateUnreadable where the log no longer has its first interactions or epochs.
+    """
+    _check_reach(log, settings)
+    every = manifests(log, settings, StreamState(settings), None)
+    outputs: dict[tuple[str, int], list[_Output]] = {}
+    digests = {}
+    for worker in sorted({manifest.worker for manifest in every}):
+        mine = [manifest for manifest in every if manifest.worker == worker]
+        pass_ = _Pass(log, settings, worker, outputs)
+        digests[worker] = digest(pass_.take(mine, advance))
+    expected = [output for manifest in every for output in outputs[manifest.worker, manifest.epoch]]
+    topics = {t for s in _in_force(settings, every) for t in (s.recommendations_topic, s.quality_topic, s.dead_topic)}
+    found = _Comparison(log, settings, expected).of(sorted({*topics, settings.epochs_topic}))
+    events = sum(manifest.events for manifest in every if not manifest.adopted)
+    return Audit(len(every), events, len(expected), **found, digests=digests)
+
+
+def digest(state: StreamState) -> str:
+    """A hash of everything that follows from the log: equal for equal states, by whatever checkpoints they came."""
+    hashed = hashlib.blake2b(digest_size=16)
+    for key, value in sorted(all_pages(state.engine.model).items()):
+        hashed.update(key + value)
+    hashed.update(msgspec.msgpack.encode(state.parts()))
+    return hashed.hexdigest()
+
+
+def _check_reach(log: Log, settings: Settings) -> None:
+    for topic in (settings.interactions_topic, settings.epochs_topic):
+        if any(start for start in log.starts(topic).values()):
+            raise StateUnreadable(f"{topic} no longer holds its first records: there is nothing to compare with")
+
+
+def _in_force(settings: Settings, every: Iterable[EpochManifest]) -> list[Settings]:
+    """All that were, in one epoch or another."""
+    return [settings, *(with_recorded(settings, m.settings) for m in every if m.settings is not None)]
+
+
+class _Pass:
+    """The epochs of one worker, with what each of them gives."""
+
+    def __init__(
+        self, log: Log, settings: Settings, worker: str, outputs: dict[tuple[str, int], list[_Output]]
+    ) -> None:
+        self._log, self._settings, self._worker, self._outputs = log, settings, worker, outputs
+        stored = log.stored_state(settings.application)
+        self._key = stored.secret() if stored.seat() == worker else b""
+        self._certain, self._epochs = True, list[EpochManifest]()
+        self._limits = output_limits(log, settings)
+
+    def take(self, epochs: Sequence[EpochManifest], advance: Callable[[int], None]) -> StreamState:
+        """The state after the last one.
+
+        A worker whose checkpoint went and whose model is another since, or which was told to, has made its state anew
+        from the epochs before: so does this.
+        """
+        numbers = [manifest.epoch for manifest in epochs]
+        if gap := next((n for n, number in enumerate(numbers, 1) if n != number), 0):
+            raise StateUnreadable(f"{self._settings.epochs_topic} lacks epoch {gap} of {self._worker or 'the worker'}")
+        recorded = next((m.settings for m in epochs if m.settings is not None), None)
+        settings = with_model(self._settings, recorded) if recorded is not None else self._settings
+        self._epochs = list(epochs)
+        state, begun, rebuilt = self._empty(settings), 0, None
+        for n, manifest in enumerate(epochs):
+            other = manifest.settings is not None and any(
+                manifest.settings.get(name) != (recorded or {}).get(name) for name in MODEL
+            )
+            recorded = manifest.settings if manifest.settings is not None else recorded
+            if not (other or manifest.rebuilt):
+                continue
+            self._listen(settings, state, epochs[begun:n], advance)
+            begun = n
+            if other and manifest.settings is not None:
+                settings = with_model(self._settings, manifest.settings)
+                state = self._anew(settings, epochs[:n], rebuilt)
+            if manifest.rebuilt:
+                fresh = self._anew(settings, epochs[:n], n)
+                records = [*lists_anew(state, fresh, self._limits), rebuilt_manifest(fresh, self._worker)]
+                self._note(manifest.epoch, records)
+                state, begun, rebuilt = fresh, n + 1, n
+        self._listen(settings, state, epochs[begun:], advance)
+        return state
+
+    def _empty(self, settings: Settings) -> StreamState:
+        state = StreamState(settings)
+        assume_first(state, self._epochs)
+        state.erasure_key = self._key or state.erasure_key
+        state.positions = first_positions(self._log, settings)
+        return state
+
+    def _anew(self, settings: Settings, epochs: Sequence[EpochManifest], rebuilt: int | None) -> StreamState:
+        """The state after epochs without their outputs; the first `rebuilt` of them as a rebuild takes them."""
+        state = self._empty(settings)
+        if rebuilt is not None:
+            rebuild_into(self._log, settings, state, epochs[:rebuilt], self._worker, lambda records: None)
+        rest = epochs if rebuilt is None else epochs[rebuilt + 1 :]
+        pipeline = Pipeline(settings, state, worker=self._worker, limits=self._limits)
+        take_again(self._log, settings, state, pipeline.take, rest, lambda records: None)
+        return state
+
+    def _listen(
+        self, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest], advance: Callable[[int], None]
+    ) -> None:
+        pipeline = Pipeline(settings, state, worker=self._worker, limits=self._limits)
+
+        def take(epoch: EpochInput) -> None:
+            self._certain &= not epoch.compacted
+            self._note(state.epoch + 1, pipeline.take(epoch).records)
+
+        take_again(self._log, settings, state, take, epochs, advance)
+
+    def _note(self, epoch: int, records: Iterable[NewRecord]) -> None:
+        topic = self._settings.epochs_topic
+        self._outputs[self._worker, epoch] = [
+            _Output(r.topic, r.key, _comparable(r, topic), _id_of(r, topic), self._certain) for r in records
+        ]
+
+
+class _Comparison:
+    """The outputs of all epochs, in their order, against what is in the log."""
+
+    def __init__(self, log: Log, settings: Settings, expected: Sequence[_Output]) -> None:
+        self._log, self._epochs_topic = log, settings.epochs_topic
+        self._by_key: dict[tuple[str, bytes | None], list[_Output]] = defaultdict(list)
+        self._by_value: dict[tuple[str, bytes | None, object], list[_Output]] = defaultdict(list)
+        self._by_id: dict[tuple[str, object], list[_Output]] = defaultdict(list)
+        for output in expected:
+            self._by_key[output.topic, output.key].append(output)
+            self._by_value[output.topic, output.key, output.value].append(output)
+            if output.list_id is not None:
+                self._by_id[output.topic, output.list_id].append(output)
+        self._foreign_last: set[tuple[str, bytes | None]] = set()  # keys whose newest record is of no epoch
+        self._found = dict.fromkeys(("lost", "doubled", "differing", "superseded", "foreign", "untold"), 0)
+
+    def of(self, topics: Sequence[str]) -> dict[str, int]:
+        """How many there are of each kind."""
+        specs = self._log.topics()
+        there = [topic for topic in topics if topic in specs]
+        if missing := {topic for topic, _ in self._by_key} - set(there):
+            raise UnknownTopic(f"there is no topic {min(missing)}; outputs of epochs were written to it")
+        others = [record for record in records_of(self._log, whole(self._log, *there)) if not self._match(record)]
+        for record in others:
+            self._tell(record)
+        for (topic, key), outputs in self._by_key.items():
+            self._look_for_missing(specs[topic], key, outputs)
+        return self._found
+
+    def _match(self, record: Record) -> bool:
+        """Takes a record for the first output like it that was not found yet."""
+        same = self._by_value.get((record.topic, record.key, _comparable(record, self._epochs_topic)), [])
+        output = next((output for output in same if not output.found), None)
+        if output is None:
+            self._foreign_last.add((record.topic, record.key))
+            return False
+        output.found = True
+        self._foreign_last.discard((record.topic, record.key))
+        return True
+
+    def _tell(self, record: Record) -> None:
+        """What a record is that is no output, or one once too often."""
+        if (record.topic, record.key, _comparable(record, self._epochs_topic)) in self._by_value:
+            self._found["doubled"] += 1
+            return
+        same_id = self._by_id.get((record.topic, _id_of(record, self._epochs_topic)), [])
+        if not same_id:
+            self._found["foreign"] += 1
+            return
+        output = next((output for output in same_id if not output.found), same_id[0])
+        output.found = True
+        self._found["differing" if output.certain else "untold"] += 1
+
+    def _look_for_missing(self, spec: TopicSpec, key: bytes | None, outputs: Sequence[_Output]) -> None:
+        last = max((n for n, output in enumerate(outputs) if output.found), default=-1)
+        first = next((n for n, output in enumerate(outputs) if output.found), len(outputs))
+        compacted = "compact" in spec.cleanup
+        newer = compacted and (spec.name, key) in self._foreign_last
+        withdrawn = compacted and last < 0 and outputs[-1].value is None
+        cut_off = any(self._log.starts(spec.name).values()) and "delete" in spec.cleanup and spec.retention_ms >= 0
+        for n, output in enumerate(outputs):
+            if output.found:
+                continue
+            if (compacted and n < last) or newer or withdrawn or (cut_off and n < first):
+                self._found["superseded"] += 1
+            else:
+                self._found["lost" if output.certain else "untold"] += 1
+
+
+def _comparable(record: NewRecord | Record, epochs_topic: str) -> object:
+    """The value; of a manifest that erased somebody, without the digests, whose key may be another worker's."""
+    manifest = _manifest(record, epochs_topic)
+    if manifest is None or not manifest.erased:
+        return record.value
+    void = sorted(sorted(before.items()) for before in manifest.erased.values())
+    plain = msgspec.structs.replace(manifest, erased={}, erased_at={})
+    return repr((plain, void, sorted(manifest.erased_at.values())))
+
+
+def _id_of(record: NewRecord | Record, epochs_topic: str) -> object:
+    """What no two outputs share: the id of a list, worker and number of an epoch; None for other records."""
+    if record.topic == epochs_topic:
+        manifest = _manifest(record, epochs_topic)
+        return None if manifest is None else (manifest.worker, manifest.epoch)
+    try:
+        return msgspec.json.decode(record.value or b"", type=RecommendationList).list_id
+    except msgspec.MsgspecError:
+        return None
+
+
+def _manifest(record: NewRecord | Record, epochs_topic: str) -> EpochManifest | None:
+    if record.topic != epochs_topic:
+        return None
+    try:
+        return msgspec.json.decode(record.value or b"", type=EpochManifest)
+    except msgspec.MsgspecError:
+        return None

@@ -1,0 +1,55 @@
+"""A checkpoint as one portable file: Parquet of keys and pages, with checksums; any Parquet reader opens it."""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from consumers.errors import DataRefused
+from consumers.storage.private_files import write_private
+
+KIND, SEAT = b"freshet-checkpoint", b"freshet-seat"
+ROWS_A_GROUP = 10_000
+_SCHEMA = pa.schema([("key", pa.binary()), ("page", pa.binary())])
+
+
+def write_file(pages: Iterable[tuple[bytes, bytes]], file: Path, seat: str = "") -> int:
+    """Writes the pages; the file appears when all of it is there. Returns how many there were.
+
+    `seat`: whose state it is, as `StoredState.seat` has it.
+    """
+    schema = _SCHEMA.with_metadata({KIND: b"1", SEAT: seat.encode()})
+    part, count, rest = file.with_name(f".{file.name}.part"), 0, iter(pages)
+    write_private(part, "")  # the writer keeps the rights of a file that is there
+    try:
+        with pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as out:
+            while rows := list(islice(rest, ROWS_A_GROUP)):
+                out.write_table(pa.table(list(zip(*rows, strict=True)), schema=schema))
+                count += len(rows)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def read_file(file: Path) -> Iterator[tuple[bytes, bytes]]:
+    """The pages in their order. Raises DataRefused where it is no such file, torn or damaged."""
+    try:
+        with pq.ParquetFile(file, page_checksum_verification=True) as stored:
+            if KIND not in (stored.schema_arrow.metadata or {}):
+                raise DataRefused(f"{file} is no file of `checkpoint export`")
+            for batch in stored.iter_batches(ROWS_A_GROUP):
+                yield from zip(batch["key"].to_pylist(), batch["page"].to_pylist(), strict=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataRefused(f"{file} is torn or damaged ({_line(error)}); export it again") from error
+
+
+def seat_of(file: Path) -> str:
+    """Whose state is in a file that can be read."""
+    return str((pq.read_schema(file).metadata or {}).get(SEAT, b"").decode())
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,42 @@
+"""The place of each interaction in the order of all: by event time where lateness is allowed, else by arrival."""
+
+from typing import NamedTuple
+
+from streamer.pipeline.arrivals import Arrival
+
+_OFFSET_BITS = 44
+
+
+class Placed(NamedTuple):
+    """An interaction and its place; the pair (order_ms, order) orders all of them."""
+
+    arrival: Arrival
+    order_ms: int
+    order: int
+    late: bool  # it was observed after others that it belongs before
+    event: int  # see `streamer.state.ledger.event_number`
+
+
+class Ordering:
+    """Gives places. `clock_ms`: the watermark, the latest event time taken; `newest`: the last place in order.
+
+    Args: lateness_ms: how far behind the watermark an interaction may be and still take its place in event time.
+    """
+
+    def __init__(self, lateness_ms: int, clock_ms: int, newest: tuple[int, int]) -> None:
+        self._lateness_ms = lateness_ms
+        self.clock_ms, self.newest = clock_ms, newest
+
+    def too_late(self, arrival: Arrival) -> bool:
+        """Whether its place in event time is closed."""
+        return bool(arrival.payload.timestamp < self.clock_ms - self._lateness_ms)
+
+    def place(self, arrival: Arrival, number: int, event: int) -> Placed:
+        """The place of the next interaction that is taken, the `number`th of all."""
+        t = arrival.payload.timestamp
+        order_ms = self.clock_ms if self.too_late(arrival) else t
+        order = arrival.partition << _OFFSET_BITS | arrival.offset if self._lateness_ms else number
+        self.clock_ms = max(self.clock_ms, t)
+        late = (order_ms, order) < self.newest
+        self.newest = max(self.newest, (order_ms, order))
+        return Placed(arrival, order_ms, order, late, event)

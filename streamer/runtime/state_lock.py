@@ -1,0 +1,40 @@
+"""One process a state folder: the second is refused, whatever home the log has."""
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+
+from consumers.storage.private_files import FILE, private_folder
+from streamer.errors import StateBusy, UsageError
+
+
+class StateLock:
+    """Holds a state folder as long as the process lives; the system lets go of it when the process dies.
+
+    Raises StateBusy when another process holds it, UsageError where the folder cannot be made or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            private_folder(folder)
+            self._file = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, FILE), "w")
+        except OSError as error:
+            reason = (error.strerror or "").lower()
+            mend = "name another with --state, or with --log"
+            raise UsageError(f"{folder} cannot hold the state: {reason}; {mend}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._file.close()
+            raise StateBusy(
+                f"another worker uses the state folder {folder}; end it, or give this one its own --state"
+            ) from error
+
+    def __enter__(self) -> "StateLock":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()

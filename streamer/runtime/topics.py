@@ -1,0 +1,114 @@
+"""The log and the topics that the settings name."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from importlib.resources import files
+from pathlib import Path
+
+import yaml
+
+from consumers.errors import LogUnavailable, TopicConflict
+from consumers.log import Log, Positions
+from consumers.open_log import open_log
+from consumers.records import Record, TopicPartition, TopicSpec
+from streamer.settings import Settings
+
+DEFAULT_LOG, DEFAULT_STATE = Path("freshet-log"), Path("freshet-state")
+LEAST_RECORD_BYTES = 100_000  # the headers of a dead letter and the manifest of an epoch need that much room
+
+
+def open_log_of(settings: Settings) -> Log:
+    """The log of the settings: the broker, or the embedded log in a folder. Raises LogUnavailable, LogBusy."""
+    exactly_once = settings.delivery == "exactly-once"
+    return open_log(
+        settings.bootstrap,
+        settings.log or DEFAULT_LOG,
+        state_folder(settings),
+        settings.kafka,
+        exactly_once,
+        settings.group_protocol,
+        settings.workers_topic,
+        settings.on_log_damaged == "accept",
+    )
+
+
+def whole(log: Log, *topics: str) -> dict[TopicPartition, int]:
+    """The first position of every partition of these topics. Raises UnknownTopic."""
+    return {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
+
+
+def existing_log_of(settings: Settings) -> Log:
+    """The same, for who only looks: a folder without a log is an error, not a new log. Raises LogUnavailable."""
+    folder = settings.log or DEFAULT_LOG
+    if not settings.bootstrap and not (folder / "rocksdb").is_dir():
+        raise LogUnavailable(f"there is no log in {folder}; name a folder with --log, or brokers with --bootstrap")
+    return open_log_of(settings)
+
+
+def records_of(log: Log, positions: Positions) -> Iterator[Record]:
+    """Every record from these positions up to the log's end."""
+    with closing(log.reader(positions)) as reader:
+        while not reader.at_end() >= positions.keys():
+            yield from reader.read(10_000, 0.2)
+
+
+def output_limits(log: Log, settings: Settings) -> dict[str, int]:
+    """The largest record of each topic that a worker writes to, bytes. Raises TopicConflict where one is too small."""
+    written = (
+        settings.recommendations_topic, settings.quality_topic, settings.dead_topic, settings.epochs_topic,
+    )  # fmt: skip
+    limits = log.record_limits(written)
+    for topic, limit in limits.items():
+        if limit < LEAST_RECORD_BYTES:
+            raise TopicConflict(
+                f"topic {topic} takes records of up to {limit} bytes: raise its max.message.bytes to "
+                f"{LEAST_RECORD_BYTES} or more"
+            )
+    return limits
+
+
+def state_folder(settings: Settings) -> Path:
+    """Where a worker keeps its lock and its identity, and on Kafka its checkpoint."""
+    return settings.state or (DEFAULT_STATE if settings.bootstrap else (settings.log or DEFAULT_LOG) / "state")
+
+
+def topic_specs(settings: Settings, partitions: int | None = None) -> list[TopicSpec]:
+    """The topics of `topics.yaml` under the names of the settings.
+
+    `partitions` replaces the number where topics.yaml has several; a topic that must have one keeps it.
+    """
+    specs = []
+    for name, topic in yaml.safe_load(_topics_yaml()).items():
+        wide = topic["partitions"] > 1
+        specs.append(
+            TopicSpec(
+                topic_names(settings).get(name, name),
+                partitions if partitions and wide else topic["partitions"],
+                topic["cleanup"],
+                topic.get("retention_ms", -1),
+            )
+        )
+    return specs
+
+
+def topic_names(settings: Settings) -> dict[str, str]:
+    """Name in topics.yaml → name in the settings."""
+    return {
+        "interactions": settings.interactions_topic,
+        "items": settings.items_topic,
+        "users": settings.users_topic,
+        "recommendations": settings.recommendations_topic,
+        "feedback": settings.feedback_topic,
+        "quality": settings.quality_topic,
+        "interactions.dead": settings.dead_topic,
+        "freshet.epochs": settings.epochs_topic,
+        "freshet.workers": settings.workers_topic,
+    }
+
+
+def _topics_yaml() -> str:
+    """Inside an installed wheel it lies beside this module, in a checkout under deploy/."""
+    packaged = files("streamer") / "topics.yaml"
+    if packaged.is_file():
+        return packaged.read_text("utf-8")
+    return (Path(__file__).parents[2] / "deploy" / "topics.yaml").read_text("utf-8")

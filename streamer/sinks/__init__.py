@@ -1,0 +1,1 @@
+"""Other stores that follow the log."""

@@ -1,0 +1,189 @@
+"""The sink: what the log's input topics say, as a graph in a store (`consumers.neo4j`)."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from consumers.dead_letter import DeadLetter
+from consumers.decode import decode_item, decode_user
+from consumers.log import Log
+from consumers.neo4j import GraphBatch, GraphStore, Row
+from consumers.records import Record
+from consumers.schemas import Interaction, Item, User
+from streamer.features.event_ids import id_of_record
+from streamer.features.item_content import known_of, values_of
+from streamer.features.topic_table import table_of
+from streamer.pipeline.epoch import Erasure, ItemChange, UserChange
+from streamer.pipeline.ingest import Intake
+from streamer.runtime.signals import StopRequest
+from streamer.runtime.supervisor import supervise
+from streamer.runtime.topic_reader import TopicReader
+from streamer.settings import Settings
+from streamer.state.stream_state import digest_by_name
+from streamer.worker.recovery import FAR_FUTURE_MS
+
+RECORDS_A_TRANSACTION = 5_000
+PLACE = re.compile(r"@(\d+)-(\d+)")  # the id of a record that has none of its own
+CONTEXT = "context_"  # what the properties of an edge begin with that were in the interaction's context
+_encode = msgspec.json.Encoder().encode
+
+
+def follow(
+    open_log: Callable[[], Log],
+    open_store: Callable[[], GraphStore],
+    settings: Settings,
+    stop: StopRequest,
+    exit_at_end: bool,
+    advance: Callable[[int], None],
+) -> None:
+    """Keeps the store in step until `stop`, or until everything in the log is in it. `advance`: told the records.
+
+    Where the log or the store goes away it goes on from the positions of the store; see `supervise`.
+    Raises LogUnavailable, StoreUnavailable where the first try fails.
+    """
+
+    @contextmanager
+    def opened() -> Iterator[Sink]:
+        with closing(open_log()) as log, closing(open_store()) as store, closing(Sink(log, store, settings)) as sink:
+            yield sink
+
+    total = 0
+
+    def run(sink: Sink) -> None:
+        nonlocal total
+        while not stop:
+            taken = sink.step()
+            total += taken
+            advance(taken)
+            if exit_at_end and not taken and sink.at_end():
+                return
+
+    supervise(opened, run, stop, achieved=lambda: total)
+
+
+class Sink:
+    """Writes the log from where the store is. Bad records are the worker's to report; here they are passed over."""
+
+    def __init__(self, log: Log, store: GraphStore, settings: Settings) -> None:
+        self._store, self._settings, self._intake = store, settings, Intake(settings)
+        topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
+        known = store.positions()
+        self._reader = TopicReader(log, topics, lambda tp, start, end: max(start, known.get(tp, 0)))
+
+    def step(self, wait_s: float = 1.0) -> int:
+        """One transaction; how many records it took. Raises StoreUnavailable, LogUnavailable."""
+        records = self._reader.read(RECORDS_A_TRANSACTION, wait_s)
+        if records:
+            self._store.write(batch_of(records, self._intake, self._settings))
+        return len(records)
+
+    def at_end(self) -> bool:
+        """Whether everything in the log has been read."""
+        return self._reader.at_end()
+
+    def close(self) -> None:
+        self._reader.close()
+
+
+def batch_of(records: list[Record], intake: Intake, settings: Settings) -> GraphBatch:
+    """What a transaction writes of some records. The order within a partition decides, as it does for the worker.
+
+    What lay in the future when it was written is passed over: the log's clock says so, and says the same every time.
+    """
+    batch = GraphBatch()
+    users: dict[str, Row] = {}
+    items: dict[str, Row] = {}
+    interactions: dict[str, Row] = {}
+    retracted: set[str] = set()
+    for record in records:
+        batch.positions[record.topic_partition] = record.offset + 1
+        if intake.is_interaction(record):
+            payload = intake.arrival(record, max(record.timestamp_ms, 0) or FAR_FUTURE_MS).payload
+            if isinstance(payload, DeadLetter):
+                continue
+            key = _key(payload, record)
+            if payload.retract:
+                retracted.add(key)
+                interactions.pop(key, None)
+                older = _older_key(payload.event_id or "", record.topic)
+                batch.retractions.append({"key": key, "older_key": older, "user": payload.user_id})
+            elif key not in retracted:
+                interactions.setdefault(key, _edge(key, payload, record, settings))
+            continue
+        _, change = intake.change(record)
+        if isinstance(change, Erasure):
+            digest = digest_by_name(change.user_id, settings.application).hex()
+            batch.erased.append({"id": change.user_id, "digest": digest, "at_ms": change.at_ms})
+            users.pop(change.user_id, None)
+        elif isinstance(change, UserChange):
+            users[change.user.user_id] = _node(change.user.user_id, change.user)
+        elif isinstance(change, ItemChange) and change.item is None:
+            batch.deleted.append({"id": change.item_id})
+            items.pop(change.item_id, None)
+        elif isinstance(change, ItemChange) and change.item is not None:
+            items[change.item_id] = _node(change.item_id, change.item)
+    batch.users, batch.items = list(users.values()), list(items.values())
+    batch.interactions = list(interactions.values())
+    return batch
+
+
+def _node(id_: str, known: Item | User) -> Row:
+    values: Mapping[str, list[str]] = known_of(known) if isinstance(known, Item) else values_of(known.attributes or {})
+    properties = {"id": id_, "record": _encode(known).decode()}
+    if isinstance(known, Item) and known.title:
+        properties["title"] = known.title
+    contexts = [[kind, value] for kind, found in values.items() for value in dict.fromkeys(found)]
+    return {"id": id_, "properties": properties, "contexts": contexts}
+
+
+def _key(interaction: Interaction, record: Record) -> str:
+    """What stands for an interaction: an event id belongs to its user."""
+    user = interaction.user_id
+    return f"{len(user)}:{user}:{interaction.event_id or id_of_record(record.partition, record.offset)}"
+
+
+def _older_key(event_id: str, topic: str) -> str:
+    """The key that an interaction of this id has in the graphs of older versions."""
+    place = PLACE.fullmatch(event_id)
+    return f"{topic}/{place[1]}/{place[2]}" if place else event_id
+
+
+def _edge(key: str, interaction: Interaction, record: Record, settings: Settings) -> Row:
+    of_context = {
+        CONTEXT + name: value
+        for name, value in (interaction.context or {}).items()
+        if isinstance(value, str | bool | float) or (isinstance(value, int) and abs(value) < 1 << 63)
+    }
+    own_id = interaction.event_id or id_of_record(record.partition, record.offset)
+    properties: dict[str, Any] = {
+        "partition": record.partition, "offset": record.offset, "t": interaction.timestamp,
+        "type": interaction.event_type, "value": interaction.value, "event_id": interaction.event_id,
+        "session_id": interaction.session_id, **of_context,
+    }  # fmt: skip
+    return {
+        "key": key, "older_key": _older_key(own_id, record.topic),
+        "user": interaction.user_id, "item": interaction.item_id,
+        "digest": digest_by_name(interaction.user_id, settings.application).hex(), "at_ms": record.timestamp_ms,
+        "properties": {name: value for name, value in properties.items() if value is not None},
+    }  # fmt: skip
+
+
+def read_graph(store: GraphStore) -> tuple[pa.Table, list[Item], list[User]]:
+    """What is in the store, as `read_topic` gives interactions and `read_items`, `read_users` records."""
+    rows = []
+    for edge in store.interactions():
+        known = edge["properties"]
+        context = {name.removeprefix(CONTEXT): value for name, value in known.items() if name.startswith(CONTEXT)}
+        rows.append(
+            Interaction(
+                edge["user"], edge["item"], known["type"], known["t"], known.get("event_id"), known.get("value"),
+                known.get("session_id"), context,
+            )
+        )  # fmt: skip
+    items = [decode_item(record.encode()) for record in store.records("Item")]
+    users = [decode_user(record.encode()) for record in store.records("User")]
+    return table_of(rows), [i for i in items if i is not None], [u for u in users if u is not None]

@@ -1,0 +1,1 @@
+"""Everything that a restart needs, as one value."""

@@ -1,0 +1,438 @@
+"""What the page and the API show: a view of the topics, kept current by one thread that follows the log."""
+
+import asyncio
+import logging
+import math
+import threading
+import time
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from statistics import quantiles
+from typing import Any, NamedTuple
+
+import msgspec
+
+from consumers.dead_letter import DeadLetter
+from consumers.decode import InteractionDecoder, decode_item
+from consumers.errors import LogUnavailable, PositionGone, UnknownTopic
+from consumers.log import Log
+from consumers.records import Record, TopicPartition
+from consumers.schemas import DRIFT_KEY, ListedItem, Quality
+from streamer.errors import FreshetError
+from streamer.runtime.signals import StopRequest
+from streamer.runtime.supervisor import Threads, supervise
+from streamer.runtime.topic_reader import TopicReader
+from streamer.runtime.topics import DEFAULT_LOG
+from streamer.settings import Settings
+from streamer.web.current_log import CurrentLog, OpenLog
+from streamer.web.list_store import ListStore, StoreDamaged, StoreUnavailable
+
+FEED, PENDING, FIGURES = 500, 50_000, 1_000
+"""What is kept in memory: interactions, interactions without a list, quality figures."""
+RECORDS_A_STEP, LONGEST_WAIT_S, KEPT_EVERY_S = 1_000, 4.0, 60.0
+STALE_S = 4.0  # a view that is further behind the log is not ready
+RATE_WINDOW_S, LATENCIES = 5.0, 1_000
+MAX_SHOWN_CHARACTERS = 200  # of an event type on the page
+_RETRIED = (LogUnavailable, UnknownTopic, PositionGone, StoreDamaged, StoreUnavailable)
+_quality = msgspec.json.Decoder(Quality)
+_logger = logging.getLogger(__name__)
+
+
+class Change(NamedTuple):
+    """One thing that happened, numbered, so that a subscriber can ask for what came since."""
+
+    number: int
+    value: Any
+
+
+class Seen(NamedTuple):
+    """An interaction as the page shows it. `appended_ms`: when it came to the log."""
+
+    user_id: str
+    item_id: str
+    event_type: str
+    value: float | None
+    appended_ms: int
+
+
+class Status(NamedTuple):
+    """Whether the view may be read as current, and a line that says why not."""
+
+    ready: bool
+    line: str
+
+
+class BadRecord(Exception):
+    """A record of an output topic that is not what belongs there."""
+
+
+class _List(msgspec.Struct, frozen=True):
+    """What must hold of a value on the recommendations topic for it to be shown."""
+
+    list_id: str
+    items: tuple[ListedItem, ...]
+    user_id: str | None = None
+
+
+class View:
+    """The newest list of each user and titles, on disk; recent interactions, quality, rate and latency, in memory.
+
+    One thread follows the topics. Where the log goes away, a position is gone or the store fails, it opens them again
+    and goes on; `status` is not ready meanwhile. Bad records of the topics that Freshet writes are passed over.
+
+    Args: log: one that is open, or that this view's thread opens; threads: those of the process, which ends where this
+    view's thread fails.
+    """
+
+    def __init__(self, log: Log | CurrentLog, settings: Settings, threads: Threads | None = None) -> None:
+        self._log = log if isinstance(log, CurrentLog) else OpenLog(log)
+        self._settings, self._threads = settings, threads or Threads()
+        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._store: ListStore | None = None
+        self._reader: TopicReader | None = None
+        self._away = "starting"
+        self.ready = threading.Event()  # set once it has caught up; whether it is current now says `status`
+        self.skipped: Counter[str] = Counter()  # topic → bad records
+        self.quality: OrderedDict[str, Quality] = OrderedDict()
+        self.quality_history: deque[tuple[int, float, float]] = deque(
+            maxlen=2_000
+        )  # events, ours, popularity's hit rate
+        self.interactions: deque[Change] = deque(maxlen=FEED)
+        self.recent_users: OrderedDict[str, None] = OrderedDict()
+        self.events = 0
+        self.clock_ms = 0  # latest event time seen
+        self._arrived: deque[tuple[float, int]] = deque()
+        self._pending: OrderedDict[str, int] = OrderedDict()  # list_id → append time of its interaction, ms
+        self._latencies_ms: deque[int] = deque(maxlen=LATENCIES)
+        self._lists: dict[str, bytes | None] = {}  # of the records being taken
+        self._titles: dict[str, str | None] = {}
+        self._erased: dict[str, int] = {}  # when a user's tombstone came, ms
+        self._fed: dict[TopicPartition, int] = {}  # positions of the topics of which only the end matters
+        self._kept_at = 0.0
+        self._stop = StopRequest(on_signals=False)
+        self._started = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._watchers: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
+        self._watching = threading.Lock()
+        self._handlers = {
+            settings.recommendations_topic: self._on_list,
+            settings.items_topic: self._on_item,
+            settings.users_topic: self._on_user,
+            settings.interactions_topic: self._on_interaction,
+            settings.quality_topic: self._on_quality,
+        }
+
+    # its life
+
+    def start(self) -> None:
+        """Begins to follow the log. Raises UnknownTopic where a topic is missing, LogUnavailable, StoreUnavailable."""
+        folder = self._settings.state / "view" if self._settings.state else None
+        self._store = ListStore(folder, self._source())
+        self._thread = self._threads.start("view", self._run)
+        while not self._started.wait(0.05) and self._thread.is_alive():
+            pass
+        self._threads.check()
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Names of the topics that it follows."""
+        return tuple(self._handlers)
+
+    @property
+    def closed(self) -> bool:
+        """True once `stop` was called: open streams end."""
+        return bool(self._stop)
+
+    def stop(self) -> None:
+        """Stops following; streams that read this view end."""
+        self._stop.set()
+        self._wake()
+        if self._thread is not None:
+            self._thread.join(5)
+        if self._store is not None:
+            self._store.close()
+
+    # what readers ask
+
+    def list_of(self, user: str) -> bytes | None:
+        """JSON of a user's newest list; None where there is none. Raises LogUnavailable where it cannot be read."""
+        try:
+            return self._store.list_of(user) if self._store else None
+        except FreshetError as error:
+            raise LogUnavailable(f"{error}; it is opened again") from error
+
+    def title_of(self, item: str) -> str | None:
+        """An item's title, where one is known and can be read."""
+        try:
+            return self._store.title_of(item) if self._store else None
+        except FreshetError:
+            return None
+
+    def status(self) -> Status:
+        """Ready: everything that was in the topics a few seconds ago has been taken."""
+        reader = self._reader
+        if reader is None:
+            return Status(False, f"waiting: {self._away}")
+        age_s = reader.age_s()
+        if age_s is not None and age_s < STALE_S:
+            return Status(True, "ready")
+        if self.ready.is_set() and age_s is not None:
+            return Status(False, f"{age_s:.0f} s behind the log")
+        return Status(False, "catching up with the log")
+
+    def stats(self) -> dict[str, Any]:
+        """Events so far, events a second, and latency from interaction to list (ms, append time to append time)."""
+        now = time.monotonic()
+        while self._arrived and self._arrived[0][0] < now - RATE_WINDOW_S:
+            self._arrived.popleft()
+        latencies = list(self._latencies_ms)
+        cuts = quantiles(latencies, n=100) if len(latencies) > 1 else []
+        return {
+            "events": self.events,
+            "lists": self._store.count() if self._store else 0,
+            "events_per_second": round(sum(n for _, n in list(self._arrived)) / RATE_WINDOW_S),
+            "latency_ms": {"p50": round(cuts[49]), "p99": round(cuts[98])} if cuts else None,
+        }
+
+    @contextmanager
+    def watched(self, user: str) -> Iterator[asyncio.Event]:
+        """An event of the running loop that is set when the user's list changes, and when the view ends."""
+        watcher = (asyncio.get_running_loop(), asyncio.Event())
+        with self._watching:
+            self._watchers.setdefault(user, set()).add(watcher)
+        try:
+            yield watcher[1]
+        finally:
+            with self._watching:
+                self._watchers[user].discard(watcher)
+                if not self._watchers[user]:
+                    del self._watchers[user]
+
+    def _wake(self, users: Iterable[str] | None = None) -> None:
+        """Sets the events of these users' watchers, of all where None."""
+        with self._watching:
+            watched = self._watchers.keys() if users is None else self._watchers.keys() & set(users)
+            watchers = [watcher for user in watched for watcher in self._watchers[user]]
+        for loop, changed in watchers:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(changed.set)
+
+    # the thread
+
+    def _run(self) -> None:
+        supervise(self._opened, self._follow, self._stop, retried=_RETRIED, longest_wait_s=LONGEST_WAIT_S)
+
+    @contextmanager
+    def _opened(self) -> Iterator[TopicReader]:
+        assert self._store
+        try:
+            self._store.open()
+            if self._store.is_too_old():
+                self._begin_anew("too much time has passed for them to have followed every withdrawal")
+            if not self._store.positions():
+                self.ready.clear()
+            with self._log.opened() as log, closing(self._reader_of(log)) as reader:
+                self._reader = reader
+                self._started.set()
+                yield reader
+        except Exception as error:
+            self._reader = None
+            self._away = str(error)
+            lost = self._started.is_set() and isinstance(error, PositionGone | UnknownTopic)
+            if lost and self._store.positions():
+                self._begin_anew(str(error))
+            raise
+        finally:
+            self._reader = None
+
+    def _reader_of(self, log: Log) -> TopicReader:
+        assert self._store
+        try:
+            return TopicReader(log, self._handlers, self._place, self._store.topic_ids())
+        except PositionGone as error:
+            self._begin_anew(str(error))
+            return TopicReader(log, self._handlers, self._place)
+
+    def _place(self, tp: TopicPartition, start: int, end: int) -> int:
+        """Of interactions a little before the end, for the feed; of the others from the start, or where it was."""
+        assert self._store
+        if tp.topic == self._settings.interactions_topic:
+            in_feed = self._fed.get(tp, -1)
+            return in_feed if start <= in_feed <= end else max(start, end - FEED)
+        fed = tp.topic == self._settings.quality_topic
+        known = self._fed.get(tp) if fed else self._store.positions().get(tp)
+        if known is not None and known > end:
+            raise PositionGone(f"{tp.topic}[{tp.partition}] ends at {end}, before {known}: the topic was made anew")
+        return start if known is None else known
+
+    def _follow(self, reader: TopicReader) -> None:
+        assert self._store
+        while not self._stop:
+            self._store.check()
+            records = reader.read(RECORDS_A_STEP, 0.1)
+            if records or time.monotonic() - self._kept_at > KEPT_EVERY_S:
+                self._take(records, reader)
+            if not records:
+                self._store.purge_one()
+            if not self.ready.is_set() and reader.age_s() is not None:
+                self.ready.set()
+                self._wake()
+
+    def _take(self, records: list[Record], reader: TopicReader) -> None:
+        """(1) Takes each record; (2) writes lists, titles and positions; (3) tells who watches them."""
+        assert self._store
+        self._lists, self._titles, self._erased = {}, {}, {}
+        positions = self._store.positions()
+        for record in records:  # (1)
+            try:
+                self._handlers[record.topic](record)
+            except BadRecord as error:
+                self._skip(record, error)
+            fed = record.topic in (self._settings.interactions_topic, self._settings.quality_topic)
+            (self._fed if fed else positions)[record.topic_partition] = record.offset + 1
+        now, age_s = time.monotonic(), reader.age_s()
+        if positions != self._store.positions() or now - self._kept_at > KEPT_EVERY_S:
+            current_ms = None if age_s is None else int((time.time() - age_s) * 1000)
+            ids = {topic: reader.ids[topic] for topic in {tp.topic for tp in positions} & reader.ids.keys()}
+            self._store.write(self._lists, self._titles, self._erased, positions, current_ms, ids)  # (2)
+            self._kept_at = now
+        self._wake(self._lists)  # (3)
+
+    def _skip(self, record: Record, why: BadRecord) -> None:
+        """Passes over a bad record: counted, and the first of a topic is said."""
+        self.skipped[record.topic] += 1
+        if self.skipped[record.topic] == 1:
+            _logger.warning(
+                "%s[%d] at %d is passed over: %s; more of them on this topic are counted, not said",
+                record.topic, record.partition, record.offset, why,
+            )  # fmt: skip
+
+    def _begin_anew(self, why: str) -> None:
+        assert self._store
+        _logger.warning("the lists are read from the start again: %s", why)
+        self._fed = {}
+        self.ready.clear()
+        self._store.clear()
+        for kept in (self.interactions, self.recent_users, self.quality, self.quality_history, self._pending):
+            kept.clear()
+
+    def _source(self) -> str:
+        """Names the log and the topics that lists are kept of."""
+        settings = self._settings
+        home = settings.bootstrap or str((settings.log or DEFAULT_LOG).resolve())
+        return "\n".join((home, settings.recommendations_topic, settings.items_topic, settings.users_topic))
+
+    # the topics
+
+    def _on_list(self, record: Record) -> None:
+        user = _text(record.key)
+        if record.value is None:
+            self._lists[user] = None
+            return
+        try:
+            listed = msgspec.convert(msgspec.json.decode(record.value), _List)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRecord(f"this is no list: {_cut(error)}") from None
+        if listed.user_id not in (None, user):
+            raise BadRecord("the list is another user's than its key says")
+        self._lists[user] = record.value
+        appended_ms = self._pending.pop(listed.list_id, None)
+        if appended_ms is not None:
+            self._latencies_ms.append(record.timestamp_ms - appended_ms)
+
+    def _on_item(self, record: Record) -> None:
+        if record.value is None:
+            self._titles[_text(record.key)] = None
+            return
+        item = decode_item(record.value)
+        if item is None:
+            raise BadRecord("this is no item")
+        self._titles[item.item_id] = item.title or None
+
+    def _on_user(self, record: Record) -> None:
+        """Takes an erased user out of what came before; lists are withdrawn on their own topic."""
+        if record.value is not None or record.key is None:
+            return
+        user, at_ms = record.key.decode("utf-8", "replace"), record.timestamp_ms
+        self._erased[user] = at_ms
+        kept = [change for change in self.interactions if not _is_erased(change.value, user, at_ms)]
+        if len(kept) < len(self.interactions):
+            self.interactions = deque(kept, maxlen=FEED)
+        if not any(change.value.user_id == user for change in kept):
+            self.recent_users.pop(user, None)
+
+    def _on_interaction(self, record: Record) -> None:
+        interaction = self._decoder.decode(record, int(time.time() * 1000))
+        if isinstance(interaction, DeadLetter) or interaction.retract:
+            return  # the worker keeps the one as a dead letter; the other is nothing that somebody did
+        self.events += 1
+        self.clock_ms = max(self.clock_ms, interaction.timestamp)
+        now = time.monotonic()
+        if self._arrived and now - self._arrived[-1][0] < 0.1:
+            self._arrived[-1] = (self._arrived[-1][0], self._arrived[-1][1] + 1)
+        else:
+            self._arrived.append((now, 1))
+        user = interaction.user_id
+        if record.timestamp_ms <= self._erased_ms(user):
+            return
+        shown = interaction.event_type[:MAX_SHOWN_CHARACTERS]
+        seen = Seen(user, interaction.item_id, shown, interaction.value, record.timestamp_ms)
+        self.interactions.append(Change(self.events, seen))
+        self.recent_users[user] = None
+        self.recent_users.move_to_end(user)
+        self._pending[f"{record.partition}-{record.offset}"] = record.timestamp_ms
+        _bound(self.recent_users, FEED)
+        _bound(self._pending, PENDING)
+
+    def _erased_ms(self, user: str) -> int:
+        """When the user was erased, epoch ms; −1: never."""
+        at_ms = self._erased.get(user)
+        if at_ms is None and self._store is not None:
+            at_ms = self._store.erased_ms(user)
+        return -1 if at_ms is None else at_ms
+
+    def _on_quality(self, record: Record) -> None:
+        if record.value is None or record.key == DRIFT_KEY:
+            return
+        try:
+            figure = _quality.decode(record.value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRecord(f"this is no figure of quality: {_cut(error)}") from None
+        if not (math.isfinite(figure.value) and math.isfinite(figure.popularity)):
+            raise BadRecord("a figure of quality is finite")
+        if len(figure.metric) > MAX_SHOWN_CHARACTERS:
+            raise BadRecord("the name of the metric is too long")
+        measure = figure.metric.partition("@")[0]
+        for name in [name for name in self.quality if name != figure.metric and name.partition("@")[0] == measure]:
+            del self.quality[name]  # of lists of another length, before `k` was changed
+            if measure == "hr":
+                self.quality_history.clear()
+        self.quality[figure.metric] = figure
+        _bound(self.quality, FIGURES)
+        if measure == "hr":
+            self.quality_history.append((figure.events, figure.value, figure.popularity))
+
+
+def _text(key: bytes | None) -> str:
+    """The id that is a record's key. Raises BadRecord."""
+    try:
+        text = (key or b"").decode()
+    except UnicodeDecodeError:
+        raise BadRecord("the key is no UTF-8") from None
+    if not text:
+        raise BadRecord("there is no key")
+    return text
+
+
+def _cut(error: Exception) -> str:
+    return str(error)[:200]
+
+
+def _bound(kept: OrderedDict[str, Any], size: int) -> None:
+    while len(kept) > size:
+        kept.popitem(last=False)
+
+
+def _is_erased(seen: Seen, user: str, at_ms: int) -> bool:
+    return seen.user_id == user and seen.appended_ms <= at_ms

@@ -1,0 +1,1 @@
+"""The process around the pipeline: reads, merges partitions, takes over, recovers, commits, is measured."""

@@ -1,0 +1,105 @@
+"""Whether the log still has what a state goes on with: records that it dropped, topics that were made anew."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from consumers.log import Log, Positions
+from consumers.records import TopicPartition
+from streamer.settings import Settings
+from streamer.state.stream_state import StreamState
+
+
+class Bounds(NamedTuple):
+    """What the log holds of the topics that a state is made from."""
+
+    starts: dict[TopicPartition, int]
+    ends: dict[TopicPartition, int]
+    ids: dict[str, str]
+
+
+class Gone(NamedTuple):
+    """Where a state cannot go on. `partition` None: the whole topic, which is another one now."""
+
+    topic: str
+    partition: int | None
+    found: str
+
+
+def inputs(settings: Settings) -> tuple[str, ...]:
+    """The topics that epochs take records from."""
+    return settings.interactions_topic, settings.items_topic, settings.users_topic
+
+
+def bounds(log: Log, settings: Settings) -> Bounds:
+    """Asks the log. Raises UnknownTopic."""
+    topics = (*inputs(settings), settings.epochs_topic)
+    starts = {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
+    ends = {TopicPartition(topic, p): end for topic in topics for p, end in log.ends(topic).items()}
+    return Bounds(starts, ends, log.topic_ids(topics))
+
+
+def gone(settings: Settings, has: Bounds, positions: Positions, ids: Mapping[str, str]) -> list[Gone]:
+    """Where these positions are none of the log. `ids`: of the topics to which they belong.
+
+    Compaction may take the first records of items and users away: a position before the first one is fine there.
+    """
+    anew = [topic for topic, id_ in ids.items() if has.ids.get(topic, id_) != id_]
+    found = [Gone(topic, None, f"the topic {topic} was deleted and made anew") for topic in anew]
+    for tp, position in sorted(positions.items()):
+        if tp.topic in anew:
+            continue
+        if tp not in has.ends:
+            found.append(
+                Gone(*tp, f"{tp.topic} has no partition {tp.partition} any more, the state has {position} of it")
+            )
+            continue
+        start, end = has.starts[tp], has.ends[tp]
+        first = start if tp.topic == settings.interactions_topic else 0
+        if not first <= position <= end:
+            found.append(
+                Gone(*tp, f"{tp.topic}[{tp.partition}] holds offsets {start} to {end}, the state goes on at {position}")
+            )
+    return found
+
+
+def of_state(state: StreamState, settings: Settings) -> dict[TopicPartition, int]:
+    """The positions of a state, that in the topic of epochs too."""
+    return state.positions | {TopicPartition(settings.epochs_topic, 0): state.manifest_position}
+
+
+def go_on(state: StreamState, settings: Settings, has: Bounds, lost: list[Gone]) -> list[str]:
+    """Sets the state's positions to the first that the log has. Gives a line for each place, with what is lost."""
+    said = []
+    for topic, partition, found in lost:
+        former = {
+            tp: position
+            for tp, position in of_state(state, settings).items()
+            if tp.topic == topic and partition in (None, tp.partition)
+        }
+        now = {tp: start for tp, start in has.starts.items() if tp.topic == topic and partition in (None, tp.partition)}
+        records = sum(has.ends[tp] - start for tp, start in now.items())
+        if any(position > has.ends.get(tp, -1) for tp, position in former.items()) or partition is None:
+            at = ", ".join(f"{tp.partition}: {position}" for tp, position in former.items())
+            said.append(
+                f"{found}: going on at its first record, {records} records are to be taken; what the former one held "
+                f"after the state's position ({at}) is lost, and how much that was is not known"
+            )
+            state.made_anew = sorted({*state.made_anew, topic})
+        else:
+            missing = sum(start - former[tp] for tp, start in now.items())
+            said.append(f"{found}: going on at the first one, {missing} records are lost")
+        _set(state, settings, topic, former, now)
+    return said
+
+
+def _set(state: StreamState, settings: Settings, topic: str, former: Positions, now: Positions) -> None:
+    if topic == settings.epochs_topic:
+        state.manifest_position = next(iter(now.values()), 0)
+        return
+    state.positions = {tp: position for tp, position in state.positions.items() if tp not in former} | dict(now)
+    if topic == settings.interactions_topic:  # offsets of the former topic say nothing of the new one's
+        partitions = {tp.partition for tp in former} if topic in state.made_anew else set()
+        state.erased = {
+            digest: (at_ms, {p: end for p, end in before.items() if p not in partitions})
+            for digest, (at_ms, before) in state.erased.items()
+        }

@@ -1,0 +1,83 @@
+"""Records of several partitions in one order: by event time across partitions, by offset within each."""
+
+import time
+from collections import deque
+
+from consumers.records import TopicPartition
+from streamer.pipeline.arrivals import Arrival, in_order
+
+
+class Aligner:
+    """Merges partition heads by (timestamp, partition, offset).
+
+    An empty partition that is not at its end holds the others back for at most `alignment_ms`: records of it that are
+    older than theirs may be on their way.
+    """
+
+    def __init__(self, alignment_ms: int) -> None:
+        self._waiting: dict[TopicPartition, deque[Arrival]] = {}
+        self._alignment_s = alignment_ms / 1000
+        self._held_since: float | None = None
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def open(self, tp: TopicPartition) -> None:
+        """Merges this partition too from now on, with nothing of it waiting."""
+        self.drop(tp)
+        self._waiting[tp] = deque()
+
+    def drop(self, tp: TopicPartition) -> None:
+        """Forgets a partition and what waits of it."""
+        self._size -= len(self._waiting.pop(tp, ()))
+
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Those that are merged."""
+        return frozenset(self._waiting)
+
+    def add(self, tp: TopicPartition, arrivals: list[Arrival]) -> None:
+        """Queues records of one partition, in offset order. What comes in restarts the wait for what does not."""
+        self._held_since = None
+        self._waiting[tp].extend(arrivals)
+        self._size += len(arrivals)
+
+    def full(self, limit: int) -> list[TopicPartition]:
+        """The partitions that have `limit` records waiting: reading more of them would only fill memory."""
+        return [tp for tp, waiting in self._waiting.items() if len(waiting) >= limit]
+
+    def release(self, at_end: frozenset[TopicPartition], limit: int) -> list[Arrival]:
+        """Up to `limit` records whose turn has come, in the order in which they are to be taken."""
+        horizon = self._horizon(at_end)
+        if horizon is None:
+            return []
+        ready = [arrival for waiting in self._waiting.values() for arrival in self._ready(waiting, horizon)]
+        released = in_order(ready)[:limit]
+        for arrival in released:
+            self._waiting_of(arrival.partition).popleft()
+        self._size -= len(released)
+        return released
+
+    def _horizon(self, at_end: frozenset[TopicPartition]) -> float | None:
+        """The event time up to which no open partition can still bring anything older; None: wait."""
+        open_ = [waiting for tp, waiting in self._waiting.items() if tp not in at_end]
+        if all(open_):
+            self._held_since = None
+            return min((waiting[-1].timestamp for waiting in open_), default=float("inf"))
+        now = time.monotonic()
+        self._held_since = self._held_since or now
+        if now - self._held_since < self._alignment_s:
+            return None
+        return float("inf")
+
+    @staticmethod
+    def _ready(waiting: deque[Arrival], horizon: float) -> list[Arrival]:
+        ready = []
+        for arrival in waiting:
+            if arrival.timestamp > horizon:
+                break
+            ready.append(arrival)
+        return ready
+
+    def _waiting_of(self, partition: int) -> deque[Arrival]:
+        return next(waiting for tp, waiting in self._waiting.items() if tp.partition == partition)

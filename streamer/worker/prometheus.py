@@ -1,0 +1,236 @@
+"""What `freshet run` counts and measures. The worker calls it in few places; Prometheus reads it when it likes.
+
+No label holds an id of a user, an item or a record.
+"""
+
+import os
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Literal, get_args
+
+import numpy as np
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from consumers.dead_letter import Reason
+from consumers.errors import WireError
+from consumers.log import Log, StateDelta
+from consumers.records import TopicPartition
+from consumers.schemas import DRIFT_KEY
+from streamer.pipeline.epoch import EpochInput, EpochOutput
+from streamer.runtime.topics import DEFAULT_LOG, state_folder
+from streamer.settings import Settings
+from streamer.state.stream_state import StreamState
+
+Stage = Literal["starting", "recovering", "ready", "waiting"]
+"""starting: kernels and checkpoint load; recovering: committed epochs are taken again; waiting: the log went away."""
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+COUNTERS = {
+    "epochs": "committed",
+    "interactions": "taken",
+    "duplicates": "interactions whose event_id had been taken before",
+    "void": "interactions of erased users, or taken back before they came",
+    "taken_back": "interactions taken back by retractions, deleted items and erased users",
+    "erased_users": "users erased",
+    "repairs": "epochs in which the graph followed what was taken back or came late",
+    "lists": "published or withdrawn",
+    "embedding_switches": "to another trained version, or to none",
+    "drift_alarms": "sudden falls of quality",
+    "checkpoints": "written",
+    "checkpoint_written_bytes": "bytes of pages that checkpoints wrote",
+}
+
+
+Taken = Callable[[], Mapping[TopicPartition, int]]
+
+
+class Histogram:
+    """Counts values by bucket, many at a time."""
+
+    def __init__(self, bounds: Sequence[float] = SECONDS) -> None:
+        self._bounds = np.array(bounds)
+        self._counts = np.zeros(len(bounds) + 1, np.int64)
+        self._sum = 0.0
+
+    def add(self, values: Iterable[float]) -> None:
+        """Counts each value."""
+        array = np.fromiter(values, np.float64)
+        places = np.searchsorted(self._bounds, array)
+        self._counts += np.bincount(places, minlength=len(self._counts))
+        self._sum += float(array.sum())
+
+    def add_one(self, value: float) -> None:
+        """Counts a value."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def family(self, name: str, help_: str) -> HistogramMetricFamily:
+        """For Prometheus."""
+        upper = [*(str(bound) for bound in self._bounds.tolist()), "+Inf"]
+        buckets = list(zip(upper, np.cumsum(self._counts).tolist(), strict=True))
+        return HistogramMetricFamily(name, help_, buckets=buckets, sum_value=self._sum)
+
+
+class RunMetrics:
+    """One process of `freshet run`, through all the workers that it starts one after the other."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stage: Stage = "starting"
+        self._count: Counter[str] = Counter()
+        self._dead: Counter[Reason] = Counter()
+        self._take, self._commit, self._checkpoint = Histogram(), Histogram(), Histogram()
+        self._latency = Histogram()
+        self._to_recover, self._recovered, self._recovering_since = 0, 0, 0.0
+        self._checkpointed: float | None = None
+        self._delta_bytes = 0
+        self._watched: tuple[Log, StreamState, Taken] | None = None
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    # what the worker says
+
+    def starting(self) -> None:
+        """A worker loads what it needs."""
+        self._stage = "starting"
+
+    def recovering(self, events: int, advance: Callable[[int], None]) -> Callable[[int], None]:
+        """So many interactions will be taken again; gives what is to be called as they are, which calls `advance`."""
+        self._to_recover, self._recovered, self._recovering_since = events, 0, time.monotonic()
+        self._stage = "recovering"
+
+        def advanced(n: int) -> None:
+            self._recovered += n
+            advance(n)
+
+        return advanced
+
+    def ready(self, log: Log, state: StreamState, taken: Taken) -> None:
+        """The state is that of the last commit, and the next epoch takes no longer than any other.
+
+        `taken`: the offset up to which each partition that is this worker's at the moment is taken.
+        """
+        self._watched, self._stage = (log, state, taken), "ready"
+
+    def waiting(self) -> None:
+        """The log has gone away; another worker will be tried."""
+        self._watched, self._stage = None, "waiting"
+
+    def committed(self, seconds: float, delta: StateDelta | None) -> None:
+        """A commit took so long; `delta`: the checkpoint that went with it."""
+        self._commit.add_one(seconds)
+        if delta is not None:
+            self._checkpointed = time.time()
+            self._checkpoint.add_one(seconds)
+            self._delta_bytes = sum(len(value) for value in delta.values() if value)
+            self._count["checkpoints"] += 1
+            self._count["checkpoint_written_bytes"] += self._delta_bytes
+
+    def epoch(self, epoch: EpochInput, output: EpochOutput, took_s: float) -> None:
+        """An epoch is committed, which took so long to take."""
+        self._take.add_one(took_s)
+        topics = Counter(record.topic for record in output.records)
+        self._count.update(
+            epochs=1,
+            interactions=len(output.taken),
+            duplicates=output.admitted.duplicates,
+            void=output.admitted.void,
+            taken_back=output.taken_back,
+            erased_users=output.erased,
+            repairs=int(output.repaired),
+            lists=topics[self._settings.recommendations_topic],
+            embedding_switches=int(epoch.embeddings is not None),
+            drift_alarms=sum(record.key == DRIFT_KEY for record in output.records),
+        )
+        self._dead.update(letter.reason for letter in (*epoch.dead, *output.admitted.dead))
+        if output.outcome is not None:
+            now_ms, listed = time.time() * 1000, np.flatnonzero(output.outcome.changed)
+            self._latency.add((now_ms - output.taken[n].record.timestamp_ms) / 1000 for n in listed.tolist())
+
+    # what an operator asks
+
+    def achieved(self) -> int:
+        """How many epochs have been committed: what a supervisor asks."""
+        return self._count["epochs"]
+
+    def is_ready(self) -> bool:
+        """Whether the worker takes what comes."""
+        return self._stage == "ready"
+
+    def stage_line(self) -> str:
+        """The stage in a line, with the time that is left of a recovery."""
+        if self._stage != "recovering" or not self._recovered:
+            return {"waiting": "waiting for the log"}.get(self._stage, self._stage)
+        rate = self._recovered / (time.monotonic() - self._recovering_since)
+        left_s = (self._to_recover - self._recovered) / rate
+        return f"recovering: {self._recovered:,} of {self._to_recover:,} interactions, {left_s:.0f} s left"
+
+    def collect(self) -> Iterator[Metric]:
+        """For Prometheus."""
+        for name, what in COUNTERS.items():
+            yield CounterMetricFamily(f"freshet_{name}", what, value=self._count[name])
+        dead = CounterMetricFamily("freshet_dead_letters", "records that could not be taken", labels=["reason"])
+        for reason in Reason:
+            dead.add_metric([reason], self._dead[reason])
+        yield dead
+        yield self._latency.family("freshet_event_to_list_seconds", "from the append of an interaction to its list")
+        yield self._take.family("freshet_take_seconds", "score, learn and observe an epoch")
+        yield self._commit.family("freshet_commit_seconds", "commits, those that carry a checkpoint too")
+        yield self._checkpoint.family("freshet_checkpoint_write_seconds", "commits that carry a checkpoint")
+        yield from self._recovery()
+        yield from self._checkpoints()
+        if self._watched is not None:
+            yield from self._of_state(self._watched[1])
+            yield from self._of_log(*self._watched)
+
+    def _recovery(self) -> Iterator[Metric]:
+        stage = GaugeMetricFamily("freshet_stage", "1 for the stage that it is in", labels=["stage"])
+        for name in get_args(Stage):
+            stage.add_metric([name], float(name == self._stage))
+        yield stage
+        yield GaugeMetricFamily("freshet_recovery_interactions", "to be taken again", value=self._to_recover)
+        yield GaugeMetricFamily("freshet_recovery_interactions_done", "taken again", value=self._recovered)
+
+    def _checkpoints(self) -> Iterator[Metric]:
+        if self._checkpointed is not None:
+            age_s = time.time() - self._checkpointed
+            yield GaugeMetricFamily("freshet_checkpoint_age_seconds", "since the last checkpoint", value=age_s)
+        yield GaugeMetricFamily(
+            "freshet_checkpoint_delta_bytes", "pages of the last checkpoint", value=self._delta_bytes
+        )
+        yield GaugeMetricFamily("freshet_disk_bytes", "files of the checkpoint", value=_disk_bytes(self._settings))
+
+    def _of_state(self, state: StreamState) -> Iterator[Metric]:
+        model = state.engine.model
+        yield GaugeMetricFamily("freshet_users", "known", value=len(model.users))
+        yield GaugeMetricFamily("freshet_items", "known", value=len(model.items))
+        if state.clock_ms:
+            delay_s = time.time() - state.clock_ms / 1000
+            yield GaugeMetricFamily(
+                "freshet_watermark_delay_seconds", "from the latest event time taken to now", value=delay_s
+            )
+
+    def _of_log(self, log: Log, _: StreamState, taken: Taken) -> Iterator[Metric]:
+        try:
+            ends = log.ends(self._settings.interactions_topic)
+        except (WireError, RuntimeError):  # away, or closed by a worker that starts again: the worker says it
+            return
+        lag = GaugeMetricFamily("freshet_lag", "interactions that wait in the log", labels=["partition"])
+        for tp, reached in sorted(taken().items()):
+            lag.add_metric([str(tp.partition)], max(ends.get(tp.partition, 0) - reached, 0))
+        yield lag
+
+
+def _disk_bytes(settings: Settings) -> int:
+    """What the state takes on disk; in the embedded log's folder the log is counted with it."""
+    folder = state_folder(settings) / "checkpoint" if settings.bootstrap else settings.log or DEFAULT_LOG
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # RocksDB has just merged it into another
+                total += os.stat(os.path.join(path, name)).st_size
+    return total

@@ -1,0 +1,185 @@
+"""A real Neo4j follows the log: nothing twice, nothing lost, what was taken back is gone; and a graph is read from it."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, LiteralString
+
+import neo4j
+import pytest
+
+from consumers import neo4j as graph_store
+from consumers.event_weights import EventWeights
+from consumers.neo4j import GraphStore, StoreUnavailable
+from consumers.open_log import OwnedLog
+from consumers.records import NewRecord
+from streamer.cli.main import main
+from streamer.features.topic_table import read_topic
+from streamer.settings import Settings
+from streamer.sinks import graph as sinks
+from streamer.sinks.graph import Sink, read_graph
+from tests.worlds import checkerboard
+
+
+@pytest.fixture
+def store(neo4j_uri: str) -> Iterator[GraphStore]:
+    """An empty database."""
+    with neo4j.GraphDatabase.driver(neo4j_uri) as driver:
+        driver.execute_query("MATCH (n) DETACH DELETE n")
+    opened = GraphStore(neo4j_uri, "neo4j", None)
+    yield opened
+    opened.close()
+
+
+def ask(uri: str, query: LiteralString) -> list[Any]:
+    """The first column of what a query gives."""
+    with neo4j.GraphDatabase.driver(uri) as driver:
+        return [row.value() for row in driver.execute_query(query).records]
+
+
+def interaction(user: str, item: str, t: int, **more: Any) -> NewRecord:
+    row = {"user_id": user, "item_id": item, "event_type": "view", "timestamp": t} | more
+    return NewRecord("interactions", user.encode(), json.dumps(row).encode())
+
+
+def item(id_: str, **more: Any) -> NewRecord:
+    return NewRecord("items", id_.encode(), json.dumps({"item_id": id_} | more).encode())
+
+
+def to_the_end(sink: Sink) -> None:
+    while sink.step(0.1) or not sink.at_end():
+        pass
+    sink.close()
+
+
+def test_a_restart_anywhere_leaves_what_the_log_says(
+    log: OwnedLog, settings: Settings, store: GraphStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut in small transactions, one of them broken off half-way, the sink opened anew each time."""
+    monkeypatch.setattr(sinks, "RECORDS_A_TRANSACTION", 70)
+    events = checkerboard(users=20, items=20, events=500)
+    log.append([item(f"i{n}", title=f"Item {n}", categories=[f"c{n % 3}"]) for n in range(20)])
+    log.append([interaction(u, i, t, event_id=str(n)) for n, (u, i, t) in enumerate(events)])
+    log.append([interaction(u, i, t, event_id=str(n)) for n, (u, i, t) in enumerate(events[:50])])  # again
+    log.append([NewRecord("interactions", b"u1", b"no JSON")])
+    for _ in range(2):
+        sink = Sink(log, store, settings)
+        sink.step()
+        sink.close()
+    before = store.positions(), store.counts()
+    with monkeypatch.context() as broken:
+        broken.setattr(graph_store, "_REACH", "RETURN 1 / 0")  # the last statement of a transaction
+        with pytest.raises(StoreUnavailable, match="refuses"):
+            Sink(log, store, settings).step()
+    assert (store.positions(), store.counts()) == before
+    to_the_end(Sink(log, store, settings))
+    users, items = {u for u, _, _ in events}, {i for _, i, _ in events}
+    counts = dict(store.counts())
+    assert counts.pop("Position") == 2  # nobody wrote of users
+    assert counts == {"User": len(users), "Item": len(items), "Context": 3, "INTERACTED": 500, "HAS": len(items)}
+    to_the_end(Sink(log, store, settings))
+    assert store.counts()["INTERACTED"] == 500
+
+
+def test_what_is_taken_back_is_gone_and_stays_gone(
+    log: OwnedLog, settings: Settings, store: GraphStore, neo4j_uri: str
+) -> None:
+    log.append([item("i1", categories=["x", "y"], attributes={"brand": "b"}), item("i2", categories=["x"])])
+    log.append([NewRecord("users", b"u1", json.dumps({"user_id": "u1", "attributes": {"age": 24}}).encode())])
+    log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u1", "i2", 2), interaction("u2", "i1", 3)])
+    log.append([interaction("u2", "i2", 4, event_id="b"), interaction("u2", "i2", 4, event_id="b", retract=True)])
+    log.append([interaction("u3", "i2", 5, event_id="c", retract=True), interaction("u3", "i2", 5, event_id="c")])
+    log.append([interaction("u9", "i1", 4_000_000_000_000)])  # in the future: the worker refuses it
+    to_the_end(Sink(log, store, settings))
+    assert ask(neo4j_uri, "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t") == [
+        "u1i1",
+        "u1i2",
+        "u2i1",
+    ]
+    contexts = "MATCH (:Item {id: 'i1'})-[:HAS]->(c) RETURN c.kind + c.value ORDER BY c.value"
+    assert ask(neo4j_uri, contexts) == ["brandb", "categoryx", "categoryy"]
+    log.append([item("i1", categories=["y"]), NewRecord("users", b"u1", None), NewRecord("items", b"i2", None)])
+    log.append([interaction("u4", "i1", 6)])
+    to_the_end(Sink(log, store, settings))
+    assert ask(neo4j_uri, contexts) == ["categoryy"]
+    assert ask(neo4j_uri, "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t") == ["u2i1", "u4i1"]
+    assert ask(neo4j_uri, "MATCH (c:Context) RETURN c.value") == ["y"]
+    assert not ask(neo4j_uri, "MATCH (n) WHERE n.id = 'u1' RETURN n.id")
+
+
+def test_an_event_id_belongs_to_its_user(log: OwnedLog, settings: Settings, store: GraphStore, neo4j_uri: str) -> None:
+    log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u2", "i1", 2, event_id="a")])
+    log.append([interaction("u3", "i1", 3, event_id="a", retract=True), interaction("u4", "i1", 4, event_id="a")])
+    log.append([interaction("u1", "i2", 5), interaction("u2", "i2", 6)])  # offsets 4, 5
+    to_the_end(Sink(log, store, settings))
+    edges = "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t"
+    assert ask(neo4j_uri, edges) == ["u1i1", "u2i1", "u4i1", "u1i2", "u2i2"]
+    log.append([interaction("u1", "i2", 5, event_id="@0-4", retract=True)])
+    log.append([interaction("u1", "i2", 5, event_id="@0-5", retract=True)])  # somebody else's
+    to_the_end(Sink(log, store, settings))
+    assert ask(neo4j_uri, edges) == ["u1i1", "u2i1", "u4i1", "u2i2"]
+
+
+def test_the_graph_of_an_older_version_goes_on(
+    log: OwnedLog, settings: Settings, store: GraphStore, neo4j_uri: str
+) -> None:
+    """Its edges are keyed by the bare event id, or by where the record lies."""
+    log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u1", "i2", 2)])
+    to_the_end(Sink(log, store, settings))
+    ask(neo4j_uri, "MATCH ()-[r:INTERACTED]->() SET r.key = coalesce(r.event_id, 'interactions/0/1') RETURN 1")
+    log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u2", "i1", 3, event_id="a")])
+    to_the_end(Sink(log, store, settings))
+    edges = "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t"
+    assert ask(neo4j_uri, edges) == ["u1i1", "u1i2", "u2i1"]
+    log.append([interaction("u1", "i", 1, event_id=id_, retract=True) for id_ in ("a", "@0-1")])
+    to_the_end(Sink(log, store, settings))
+    assert ask(neo4j_uri, edges) == ["u2i1"]
+
+
+def test_who_reads_the_log_anew_does_not_bring_back_the_erased(
+    log: OwnedLog, settings: Settings, store: GraphStore, neo4j_uri: str
+) -> None:
+    log.append([interaction("u1", "i1", 1), interaction("u2", "i1", 2)])
+    log.append([NewRecord("users", b"u1", None)])
+    batches = Sink(log, store, settings)
+    to_the_end(batches)
+    with neo4j.GraphDatabase.driver(neo4j_uri) as driver:
+        driver.execute_query("MATCH (p:Position) WHERE p.topic = 'interactions' DELETE p")
+    to_the_end(Sink(log, store, settings))
+    assert ask(neo4j_uri, "MATCH (u:User) RETURN u.id") == ["u2"]
+
+
+def test_the_graph_that_is_read_is_that_of_the_log(log: OwnedLog, settings: Settings, store: GraphStore) -> None:
+    source_of = pytest.importorskip(
+        "streamer.embeddings.training_data", reason="the extra `graph` is not installed"
+    ).source_of
+    log.append([item(f"i{n}", title=f"Item {n}", attributes={"lat": 1.5, "lon": n}) for n in range(20)])
+    log.append([
+        interaction(u, i, t, value=n % 5, session_id="s", context={"device": f"d{n % 3}", "position": n})
+        for n, (u, i, t) in enumerate(checkerboard(users=20, items=20, events=300))
+    ])  # fmt: skip
+    to_the_end(Sink(log, store, settings))
+    table, items, _ = read_graph(store)
+    assert table.to_pylist() == read_topic(log, "interactions", settings).to_pylist()
+    assert items[0].attributes == {"lat": 1.5, "lon": 0}
+    known = source_of(table, EventWeights(settings.event_weights), items)
+    assert {attribute.kind for attribute in known.attributes} >= {"device", "place"}
+
+
+def test_commands_fill_a_graph_and_train_on_it(
+    log: OwnedLog, store: GraphStore, neo4j_uri: str, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
+    log.append([interaction(u, i, t) for u, i, t in checkerboard(users=20, items=20, events=300)])
+    log.close()
+    assert main(["sink", neo4j_uri, "--log", str(settings.log), "--exit-at-end"]) == 0
+    assert json.loads(capsys.readouterr().out)["INTERACTED"] == 300
+    assert main(["train", "lightgcn", neo4j_uri, "--size", "8", "--passes", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["interactions"] == 300
+
+
+def test_a_database_that_is_not_there_is_said_in_one_line(
+    log: OwnedLog, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log.close()
+    assert main(["sink", "bolt://127.0.0.1:1", "--log", str(settings.log)]) == 1
+    assert "bolt://127.0.0.1:1 cannot be reached" in capsys.readouterr().err

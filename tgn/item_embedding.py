@@ -1,0 +1,220 @@
+"""Learned item embeddings: which items go together beyond those that ever met in one row.
+
+Every item has two vectors: one for what it says of a user who has it in the ring (h), one for how it suits a user as
+a candidate (v). The user's embedding at any time is a sum over the ring, nearer items counting more,
+
+    e(u) = Σ_k h(i_k) / √(1 + k),          s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
+
+so it moves with every event and needs no training for a new user; `tgn.context_embedding` adds what else a user
+brings along. It is a bag-of-events form of the sequence models
+of session recommendation, learned online by its own softmax over the candidate pool (sampled as in `tgn.ranker`) with
+row-wise AdaGrad (Duchi et al. 2011). Popularity comes from the graph, as fresh as it is there, and takes the place of
+a learned bias (the logQ correction of sampled softmax, its weights β learned too): e·v is left to say what popularity
+does not, and a bias that stops being learned misleads. What the ring holds is none of its business: the ranker knows
+better, and learning repeats makes the ids overfit. The ranker reads e·v and the softmax of s as features and so learns
+how far to trust them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tgn.config import ModelConfig
+from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
+from tgn.graph import F32, I32, U8, Users, copy_into
+from tgn.kernel import fast_log, kernel
+from tgn.outside_vectors import SIZE
+from tgn.ranker import softmax
+
+INITIAL_RANGE = 0.17  # uniform in ±: a standard deviation of 0.1
+INITIAL_ADAGRAD = 0.1
+POPULARITY_RATE = np.float32(0.1)
+NEVER = np.float32(-30)  # the score of what has no share
+SHARE_FLOOR = np.float32(1e-5)
+SHARE_SHIFT = np.float32(2.8782)  # −ln(SHARE_FLOOR) / 4
+
+
+class Embeddings(NamedTuple):
+    """One row an item. The `_adagrad` columns are sums of squared gradients."""
+
+    history: F32  # [I, D]
+    candidate: F32  # [I, D]
+    history_adagrad: F32  # [I]
+    candidate_adagrad: F32  # [I]
+    dirty: U8  # [I] 1: changed since the last checkpoint
+
+
+class PopularityWeights(NamedTuple):
+    """β and its sums of squared gradients."""
+
+    weight: F32  # [L]
+    adagrad: F32  # [L]
+
+
+class Taste(NamedTuple):
+    """Scratch space of one query."""
+
+    user: F32  # [D] e(u)
+    gradient: F32  # [D] of e(u)
+    score: F32  # [C]
+    share: F32  # [C] softmax of score
+    popularity_gradient: F32  # [L]
+    vector: F32  # [SIZE] what the user's ring is about
+    waiting: I32  # [N] items nobody has touched that are nearest to it
+    nearness: F32  # [N]
+    stepped: U8  # [C] 1: the last step moved the candidate's vector
+
+
+def new_embeddings(config: ModelConfig, items: int) -> Embeddings:
+    """Room for so many items. A row's first values depend on seed and index alone, not on when room was made."""
+    d = config.embedding
+    return Embeddings(
+        _initial(config.seed, items, d, 0),
+        _initial(config.seed, items, d, 1),
+        np.full(items, INITIAL_ADAGRAD, np.float32),
+        np.full(items, INITIAL_ADAGRAD, np.float32),
+        np.zeros(items, np.uint8),
+    )
+
+
+def new_popularity_weights(config: ModelConfig) -> PopularityWeights:
+    """β = 0: unlearned."""
+    scales = len(config.popularity_scales_ms)
+    return PopularityWeights(np.zeros(scales, np.float32), np.full(scales, INITIAL_ADAGRAD, np.float32))
+
+
+def grown_embeddings(embeddings: Embeddings, config: ModelConfig, items: int) -> Embeddings:
+    """The same embeddings with room for more items."""
+    return copy_into(new_embeddings(config, items), embeddings)
+
+
+def _initial(seed: int, items: int, d: int, salt: int) -> F32:
+    """[items, d] uniform in ±INITIAL_RANGE, by hashing (splitmix64) seed, salt, row and column."""
+    z = np.arange(items * d, dtype=np.uint64) * np.uint64(2) + np.uint64(salt)
+    z = z + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    unit = ((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+    return ((2 * unit - 1) * np.float32(INITIAL_RANGE)).reshape(items, d).astype(np.float32)
+
+
+def new_taste(config: ModelConfig, room: int) -> Taste:
+    """Scratch space for `room` candidates."""
+    d = config.embedding
+    return Taste(
+        np.zeros(d, np.float32),
+        np.zeros(d, np.float32),
+        np.zeros(room, np.float32),
+        np.zeros(room, np.float32),
+        np.zeros(len(config.popularity_scales_ms), np.float32),
+        np.zeros(SIZE, np.float32),
+        np.zeros(config.waiting_nearest, np.int32),
+        np.zeros(config.waiting_nearest, np.float32),
+        np.zeros(room, np.uint8),
+    )
+
+
+@kernel
+def embed(embeddings: Embeddings, users: Users, user: int, out: F32) -> None:
+    """Writes e(u) into out [D]. Pure."""
+    ring = users.ring_item.shape[1]
+    out[:] = 0
+    for back in range(min(users.events[user], ring)):
+        row = embeddings.history[users.ring_item[user, (users.events[user] - 1 - back) % ring]]
+        weight = np.float32(1) / np.sqrt(np.float32(1 + back))
+        for d in range(len(out)):
+            out[d] += weight * row[d]
+
+
+@kernel
+def embedding_features(
+    embeddings: Embeddings, popularity: PopularityWeights, taste: Taste, items: I32, x: F32, n: int
+) -> None:
+    """Scores n candidates by the embedding in `taste.user` and writes its two features into x [F, C]."""
+    for c in range(n):
+        row, s = embeddings.candidate[items[c]], np.float32(0)
+        for d in range(len(taste.user)):
+            s += taste.user[d] * row[d]
+        taste.score[c] = s
+    for c in range(n):
+        x[EMBEDDING, c] = max(np.float32(-4), min(np.float32(4), taste.score[c])) * np.float32(0.5)
+    for scale in range(len(popularity.weight)):
+        for c in range(n):
+            taste.score[c] += popularity.weight[scale] * x[POPULARITY + scale, c]
+    for c in range(n):
+        if x[REPEAT, c] > 0:
+            taste.score[c] = NEVER
+    softmax(taste.score, taste.share, n)
+    for c in range(n):
+        x[EMBEDDING_SHARE, c] = fast_log(taste.share[c] + SHARE_FLOOR) * np.float32(0.25) + SHARE_SHIFT
+    for c in range(n):
+        if x[REPEAT, c] > 0:
+            x[EMBEDDING, c] = 0
+            x[EMBEDDING_SHARE, c] = 0
+
+
+@kernel
+def learn_embedding(
+    embeddings: Embeddings, popularity: PopularityWeights, taste: Taste, users: Users, items: I32, x: F32, n: int,
+    user: int, target: int, rate: float, draws: int, offset: float,
+) -> None:  # fmt: skip
+    """One step on −log share[target] after `embedding_features`, over `draws` systematic draws from the pool."""
+    each = np.float32(1) / np.float32(draws)
+    next_draw = offset * each
+    cumulated = np.float32(0)
+    norm = mean_square(taste.user)
+    taste.gradient[:] = 0
+    taste.popularity_gradient[:] = 0
+    for c in range(n):
+        cumulated += taste.share[c]
+        g = np.float32(0)
+        while cumulated > next_draw:
+            g += each
+            next_draw += each
+        if c == target:
+            g -= np.float32(1)
+        taste.stepped[c] = g != 0
+        if g != 0:
+            _step_candidate(embeddings, taste, items[c], g, norm, rate)
+            for scale in range(len(popularity.weight)):
+                taste.popularity_gradient[scale] += g * x[POPULARITY + scale, c]
+    for scale in range(len(popularity.weight)):
+        g = taste.popularity_gradient[scale]
+        popularity.adagrad[scale] += g * g
+        popularity.weight[scale] -= POPULARITY_RATE * g / np.sqrt(popularity.adagrad[scale])
+    _step_history(embeddings, taste, users, user, rate)
+
+
+@kernel
+def _step_candidate(embeddings: Embeddings, taste: Taste, z: int, g: float, norm: float, rate: float) -> None:
+    embeddings.dirty[z] = 1
+    embeddings.candidate_adagrad[z] += g * g * norm
+    step = rate * g / np.sqrt(embeddings.candidate_adagrad[z])
+    row = embeddings.candidate[z]
+    for d in range(len(row)):
+        taste.gradient[d] += g * row[d]
+        row[d] -= step * taste.user[d]
+
+
+@kernel
+def _step_history(embeddings: Embeddings, taste: Taste, users: Users, user: int, rate: float) -> None:
+    norm = mean_square(taste.gradient)
+    ring = users.ring_item.shape[1]
+    for back in range(min(users.events[user], ring)):
+        z = users.ring_item[user, (users.events[user] - 1 - back) % ring]
+        square = norm / np.float32(1 + back)
+        embeddings.dirty[z] = 1
+        embeddings.history_adagrad[z] += square
+        step = rate / np.sqrt(np.float32(1 + back) * embeddings.history_adagrad[z])
+        row = embeddings.history[z]
+        for d in range(len(row)):
+            row[d] -= step * taste.gradient[d]
+
+
+@kernel
+def mean_square(vector: F32) -> float:
+    """What a row's sum of squared gradients grows by."""
+    total = np.float32(0)
+    for d in range(len(vector)):
+        total += vector[d] * vector[d]
+    return total / np.float32(len(vector))
