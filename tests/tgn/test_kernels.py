@@ -2,12 +2,14 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tgn import kernel
 from tgn.config import DAY_MS, ModelConfig
 from tgn.features import FEATURES, RING_FEATURES, USER_FEATURES
 from tgn.graph import new_graph, no_contexts
@@ -289,3 +291,12 @@ def test_what_is_not_learned_from_is_scored_at_the_mean_of_the_weights() -> None
     as_before = copy.deepcopy(model).take(*last, k=5, score=one, learn=one, publish=zero).test.score
     assert (scores["frozen"] == scores["live"]).all()
     assert (scores["frozen"] != as_before).any()
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shut(*_: object) -> bool:
+        raise PermissionError("the home of another user")
+
+    monkeypatch.setattr(Path, "exists", shut)
+    folder, _ = kernel._cache_of_this_source()
+    assert folder.is_dir()
