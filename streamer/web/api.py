@@ -92,7 +92,7 @@ class Gateway:
         self._incoming = Incoming(settings)
         self._registry = CollectorRegistry()
         self._accepted = Counter(
-            "freshet_http_interactions", "interactions accepted over HTTP", registry=self._registry
+            "freshet_http_interactions", "Interactions accepted over HTTP.", registry=self._registry
         )
         self._registry.register(_ViewMetrics(view))
 
@@ -350,18 +350,22 @@ class _ViewMetrics:
 
     def collect(self) -> Any:
         stats = self._view.stats()
-        yield GaugeMetricFamily("freshet_view_users_with_list", "users with a list", stats["lists"])
+        yield GaugeMetricFamily("freshet_view_users_with_list", "Users with a list.", stats["lists"])
         ready = float(self._view.status().ready)
-        yield GaugeMetricFamily("freshet_view_ready", "1 while the view follows the log", ready)
+        yield GaugeMetricFamily("freshet_view_ready", "1 while the lists follow the log.", ready)
         skipped = CounterMetricFamily(
-            "freshet_view_skipped_records", "bad records of output topics that were passed over", labels=["topic"]
+            "freshet_view_skipped_records", "Bad records of the topics that it reads, passed over.", labels=["topic"]
         )
         for topic in self._view.topics:
             skipped.add_metric([topic], self._view.skipped[topic])
         yield skipped
-        yield GaugeMetricFamily("freshet_view_interactions", "interactions seen since start", stats["events"])
+        yield GaugeMetricFamily("freshet_view_interactions", "Interactions seen since the start.", stats["events"])
         if stats["latency_ms"]:
-            family = GaugeMetricFamily("freshet_list_latency_seconds", "interaction to list", labels=["quantile"])
+            family = GaugeMetricFamily(
+                "freshet_list_latency_seconds",
+                "Time from an interaction to its list, over the last lists, s.",
+                labels=["quantile"],
+            )
             for name, value in (("0.5", stats["latency_ms"]["p50"]), ("0.99", stats["latency_ms"]["p99"])):
                 family.add_metric([name], value / 1000)
             yield family

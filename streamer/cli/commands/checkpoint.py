@@ -24,7 +24,7 @@ EXAMPLE = "freshet checkpoint export state.parquet --bootstrap localhost:9092 --
 PAGES_A_WRITE = 10_000
 ACTIONS = {
     "ls": "list what is in it",
-    "verify": "check that it is whole and that the log goes on from it; with --replay also every output since the log began",
+    "verify": "check that it is whole, and that the log goes on from it; with --replay every output of it too",
     "export": "write it into one FILE",
     "import": "read it from a FILE that export wrote",
     "rebuild": "make it again from the log, without what was taken back: what was learned of that goes too",
