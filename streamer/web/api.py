@@ -29,7 +29,7 @@ from streamer.web.answers import HANDLERS, ApiError
 from streamer.web.bodies import Body, read_body
 from streamer.web.current_log import CurrentLog
 from streamer.web.guard import Guard
-from streamer.web.incoming import Incoming, Taken, checked_id
+from streamer.web.incoming import Incoming, IncomingRecords, checked_id
 from streamer.web.limits import Limiter
 from streamer.web.materialized_view import View
 
@@ -202,17 +202,21 @@ class Gateway:
     async def delete_item(self, request: Request) -> Response:
         """Takes an item out of every list, and its history back."""
         item_id = checked_id(request.path_params["item_id"], "item_id")
-        return await self._append(Taken([NewRecord(self._settings.items_topic, item_id.encode(), None)], [], []))
+        return await self._append(
+            IncomingRecords([NewRecord(self._settings.items_topic, item_id.encode(), None)], [], [])
+        )
 
     async def delete_user(self, request: Request) -> Response:
         """Erases a user."""
         user_id = _user_of(request)
-        return await self._append(Taken([NewRecord(self._settings.users_topic, user_id.encode(), None)], [], []))
+        return await self._append(
+            IncomingRecords([NewRecord(self._settings.users_topic, user_id.encode(), None)], [], [])
+        )
 
     async def _body(self, request: Request) -> Body:
         return await read_body(request, self._settings.max_body_bytes, self._settings.request_timeout_s)
 
-    async def _append(self, taken: Taken) -> Response:
+    async def _append(self, taken: IncomingRecords) -> Response:
         """202 once the records are in the log; 503 where they may be or not, with what makes another try safe."""
         deadline = time.monotonic() + self._settings.append_timeout_s
 
