@@ -42,7 +42,7 @@ class ReplayOptions:
     chunk: int | None = None  # events taken at once; by default as many as memory allows. Changes no result
 
 
-class Taken(NamedTuple):
+class TakenChunk(NamedTuple):
     """A chunk of the stream that was taken, for who watches a replay."""
 
     event: np.ndarray  # [N] number of each event that counted
@@ -72,7 +72,7 @@ def replay(
     settings: Settings,
     options: ReplayOptions,
     advance: Callable[[int], None] = lambda n: None,
-    watch: Callable[[Taken], None] = lambda taken: None,
+    watch: Callable[[TakenChunk], None] = lambda taken: None,
     engine: Engine | None = None,
 ) -> ReplayResult:
     """Takes a table of `read_interactions`; event n is its row n, bad rows included.
@@ -118,7 +118,7 @@ def replay(
                 _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
                 if result.retractions:
                     result.retractions.note(event, columns, digests)
-                watch(Taken(event, columns, outcome, time.perf_counter() - chunk_started))
+                watch(TakenChunk(event, columns, outcome, time.perf_counter() - chunk_started))
             if result.retractions and backs.any():
                 changed = result.retractions.take_back(rows.filter(pa.array(backs)), seen_events)
                 _relist(last_lists, engine, changed, _clock_ms(table, end))

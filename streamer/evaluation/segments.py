@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.evaluation.replay import Taken
+from streamer.evaluation.replay import TakenChunk
 from streamer.evaluation.replay_trace import Trace, Tracer
 from streamer.monitoring.prequential_quality import MEASURES, scores
 
@@ -45,7 +45,7 @@ class ListWatcher:
         self.seconds: list[float] = []  # wall time of each chunk
         self.chunk_events: list[int] = []
 
-    def watch(self, taken: Taken) -> None:
+    def watch(self, taken: TakenChunk) -> None:
         """Takes note of a chunk."""
         self._tracer.watch(taken)
         self.seconds.append(taken.seconds)

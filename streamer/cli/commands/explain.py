@@ -82,14 +82,14 @@ def known_of_file(file: Path, settings: Settings, table: "pa.Table | None" = Non
     import numpy as np
 
     from streamer.engine.engine import Columns, Engine
-    from streamer.evaluation.replay import ReplayOptions, Taken, replay
+    from streamer.evaluation.replay import ReplayOptions, TakenChunk, replay
     from tgn.repair import History
 
     if table is None:
         table = read_interactions(file, reading=Reading(settings.field_map))
     engine, parts = Engine(settings), list[Columns]()
 
-    def keep(taken: Taken) -> None:
+    def keep(taken: TakenChunk) -> None:
         parts.append(taken.columns)
 
     with progress("taking", len(table)) as advance:
