@@ -7,7 +7,7 @@ from pathlib import Path
 from consumers.errors import DataRefused
 from streamer.cli.stream_flags import items_of
 from streamer.embeddings.pretrained_encoders import WORDLLAMA, Images
-from streamer.embeddings.registry import Vectors, write_vectors
+from streamer.embeddings.registry import NodeVectors, write_vectors
 from streamer.errors import UsageError
 from streamer.runtime.progress import progress
 
@@ -48,6 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         vectors, refused = item_vectors(items, arguments.text, Images(*given) if all(given) else None, advance)
     for reason in refused:
         print(f"no image: {reason}", file=sys.stderr)
-    write_vectors(arguments.out, "item_id", Vectors([item.item_id for item in items], vectors))
+    write_vectors(arguments.out, "item_id", NodeVectors([item.item_id for item in items], vectors))
     print(f"{arguments.out}: {len(items):,} items, {vectors.shape[1]} numbers each")
     return 0
