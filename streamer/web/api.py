@@ -73,7 +73,7 @@ class Door(NamedTuple):
     path: str
     method: str
     endpoint: Endpoint
-    needs: access.Door
+    needs: access.DoorKind
     parameters: tuple[str, ...] = ()
 
 
