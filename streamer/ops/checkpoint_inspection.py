@@ -36,7 +36,7 @@ StoredPages = Iterable[tuple[bytes, bytes]]
 
 
 class PageTotals(NamedTuple):
-    """StoredPages of one kind."""
+    """Pages of one kind: how many, and their bytes."""
 
     name: str
     pages: int

@@ -13,7 +13,7 @@ INTERNAL = ("freshet.observed", "freshet.model", "freshet.lists")
 
 
 class Residue(NamedTuple):
-    """One place where bytes of a user may be. `kind`: topic, state, file or sink; `gone`: when bytes of the user are no longer there."""
+    """A place where bytes of an erased user may be. `kind`: topic, state, file or sink; `gone`: when they are not."""
 
     name: str
     kind: str

@@ -156,7 +156,7 @@ def _stored(log: Log, settings: Settings) -> StoredState:
     return log.stored_state(settings.application)
 
 
-def _counted(pages: checkpoints.Pages, advance: Any) -> Any:
+def _counted(pages: checkpoints.StoredPages, advance: Any) -> Any:
     for page in pages:
         advance(1)
         yield page
