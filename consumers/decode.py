@@ -48,8 +48,10 @@ class Refused(Exception):
 class InteractionDecoder:
     """Decodes the records of the interactions topic.
 
-    Args: field_map: our field → the stream's; clock_skew_ms: how far in the future a timestamp may lie;
-    max_record_bytes: larger values are refused.
+    Args:
+        field_map: our field → the stream's.
+        clock_skew_ms: how far in the future a timestamp may lie.
+        max_record_bytes: larger values are refused.
     """
 
     def __init__(
@@ -264,8 +266,9 @@ class NodeDecoder:
 
     A bad id or time costs the record, every other bad field costs itself.
 
-    Args: clock_skew_ms: how far after the record's own time in the log a timestamp may lie; max_record_bytes: larger
-    values are refused.
+    Args:
+        clock_skew_ms: how far after the record's own time in the log a timestamp may lie.
+        max_record_bytes: larger values are refused.
     """
 
     def __init__(self, clock_skew_ms: int = 300_000, max_record_bytes: int = 1_000_000) -> None:

@@ -36,8 +36,15 @@ def open_log(
 ) -> Log:
     """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
 
-    Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through;
-    exactly_once, group_protocol, workers_topic: see KafkaLog; accept_damage: see EmbeddedLog.
+    Args:
+        bootstrap: HOST:PORT[,HOST:PORT] of brokers; None: the embedded log.
+        folder: of the embedded log.
+        state: the folder in which a Kafka committer keeps its checkpoint.
+        config: librdkafka keys, passed through.
+        exactly_once: see KafkaLog.
+        group_protocol: see KafkaLog.
+        workers_topic: see KafkaLog.
+        accept_damage: see EmbeddedLog.
     """
     if bootstrap:
         from consumers.kafka.log import WORKERS_TOPIC, KafkaLog

@@ -28,8 +28,10 @@ class Damaged(Exception):
 def open_database(folder: Path, recovery: Any = None, options: Options | None = None) -> Any:
     """The database in a folder, made where there is none, readable by this user alone. Raises Locked, Damaged.
 
-    Args: recovery: what is done with a write-ahead log that is not whole; None: everything before the fault is taken;
-    options: of RocksDB, in raw mode.
+    Args:
+        folder: of the database.
+        recovery: what is done with a write-ahead log that is not whole; None: everything before the fault is taken.
+        options: of RocksDB, in raw mode.
     """
     options = options or Options(raw_mode=True)
     options.create_if_missing(True)

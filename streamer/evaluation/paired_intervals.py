@@ -47,7 +47,13 @@ def compare_ranks(
 ) -> list[Difference]:
     """The metrics of N events, in time order, that both measured.
 
-    rank_a, rank_b: [N] from 1, 0: missed; user: [N] any integer id; k: items in the shorter of their lists.
+    Args:
+        rank_a: [N] place of the item under the first settings, from 1; 0: missed.
+        rank_b: [N] the same under the second ones.
+        user: [N] any integer id.
+        k: items in the shorter of their lists.
+        confidence: of the intervals.
+        seed: of the draws that they are made from.
     """
     a, b = scores(rank_a, places(k)), scores(rank_b, places(k))
     low, high = interval(b - a, user, confidence, seed)
