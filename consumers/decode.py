@@ -52,6 +52,14 @@ class InteractionDecoder:
         field_map: our field → the stream's.
         clock_skew_ms: how far in the future a timestamp may lie.
         max_record_bytes: larger values are refused.
+
+    >>> record = Record("interactions", 0, 7, b"ann", b'{"user_id": 42, "item_id": "tea", "timestamp": 1000}', (), 1000)
+    >>> InteractionDecoder().decode(record, now_ms=2000).message
+    'there is no event_type'
+    >>> whole = b'{"user_id": 42, "item_id": "tea", "event_type": "view", "timestamp": 1000}'
+    >>> taken = InteractionDecoder().decode(msgspec.structs.replace(record, value=whole), now_ms=2000)
+    >>> taken.user_id, taken.item_id, taken.timestamp
+    ('42', 'tea', 1000)
     """
 
     def __init__(

@@ -266,6 +266,13 @@ class Settings(BaseSettings):
 
         Raises UsageError naming each wrong setting, what it got and what it may be, and `file` where it was given. The
         value of a secret is never shown.
+
+        >>> _ = Path("freshet.toml").write_text("k = 5")
+        >>> Settings.load().k, Settings.load(k=7).k
+        (5, 7)
+        >>> Settings.load(k=0)
+        Traceback (most recent call last):
+        streamer.errors.UsageError: setting 'k' got 0: input should be greater than or equal to 1
         """
         source, where = cls, ""
         if file is not None:

@@ -57,7 +57,18 @@ def read_interactions(
 
 
 def read_file(path: Path, reading: Reading, format_: str | None = None) -> StreamFile:
-    """Reads a file of interactions and says what of it is refused. Raises DataRefused as `read_interactions` does."""
+    """Reads a file of interactions and says what of it is refused. Raises DataRefused as `read_interactions` does.
+
+    >>> rows = "user_id,item_id,event_type,timestamp", "bob,pot,view,2000", "ann,tea,view,1000", "cat,,view,3000"
+    >>> _ = Path("events.csv").write_text(chr(10).join(rows))
+    >>> found = read_file(Path("events.csv"), Reading())
+    >>> found.table["user_id"].to_pylist()
+    ['ann', 'bob', 'cat']
+    >>> found.table["reason"].to_pylist()
+    [None, None, 'bad-id']
+    >>> found.refusals.counts()
+    {'bad-id': 1}
+    """
     found, raw = raw_rows(path, format_, names=reading.names)
     if isinstance(raw, RawColumns) and _maps_cells(raw, reading):
         found, raw = raw_rows(path, format_, names=raw.names)

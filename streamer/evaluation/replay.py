@@ -77,8 +77,21 @@ def replay(
 ) -> ReplayResult:
     """Takes a table of `read_interactions`; event n is its row n, bad rows included.
 
-    `watch` is shown each chunk after it was taken; its arrays are its own to keep. `engine`: a fresh one of these
-    settings that takes the table, for who wants its model after it.
+    Args:
+        table: the events.
+        settings: of the model and its lists.
+        options: what is measured, and what is written.
+        advance: told how many events were taken.
+        watch: shown each chunk after it was taken; its arrays are its own to keep.
+        engine: a fresh one of these settings that takes the table, for who wants its model after it.
+
+    >>> from consumers.files.interactions import read_interactions
+    >>> users, items = ["ann", "bob"] * 20, ["tea", "pot"] * 20
+    >>> rows = [f"{user},{item},view,{n}000" for n, (user, item) in enumerate(zip(users, items))]
+    >>> _ = Path("events.csv").write_text(chr(10).join(["user_id,item_id,event_type,timestamp", *rows]))
+    >>> result = replay(read_interactions(Path("events.csv")), Settings.load(), ReplayOptions())
+    >>> result.events, result.users, result.quality.events
+    (40, 2, 8)
     """
     started = time.perf_counter()
     engine, weights = engine or Engine(settings), EventWeights(settings.event_weights, settings.max_weight)
