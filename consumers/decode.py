@@ -48,8 +48,18 @@ class Refused(Exception):
 class InteractionDecoder:
     """Decodes the records of the interactions topic.
 
-    Args: field_map: our field → the stream's; clock_skew_ms: how far in the future a timestamp may lie;
-    max_record_bytes: larger values are refused.
+    Args:
+        field_map: our field → the stream's.
+        clock_skew_ms: how far in the future a timestamp may lie.
+        max_record_bytes: larger values are refused.
+
+    >>> record = Record("interactions", 0, 7, b"ann", b'{"user_id": 42, "item_id": "tea", "timestamp": 1000}', (), 1000)
+    >>> InteractionDecoder().decode(record, now_ms=2000).message
+    'there is no event_type'
+    >>> whole = b'{"user_id": 42, "item_id": "tea", "event_type": "view", "timestamp": 1000}'
+    >>> taken = InteractionDecoder().decode(msgspec.structs.replace(record, value=whole), now_ms=2000)
+    >>> taken.user_id, taken.item_id, taken.timestamp
+    ('42', 'tea', 1000)
     """
 
     def __init__(
@@ -252,7 +262,7 @@ def parse_iso(text: str) -> int:
 Node = TypeVar("Node", Item, User)
 
 
-class Known(NamedTuple, Generic[Node]):
+class DecodedNode(NamedTuple, Generic[Node]):
     """An item or a user, and a line for each field of its record that could not be taken and was left out."""
 
     node: Node
@@ -264,24 +274,25 @@ class NodeDecoder:
 
     A bad id or time costs the record, every other bad field costs itself.
 
-    Args: clock_skew_ms: how far after the record's own time in the log a timestamp may lie; max_record_bytes: larger
-    values are refused.
+    Args:
+        clock_skew_ms: how far after the record's own time in the log a timestamp may lie.
+        max_record_bytes: larger values are refused.
     """
 
     def __init__(self, clock_skew_ms: int = 300_000, max_record_bytes: int = 1_000_000) -> None:
         self._clock_skew_ms, self._max_record_bytes = clock_skew_ms, max_record_bytes
 
-    def item(self, record: Record) -> Known[Item] | DeadLetter:
+    def item(self, record: Record) -> DecodedNode[Item] | DeadLetter:
         """The item in a record that is no tombstone, or why there is none."""
         return self._decode(record, item_of)
 
-    def user(self, record: Record) -> Known[User] | DeadLetter:
+    def user(self, record: Record) -> DecodedNode[User] | DeadLetter:
         """The user in a record that is no tombstone, or why there is none."""
         return self._decode(record, user_of)
 
     def _decode(
-        self, record: Record, node_of: Callable[[dict[str, Any], int], Known[Node]]
-    ) -> Known[Node] | DeadLetter:
+        self, record: Record, node_of: Callable[[dict[str, Any], int], DecodedNode[Node]]
+    ) -> DecodedNode[Node] | DeadLetter:
         value, at_ms = record.value or b"", record.timestamp_ms
         try:
             if len(value) > self._max_record_bytes:
@@ -307,7 +318,7 @@ def decode_user(value: bytes) -> User | None:
         return None
 
 
-def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Known[Item]:
+def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[Item]:
     """The item that the fields of a JSON object describe, for every door. Raises Refused.
 
     latest_ms: the latest time that it may name, epoch ms. A title that is a number is taken as its text, a text of
@@ -322,16 +333,16 @@ def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Known
         _attributes(data, Item, warnings),
         flag_of("hidden", data.get("hidden")),
     )
-    return Known(item, warnings)
+    return DecodedNode(item, warnings)
 
 
-def user_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Known[User]:
+def user_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[User]:
     """The user that the fields of a JSON object describe, for every door. Raises Refused."""
     warnings: list[str] = []
     user = User(
         _node_id(data, "user_id"), _node_time(data.get("timestamp"), latest_ms), _attributes(data, User, warnings)
     )
-    return Known(user, warnings)
+    return DecodedNode(user, warnings)
 
 
 def _node_fields(value: bytes) -> dict[str, Any]:

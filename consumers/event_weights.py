@@ -21,6 +21,12 @@ class EventWeights:
     Args:
         max_weight: the largest amount of a value that is taken as a weight.
         means: the means so far, which go on with each interaction that is weighed.
+
+    >>> weights = EventWeights({"purchase": 5, "rating": "value-mean"})
+    >>> weights.of("purchase", None), weights.of("view", None)
+    (5.0, 1.0)
+    >>> [weights.of("rating", stars) for stars in (3.0, 5.0, 1.0)]
+    [0.0, 2.0, -3.0]
     """
 
     def __init__(

@@ -36,8 +36,28 @@ def open_log(
 ) -> Log:
     """The log at `bootstrap`, or else in `folder`. Raises LogUnavailable, LogBusy.
 
-    Args: state: where a Kafka committer keeps its checkpoint; config: librdkafka keys, passed through;
-    exactly_once, group_protocol, workers_topic: see KafkaLog; accept_damage: see EmbeddedLog.
+    Args:
+        bootstrap: HOST:PORT[,HOST:PORT] of brokers; None: the embedded log.
+        folder: of the embedded log.
+        state: the folder in which a Kafka committer keeps its checkpoint.
+        config: librdkafka keys, passed through.
+        exactly_once: see KafkaLog.
+        group_protocol: see KafkaLog.
+        workers_topic: see KafkaLog.
+        accept_damage: see EmbeddedLog.
+
+    >>> from consumers.records import NewRecord, TopicPartition, TopicSpec
+    >>> log = open_log(None, folder=Path("log"), state=Path("state"))
+    >>> log.create([TopicSpec("interactions", partitions=1)])
+    ['interactions']
+    >>> log.append([NewRecord("interactions", b"ann", b"{}"), NewRecord("interactions", b"bob", b"{}")])
+    >>> log.ends("interactions")
+    {0: 2}
+    >>> reader = log.reader({TopicPartition("interactions", 0): 1})
+    >>> [(record.offset, record.key) for record in reader.read(max_records=10, timeout_s=1)]
+    [(1, b'bob')]
+    >>> reader.close()
+    >>> log.close()
     """
     if bootstrap:
         from consumers.kafka.log import WORKERS_TOPIC, KafkaLog

@@ -21,7 +21,11 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """The partition of a key."""
+    """The partition of a key.
+
+    >>> [partition_of(key, partitions=4) for key in (b"ann", b"bob", b"cat")]
+    [2, 2, 1]
+    """
     return _cached(key, partitions) if len(key) <= CACHED_BYTES else _computed(key, partitions)
 
 

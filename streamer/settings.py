@@ -51,127 +51,163 @@ class Settings(BaseSettings):
         None, description="folder of the embedded log (default: freshet-log, where no --bootstrap is given)"
     )
     state: Path | None = Field(None, description="folder of the state (default: freshet-state, or LOG/state)")
-    application: str = Field("freshet", description="consumer group and prefix of the transactional id")
-    kafka: dict[str, str | int | float | bool] = Field(
-        {}, description="any librdkafka key, passed through: SASL, TLS, …"
+    application: str = Field(
+        "freshet", description="name of the application: its consumer group, and the prefix of its transactional ids"
     )
+    kafka: dict[str, str | int | float | bool] = Field({}, description="librdkafka keys, passed through: SASL, TLS, …")
 
     # topics
-    interactions_topic: str = Field("interactions", description="what users do")
-    items_topic: str = Field("items", description="attributes of items; a tombstone deletes the item")
-    users_topic: str = Field("users", description="attributes of users; a tombstone erases the user")
-    recommendations_topic: str = Field("recommendations", description="the newest list of each user")
-    feedback_topic: str = Field("feedback", description="impressions and outcomes that quote a list_id")
-    quality_topic: str = Field("quality", description="test-then-learn quality as it moves")
-    dead_topic: str = Field("interactions.dead", description="records that could not be taken, with the reason")
-    epochs_topic: str = Field("freshet.epochs", description="internal: which records each epoch took")
-    workers_topic: str = Field("freshet.workers", description="internal, on Kafka: which process has which seat")
+    interactions_topic: str = Field("interactions", description="topic of what users do")
+    items_topic: str = Field("items", description="topic of items and their attributes; a tombstone deletes the item")
+    users_topic: str = Field("users", description="topic of users and their attributes; a tombstone erases the user")
+    recommendations_topic: str = Field("recommendations", description="topic of the newest list of each user")
+    feedback_topic: str = Field("feedback", description="topic of impressions and outcomes that quote a list_id")
+    quality_topic: str = Field("quality", description="topic of test-then-learn quality as it moves")
+    dead_topic: str = Field(
+        "interactions.dead", description="topic of records that could not be taken, with the reason"
+    )
+    epochs_topic: str = Field("freshet.epochs", description="internal topic: which records each epoch took")
+    workers_topic: str = Field("freshet.workers", description="internal topic, on Kafka: which process has which seat")
 
     # records
-    field_map: dict[str, str] = Field({}, description="our field = the stream's field, such as user_id = uid")
+    field_map: dict[str, str] = Field(
+        {}, description="names of fields in the stream, ours = theirs, such as user_id = uid"
+    )
     max_weight: float = Field(
         MAX_WEIGHT,
         gt=0,
         le=1e9,
-        description="largest amount of a weight; an interaction of a larger one is dead-lettered",
+        description="largest amount of an interaction's weight; an interaction of a larger one is dead-lettered",
     )
     event_weights: dict[str, Weight] = Field(
         {"view": 1, "click": 1, "like": 2, "cart": 3, "purchase": 5, "dislike": -1},
-        description='weight of each event type; other types weigh 1; "value" takes the record\'s own value, '
-        '"value-mean" what it is above the mean of all before it',
+        description='weight of each event type; other types weigh 1; "value" is the record\'s own value, "value-mean" '
+        "what that is above the mean of all before it",
     )
-    clock_skew_ms: int = Field(300_000, ge=0, description="how far a timestamp may lie in the future, ms")
-    max_record_bytes: int = Field(1_000_000, gt=0, description="a larger value is dead-lettered, bytes")
-    dedup_window: int = Field(1_000_000, ge=0, description="how many event ids are remembered to drop duplicates")
+    clock_skew_ms: int = Field(
+        300_000,
+        ge=0,
+        description="how far in the future a timestamp may lie, ms; beyond it the record is dead-lettered",
+    )
+    max_record_bytes: int = Field(
+        1_000_000, gt=0, description="largest value of a record, bytes; a larger one is dead-lettered"
+    )
+    dedup_window: int = Field(
+        1_000_000, ge=0, description="number of event ids that are remembered, so that a duplicate is dropped"
+    )
 
     # the stream
-    commit_interval_ms: int = Field(10, ge=1, description="how long an epoch gathers events before it commits, ms")
-    max_epoch_events: int = Field(5_000, ge=1, description="an epoch is cut at this many events")
-    checkpoint_interval_ms: int = Field(1_000, ge=1, description="how often the state is written, ms")
-    alignment_ms: int = Field(
-        250, ge=0, description="how long an empty partition is waited for before the others go on, ms"
+    commit_interval_ms: int = Field(
+        10, ge=1, description="time for which an epoch gathers events before it commits, ms"
     )
+    max_epoch_events: int = Field(5_000, ge=1, description="largest number of events in an epoch")
+    checkpoint_interval_ms: int = Field(1_000, ge=1, description="time between two checkpoints of the state, ms")
+    alignment_ms: int = Field(250, ge=0, description="longest wait for an empty partition before the others go on, ms")
     allowed_lateness_ms: int = Field(
         0,
         ge=0,
-        description="how late an interaction may be and still take its place in event time, ms",
+        description="lateness up to which an interaction still takes its place in event time, ms",
     )
     too_late: Literal["take", "dead-letter"] = Field(
-        "take", description="what happens to a later one: taken in order of arrival, or kept as a dead letter"
+        "take",
+        description="what happens to an interaction that is later: it is taken in order of arrival, or kept as a dead "
+        "letter",
     )
     on_position_gone: Literal["stop", "earliest"] = Field(
-        "stop", description="what to do where the topic no longer has the next record: end, or take the first there is"
+        "stop",
+        description="what happens where the topic no longer has the next record: end, or go on with the first there is",
     )
     on_log_damaged: Literal["stop", "accept"] = Field(
         "stop",
-        description="what to do where a file of the embedded log was changed or is missing: end, or lose what it held",
+        description="what happens where a file of the embedded log was changed or is missing: end, or go on without "
+        "what it held",
     )
     group_protocol: Literal["classic", "consumer"] = Field(
-        "classic", description="how workers share partitions: cooperative-sticky, or KIP-848 where the broker assigns"
+        "classic",
+        description="protocol by which workers share partitions: cooperative-sticky (classic), or KIP-848, where the "
+        "broker assigns them (consumer)",
     )
-    delivery: Literal["exactly-once", "at-least-once"] = Field("exactly-once", description="delivery of lists")
+    delivery: Literal["exactly-once", "at-least-once"] = Field(
+        "exactly-once", description="delivery guarantee of published lists"
+    )
 
     # lists
-    k: int = Field(20, ge=1, le=10_000, description="items in a list")
-    exclude_seen: bool = Field(False, description="never list an item that the user has consumed")
+    k: int = Field(20, ge=1, le=10_000, description="number of items in a list")
+    exclude_seen: bool = Field(False, description="leave out of lists what the user has consumed")
     request_context: bool = Field(
-        False, description="the device, place and referrer of an interaction are known when its list is asked for"
+        False,
+        description="make a list with the device, place and referrer of its interaction, which are known when it is "
+        "asked for",
     )
     surface: str = Field("default", description="name of the place where lists are shown")
 
     # the model
     seed: int = Field(0, ge=0, description="seed of every random draw")
-    every_item_below: int = Field(500, ge=0, description="catalogues up to this many items are scored whole")
+    every_item_below: int = Field(500, ge=0, description="largest catalogue that is scored whole, items")
     without: tuple[Part, ...] = Field((), description="parts of the model to leave out, for ablations")
-    window: int = Field(20, ge=1, le=64, description="events of a user that count as one co-interaction window")
+    window: int = Field(
+        20,
+        ge=1,
+        le=64,
+        description="number of a user's last interactions that a new one is related to, as taken along with it",
+    )
 
     # embeddings of `freshet train`
     embeddings: Path | None = Field(None, description="folder of trained versions; without one none is used")
     shadow_events: int = Field(
-        1_000, ge=0, description="interactions on which a new version is measured before it counts; 0: none"
+        1_000,
+        ge=0,
+        description="number of interactions on which a new version is measured before it counts; 0: it counts at once",
     )
 
     # the graph store
     neo4j_user: str = Field("neo4j", description="user of the Neo4j database")
     neo4j_password: str | None = Field(
-        None, description="password of that user; none where it asks for none", repr=False
+        None, description="password of the Neo4j user; none where the database asks for none", repr=False
     )
 
     # the page and the API
-    host: str = Field("127.0.0.1", description="address to listen on")
-    port: int = Field(8765, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
+    host: str = Field("127.0.0.1", description="address that the API and the page listen on")
+    port: int = Field(8765, ge=0, le=65_535, description="port that the API and the page listen on; 0: a free one")
     api_key: str | None = Field(
         None,
         pattern="^[!-~]+$",
-        description="key that may do everything, in the header `Authorization: Bearer KEY` or `X-API-Key: KEY`; "
-        "the flag shows it in the list of processes, the environment and `api_key_file` do not",
+        description="key that may do everything, in the header `Authorization: Bearer KEY` or `X-API-Key: KEY`; the "
+        "flag shows it in the list of processes, the environment and `api_key_file` do not",
         repr=False,
     )
     api_key_file: Path | None = Field(
-        None, description="file of keys, one a line, with its scopes behind it: read, write, admin (default: all)"
+        None, description="file of keys, one a line, each with its scopes behind it: read, write, admin (default: all)"
     )
-    health_public: bool = Field(True, description="/livez and /readyz of `serve` ask for no key")
+    health_public: bool = Field(True, description="answer /livez and /readyz of `serve` without a key")
     metrics_public: bool | None = Field(
-        None, description="/metrics of `serve` asks for no key (default: where it listens on loopback)"
+        None, description="answer /metrics of `serve` without a key (default: where it listens on loopback)"
     )
-    allowed_hosts: list[str] = Field([], description="further names of `serve` that the header Host may have")
+    allowed_hosts: list[str] = Field(
+        [], description="further names that the header Host of a request to `serve` may have"
+    )
     cors_origins: list[Annotated[str, Field(pattern=r"^https?://[^/\s]+/?$")]] = Field(
-        [], description="origins such as https://shop.example whose pages may use the API; none by default"
+        [], description="origins, such as https://shop.example, whose pages may use the API; none by default"
     )
     request_timeout_s: float = Field(
-        20.0, gt=0, description="how long a client may take to send the headers, and the body, of a request, s"
+        20.0, gt=0, description="longest time that a client may take for the headers, and for the body, of a request, s"
     )
     append_timeout_s: float = Field(
-        10.0, gt=0, description="how long `serve` waits until the log has what was sent before it answers 503, s"
+        10.0, gt=0, description="longest wait of `serve` for the log to take a request before it answers 503, s"
     )
     max_streams: int = Field(
-        1_000, ge=0, description="open event streams; fewer where the limit of open files leaves less room"
+        1_000,
+        ge=0,
+        description="largest number of open event streams; fewer where the limit of open files leaves less room",
     )
     metrics_host: str = Field("127.0.0.1", description="address on which `run` answers /livez, /readyz and /metrics")
     metrics_port: int | None = Field(
-        None, ge=0, le=65535, description="port of the same; without one it does not listen, 0 takes a free one"
+        None,
+        ge=0,
+        le=65535,
+        description="port on which `run` answers these; without one it does not listen, 0: a free one",
     )
-    max_body_bytes: int = Field(1_000_000, gt=0, description="largest request body, bytes")
+    max_body_bytes: int = Field(1_000_000, gt=0, description="largest body of a request, bytes")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -230,6 +266,13 @@ class Settings(BaseSettings):
 
         Raises UsageError naming each wrong setting, what it got and what it may be, and `file` where it was given. The
         value of a secret is never shown.
+
+        >>> _ = Path("freshet.toml").write_text("k = 5")
+        >>> Settings.load().k, Settings.load(k=7).k
+        (5, 7)
+        >>> Settings.load(k=0)
+        Traceback (most recent call last):
+        streamer.errors.UsageError: setting 'k' got 0: input should be greater than or equal to 1
         """
         source, where = cls, ""
         if file is not None:

@@ -79,8 +79,13 @@ _decode_record = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, tuple
 class EmbeddedLog:
     """A `consumers.log.Log` in a folder. One process has it open; others go through `consumers.embedded.loopback`.
 
-    Args: compaction_lag_ms: how long a superseded record of a compacted topic may still be read; accept_damage: goes
-    on without what a damaged database has lost.
+    Args:
+        folder: of the log.
+        sync: whether a commit waits for the disk, so that it survives a power failure.
+        compaction_lag_ms: how long a superseded record of a compacted topic may still be read.
+        tombstone_retention_ms: how long a tombstone may still be read.
+        accept_damage: goes on without what a damaged database has lost.
+
     Raises LogBusy when another process has the folder open, LogUnavailable when it cannot be opened or is damaged.
     An end that was torn off, as by a power failure, is said and no reason to stop; its offsets are not used again.
     """

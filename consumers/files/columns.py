@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from consumers.dead_letter import Reason
 from consumers.decode import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Refused
 from consumers.errors import DataRefused
-from consumers.files.formats import Columns, looks_like_a_row
+from consumers.files.formats import RawColumns, looks_like_a_row
 from consumers.files.rows import (  # fmt: skip
     EXACT_FLOAT,
     MS_A_UNIT,
@@ -51,7 +51,7 @@ _WHOLE = r"^(\d{1,18}|1\d{18})$"  # fits 64 bits
 _ISO = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z?$"
 
 
-def rows_of_columns(raw: Columns, seconds: bool, reading: Reading, path: Any) -> tuple[pa.Table, Refusals]:
+def rows_of_columns(raw: RawColumns, seconds: bool, reading: Reading, path: Any) -> tuple[pa.Table, Refusals]:
     """The canonical columns of raw ones, in file order, and what was refused. Raises DataRefused."""
     return _ColumnRows(raw, seconds, reading, path).read()
 
@@ -59,7 +59,7 @@ def rows_of_columns(raw: Columns, seconds: bool, reading: Reading, path: Any) ->
 class _ColumnRows:
     """A file of columns that is being read."""
 
-    def __init__(self, raw: Columns, seconds: bool, reading: Reading, path: Any) -> None:
+    def __init__(self, raw: RawColumns, seconds: bool, reading: Reading, path: Any) -> None:
         self._raw, self._reading, self._path = raw, reading, path
         self._unit: TimeUnit = reading.time_unit or ("s" if seconds else "ms")
         self._decoder, self._now_ms = reading.decoder(), reading.now()
@@ -293,7 +293,7 @@ class _ColumnRows:
         return wire_time(number_of(cell) if isinstance(cell, str) else cell, self._unit, self._reading.time_format)
 
 
-def _missing(path: Any, missing: Sequence[str], raw: Columns) -> str:
+def _missing(path: Any, missing: Sequence[str], raw: RawColumns) -> str:
     names = ", ".join(raw.names)
     if not raw.headless and looks_like_a_row(raw.names):
         return (

@@ -51,7 +51,7 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Columns:
+class RawColumns:
     """Rows by column, in file order."""
 
     names: list[str]
@@ -99,7 +99,7 @@ def guess_format(path: Path) -> str:
 
 def raw_rows(
     path: Path, format_: str | None = None, kind: Kind = "interactions", names: Sequence[str] | None = None
-) -> tuple[str, Columns | Objects]:
+) -> tuple[str, RawColumns | Objects]:
     """The format of a file and its rows. names: of the columns, where the file has no line of names.
 
     Raises DataRefused when the file is not there, cannot be read, or ends inside a quote.
@@ -160,7 +160,7 @@ class _Text:
 # text formats
 
 
-def _csv(text: _Text) -> Columns:
+def _csv(text: _Text) -> RawColumns:
     first = text.first()
     if not first:
         raise DataRefused(f"{text.path} is empty")
@@ -169,7 +169,7 @@ def _csv(text: _Text) -> Columns:
     return _delimited(text, delimiter, quoting=delimiter != b"\t")
 
 
-def _recbole(text: _Text) -> Columns:
+def _recbole(text: _Text) -> RawColumns:
     columns = _delimited(text, b"\t", quoting=False)
     parts = [name.partition(":") for name in columns.names]
     columns.names = _renamed("recbole", [name for name, _, _ in parts])
@@ -183,7 +183,7 @@ def _renamed(format_: str, names: list[str]) -> list[str]:
     return [_RENAMED[format_].get(name, name) if _RENAMED[format_].get(name) not in names else name for name in names]
 
 
-def _movielens(text: _Text) -> Columns:
+def _movielens(text: _Text) -> RawColumns:
     text = text.latin()
     first = text.first()
     if first.startswith((b"userId,", b"movieId,")):
@@ -208,7 +208,7 @@ def _names_of_movielens(kind: Kind, cells: list[bytes]) -> list[str]:
     return names[: len(cells)] + [f"column {n + 1}" for n in range(len(names), len(cells))]
 
 
-def _with_categories(columns: Columns, flags: list[int]) -> Columns:
+def _with_categories(columns: RawColumns, flags: list[int]) -> RawColumns:
     """The columns with one of the genres instead of a flag for each."""
     rows = zip(*(columns.cells[n].to_pylist() for n in flags), strict=True)
     genres = ["|".join(columns.names[n] for n, flag in zip(flags, row, strict=True) if flag == "1") for row in rows]
@@ -218,7 +218,7 @@ def _with_categories(columns: Columns, flags: list[int]) -> Columns:
     return columns
 
 
-def _jodie(text: _Text) -> Columns:
+def _jodie(text: _Text) -> RawColumns:
     """user, item, timestamp in seconds, then a label and features, as many as there are, which nobody reads."""
     rows: list[list[bytes]] = []
     broken, lines, width = {}, [], 3
@@ -235,7 +235,7 @@ def _jodie(text: _Text) -> Columns:
     return _of_rows(["user_id", "item_id", "timestamp"], rows, broken, lines)
 
 
-def _delimited(text: _Text, delimiter: bytes, quoting: bool) -> Columns:
+def _delimited(text: _Text, delimiter: bytes, quoting: bool) -> RawColumns:
     """Rows of cells between delimiters; in quotes, if `quoting`, a cell may have delimiters and line breaks."""
     data, skipped = text.data, 0
     while data[:1] in (b"\n", b"\r"):
@@ -286,7 +286,7 @@ def _named(names: Sequence[str]) -> list[str]:
     return [name or f"column {n}" for n, name in enumerate(names, 1)]
 
 
-def _quickly(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) -> Columns | None:
+def _quickly(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) -> RawColumns | None:
     """The columns where every line is a row of UTF-8; None where a closer look is needed."""
     if len(delimiter) > 1:
         if b"\x1f" in data:
@@ -306,10 +306,10 @@ def _quickly(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) 
         )
     except pa.ArrowException:
         return None
-    return Columns(list(names), table.columns, line_of=lambda row: row + skipped + 1)
+    return RawColumns(list(names), table.columns, line_of=lambda row: row + skipped + 1)
 
 
-def _split(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) -> Columns:
+def _split(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) -> RawColumns:
     rows: list[list[bytes]] = []
     broken, lines, width = {}, [], len(names)
     for number, line in enumerate(data.split(b"\n"), skipped + 1):
@@ -324,7 +324,7 @@ def _split(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) ->
     return _of_rows(names, rows, broken, lines)
 
 
-def _quoted(path: Path, data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) -> Columns:
+def _quoted(path: Path, data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) -> RawColumns:
     """A CSV with quotes. Who opens one and does not close it before other text costs that line alone.
 
     Raises DataRefused where the file ends inside a quote.
@@ -368,7 +368,9 @@ def _wrong_width(cells: int, columns: int) -> str:
     return f"the line has {cells} field{'s' if cells != 1 else ''}, the file {columns} columns"
 
 
-def _of_rows(names: Sequence[str], rows: list[list[bytes]], broken: dict[int, Broken], lines: Sequence[int]) -> Columns:
+def _of_rows(
+    names: Sequence[str], rows: list[list[bytes]], broken: dict[int, Broken], lines: Sequence[int]
+) -> RawColumns:
     """Columns of split lines; a row with bytes that are no UTF-8 is broken."""
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     try:
@@ -380,10 +382,12 @@ def _of_rows(names: Sequence[str], rows: list[list[bytes]], broken: dict[int, Br
                 rows[n] = [b""] * len(names)
         return _of_rows(names, rows, broken, lines)
     chunked = [pa.chunked_array([column], pa.string()) for column in cells]
-    return Columns(list(names), chunked, broken=broken, line_of=lambda row: lines[row])
+    return RawColumns(list(names), chunked, broken=broken, line_of=lambda row: lines[row])
 
 
-def _of_texts(names: Sequence[str], rows: list[list[str]], broken: dict[int, Broken], lines: Sequence[int]) -> Columns:
+def _of_texts(
+    names: Sequence[str], rows: list[list[str]], broken: dict[int, Broken], lines: Sequence[int]
+) -> RawColumns:
     """Columns of split lines; a row with a cell that was no UTF-8 is broken."""
     columns: list[Any] = list(zip(*rows, strict=True)) if rows else [()] * len(names)
     try:
@@ -391,7 +395,7 @@ def _of_texts(names: Sequence[str], rows: list[list[str]], broken: dict[int, Bro
     except UnicodeEncodeError:
         encoded = [[cell.encode("utf-8", "surrogateescape") for cell in row] for row in rows]
         return _of_rows(names, encoded, broken, lines)
-    return Columns(list(names), chunked, broken=broken, line_of=lambda row: lines[row])
+    return RawColumns(list(names), chunked, broken=broken, line_of=lambda row: lines[row])
 
 
 def _is_text(row: list[bytes]) -> bool:
@@ -441,10 +445,10 @@ def _array(text: _Text, data: bytes) -> Objects:
     return Objects(values, range(1, len(values) + 1), sizes)
 
 
-def _parquet(path: Path) -> Columns:
+def _parquet(path: Path) -> RawColumns:
     table = pyarrow.parquet.ParquetFile(path).read()
     cells = [_plain(column) for column in table.columns]
-    return Columns(list(table.column_names), cells, text=False, line_of=lambda row: row + 1)
+    return RawColumns(list(table.column_names), cells, text=False, line_of=lambda row: row + 1)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -462,7 +466,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column
 
 
-_READERS: dict[str, Callable[[_Text], Columns | Objects]] = {
+_READERS: dict[str, Callable[[_Text], RawColumns | Objects]] = {
     "csv": _csv,
     "jsonl": _json,
     "jodie": _jodie,

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from consumers.decode import item_of, user_of
 from consumers.files.columns import rows_of_columns
-from consumers.files.formats import FORMATS, SECONDS, Columns, Objects, guess_format, looks_like_a_row, raw_rows
+from consumers.files.formats import FORMATS, SECONDS, Objects, RawColumns, guess_format, looks_like_a_row, raw_rows
 from consumers.files.nodes import Nodes, read_nodes
 from consumers.files.objects import rows_of_objects
 from consumers.files.rows import Reading, Refusals
@@ -57,9 +57,20 @@ def read_interactions(
 
 
 def read_file(path: Path, reading: Reading, format_: str | None = None) -> StreamFile:
-    """Reads a file of interactions and says what of it is refused. Raises DataRefused as `read_interactions` does."""
+    """Reads a file of interactions and says what of it is refused. Raises DataRefused as `read_interactions` does.
+
+    >>> rows = "user_id,item_id,event_type,timestamp", "bob,pot,view,2000", "ann,tea,view,1000", "cat,,view,3000"
+    >>> _ = Path("events.csv").write_text(chr(10).join(rows))
+    >>> found = read_file(Path("events.csv"), Reading())
+    >>> found.table["user_id"].to_pylist()
+    ['ann', 'bob', 'cat']
+    >>> found.table["reason"].to_pylist()
+    [None, None, 'bad-id']
+    >>> found.refusals.counts()
+    {'bad-id': 1}
+    """
     found, raw = raw_rows(path, format_, names=reading.names)
-    if isinstance(raw, Columns) and _maps_cells(raw, reading):
+    if isinstance(raw, RawColumns) and _maps_cells(raw, reading):
         found, raw = raw_rows(path, format_, names=raw.names)
     if isinstance(raw, Objects):
         table, refusals = rows_of_objects(raw, reading, path)
@@ -73,7 +84,7 @@ def read_file(path: Path, reading: Reading, format_: str | None = None) -> Strea
     return StreamFile(table.take(order), refusals, records)
 
 
-def _maps_cells(raw: Columns, reading: Reading) -> bool:
+def _maps_cells(raw: RawColumns, reading: Reading) -> bool:
     """Whether a field map names the columns by the cells of the first row, because there is no line of names."""
     theirs = list(reading.field_map.values())
     return raw.text and not raw.headless and set(theirs) <= set(raw.names) and looks_like_a_row(theirs)

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from consumers.dead_letter import Reason
 from consumers.decode import Refused, flag_of
 from consumers.errors import DataRefused
-from consumers.files.formats import SECONDS, Broken, Columns, Kind, raw_rows
+from consumers.files.formats import SECONDS, Broken, Kind, RawColumns, raw_rows
 from consumers.files.rows import Reading, Refusals, RefusedRow, TimeUnit, number_of, shown, wire_time
 from consumers.schemas import Item, User
 
@@ -43,7 +43,7 @@ def read_nodes(
     nodes: Nodes[Any] = Nodes()
     rows = (
         _rows_of_columns(raw, id_field, reading, path)
-        if isinstance(raw, Columns)
+        if isinstance(raw, RawColumns)
         else zip(raw.values, raw.lines, strict=True)
     )
     for row, (fields, line) in enumerate(rows):
@@ -81,7 +81,7 @@ def _fields(value: Any, reading: Reading) -> dict[str, Any]:
 
 
 def _rows_of_columns(
-    raw: Columns, id_field: str, reading: Reading, path: Path
+    raw: RawColumns, id_field: str, reading: Reading, path: Path
 ) -> Iterator[tuple[dict[str, Any] | Broken, int]]:
     """Each row's fields, without those that say nothing, and its line."""
     theirs = reading.field_map.get(id_field, id_field)
@@ -102,7 +102,7 @@ def _rows_of_columns(
             row += 1
 
 
-def _row(raw: Columns, cells: tuple[Any, ...], id_field: str) -> dict[str, Any]:
+def _row(raw: RawColumns, cells: tuple[Any, ...], id_field: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, cell in zip(raw.names, cells, strict=True):
         value = _text_value(raw, name, cell) if raw.text else _typed(cell, name == id_field)
@@ -113,7 +113,7 @@ def _row(raw: Columns, cells: tuple[Any, ...], id_field: str) -> dict[str, Any]:
     return found
 
 
-def _text_value(raw: Columns, name: str, cell: str) -> Any:
+def _text_value(raw: RawColumns, name: str, cell: str) -> Any:
     if not cell:
         return None
     if name in raw.lists and name == "categories":

@@ -42,9 +42,14 @@ _ACCEPTED = {
 class Reading:
     """How a file is read.
 
-    names: of the columns, where the file has no line of names; time_unit: of numbers, else the format's own, which is
-    milliseconds or, for MovieLens, RecBole and JODIE, seconds; time_format: of other times, as in `strptime`, UTC where
-    it names no zone; clock_skew_ms, max_record_bytes, now_ms: as for `InteractionDecoder`.
+    Args:
+        field_map: our field → the name of the file's column.
+        names: of the columns, where the file has no line of names.
+        time_unit: of times that are numbers; None: the format's own, seconds for MovieLens, RecBole and JODIE, else ms.
+        time_format: of other times, as in `strptime`; UTC where it names no zone.
+        clock_skew_ms: how far in the future a timestamp may lie.
+        max_record_bytes: larger values are refused.
+        now_ms: the wall clock; None: that of the machine.
     """
 
     field_map: Mapping[str, str] = field(default_factory=dict)

@@ -47,9 +47,14 @@ _librdkafka.setLevel(logging.CRITICAL + 1)  # what is fatal is raised as well
 class KafkaLog:
     """A `consumers.log.Log` on a broker.
 
-    Args: state: the folder of the checkpoint and of this worker's identity; config: librdkafka keys on top of ours;
-    exactly_once: False gives up the transaction: a crash may then repeat lists; group_protocol: "classic", or
-    "consumer" for KIP-848; workers_topic: where workers claim their seats.
+    Args:
+        bootstrap: HOST:PORT[,HOST:PORT] of brokers.
+        state: the folder of the checkpoint and of this worker's identity.
+        config: librdkafka keys on top of ours.
+        exactly_once: False gives up the transaction: a crash may then repeat lists.
+        group_protocol: "classic", or "consumer" for KIP-848.
+        workers_topic: where workers claim their seats.
+
     Raises LogUnavailable when no broker answers within START_TIMEOUT_S.
     """
 

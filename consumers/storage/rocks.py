@@ -11,7 +11,7 @@ from typing import Any
 from rocksdict import AccessType, DBRecoveryMode, Options, Rdict, WriteBatch
 
 from consumers.storage.private_files import hold_mask, only_mine, private_folder, release_mask
-from consumers.storage.wal import Tail, tail_of
+from consumers.storage.wal import WalEnd, tail_of
 
 _LOCKED = ("while lock file", "lock hold by")  # what RocksDB says of the file LOCK
 _logger = logging.getLogger(__name__)
@@ -28,8 +28,10 @@ class Damaged(Exception):
 def open_database(folder: Path, recovery: Any = None, options: Options | None = None) -> Any:
     """The database in a folder, made where there is none, readable by this user alone. Raises Locked, Damaged.
 
-    Args: recovery: what is done with a write-ahead log that is not whole; None: everything before the fault is taken;
-    options: of RocksDB, in raw mode.
+    Args:
+        folder: of the database.
+        recovery: what is done with a write-ahead log that is not whole; None: everything before the fault is taken.
+        options: of RocksDB, in raw mode.
     """
     options = options or Options(raw_mode=True)
     options.create_if_missing(True)
@@ -51,14 +53,14 @@ def open_checked(folder: Path) -> Any:
     Damaged where anything else was changed; then no file has been written to.
     """
     tails = _tails(folder)
-    if Tail.DAMAGED in tails:  # refuses what is damaged, and takes what another process was just about to write
+    if WalEnd.DAMAGED in tails:  # refuses what is damaged, and takes what another process was just about to write
         return open_database(folder, DBRecoveryMode.absolute_consistency())
-    if Tail.ZEROS in tails:
+    if WalEnd.ZEROS in tails:
         return open_database(folder, DBRecoveryMode.point_in_time())
     return open_database(folder, DBRecoveryMode.tolerate_corrupted_tail_records())
 
 
-def _tails(folder: Path) -> set[Tail]:
+def _tails(folder: Path) -> set[WalEnd]:
     """How the log files end. Raises Damaged where the list of the database's files is not what was written."""
     current = folder / "CURRENT"
     if not current.is_file():
@@ -67,22 +69,22 @@ def _tails(folder: Path) -> set[Tail]:
         return set()
     for _ in range(3):  # a process that has it open may be writing
         manifest = _tail(folder / current.read_text(errors="replace").strip())
-        if manifest is not Tail.DAMAGED:
+        if manifest is not WalEnd.DAMAGED:
             break
         time.sleep(0.05)
     else:
         raise Damaged("its list of files is not what was written")
     tails = [_tail(file) for file in sorted(folder.glob("*.log"))]
-    if set(tails[:-1]) & {Tail.TORN, Tail.ZEROS} and tails[-1:] != [Tail.WHOLE]:
-        return {Tail.DAMAGED}
+    if set(tails[:-1]) & {WalEnd.TORN, WalEnd.ZEROS} and tails[-1:] != [WalEnd.WHOLE]:
+        return {WalEnd.DAMAGED}
     return set(tails)
 
 
-def _tail(file: Path) -> Tail:
+def _tail(file: Path) -> WalEnd:
     try:
         return tail_of(file)
     except OSError:  # RocksDB says what is missing
-        return Tail.WHOLE
+        return WalEnd.WHOLE
 
 
 @contextmanager

@@ -14,7 +14,7 @@ _FRAGMENTS = {1, 2, 3, 4}  # full, first, middle, last
 _MASK_DELTA = 0xA282EAD8
 
 
-class Tail(Enum):
+class WalEnd(Enum):
     """How a file ends: as it was closed, cut off, filled up with zeros after a power failure, or changed."""
 
     WHOLE = "whole"
@@ -23,7 +23,7 @@ class Tail(Enum):
     DAMAGED = "damaged"
 
 
-def tail_of(file: Path) -> Tail:
+def tail_of(file: Path) -> WalEnd:
     """Looks at the last block that holds anything; RocksDB checks those before it by itself.
 
     Not where zeros follow, which it would take for damage: then all of them are looked at.
@@ -39,30 +39,30 @@ def tail_of(file: Path) -> Tail:
             start -= BLOCK
         tail = _tail(block, start + BLOCK < size)
         opened.seek(0)
-        if tail is Tail.ZEROS and any(
-            _tail(opened.read(BLOCK), False) is not Tail.WHOLE for _ in range(start // BLOCK)
+        if tail is WalEnd.ZEROS and any(
+            _tail(opened.read(BLOCK), False) is not WalEnd.WHOLE for _ in range(start // BLOCK)
         ):
-            return Tail.DAMAGED
+            return WalEnd.DAMAGED
     return tail
 
 
-def _tail(block: bytes, zeros_follow: bool) -> Tail:
+def _tail(block: bytes, zeros_follow: bool) -> WalEnd:
     at, kind = 0, 0
     while at + HEADER <= len(block):
         length, kind = int.from_bytes(block[at + 4 : at + 6], "little"), block[at + 6]
         if not any(block[at : at + HEADER]):
-            return Tail.DAMAGED if any(block[at:]) else Tail.WHOLE
+            return WalEnd.DAMAGED if any(block[at:]) else WalEnd.WHOLE
         end = at + HEADER + (4 if kind in _RECYCLED else 0) + length
         if end > BLOCK:
-            return Tail.DAMAGED
+            return WalEnd.DAMAGED
         if end > len(block):
-            return Tail.DAMAGED if _goes_on(block, at) else Tail.TORN
+            return WalEnd.DAMAGED if _goes_on(block, at) else WalEnd.TORN
         if not _holds(block, at, end):
-            return Tail.ZEROS if _zeros_from(block, at, end) else Tail.DAMAGED
+            return WalEnd.ZEROS if _zeros_from(block, at, end) else WalEnd.DAMAGED
         at = end
     if zeros_follow:
-        return Tail.ZEROS
-    return Tail.TORN if at < len(block) < BLOCK else Tail.WHOLE
+        return WalEnd.ZEROS
+    return WalEnd.TORN if at < len(block) < BLOCK else WalEnd.WHOLE
 
 
 def _goes_on(block: bytes, at: int) -> bool:

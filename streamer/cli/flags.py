@@ -5,6 +5,8 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from pydantic.fields import FieldInfo
+
 from consumers.schemas import Interaction, Item, User
 from streamer.cli.homes import say_without_effect
 from streamer.errors import UsageError
@@ -21,7 +23,7 @@ def add_setting_flags(parser: argparse.ArgumentParser, *names: str) -> None:
         kind: Any = field.annotation
         if get_origin(kind) in (Union, UnionType):
             kind = next(part for part in get_args(kind) if part is not type(None))
-        help_ = (field.description or "").replace("%", "%%")
+        help_ = _help(field).replace("%", "%%")
         if kind is bool:
             parser.add_argument(flag, dest=name, action=argparse.BooleanOptionalAction, default=None, help=help_)
         elif get_origin(kind) is dict:
@@ -39,6 +41,18 @@ def add_setting_flags(parser: argparse.ArgumentParser, *names: str) -> None:
                 help=help_,
                 metavar=None if choices else name.upper(),
             )
+
+
+def _help(field: FieldInfo) -> str:
+    """The description of a setting with its default, where it has one."""
+    text, default = field.description or "", field.get_default()
+    if default is None or default in ({}, ()) or "(default" in text:
+        return text
+    if isinstance(default, bool):
+        default = "yes" if default else "no"
+    if isinstance(default, dict):
+        default = ", ".join(f"{name}={value}" for name, value in default.items())
+    return f"{text} (default {default})"
 
 
 def settings_of(arguments: argparse.Namespace, file: Path | None = None) -> Settings:

@@ -11,23 +11,23 @@ from streamer.cli.hints import completed
 from streamer.errors import FreshetError
 
 COMMANDS = {
-    "demo": "live lists from MovieLens-100k on the embedded log, with a page to watch",
+    "demo": "play MovieLens-100k as a live stream on the embedded log, with a page to watch",
     "run": "take interactions from the log, publish lists to it",
-    "serve": "HTTP in, server-sent events and lists out",
-    "replay": "the same engine over a file or a topic, for evaluation",
-    "evaluate": "what a file of lists is worth, by every measure",
-    "compare": "two settings on one stream: the paired difference of their quality, with an interval",
-    "content": "titles, attributes and images of items as vectors, for `train --content`",
-    "train": "embeddings of users and items by a graph model, out of a file or a topic",
-    "embeddings": "which trained version workers use; another one, or the one before; what it attends to",
+    "serve": "take interactions over HTTP, give out lists and server-sent events",
+    "replay": "put a file or a topic through the same engine, for evaluation",
+    "evaluate": "measure what a file of lists is worth, by every measure",
+    "compare": "compare two settings on one stream: the paired difference of their quality, with an interval",
+    "content": "make vectors of titles, attributes and images of items, for `train --content`",
+    "train": "train embeddings of users and items by a graph model, out of a file or a topic",
+    "embeddings": "list trained versions, choose the one that workers use, draw what it attends to",
     "sink": "keep a Neo4j graph in step with the log",
-    "explain": "why an item is in a user's list, and whether that is so",
+    "explain": "say why an item is in a user's list, and check that it is so",
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
-    "erase": "erase users: state, lists and what follows from them; says what stays where and for how long",
+    "erase": "erase users: state, lists and what follows from them; say what stays where and for how long",
     "topics": "create or list the topics",
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
-    "doctor": "what is wrong around a worker, and how to mend it",
+    "doctor": "look for what is wrong around a worker, and say how to mend it",
 }
 EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
 

@@ -32,7 +32,7 @@ class Stream(NamedTuple):
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     """How a file is read."""
-    parser.add_argument("--format", choices=FORMATS, help="the file's format, where its name and content do not tell")
+    parser.add_argument("--format", choices=FORMATS, help="format of the file, where its name and content do not tell")
     parser.add_argument(
         "--columns",
         type=_names,
@@ -42,14 +42,14 @@ def add_reading_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--time-unit",
         choices=("s", "ms", "us", "ns"),
-        help="unit of times that are numbers (ms; s for MovieLens, RecBole and JODIE)",
+        help="unit of times that are numbers (default ms; s for MovieLens, RecBole and JODIE)",
     )
     parser.add_argument(
         "--time-format",
         metavar="FORMAT",
         help="format of times that are neither numbers nor ISO 8601, as in strptime: %%m/%%d/%%Y %%I:%%M:%%S %%p",
     )
-    parser.add_argument("--strict", action="store_true", help="a row that cannot be taken is an error (exit code 3)")
+    parser.add_argument("--strict", action="store_true", help="end with exit code 3 where a row cannot be taken")
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -154,16 +154,25 @@ def _say(text: str) -> None:
 
 def add_measure_flags(parser: argparse.ArgumentParser) -> None:
     """How a stream is measured: flags that `compare` has too."""
-    parser.add_argument("--learn-until", type=float, metavar="Q", help="time quantile after which the weights stay")
     parser.add_argument(
-        "--stale", type=int, default=1, metavar="N", help="events scored before the first of them is observed"
+        "--learn-until",
+        type=float,
+        metavar="Q",
+        help="time quantile after which nothing is learned (default: learn to the end)",
+    )
+    parser.add_argument(
+        "--stale",
+        type=int,
+        default=1,
+        metavar="N",
+        help="number of events scored before the first of them is observed (default 1)",
     )
     parser.add_argument(
         "--measure-after",
         type=float,
         default=0.8,
         metavar="F",
-        help="share of the events before the measured ones (0.8)",
+        help="share of the events before the measured ones (default 0.8)",
     )
 
 

@@ -29,7 +29,7 @@ OFF = ""  # the version without vectors
 FILES = {"user": "users.parquet", "item": "items.parquet"}
 
 
-class Vectors(NamedTuple):
+class NodeVectors(NamedTuple):
     """The embeddings of one side."""
 
     ids: list[str]  # [N]
@@ -88,7 +88,7 @@ def versions(folder: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda manifest: (manifest["until_ms"], manifest["version"]))
 
 
-def write_version(folder: Path, manifest: Mapping[str, Any], users: Vectors, items: Vectors) -> dict[str, Any]:
+def write_version(folder: Path, manifest: Mapping[str, Any], users: NodeVectors, items: NodeVectors) -> dict[str, Any]:
     """Writes (1) the vectors, (2) the manifest, which makes them a version; gives the manifest.
 
     `manifest["version"]` is its name. What an earlier training left there is replaced.
@@ -105,13 +105,13 @@ def write_version(folder: Path, manifest: Mapping[str, Any], users: Vectors, ite
     return whole
 
 
-def write_vectors(file: Path, ids: str, vectors: Vectors) -> None:
+def write_vectors(file: Path, ids: str, vectors: NodeVectors) -> None:
     """Writes a Parquet file of two columns, `ids` and embedding."""
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.vector.ravel()), vectors.vector.shape[1])
     pq.write_table(pa.table({ids: vectors.ids, "embedding": column}), file)
 
 
-def read_version(folder: Path, version: str) -> tuple[Vectors, Vectors]:
+def read_version(folder: Path, version: str) -> tuple[NodeVectors, NodeVectors]:
     """The vectors of users and of items. Raises EmbeddingsDamaged where they are not what the manifest names."""
     place = folder / version
     if not (place / MANIFEST).is_file():
@@ -123,11 +123,11 @@ def read_version(folder: Path, version: str) -> tuple[Vectors, Vectors]:
             raise EmbeddingsDamaged(f"{place / name} is not what its manifest names; train again or take another one")
         table = pq.read_table(place / name)
         flat = table["embedding"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        sides.append(Vectors(table[f"{side}_id"].to_pylist(), flat.reshape(len(table), manifest["size"])))
+        sides.append(NodeVectors(table[f"{side}_id"].to_pylist(), flat.reshape(len(table), manifest["size"])))
     return sides[0], sides[1]
 
 
-def rotation_onto(new: Vectors, old: Vectors) -> np.ndarray:
+def rotation_onto(new: NodeVectors, old: NodeVectors) -> np.ndarray:
     """[D, D] the rotation that brings `new` nearest to `old` where both have an id (Schönemann 1966).
 
     Inner products stay what they are; what reads single coordinates sees no jump from one version to the next.

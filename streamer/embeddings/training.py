@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from streamer.embeddings.attention_export import write_attention
 from streamer.embeddings.registry import (
     TRAINING,
-    Vectors,
+    NodeVectors,
     named,
     read_version,
     rotation_onto,
@@ -106,7 +106,7 @@ def trained(
     if before:
         _, old = read_version(folder, before[-1])
         turn = rotation_onto(items, old)
-        users, items = (Vectors(v.ids, v.vector @ turn) for v in (users, items))
+        users, items = (NodeVectors(v.ids, v.vector @ turn) for v in (users, items))
     report = trainer.report
     manifest = {
         "version": version, "model": work.model, "since_ms": since, "until_ms": until,
@@ -227,11 +227,11 @@ def _silent(passes: int) -> None:
 
 def _seen(
     source: Source, user: np.ndarray, item: np.ndarray, users: torch.Tensor, items: torch.Tensor
-) -> tuple[Vectors, Vectors]:
+) -> tuple[NodeVectors, NodeVectors]:
     """The embeddings of those that have interacted in the window, or have content: of the others a model knows its
     random start."""
     sides = []
     for index, seen, vectors in ((source.users, user, users), (source.items, item, items)):
         nodes = np.unique(seen)
-        sides.append(Vectors([index.ids[n] for n in nodes], vectors.numpy()[nodes].astype(np.float32)))
+        sides.append(NodeVectors([index.ids[n] for n in nodes], vectors.numpy()[nodes].astype(np.float32)))
     return sides[0], sides[1]

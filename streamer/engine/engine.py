@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from consumers.schemas import Item, User
-from streamer.embeddings.registry import OFF, Vectors, read_version
+from streamer.embeddings.registry import OFF, NodeVectors, read_version
 from streamer.engine.compilation import ensure_compiled
 from streamer.errors import EmbeddingsDamaged
 from streamer.features.contexts import rows_of_attributes, rows_of_contexts, rows_of_table
@@ -32,7 +32,7 @@ class Columns(NamedTuple):
     context: np.ndarray  # [N, SLOTS] int16 rows of tgn.context_embedding.Contexts
 
 
-NOTHING = Vectors([], np.zeros((0, SIZE), np.float32))
+NOTHING = NodeVectors([], np.zeros((0, SIZE), np.float32))
 
 
 class KnownVectors(NamedTuple):
@@ -106,7 +106,7 @@ class Engine:
         """What a version of embeddings has of the nodes that there are; OFF has nothing. Raises EmbeddingsDamaged."""
         return self._known_of(*_checked(folder, version))
 
-    def _known_of(self, users: Vectors, items: Vectors) -> KnownVectors:
+    def _known_of(self, users: NodeVectors, items: NodeVectors) -> KnownVectors:
         return KnownVectors(*_known(self.model.users, users), *_known(self.model.items, items))
 
     def adopt(self, folder: Path, version: str, is_erased: Callable[[str], bool] = lambda user_id: False) -> None:
@@ -164,7 +164,7 @@ class Engine:
         return [self.model.items.ids[item] for item in self.model.recommend(node, now_ms, self.k, self.exclude_seen)]
 
 
-def _checked(folder: Path, version: str) -> tuple[Vectors, Vectors]:
+def _checked(folder: Path, version: str) -> tuple[NodeVectors, NodeVectors]:
     """The vectors of users and of items of a version that fits the model. Raises EmbeddingsDamaged."""
     if version == OFF:
         return NOTHING, NOTHING
@@ -174,7 +174,7 @@ def _checked(folder: Path, version: str) -> tuple[Vectors, Vectors]:
     return users, items
 
 
-def _known(index: NodeIndex, vectors: Vectors) -> tuple[list[int], np.ndarray]:
+def _known(index: NodeIndex, vectors: NodeVectors) -> tuple[list[int], np.ndarray]:
     nodes = [index.get(id_) for id_ in vectors.ids]
     rows = [row for row, node in enumerate(nodes) if node is not None]
     found = vectors.vector[rows]

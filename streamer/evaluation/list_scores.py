@@ -69,10 +69,25 @@ def evaluate(
 ) -> Evaluation:
     """Measures lists (columns event, items) of a table of `read_interactions`, the first K places of each, but MRR.
 
-    after: the share of the events before the measured ones; repeats: whether an event whose user had its item before is
-    measured. Every row is an event, refused ones too; those that name no user, or no item, have one in common. But a
-    refused row is no interaction: it adds no item to the catalogue and counts for no user and no popularity.
+    Every row is an event, refused ones too; those that name no user, or no item, have one in common. But a refused row
+    is no interaction: it adds no item to the catalogue and counts for no user and no popularity.
+
+    Args:
+        interactions: the events, in time order.
+        lists: of events by number; a measured event without one counts as a miss.
+        items: for diversity and calibration, by their categories.
+        after: the share of the events before the measured ones.
+        repeats: whether an event whose user had its item before is measured.
+        k: places of a list that count.
+
     Raises DataRefused where the lists are not of these events, or a measured one names an item twice.
+
+    >>> users, items = ["ann", "bob", "ann", "bob"], ["tea", "tea", "pot", "pot"]
+    >>> events = pa.table({"user_id": users, "item_id": items, "reason": pa.nulls(4)})
+    >>> lists = pa.table({"event": [2, 3], "items": [["pot", "cup"], ["cup", "pot"]]})
+    >>> found = evaluate(events, lists, after=0.5)
+    >>> found.events, found.measures["hr"], found.measures["mrr"]
+    (2, 1.0, 0.75)
     """
     event, lengths, flat = _columns(lists)
     happened = pc.fill_null(interactions["item_id"], NAMELESS)

@@ -38,7 +38,12 @@ def average_precision(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
 
 
 def ndcg(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
-    """Σ_k hit_k / log₂(k + 1) over the same of a perfect list (Järvelin and Kekäläinen 2002)."""
+    """Σ_k hit_k / log₂(k + 1) over the same of a perfect list (Järvelin and Kekäläinen 2002).
+
+    >>> hits = np.array([[True, False, False], [False, False, True], [False, False, False]])
+    >>> ndcg(hits, relevant=np.array([1, 1, 1])).tolist()
+    [1.0, 0.5, 0.0]
+    """
     discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
     perfect = np.append(0, discount.cumsum())[np.minimum(relevant, hits.shape[1])]
     return np.asarray(hits @ discount / np.maximum(perfect, discount[0]))

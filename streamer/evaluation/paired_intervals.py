@@ -47,7 +47,19 @@ def compare_ranks(
 ) -> list[Difference]:
     """The metrics of N events, in time order, that both measured.
 
-    rank_a, rank_b: [N] from 1, 0: missed; user: [N] any integer id; k: items in the shorter of their lists.
+    Args:
+        rank_a: [N] place of the item under the first settings, from 1; 0: missed.
+        rank_b: [N] the same under the second ones.
+        user: [N] any integer id.
+        k: items in the shorter of their lists.
+        confidence: of the intervals.
+        seed: of the draws that they are made from.
+
+    >>> user = np.arange(2_000) % 100
+    >>> rank_a, rank_b = np.where(user % 2, 1, 0), np.ones(2_000, np.int64)
+    >>> hit_rate = compare_ranks(rank_a, rank_b, user, k=10)[0]
+    >>> hit_rate.metric, hit_rate.difference, hit_rate.verdict
+    ('hr@10', 0.5, 'better')
     """
     a, b = scores(rank_a, places(k)), scores(rank_b, places(k))
     low, high = interval(b - a, user, confidence, seed)

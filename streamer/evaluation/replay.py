@@ -42,7 +42,7 @@ class ReplayOptions:
     chunk: int | None = None  # events taken at once; by default as many as memory allows. Changes no result
 
 
-class Taken(NamedTuple):
+class TakenChunk(NamedTuple):
     """A chunk of the stream that was taken, for who watches a replay."""
 
     event: np.ndarray  # [N] number of each event that counted
@@ -72,13 +72,26 @@ def replay(
     settings: Settings,
     options: ReplayOptions,
     advance: Callable[[int], None] = lambda n: None,
-    watch: Callable[[Taken], None] = lambda taken: None,
+    watch: Callable[[TakenChunk], None] = lambda taken: None,
     engine: Engine | None = None,
 ) -> ReplayResult:
     """Takes a table of `read_interactions`; event n is its row n, bad rows included.
 
-    `watch` is shown each chunk after it was taken; its arrays are its own to keep. `engine`: a fresh one of these
-    settings that takes the table, for who wants its model after it.
+    Args:
+        table: the events.
+        settings: of the model and its lists.
+        options: what is measured, and what is written.
+        advance: told how many events were taken.
+        watch: shown each chunk after it was taken; its arrays are its own to keep.
+        engine: a fresh one of these settings that takes the table, for who wants its model after it.
+
+    >>> from consumers.files.interactions import read_interactions
+    >>> users, items = ["ann", "bob"] * 20, ["tea", "pot"] * 20
+    >>> rows = [f"{user},{item},view,{n}000" for n, (user, item) in enumerate(zip(users, items))]
+    >>> _ = Path("events.csv").write_text(chr(10).join(["user_id,item_id,event_type,timestamp", *rows]))
+    >>> result = replay(read_interactions(Path("events.csv")), Settings.load(), ReplayOptions())
+    >>> result.events, result.users, result.quality.events
+    (40, 2, 8)
     """
     started = time.perf_counter()
     engine, weights = engine or Engine(settings), EventWeights(settings.event_weights, settings.max_weight)
@@ -118,7 +131,7 @@ def replay(
                 _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
                 if result.retractions:
                     result.retractions.note(event, columns, digests)
-                watch(Taken(event, columns, outcome, time.perf_counter() - chunk_started))
+                watch(TakenChunk(event, columns, outcome, time.perf_counter() - chunk_started))
             if result.retractions and backs.any():
                 changed = result.retractions.take_back(rows.filter(pa.array(backs)), seen_events)
                 _relist(last_lists, engine, changed, _clock_ms(table, end))

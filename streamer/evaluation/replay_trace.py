@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.evaluation.replay import Taken
+from streamer.evaluation.replay import TakenChunk
 
 
 class Trace(NamedTuple):
@@ -24,7 +24,7 @@ class Tracer:
     def __init__(self) -> None:
         self._chunks: list[Trace] = []
 
-    def watch(self, taken: Taken) -> None:
+    def watch(self, taken: TakenChunk) -> None:
         """Takes note of a chunk."""
         columns, outcome = taken.columns, taken.outcome
         self._chunks.append(

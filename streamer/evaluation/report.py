@@ -16,8 +16,8 @@ from streamer.evaluation.plots import Bars, Line, bar_chart, column_chart, line_
 from streamer.evaluation.replay import ReplayOptions, ReplayResult, first_measured
 from streamer.evaluation.replay_trace import Trace
 from streamer.evaluation.segments import (
-    Group,
     ListWatcher,
+    Segment,
     Windows,
     by_item_age,
     by_item_popularity,
@@ -125,7 +125,7 @@ def _over_time(at: Windows, result: ReplayResult, trace: Trace, measured_from: i
     return sections
 
 
-def _grouped(title: str, about: str, groups: Sequence[Group], names: Sequence[str]) -> str:
+def _grouped(title: str, about: str, groups: Sequence[Segment], names: Sequence[str]) -> str:
     """Quality by group: the hit rate as bars, everything as a table."""
     about = f"{about} {names[0]}."
     bars = [

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from streamer.evaluation.replay import Taken
+from streamer.evaluation.replay import TakenChunk
 from streamer.evaluation.replay_trace import Trace, Tracer
 from streamer.monitoring.prequential_quality import MEASURES, scores
 
@@ -18,7 +18,7 @@ AGES = (
 )  # fmt: skip
 
 
-class Group(NamedTuple):
+class Segment(NamedTuple):
     """Mean quality of the measured events that have something in common."""
 
     name: str
@@ -45,7 +45,7 @@ class ListWatcher:
         self.seconds: list[float] = []  # wall time of each chunk
         self.chunk_events: list[int] = []
 
-    def watch(self, taken: Taken) -> None:
+    def watch(self, taken: TakenChunk) -> None:
         """Takes note of a chunk."""
         self._tracer.watch(taken)
         self.seconds.append(taken.seconds)
@@ -77,17 +77,17 @@ def windows(trace: Trace) -> Windows:
     return Windows(middle, *(np.array(mean).reshape(-1, len(MEASURES)) for mean in means))
 
 
-def by_user_age(trace: Trace, measured: np.ndarray) -> list[Group]:
+def by_user_age(trace: Trace, measured: np.ndarray) -> list[Segment]:
     """By how many events the user had before. measured: [N] bool."""
     return _binned(trace, measured, earlier(trace.user), COUNTS)
 
 
-def by_item_popularity(trace: Trace, measured: np.ndarray) -> list[Group]:
+def by_item_popularity(trace: Trace, measured: np.ndarray) -> list[Segment]:
     """By how many events the item had before."""
     return _binned(trace, measured, earlier(trace.item), COUNTS)
 
 
-def by_item_age(trace: Trace, measured: np.ndarray) -> list[Group]:
+def by_item_age(trace: Trace, measured: np.ndarray) -> list[Segment]:
     """By the time since the item's first event; items without one before are left out."""
     order = np.argsort(trace.item, kind="stable")
     starts = np.diff(trace.item[order], prepend=-1) > 0
@@ -97,7 +97,7 @@ def by_item_age(trace: Trace, measured: np.ndarray) -> list[Group]:
     return _binned(trace, measured & (first < np.arange(len(first))), age, AGES)
 
 
-def by_pair(trace: Trace, measured: np.ndarray) -> list[Group]:
+def by_pair(trace: Trace, measured: np.ndarray) -> list[Segment]:
     """By whether the user had taken this very item before."""
     pair = trace.user.astype(np.int64) << 32 | trace.item
     return _binned(trace, measured, np.minimum(earlier(pair), 1), (("new to the user", 0), ("taken before", 1)))
@@ -141,7 +141,7 @@ def earlier(of: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _binned(trace: Trace, measured: np.ndarray, value: np.ndarray, bins: tuple[tuple[str, int], ...]) -> list[Group]:
+def _binned(trace: Trace, measured: np.ndarray, value: np.ndarray, bins: tuple[tuple[str, int], ...]) -> list[Segment]:
     """A group for each bin (name, lowest value) that has events."""
     groups = []
     for name, inside in binned(value, bins, measured):
@@ -149,7 +149,7 @@ def _binned(trace: Trace, measured: np.ndarray, value: np.ndarray, bins: tuple[t
             dict(zip(MEASURES, scores(ranks[inside]).mean(axis=0).tolist(), strict=True))
             for ranks in (trace.rank, trace.popularity_rank)
         ]
-        groups.append(Group(name, int(inside.sum()), *means))
+        groups.append(Segment(name, int(inside.sum()), *means))
     return groups
 
 

@@ -18,7 +18,7 @@ from consumers.schemas import Item
 from tgn.graph import F32
 from tgn.outside_vectors import SIZE
 
-Place = tuple[float, float]  # latitude, longitude, degrees
+Coordinates = tuple[float, float]  # latitude, longitude, degrees
 REACHES_KM = (0.5, 2.0, 8.0, 32.0)
 EARTH_KM = 6371.0
 WORD = re.compile(r"\w{2,}")
@@ -54,7 +54,7 @@ def values_of(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
     return known
 
 
-def place_of(attributes: Mapping[str, Any]) -> Place | None:
+def place_of(attributes: Mapping[str, Any]) -> Coordinates | None:
     """Where something is, of its attributes `lat` and `lon`; None where they are no place on earth."""
     try:
         lat, lon = float(attributes["lat"]), float(attributes["lon"])
@@ -86,7 +86,7 @@ def _waves() -> np.ndarray:
     return np.asarray(drawn / np.repeat(REACHES_KM, SIZE // 2 // len(REACHES_KM)))
 
 
-def _near(place: Place) -> F32:
+def _near(place: Coordinates) -> F32:
     lat, lon = (math.radians(angle) for angle in place)
     on_sphere = np.array([math.cos(lat) * math.cos(lon), math.cos(lat) * math.sin(lon), math.sin(lat)])
     phase = EARTH_KM * on_sphere @ _waves()

@@ -64,7 +64,11 @@ class DriftMonitor:
     def add(self, event: np.ndarray, t: np.ndarray, rank: np.ndarray, surprise: np.ndarray) -> list[Alarm]:
         """Takes a batch of any size in order; the alarms do not depend on how the stream is cut into batches.
 
-        event: [N] number of the event; t: [N] epoch ms; rank, surprise: [N] as in Outcome.
+        Args:
+            event: [N] number of the event.
+            t: [N] epoch ms.
+            rank: [N] as in `tgn.prequential.Outcome`.
+            surprise: [N] likewise.
         """
         measured = np.flatnonzero(rank >= 0)
         event, t, rank = event[measured], t[measured], rank[measured]

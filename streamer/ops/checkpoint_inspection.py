@@ -32,11 +32,11 @@ from tgn.model import Model
 from tgn.serialization import page_sizes
 
 REMOVE = "`freshet checkpoint rm` removes it, and the next `freshet run` makes it again from the log"
-Pages = Iterable[tuple[bytes, bytes]]
+StoredPages = Iterable[tuple[bytes, bytes]]
 
 
-class Group(NamedTuple):
-    """Pages of one kind."""
+class PageTotals(NamedTuple):
+    """Pages of one kind: how many, and their bytes."""
 
     name: str
     pages: int
@@ -52,14 +52,14 @@ class Summary(NamedTuple):
     positions: dict[TopicPartition, int]
     manifest_position: int  # where in the epochs topic the epochs after it begin
     written_ms: int | None
-    groups: list[Group]
+    groups: list[PageTotals]
 
     def age_s(self) -> float | None:
         """Seconds since it was written; None where nobody noted when."""
         return None if self.written_ms is None else time.time() - self.written_ms / 1000
 
 
-def summarise(pages: Pages) -> Summary | None:
+def summarise(pages: StoredPages) -> Summary | None:
     """Reads every page; None where there is no checkpoint. Raises CheckpointDamaged."""
     return _Inspection(pages).summary()
 
@@ -93,7 +93,7 @@ class Passage:
         self.summary: Summary | None = None
         self.stream: dict[str, Any] = {}
 
-    def through(self, pages: Pages) -> Iterator[tuple[bytes, bytes]]:
+    def through(self, pages: StoredPages) -> Iterator[tuple[bytes, bytes]]:
         """The same pages. Raises StateUnreadable, or CheckpointDamaged, at the last of them at the latest."""
         inspection = _Inspection()
         for key, value in pages:
@@ -147,7 +147,7 @@ def _misfits(log: Log, settings: Settings, summary: Summary) -> list[str]:
 class _Inspection:
     """One pass over the pages: sizes by group, and what must be there for the rest to make sense."""
 
-    def __init__(self, pages: Pages = ()) -> None:
+    def __init__(self, pages: StoredPages = ()) -> None:
         self.stream: dict[str, Any] = {}
         self._bytes: Counter[str] = Counter()
         self._pages: Counter[str] = Counter()
@@ -204,7 +204,7 @@ class _Inspection:
             return None
         try:
             positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
-            groups = [Group(name, count, self._bytes[name]) for name, count in sorted(self._pages.items())]
+            groups = [PageTotals(name, count, self._bytes[name]) for name, count in sorted(self._pages.items())]
             return Summary(
                 stream["format"], stream["epoch"], stream["records"], positions, stream["manifest_position"],
                 self._written_ms, groups,

@@ -49,7 +49,7 @@ class Patient(NamedTuple):
     probe: KafkaProbe | None  # None: the log is embedded
 
 
-Check = Callable[[Patient], Iterator[Finding]]
+Examination = Callable[[Patient], Iterator[Finding]]
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -329,7 +329,7 @@ def _last(log: Log, topic: str, n: int) -> list[Record]:
     return list(records_of(log, {TopicPartition(topic, p): max(starts[p], end - n) for p, end in ends.items()}))
 
 
-CHECKS: tuple[Check, ...] = (
+CHECKS: tuple[Examination, ...] = (
     _broker,
     _topics,
     _rights,

@@ -88,7 +88,10 @@ class SeenEvents:
     def load(self, pages: Iterable[tuple[bytes, bytes]], oldest: int = 0, scoped_from: int | None = None) -> None:
         """Takes back the blocks that `delta` gave, in any order.
 
-        Args: oldest: what `first` gave; scoped_from: None: no digest covers its user.
+        Args:
+            pages: the digests by block.
+            oldest: what `first` gave.
+            scoped_from: the first digest that covers its user; None: none does.
         """
         for key, value in sorted(pages):
             ids = msgspec.msgpack.decode(value)

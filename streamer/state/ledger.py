@@ -44,8 +44,9 @@ class Ledger:
 
     What is read raises CheckpointDamaged where a block is damaged or missing.
 
-    Args: pages: reads the saved blocks whose keys begin with a prefix, as `Committer.load_state` does; expected: how
-    many interactions users [N] must have, −1 where nobody knows.
+    Args:
+        pages: reads the saved blocks whose keys begin with a prefix, as `Committer.load_state` does.
+        expected: how many interactions users [N] must have, −1 where nobody knows.
     """
 
     def __init__(self, pages: Pages, expected: Callable[[I32], I64] = _nothing_expected) -> None:

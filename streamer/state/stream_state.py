@@ -62,8 +62,9 @@ def _no_pages(prefix: bytes) -> Iterable[tuple[bytes, bytes]]:
 class StreamState:
     """The model, what has been read, and what is known of it. A function of the log.
 
-    Args: settings: those in force until the checkpoint or an epoch says otherwise; pages: reads the keys of the
-    checkpoint with a prefix; what of it stays on disk is read when it is needed.
+    Args:
+        settings: those in force until the checkpoint or an epoch says otherwise.
+        pages: reads the keys of the checkpoint with a prefix; what of it stays on disk is read when it is needed.
     """
 
     def __init__(self, settings: Settings, pages: Pages = _no_pages) -> None:

@@ -18,7 +18,7 @@ from streamer.web.answers import ApiError
 from streamer.web.guard import is_loopback
 
 Scope = Literal["read", "write", "admin"]
-Door = Literal["open", "health", "metrics", "read", "write", "admin"]
+DoorKind = Literal["open", "health", "metrics", "read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 COOKIE = "freshet_session"
 SESSION_S, SESSIONS = 12 * 3600, 10_000
@@ -49,7 +49,7 @@ class Access:
             "metrics": on_loopback if settings.metrics_public is None else settings.metrics_public,
         }
 
-    def check(self, request: Request, door: Door) -> None:
+    def check(self, request: Request, door: DoorKind) -> None:
         """Raises ApiError 401 without a valid key, 403 where it lacks the scope."""
         if not self._keys or self._open.get(door, False):
             return

@@ -29,7 +29,7 @@ from streamer.web.answers import HANDLERS, ApiError
 from streamer.web.bodies import Body, read_body
 from streamer.web.current_log import CurrentLog
 from streamer.web.guard import Guard
-from streamer.web.incoming import Incoming, Taken, checked_id
+from streamer.web.incoming import Incoming, IncomingRecords, checked_id
 from streamer.web.limits import Limiter
 from streamer.web.materialized_view import View
 
@@ -73,7 +73,7 @@ class Door(NamedTuple):
     path: str
     method: str
     endpoint: Endpoint
-    needs: access.Door
+    needs: access.DoorKind
     parameters: tuple[str, ...] = ()
 
 
@@ -92,7 +92,7 @@ class Gateway:
         self._incoming = Incoming(settings)
         self._registry = CollectorRegistry()
         self._accepted = Counter(
-            "freshet_http_interactions", "interactions accepted over HTTP", registry=self._registry
+            "freshet_http_interactions", "Interactions accepted over HTTP.", registry=self._registry
         )
         self._registry.register(_ViewMetrics(view))
 
@@ -202,17 +202,21 @@ class Gateway:
     async def delete_item(self, request: Request) -> Response:
         """Takes an item out of every list, and its history back."""
         item_id = checked_id(request.path_params["item_id"], "item_id")
-        return await self._append(Taken([NewRecord(self._settings.items_topic, item_id.encode(), None)], [], []))
+        return await self._append(
+            IncomingRecords([NewRecord(self._settings.items_topic, item_id.encode(), None)], [], [])
+        )
 
     async def delete_user(self, request: Request) -> Response:
         """Erases a user."""
         user_id = _user_of(request)
-        return await self._append(Taken([NewRecord(self._settings.users_topic, user_id.encode(), None)], [], []))
+        return await self._append(
+            IncomingRecords([NewRecord(self._settings.users_topic, user_id.encode(), None)], [], [])
+        )
 
     async def _body(self, request: Request) -> Body:
         return await read_body(request, self._settings.max_body_bytes, self._settings.request_timeout_s)
 
-    async def _append(self, taken: Taken) -> Response:
+    async def _append(self, taken: IncomingRecords) -> Response:
         """202 once the records are in the log; 503 where they may be or not, with what makes another try safe."""
         deadline = time.monotonic() + self._settings.append_timeout_s
 
@@ -350,18 +354,22 @@ class _ViewMetrics:
 
     def collect(self) -> Any:
         stats = self._view.stats()
-        yield GaugeMetricFamily("freshet_view_users_with_list", "users with a list", stats["lists"])
+        yield GaugeMetricFamily("freshet_view_users_with_list", "Users with a list.", stats["lists"])
         ready = float(self._view.status().ready)
-        yield GaugeMetricFamily("freshet_view_ready", "1 while the view follows the log", ready)
+        yield GaugeMetricFamily("freshet_view_ready", "1 while the lists follow the log.", ready)
         skipped = CounterMetricFamily(
-            "freshet_view_skipped_records", "bad records of output topics that were passed over", labels=["topic"]
+            "freshet_view_skipped_records", "Bad records of the topics that it reads, passed over.", labels=["topic"]
         )
         for topic in self._view.topics:
             skipped.add_metric([topic], self._view.skipped[topic])
         yield skipped
-        yield GaugeMetricFamily("freshet_view_interactions", "interactions seen since start", stats["events"])
+        yield GaugeMetricFamily("freshet_view_interactions", "Interactions seen since the start.", stats["events"])
         if stats["latency_ms"]:
-            family = GaugeMetricFamily("freshet_list_latency_seconds", "interaction to list", labels=["quantile"])
+            family = GaugeMetricFamily(
+                "freshet_list_latency_seconds",
+                "Time from an interaction to its list, over the last lists, s.",
+                labels=["quantile"],
+            )
             for name, value in (("0.5", stats["latency_ms"]["p50"]), ("0.99", stats["latency_ms"]["p99"])):
                 family.add_metric([name], value / 1000)
             yield family

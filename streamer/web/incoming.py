@@ -20,7 +20,7 @@ WARNINGS = 100  # an answer has at most so many
 _encode = msgspec.json.encode
 
 
-class Taken(NamedTuple):
+class IncomingRecords(NamedTuple):
     """Records for the log. `event_ids`: of interactions, one a record."""
 
     records: list[NewRecord]
@@ -42,13 +42,13 @@ class Incoming:
         self._nodes_decoder = NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes)
         self._fields = {*Interaction.__struct_fields__, *settings.field_map.values()}
 
-    def interactions(self, body: Body, clock_ms: int, now_ms: int) -> Taken:
+    def interactions(self, body: Body, clock_ms: int, now_ms: int) -> IncomingRecords:
         """Interactions, plain or as CloudEvents. Raises ApiError with the index and reason of the first bad one.
 
         One without a time gets `clock_ms`; one without an event id gets one here, so that its sender may send it again.
         `now_ms`: the wall clock, for the skew bound.
         """
-        taken, in_seconds = Taken([], [], []), list[tuple[int, float]]()
+        taken, in_seconds = IncomingRecords([], [], []), list[tuple[int, float]]()
         for n, value in enumerate(body.values):
             data = _data_of(value)
             if isinstance(data, dict) and not self._has_time(value, data, body.headers):
@@ -76,25 +76,25 @@ class Incoming:
         taken.warnings[:0] = _seconds(in_seconds)
         return taken
 
-    def retraction(self, user_id: str, event_id: str, clock_ms: int) -> Taken:
+    def retraction(self, user_id: str, event_id: str, clock_ms: int) -> IncomingRecords:
         """What takes the interaction `event_id` of a user back."""
         value = {
             "user_id": user_id, "item_id": "-", "event_type": "retract", "timestamp": clock_ms, "event_id": event_id,
             "retract": True,
         }  # fmt: skip
         record = NewRecord(self._settings.interactions_topic, user_id.encode(), _encode(value))
-        return Taken([record], [event_id], [])
+        return IncomingRecords([record], [event_id], [])
 
-    def items(self, body: Body, now_ms: int) -> Taken:
+    def items(self, body: Body, now_ms: int) -> IncomingRecords:
         """Items; an unknown field is an attribute. Raises ApiError likewise."""
         return self._nodes(body, "item", self._settings.items_topic, now_ms)
 
-    def users(self, body: Body, now_ms: int) -> Taken:
+    def users(self, body: Body, now_ms: int) -> IncomingRecords:
         """Users likewise."""
         return self._nodes(body, "user", self._settings.users_topic, now_ms)
 
-    def _nodes(self, body: Body, noun: str, topic: str, now_ms: int) -> Taken:
-        taken, in_seconds = Taken([], [], []), list[tuple[int, float]]()
+    def _nodes(self, body: Body, noun: str, topic: str, now_ms: int) -> IncomingRecords:
+        taken, in_seconds = IncomingRecords([], [], []), list[tuple[int, float]]()
         decode: Any = self._nodes_decoder.item if noun == "item" else self._nodes_decoder.user
         for n, value in enumerate(body.values):
             known = decode(Record("", 0, n, None, _encode(value), (), now_ms))

@@ -61,8 +61,11 @@ class _Meta(msgspec.Struct, array_like=True):
 class ListStore:
     """Lists and titles by id. One thread writes; any thread reads.
 
-    Args: folder: where it is kept from one start to the next; None, or one that another process has: a temporary one,
-    removed by `close`; source: names the log and the topics: what was read from another is not used.
+    Args:
+        folder: where it is kept from one start to the next; None, or one that another process has: a temporary one,
+            removed by `close`.
+        source: names the log and the topics: what was read from another is not used.
+
     Raises StoreUnavailable where the folder cannot be used.
     """
 

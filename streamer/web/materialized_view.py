@@ -39,7 +39,7 @@ _quality = msgspec.json.Decoder(Quality)
 _logger = logging.getLogger(__name__)
 
 
-class Change(NamedTuple):
+class FeedEntry(NamedTuple):
     """One thing that happened, numbered, so that a subscriber can ask for what came since."""
 
     number: int
@@ -98,7 +98,7 @@ class View:
         self.quality_history: deque[tuple[int, float, float]] = deque(
             maxlen=2_000
         )  # events, ours, popularity's hit rate
-        self.interactions: deque[Change] = deque(maxlen=FEED)
+        self.interactions: deque[FeedEntry] = deque(maxlen=FEED)
         self.recent_users: OrderedDict[str, None] = OrderedDict()
         self.events = 0
         self.clock_ms = 0  # latest event time seen
@@ -378,7 +378,7 @@ class View:
             return
         shown = interaction.event_type[:MAX_SHOWN_CHARACTERS]
         seen = Seen(user, interaction.item_id, shown, interaction.value, record.timestamp_ms)
-        self.interactions.append(Change(self.events, seen))
+        self.interactions.append(FeedEntry(self.events, seen))
         self.recent_users[user] = None
         self.recent_users.move_to_end(user)
         self._pending[f"{record.partition}-{record.offset}"] = record.timestamp_ms

@@ -30,18 +30,18 @@ Stage = Literal["starting", "recovering", "ready", "waiting"]
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTERS = {
-    "epochs": "committed",
-    "interactions": "taken",
-    "duplicates": "interactions whose event_id had been taken before",
-    "void": "interactions of erased users, or taken back before they came",
-    "taken_back": "interactions taken back by retractions, deleted items and erased users",
-    "erased_users": "users erased",
-    "repairs": "epochs in which the graph followed what was taken back or came late",
-    "lists": "published or withdrawn",
-    "embedding_switches": "to another trained version, or to none",
-    "drift_alarms": "sudden falls of quality",
-    "checkpoints": "written",
-    "checkpoint_written_bytes": "bytes of pages that checkpoints wrote",
+    "epochs": "Epochs committed.",
+    "interactions": "Interactions taken.",
+    "duplicates": "Interactions whose event_id had been taken before.",
+    "void": "Interactions of erased users, or taken back before they came.",
+    "taken_back": "Interactions taken back by retractions, deleted items and erased users.",
+    "erased_users": "Users erased.",
+    "repairs": "Epochs in which the graph followed what was taken back or came late.",
+    "lists": "Lists published or withdrawn.",
+    "embedding_switches": "Switches to another trained version, or to none.",
+    "drift_alarms": "Drift alarms: sudden falls of quality.",
+    "checkpoints": "Checkpoints written.",
+    "checkpoint_written_bytes": "Bytes of pages that checkpoints wrote.",
 }
 
 
@@ -173,14 +173,18 @@ class RunMetrics:
         """For Prometheus."""
         for name, what in COUNTERS.items():
             yield CounterMetricFamily(f"freshet_{name}", what, value=self._count[name])
-        dead = CounterMetricFamily("freshet_dead_letters", "records that could not be taken", labels=["reason"])
+        dead = CounterMetricFamily("freshet_dead_letters", "Records that could not be taken.", labels=["reason"])
         for reason in Reason:
             dead.add_metric([reason], self._dead[reason])
         yield dead
-        yield self._latency.family("freshet_event_to_list_seconds", "from the append of an interaction to its list")
-        yield self._take.family("freshet_take_seconds", "score, learn and observe an epoch")
-        yield self._commit.family("freshet_commit_seconds", "commits, those that carry a checkpoint too")
-        yield self._checkpoint.family("freshet_checkpoint_write_seconds", "commits that carry a checkpoint")
+        yield self._latency.family(
+            "freshet_event_to_list_seconds", "Time from an interaction's append to the commit of its list, s."
+        )
+        yield self._take.family("freshet_take_seconds", "Time to score, learn and observe an epoch, s.")
+        yield self._commit.family("freshet_commit_seconds", "Time of a commit, with a checkpoint or without, s.")
+        yield self._checkpoint.family(
+            "freshet_checkpoint_write_seconds", "Time of a commit that carries a checkpoint, s."
+        )
         yield from self._recovery()
         yield from self._checkpoints()
         if self._watched is not None:
@@ -188,30 +192,38 @@ class RunMetrics:
             yield from self._of_log(*self._watched)
 
     def _recovery(self) -> Iterator[Metric]:
-        stage = GaugeMetricFamily("freshet_stage", "1 for the stage that it is in", labels=["stage"])
+        stage = GaugeMetricFamily("freshet_stage", "1 for the stage that the worker is in.", labels=["stage"])
         for name in get_args(Stage):
             stage.add_metric([name], float(name == self._stage))
         yield stage
-        yield GaugeMetricFamily("freshet_recovery_interactions", "to be taken again", value=self._to_recover)
-        yield GaugeMetricFamily("freshet_recovery_interactions_done", "taken again", value=self._recovered)
+        yield GaugeMetricFamily(
+            "freshet_recovery_interactions", "Interactions that a recovery takes again.", value=self._to_recover
+        )
+        yield GaugeMetricFamily(
+            "freshet_recovery_interactions_done",
+            "Interactions that the recovery has taken again.",
+            value=self._recovered,
+        )
 
     def _checkpoints(self) -> Iterator[Metric]:
         if self._checkpointed is not None:
             age_s = time.time() - self._checkpointed
-            yield GaugeMetricFamily("freshet_checkpoint_age_seconds", "since the last checkpoint", value=age_s)
+            yield GaugeMetricFamily("freshet_checkpoint_age_seconds", "Age of the last checkpoint, s.", value=age_s)
         yield GaugeMetricFamily(
-            "freshet_checkpoint_delta_bytes", "pages of the last checkpoint", value=self._delta_bytes
+            "freshet_checkpoint_delta_bytes", "Bytes of pages of the last checkpoint.", value=self._delta_bytes
         )
-        yield GaugeMetricFamily("freshet_disk_bytes", "files of the checkpoint", value=_disk_bytes(self._settings))
+        yield GaugeMetricFamily(
+            "freshet_disk_bytes", "Bytes of the files of the state.", value=_disk_bytes(self._settings)
+        )
 
     def _of_state(self, state: StreamState) -> Iterator[Metric]:
         model = state.engine.model
-        yield GaugeMetricFamily("freshet_users", "known", value=len(model.users))
-        yield GaugeMetricFamily("freshet_items", "known", value=len(model.items))
+        yield GaugeMetricFamily("freshet_users", "Users known.", value=len(model.users))
+        yield GaugeMetricFamily("freshet_items", "Items known.", value=len(model.items))
         if state.clock_ms:
             delay_s = time.time() - state.clock_ms / 1000
             yield GaugeMetricFamily(
-                "freshet_watermark_delay_seconds", "from the latest event time taken to now", value=delay_s
+                "freshet_watermark_delay_seconds", "Time from the latest event time taken to now, s.", value=delay_s
             )
 
     def _of_log(self, log: Log, _: StreamState, taken: Taken) -> Iterator[Metric]:
@@ -219,7 +231,7 @@ class RunMetrics:
             ends = log.ends(self._settings.interactions_topic)
         except (WireError, RuntimeError):  # away, or closed by a worker that starts again: the worker says it
             return
-        lag = GaugeMetricFamily("freshet_lag", "interactions that wait in the log", labels=["partition"])
+        lag = GaugeMetricFamily("freshet_lag", "Interactions that wait in the log.", labels=["partition"])
         for tp, reached in sorted(taken().items()):
             lag.add_metric([str(tp.partition)], max(ends.get(tp.partition, 0) - reached, 0))
         yield lag

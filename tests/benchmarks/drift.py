@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from consumers.files.interactions import read_interactions
-from streamer.evaluation.replay import ReplayOptions, Taken, replay
+from streamer.evaluation.replay import ReplayOptions, TakenChunk, replay
 from streamer.monitoring.drift import Alarm
 from streamer.monitoring.prequential_quality import AT
 from streamer.settings import Settings
@@ -48,7 +48,7 @@ def measure(stream: Stream, table: pa.Table) -> Run:
     """Replays a table."""
     event, hit = [], []
 
-    def watch(taken: Taken) -> None:
+    def watch(taken: TakenChunk) -> None:
         rank = taken.outcome.rank
         measured = rank >= 0
         event.append(taken.event[measured])

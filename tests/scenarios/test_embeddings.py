@@ -11,9 +11,9 @@ import pytest
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.cli.main import main
-from streamer.embeddings.registry import CURRENT, Vectors, current, use, write_version
+from streamer.embeddings.registry import CURRENT, NodeVectors, current, use, write_version
 from streamer.errors import StateUnreadable
-from streamer.evaluation.replay import ReplayOptions, Taken, replay
+from streamer.evaluation.replay import ReplayOptions, TakenChunk, replay
 from streamer.ops.audit import audit, digest
 from streamer.runtime.topics import records_of, whole
 from streamer.settings import Settings
@@ -38,7 +38,7 @@ def version(folder: Path, name: str, informed: bool, until_ms: int = 0) -> None:
     club, sides = rng.normal(size=(CLUBS, 64)) * informed, []
     for prefix in ("u", "i"):
         vector = (rng.normal(size=(NODES, 64)) + 2 * club[np.arange(NODES) % CLUBS]).astype(np.float32)
-        sides.append(Vectors([f"{prefix}{n}" for n in range(NODES)], vector))
+        sides.append(NodeVectors([f"{prefix}{n}" for n in range(NODES)], vector))
     write_version(folder, {"version": name, "until_ms": until_ms, "interactions": 1}, *sides)
 
 
@@ -193,7 +193,7 @@ def test_a_replay_uses_a_version_from_the_time_on_that_it_was_trained_until(sett
         chosen = settings.model_copy(update={"embeddings": embeddings, "every_item_below": 1_000})
         parts: list[Any] = []
 
-        def watch(taken: Taken) -> None:
+        def watch(taken: TakenChunk) -> None:
             parts.append(taken.outcome.rank)
 
         replay(table_of(events[first:]), chosen, ReplayOptions(), watch=watch)

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 EXAMPLE = "freshet checkpoint export state.parquet --bootstrap localhost:9092 --state freshet-state"
 PAGES_A_WRITE = 10_000
 ACTIONS = {
-    "ls": "what is in it",
-    "verify": "is it whole, does the log go on from it; with --replay also every output since the log began",
-    "export": "into one FILE",
-    "import": "from a FILE that export wrote",
-    "rebuild": "made again from the log, without what was taken back: what was learned of that goes too",
-    "rm": "away with it; the next run makes it again from the log",
+    "ls": "list what is in it",
+    "verify": "check that it is whole, and that the log goes on from it; with --replay every output of it too",
+    "export": "write it into one FILE",
+    "import": "read it from a FILE that export wrote",
+    "rebuild": "make it again from the log, without what was taken back: what was learned of that goes too",
+    "rm": "remove it; the next run makes it again from the log",
 }
 Answer = tuple[dict[str, Any], str, int]  # for machines, for people, exit code
 
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=ACTIONS,
         help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
     )
-    parser.add_argument("file", type=Path, nargs="?", help="of export and import")
+    parser.add_argument("file", type=Path, nargs="?", help="Parquet file to export to or import from")
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window", "embeddings"
     )
@@ -156,7 +156,7 @@ def _stored(log: Log, settings: Settings) -> StoredState:
     return log.stored_state(settings.application)
 
 
-def _counted(pages: checkpoints.Pages, advance: Any) -> Any:
+def _counted(pages: checkpoints.StoredPages, advance: Any) -> Any:
     for page in pages:
         advance(1)
         yield page

@@ -26,14 +26,16 @@ EXCLUDING = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("a", type=Path, metavar="A.toml", help="settings as in freshet.toml; empty: the defaults")
-    parser.add_argument("b", type=Path, metavar="B.toml", help="the other settings")
-    parser.add_argument("source", metavar="STREAM", help="a file of interactions, or with --log or --bootstrap a topic")
+    parser.add_argument(
+        "a", type=Path, metavar="A.toml", help="file of settings as in freshet.toml; an empty one is the defaults"
+    )
+    parser.add_argument("b", type=Path, metavar="B.toml", help="file of the other settings")
+    parser.add_argument("source", metavar="STREAM", help="file of interactions, or with --log or --bootstrap a topic")
     add_reading_flags(parser)
     add_setting_flags(parser, "bootstrap", "log", "k", "exclude_seen", "seed", "field_map")
     add_measure_flags(parser)
     parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="C", help="confidence of the intervals (0.95)"
+        "--confidence", type=float, default=0.95, metavar="C", help="confidence of the intervals (default 0.95)"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from consumers.errors import DataRefused
 from streamer.cli.stream_flags import items_of
 from streamer.embeddings.pretrained_encoders import WORDLLAMA, Images
-from streamer.embeddings.registry import Vectors, write_vectors
+from streamer.embeddings.registry import NodeVectors, write_vectors
 from streamer.errors import UsageError
 from streamer.runtime.progress import progress
 
@@ -15,15 +15,24 @@ EXAMPLE = "freshet content items.parquet --images covers --backbone resnet50 --w
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("items", type=Path, help="a file of items")
+    parser.add_argument("items", type=Path, help="file of items")
     parser.add_argument(
         "--text", default=WORDLLAMA, metavar="MODEL",
-        help="of the titles: wordllama, or a folder of a sentence-transformers model (wordllama)",
+        help="model of the titles: wordllama, or a folder of a sentence-transformers model (default wordllama)",
     )  # fmt: skip
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="files named after their items, such as 42.jpg")
-    parser.add_argument("--backbone", help="a classifier of torchvision, such as resnet50 or vit_b_16")
-    parser.add_argument("--weights", type=Path, help="the backbone's, a file of torch.save or safetensors")
-    parser.add_argument("--out", type=Path, default=Path("content.parquet"), help="(content.parquet)")
+    parser.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="folder of images named after their items, such as 42.jpg"
+    )
+    parser.add_argument(
+        "--backbone", help="classifier of torchvision that reads the images, such as resnet50 or vit_b_16"
+    )
+    parser.add_argument("--weights", type=Path, help="file of the backbone's weights, of torch.save or safetensors")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("content.parquet"),
+        help="Parquet file to write: item_id, embedding (default content.parquet)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -39,6 +48,6 @@ def run(arguments: argparse.Namespace) -> int:
         vectors, refused = item_vectors(items, arguments.text, Images(*given) if all(given) else None, advance)
     for reason in refused:
         print(f"no image: {reason}", file=sys.stderr)
-    write_vectors(arguments.out, "item_id", Vectors([item.item_id for item in items], vectors))
+    write_vectors(arguments.out, "item_id", NodeVectors([item.item_id for item in items], vectors))
     print(f"{arguments.out}: {len(items):,} items, {vectors.shape[1]} numbers each")
     return 0

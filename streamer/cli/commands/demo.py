@@ -31,14 +31,14 @@ WATCHABLE_RATE = 400.0  # events a second, for somebody who looks at the page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--file", type=Path, help="interactions of your own instead of MovieLens-100k")
-    parser.add_argument("--items", type=Path, help="their titles and attributes")
-    parser.add_argument("--users", type=Path, help="attributes of users")
+    parser.add_argument("--file", type=Path, help="file of interactions of your own, instead of MovieLens-100k")
+    parser.add_argument("--items", type=Path, help="file of their titles and attributes")
+    parser.add_argument("--users", type=Path, help="file of the attributes of users")
     parser.add_argument(
         "--rate",
         type=float,
         metavar="N",
-        help=f"events a second (default: {WATCHABLE_RATE:.0f} in a terminal, else as fast as it goes)",
+        help=f"rate, events a second (default: {WATCHABLE_RATE:.0f} in a terminal, else as fast as it goes)",
     )
     parser.add_argument(
         "--exit", action="store_true", help="end by itself with a summary, as it does without a terminal"

@@ -12,18 +12,18 @@ from streamer.errors import UsageError
 
 EXAMPLE = "freshet embeddings rollback embeddings"
 ACTIONS = {
-    "ls": "the versions, and which one is to be used",
-    "use": "VERSION from now on, without a measurement first; off: none",
-    "rollback": "the one before the current one from now on",
-    "attention": "what USER is made of in the current version, or the newest, of a model that has attention",
+    "ls": "list the versions, and say which one is to be used",
+    "use": "use VERSION from now on, without a measurement first; off: none",
+    "rollback": "use the version before the current one from now on",
+    "attention": "draw what USER is made of in the current version, or the newest, of a model that has attention",
 }
 NAMED = {"use": "version", "attention": "user"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
-    parser.add_argument("folder", type=Path, help="of the versions, as `train --out` wrote it")
-    parser.add_argument("name", metavar="VERSION | USER", nargs="?", help="of use | of attention")
+    parser.add_argument("folder", type=Path, help="folder of the versions, as `train --out` wrote it")
+    parser.add_argument("name", metavar="VERSION | USER", nargs="?", help="version for use, or user for attention")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -24,16 +24,25 @@ EXAMPLE = "freshet evaluate interactions.parquet lists.parquet --items items.par
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("interactions", type=Path, help="the events, in a format that `replay` reads")
+    parser.add_argument("interactions", type=Path, help="file of interactions, in a format that `replay` reads")
     parser.add_argument(
-        "lists", type=Path, help="Parquet or JSONL: event (row number in time order), items (best first)"
+        "lists", type=Path, help="file of lists, Parquet or JSONL: event (row number in time order), items (best first)"
     )
     add_reading_flags(parser)
-    parser.add_argument("--items", type=Path, help="a file of items: diversity and calibration by their categories")
-    parser.add_argument("--after", type=float, default=0.8, metavar="F", help="share of the events not measured (0.8)")
+    parser.add_argument("--items", type=Path, help="file of items; diversity and calibration go by their categories")
+    parser.add_argument(
+        "--after",
+        type=float,
+        default=0.8,
+        metavar="F",
+        help="share of the events before the measured ones (default 0.8)",
+    )
     parser.add_argument("--no-repeat", action="store_true", help="measure only what is new to the user")
     parser.add_argument(
-        "--at", type=int, metavar="K", help="places of a list that count (10, or as many as the longest list has)"
+        "--at",
+        type=int,
+        metavar="K",
+        help="number of places of a list that count (default 10, or as many as the longest list has)",
     )
     add_setting_flags(parser, "field_map")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -36,12 +36,12 @@ class Known(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("user", metavar="USER", help="whose list")
+    parser.add_argument("user", metavar="USER", help="user whose list it is")
+    parser.add_argument("item", metavar="ITEM", nargs="?", help="item to explain (default: the first of the list)")
     parser.add_argument(
-        "item", metavar="ITEM", nargs="?", help="which item; the first of the list where it is left out"
+        "--file", type=Path, help="file of interactions to take first, instead of the application's checkpoint"
     )
-    parser.add_argument("--file", type=Path, help="interactions to take first, instead of the application's checkpoint")
-    parser.add_argument("--items", type=Path, help="a file of items, for their titles; else those of the items topic")
+    parser.add_argument("--items", type=Path, help="file of items, for their titles (default: those of the topic)")
     add_reading_flags(parser)
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "field_map", "window"
@@ -82,14 +82,14 @@ def known_of_file(file: Path, settings: Settings, table: "pa.Table | None" = Non
     import numpy as np
 
     from streamer.engine.engine import Columns, Engine
-    from streamer.evaluation.replay import ReplayOptions, Taken, replay
+    from streamer.evaluation.replay import ReplayOptions, TakenChunk, replay
     from tgn.repair import History
 
     if table is None:
         table = read_interactions(file, reading=Reading(settings.field_map))
     engine, parts = Engine(settings), list[Columns]()
 
-    def keep(taken: Taken) -> None:
+    def keep(taken: TakenChunk) -> None:
         parts.append(taken.columns)
 
     with progress("taking", len(table)) as advance:

@@ -21,17 +21,22 @@ EXAMPLE = "freshet produce interactions.parquet --bootstrap localhost:9092"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help=f"{', '.join(FORMATS)}")
+    parser.add_argument("file", type=Path, help=f"file to send: {', '.join(FORMATS)}")
     add_setting_flags(parser, "bootstrap", "log", "field_map")
     parser.add_argument(
         "--kind",
         choices=("interactions", "items", "users"),
         default="interactions",
-        help='what the file holds; a row of items or users with "deleted": true deletes the item, erases the user',
+        help='kind of the rows (default interactions); of items and users, "deleted": true deletes or erases',
     )
     add_reading_flags(parser)
-    parser.add_argument("--rate", type=float, metavar="N", help="records a second (default: as fast as it goes)")
-    parser.add_argument("--speed", default="max", metavar="10x", help="event time against wall time: 10x, 1x or max")
+    parser.add_argument("--rate", type=float, metavar="N", help="rate, records a second (default: as fast as it goes)")
+    parser.add_argument(
+        "--speed",
+        default="max",
+        metavar="10x",
+        help="speed of event time against wall time: 10x, 1x or max (default max)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
 
 

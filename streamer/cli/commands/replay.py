@@ -21,7 +21,7 @@ EXAMPLE = "freshet replay interactions.parquet --k 20 --lists-out lists.parquet 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", help="a file of interactions, or with --log or --bootstrap a topic")
+    parser.add_argument("source", help="file of interactions, or with --log or --bootstrap a topic")
     add_reading_flags(parser)
     add_setting_flags(
         parser,
@@ -37,17 +37,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "without",
         "embeddings",
     )
-    parser.add_argument("--items", type=Path, help="a file of items: a catalogue that is known from the start")
-    parser.add_argument("--users", type=Path, help="a file of users: what is known of them before they do anything")
-    parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
+    parser.add_argument("--items", type=Path, help="file of items, known from the start")
+    parser.add_argument("--users", type=Path, help="file of users, known before they do anything")
+    parser.add_argument("--lists-out", type=Path, help="Parquet file to write the test lists to: event, items")
     parser.add_argument(
-        "--last-lists-out", type=Path, help="Parquet of each user's last published list: user_id, items"
+        "--last-lists-out", type=Path, help="Parquet file to write each user's last published list to: user_id, items"
     )
     add_measure_flags(parser)
     parser.add_argument(
         "--observe-only", action="store_true", help="take events into the state without scoring or learning"
     )
-    parser.add_argument("--report", type=Path, help="an HTML page with plots of what was measured")
+    parser.add_argument("--report", type=Path, help="HTML page to write, with plots of what was measured")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "on_position_gone", "on_log_damaged", "allowed_lateness_ms", "too_late", "embeddings", "shadow_events",
         "metrics_host", "metrics_port",
     )  # fmt: skip
-    parser.add_argument("--lists-out", type=Path, help="Parquet of the test lists: event, items")
+    parser.add_argument("--lists-out", type=Path, help="Parquet file to write the test lists to: event, items")
     parser.add_argument("--exit-at-end", action="store_true", help="stop when everything in the log has been taken")
 
 

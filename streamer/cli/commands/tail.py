@@ -18,11 +18,11 @@ EXAMPLE = "freshet tail recommendations --bootstrap localhost:9092"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("topic", help="interactions, recommendations, quality, interactions.dead, …")
+    parser.add_argument("topic", help="topic to print: interactions, recommendations, quality, interactions.dead, …")
     add_setting_flags(parser, "bootstrap", "log")
     parser.add_argument("--from-end", action="store_true", help="print only what comes from now on")
     parser.add_argument("--exit-at-end", action="store_true", help="stop where the topic ends now")
-    parser.add_argument("--limit", type=int, metavar="N", help="stop after N records")
+    parser.add_argument("--limit", type=int, metavar="N", help="number of records after which it stops")
 
 
 def run(arguments: argparse.Namespace) -> int:

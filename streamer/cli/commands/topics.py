@@ -15,7 +15,9 @@ EXAMPLE = "freshet topics create --bootstrap localhost:9092 --partitions 8"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", choices=("create", "list"), help="create what is missing, or list what is there")
     add_setting_flags(parser, "bootstrap", "log")
-    parser.add_argument("--partitions", type=int, metavar="N", help="partitions of the topics that may have several")
+    parser.add_argument(
+        "--partitions", type=int, metavar="N", help="number of partitions of the topics that may have several"
+    )
     parser.add_argument("--dry-run", action="store_true", help="say what would be created, create nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object a topic")
 

@@ -29,44 +29,73 @@ _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", choices=MODELS, help="what embeds")
+    parser.add_argument("model", choices=MODELS, help="model that embeds users and items")
     parser.add_argument(
         "source",
-        help="a file of interactions, with --log or --bootstrap a topic, or bolt://HOST:PORT of a graph of `sink`",
+        help="file of interactions, or with --log or --bootstrap a topic, or bolt://HOST:PORT of a graph of `sink`",
     )
     add_reading_flags(parser)
-    parser.add_argument("--items", type=Path, help="a file of items: their categories and attributes are context nodes")
-    parser.add_argument("--users", type=Path, help="a file of users, the same")
-    parser.add_argument("--out", type=Path, default=Path("embeddings"), help="folder of the versions (embeddings)")
+    parser.add_argument(
+        "--items", type=Path, help="file of items; their categories and attributes become context nodes"
+    )
+    parser.add_argument("--users", type=Path, help="file of users; their attributes become context nodes")
+    parser.add_argument(
+        "--out", type=Path, default=Path("embeddings"), help="folder of the versions (default embeddings)"
+    )
     parser.add_argument(
         "--window",
         dest="reach",
         metavar="SPAN",
-        help="how far back from --until the graph reaches, such as 90d or 12h; all of it",
+        help="span of time before --until that is in the graph, such as 90d or 12h (default: all of it)",
     )
-    parser.add_argument("--until", type=int, help="nothing at or after this time is in the graph, epoch ms; the end")
-    parser.add_argument("--size", type=_count, default=64, help="of an embedding (64)")
-    parser.add_argument("--layers", type=_count, help="steps that a message goes; the model's own")
-    parser.add_argument("--no-skip", action="store_true", help="the last layer alone, to see what depth does")
-    parser.add_argument("--passes", type=_count, help="most passes over the interactions (30, with --warm 2)")
-    parser.add_argument("--loss", choices=("softmax", "infonce", "bpr"), default="softmax", help="(softmax)")
+    parser.add_argument(
+        "--until", type=int, help="time from which on nothing is in the graph, epoch ms (default: the end)"
+    )
+    parser.add_argument("--size", type=_count, default=64, help="embedding size (default 64)")
+    parser.add_argument("--layers", type=_count, help="number of steps that a message goes (default: the model's own)")
+    parser.add_argument("--no-skip", action="store_true", help="embed by the last layer alone, to see what depth does")
+    parser.add_argument(
+        "--passes", type=_count, help="largest number of passes over the interactions (default 30, with --warm 2)"
+    )
+    parser.add_argument(
+        "--loss",
+        choices=("softmax", "infonce", "bpr"),
+        default="softmax",
+        help="loss that training minimises (default softmax)",
+    )
     parser.add_argument(
         "--negatives", choices=("uniform", "popularity", "in-batch", "hard", "mixed"), default="uniform",
-        help="(uniform)",
+        help="how items that a user did not choose are drawn (default uniform)",
     )  # fmt: skip
-    parser.add_argument("--fan-out", type=_count, metavar="N", help="neighbours drawn a node and step; the whole graph")
-    parser.add_argument("--parts", type=_count, default=1, metavar="N", help="METIS partitions, trained one by one (1)")
-    parser.add_argument("--processes", type=_count, default=1, metavar="N", help="that share each batch (1)")
+    parser.add_argument(
+        "--fan-out", type=_count, metavar="N", help="number of neighbours drawn for a node at each step (default: all)"
+    )
+    parser.add_argument(
+        "--parts",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="number of METIS partitions, trained one by one (default 1)",
+    )
+    parser.add_argument(
+        "--processes", type=_count, default=1, metavar="N", help="number of processes that share each batch (default 1)"
+    )
     parser.add_argument(
         "--device",
         choices=("cpu", "cuda"),
         default="cpu",
-        help="where it computes; a GPU gives other bytes each time (cpu)",
+        help="device that computes; a GPU gives other bytes each time (default cpu)",
     )
-    parser.add_argument("--multitask", action="store_true", help="each event type a task, which counts by its weight")
-    parser.add_argument("--fusion", choices=("early", "late", "attention"), help="how content of items takes part")
     parser.add_argument(
-        "--content", type=Path, help="Parquet of item_id and embedding, of text or images; else it is of the records"
+        "--multitask", action="store_true", help="make each event type a task, which counts by its weight"
+    )
+    parser.add_argument(
+        "--fusion", choices=("early", "late", "attention"), help="way in which the content of items takes part"
+    )
+    parser.add_argument(
+        "--content",
+        type=Path,
+        help="Parquet file of item_id and embedding, of text or images (default: what the records of items say)",
     )
     parser.add_argument(
         "--warm", action="store_true", help="begin from the newest version in --out of such a model, if there is one"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from streamer.embeddings.registry import Vectors, read_version, versions
+from streamer.embeddings.registry import NodeVectors, read_version, versions
 from tests.benchmarks.peers.contract import World, top_k
 from tests.benchmarks.peers.popularity import DecayedPopularity
 
@@ -47,7 +47,7 @@ class Family(DecayedPopularity):
         self._has_item = self._item.any(1).astype(np.uint8)
 
 
-def _rows(ids: Sequence[str], vectors: Vectors) -> np.ndarray:
+def _rows(ids: Sequence[str], vectors: NodeVectors) -> np.ndarray:
     """[ids, D] the vector of each id, 0 where it has none."""
     place = {id_: row for row, id_ in enumerate(ids)}
     rows = np.zeros((len(ids), vectors.vector.shape[1]), np.float32)

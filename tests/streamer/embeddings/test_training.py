@@ -22,7 +22,7 @@ from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions
 from streamer.cli.commands import train as command
 from streamer.cli.main import main
-from streamer.embeddings.registry import TRAINING, Vectors, read_version, rotation_onto, versions
+from streamer.embeddings.registry import TRAINING, NodeVectors, read_version, rotation_onto, versions
 from streamer.embeddings.training import _fit_together
 from streamer.embeddings.training_data import nodes_of, source_of
 from streamer.embeddings.warm_start import take_over
@@ -160,10 +160,10 @@ def test_fusion_and_content_need_each_other(csv: Path, capsys: pytest.CaptureFix
 def test_a_rotation_is_found_again() -> None:
     random = np.random.default_rng(0)
     turn, _ = np.linalg.qr(random.normal(size=(4, 4)))
-    old = Vectors(["a", "b", "c", "d", "e"], random.normal(size=(5, 4)).astype(np.float32))
-    new = Vectors(old.ids[::-1], (old.vector[::-1] @ turn.T).astype(np.float32))
+    old = NodeVectors(["a", "b", "c", "d", "e"], random.normal(size=(5, 4)).astype(np.float32))
+    new = NodeVectors(old.ids[::-1], (old.vector[::-1] @ turn.T).astype(np.float32))
     assert np.allclose(rotation_onto(new, old), turn, atol=1e-5)
-    assert np.allclose(rotation_onto(Vectors(["z"], new.vector[:1]), old), np.eye(4))
+    assert np.allclose(rotation_onto(NodeVectors(["z"], new.vector[:1]), old), np.eye(4))
 
 
 def test_a_training_goes_on_where_it_was_ended(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:

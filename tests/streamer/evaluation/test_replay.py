@@ -9,7 +9,7 @@ import pytest
 
 from consumers.files.interactions import read_interactions
 from consumers.schemas import Item
-from streamer.embeddings.registry import Vectors, write_version
+from streamer.embeddings.registry import NodeVectors, write_version
 from streamer.engine.engine import Engine
 from streamer.evaluation.replay import ReplayOptions, ReplayResult, replay
 from streamer.settings import Settings
@@ -167,7 +167,7 @@ def test_equal_rows_without_an_id_all_count(settings: Settings) -> None:
 def test_each_part_can_be_left_out(settings: Settings, tmp_path: Path, part: Part) -> None:
     table, random = table_of(checkerboard(events=2_000, items=700)), np.random.default_rng(0)
     users, items = (
-        Vectors([f"{side}{n}" for n in range(count)], random.normal(size=(count, 8)).astype(np.float32))
+        NodeVectors([f"{side}{n}" for n in range(count)], random.normal(size=(count, 8)).astype(np.float32))
         for side, count in (("u", 40), ("i", 700))
     )
     write_version(tmp_path / "embeddings", {"version": "v", "until_ms": 0}, users, items)

@@ -130,7 +130,7 @@ def small_trace() -> Trace:
     return Trace(np.arange(6), user, item, t, np.array([0, 1, 2, -1, 0, 1]), np.zeros(6, int))
 
 
-def groups(found: list[breakdown.Group]) -> list[tuple[str, int, float]]:
+def groups(found: list[breakdown.Segment]) -> list[tuple[str, int, float]]:
     return [(group.name, group.events, group.ours["hr"]) for group in found]
 
 

@@ -38,7 +38,7 @@ from streamer.web.answers import ApiError
 from streamer.web.api import Gateway
 from streamer.web.bodies import Body
 from streamer.web.health import health_app
-from streamer.web.incoming import Incoming, Taken
+from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
 from streamer.worker.prometheus import RunMetrics
@@ -991,7 +991,7 @@ GOOD = st.fixed_dictionaries(
 )
 
 
-def outcome(take: Callable[..., Taken], *args: Any) -> Taken | ApiError:
+def outcome(take: Callable[..., IncomingRecords], *args: Any) -> IncomingRecords | ApiError:
     """What a door takes, or why it takes nothing."""
     try:
         return take(*args)

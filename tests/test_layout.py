@@ -1,0 +1,41 @@
+"""How the house is built: rooms that one can see over, no import in a circle, each package with its sentence."""
+
+import ast
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import grimp
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("streamer", "consumers", "tgn")
+FOLDERS = sorted({file.parent for package in PACKAGES for file in (ROOT / package).rglob("*.py")})
+MOST_MODULES = 25
+WITH_CODE = {"tgn.family"}  # torch is imported there first, with its warnings off
+
+
+def dotted(folder: Path) -> str:
+    return ".".join(folder.relative_to(ROOT).parts)
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=dotted)
+def test_a_folder_has_no_more_modules_than_one_can_see_over(folder: Path) -> None:
+    assert len([file for file in folder.glob("*.py") if file.name != "__init__.py"]) <= MOST_MODULES
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=dotted)
+def test_a_package_says_in_one_line_what_lives_there(folder: Path) -> None:
+    sentence, *code = ast.parse((folder / "__init__.py").read_text()).body
+    assert isinstance(sentence, ast.Expr)
+    assert isinstance(sentence.value, ast.Constant)
+    assert isinstance(sentence.value.value, str)
+    assert "\n" not in sentence.value.value
+    assert sentence.value.value.endswith(".")
+    assert bool(code) == (dotted(folder) in WITH_CODE)
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    graph = grimp.build_graph(*PACKAGES, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert imports["streamer.worker.worker"]
+    TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules of a cycle
