@@ -12,12 +12,12 @@ from typing import NamedTuple
 import msgspec
 
 from consumers.decode import InteractionDecoder
-from consumers.errors import CheckpointDamaged, SettingRefused, UnknownTopic, WireError
+from consumers.errors import CheckpointDamaged, FreshetError, SettingRefused, UnknownTopic
 from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest, Interaction
-from streamer.errors import FreshetError, StateBusy
+from streamer.errors import StateBusy
 from streamer.ops.checkpoint_inspection import Summary, verify
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.time_units import all_like_seconds
@@ -58,7 +58,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _disk("state", state_folder(settings))
     try:
         log = open_log_of(settings)
-    except (WireError, FreshetError) as error:
+    except FreshetError as error:
         broker_away = settings.bootstrap and not isinstance(error, SettingRefused)
         mend = "start the broker, or mend --bootstrap and the table [kafka]" if broker_away else "do what this says"
         yield Finding("log", False, str(error), mend)
@@ -81,7 +81,7 @@ def _everything_of(patient: Patient) -> Iterator[Finding]:
             yield from check(patient)
         except UnknownTopic:
             continue  # that is a finding already
-        except (WireError, FreshetError) as error:
+        except FreshetError as error:
             yield Finding(check.__name__.strip("_"), False, str(error), "mend what this says, then run doctor again")
 
 

@@ -43,7 +43,7 @@ def follow(
     """Keeps the store in step until `stop`, or until everything in the log is in it. `advance`: told the records.
 
     Where the log or the store goes away it goes on from the positions of the store; see `supervise`.
-    Raises LogUnavailable, StoreUnavailable where the first try fails.
+    Raises LogUnavailable, GraphUnavailable where the first try fails.
     """
 
     @contextmanager
@@ -75,7 +75,7 @@ class Sink:
         self._reader = TopicReader(log, topics, lambda tp, start, end: max(start, known.get(tp, 0)))
 
     def step(self, wait_s: float = 1.0) -> int:
-        """One transaction; how many records it took. Raises StoreUnavailable, LogUnavailable."""
+        """One transaction; how many records it took. Raises GraphUnavailable, LogUnavailable."""
         records = self._reader.read(RECORDS_A_TRANSACTION, wait_s)
         if records:
             self._store.write(batch_of(records, self._intake, self._settings))

@@ -126,7 +126,7 @@ def _read(
 ) -> tuple[pa.Table, dict[str, int], Iterable[Item], Iterable[User]]:
     """Interactions, what of them was refused, and what is known of items and users.
 
-    Raises DataRefused, UnknownTopic, StoreUnavailable.
+    Raises DataRefused, UnknownTopic, GraphUnavailable.
     """
     if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source):
         table, refused = read_stream(arguments, settings)
