@@ -18,7 +18,7 @@ import neo4j
 from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError
 
 from consumers.errors import GraphUnavailable
-from consumers.log import Positions
+from consumers.log import Closable, Positions
 from consumers.records import TopicPartition
 
 Row = dict[str, Any]
@@ -86,7 +86,7 @@ class GraphBatch:
     positions: dict[TopicPartition, int] = field(default_factory=dict)  # after it
 
 
-class GraphStore:
+class GraphStore(Closable):
     """One Neo4j database.
 
     Args: uri: such as bolt://localhost:7687. Raises GraphUnavailable, here and in every method.

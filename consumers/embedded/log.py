@@ -43,7 +43,7 @@ from consumers.errors import (
     TopicConflict,
     UnknownTopic,
 )
-from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, StateDelta
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
 from consumers.storage.checkpoint_store import SECRET_BYTES, checked
@@ -76,7 +76,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_record = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...], int]).decode
 
 
-class EmbeddedLog:
+class EmbeddedLog(Closable):
     """A `consumers.log.Log` in a folder. One process has it open; others go through `consumers.embedded.loopback`.
 
     Args: compaction_lag_ms: how long a superseded record of a compacted topic may still be read; accept_damage: goes
@@ -414,7 +414,7 @@ class EmbeddedLog:
             raise _damaged(error) from error
 
 
-class EmbeddedReader:
+class EmbeddedReader(Closable):
     """See `consumers.log.Reader`."""
 
     def __init__(self, log: EmbeddedLog, positions: Positions) -> None:
@@ -478,7 +478,7 @@ def hold_generation(folder: Path, application: str, generation: int) -> None:
     _held[folder.resolve(), application] = generation
 
 
-class EmbeddedCommitter:
+class EmbeddedCommitter(Closable):
     """See `consumers.log.Committer`.
 
     Args: held: the generation that the process had before. A process that starts gets the seat; one that opens the log

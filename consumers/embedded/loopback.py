@@ -34,7 +34,7 @@ from consumers.embedded.log import (
     hold_generation,
 )
 from consumers.embedded.sole_member import SoleMember
-from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, StateDelta
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.storage.private_files import write_private
 
@@ -459,7 +459,7 @@ class _Keeper:
 _keeper = _Keeper()
 
 
-class RemoteLog:
+class RemoteLog(Closable):
     """A `consumers.log.Log` through the process that has the folder open. Raises LogBusy when it does not answer."""
 
     def __init__(self, folder: Path) -> None:
@@ -532,7 +532,7 @@ class RemoteLog:
         self._connection.close()
 
 
-class RemoteReader:
+class RemoteReader(Closable):
     """See `consumers.log.Reader`."""
 
     def __init__(self, connection: _Connection, positions: Positions) -> None:
@@ -567,7 +567,7 @@ class RemoteReader:
         self._connection.close()
 
 
-class RemoteCommitter:
+class RemoteCommitter(Closable):
     """See `consumers.log.Committer`."""
 
     seat = ""

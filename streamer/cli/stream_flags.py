@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,7 +77,7 @@ def read_stream(arguments: argparse.Namespace, settings: Settings) -> Stream:
             Path(arguments.source), reading_of(arguments, settings), arguments.format, arguments.strict
         )
         return Stream(found.table, found.refusals.counts())
-    with closing(open_log_of(settings)) as log:
+    with open_log_of(settings) as log:
         table = read_topic(log, arguments.source, settings)
     refused = dict(Counter(map(str, table["reason"].drop_null().to_pylist())).most_common())
     say_refused(arguments.source, refused, len(table), arguments.strict)

@@ -4,7 +4,6 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -63,9 +62,9 @@ def examine(settings: Settings) -> Iterator[Finding]:
         mend = "start the broker, or mend --bootstrap and the table [kafka]" if broker_away else "do what this says"
         yield Finding("log", False, str(error), mend)
         return
-    with closing(log):
+    with log:
         if settings.bootstrap:
-            with closing(KafkaProbe(settings.bootstrap, settings.kafka)) as probe:
+            with KafkaProbe(settings.bootstrap, settings.kafka) as probe:
                 yield Finding("log", True, f"the broker at {settings.bootstrap} answers")
                 yield from _everything_of(Patient(log, settings, probe))
         else:

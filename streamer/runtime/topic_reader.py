@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from consumers.errors import PositionGone
-from consumers.log import Log, Positions, Reader
+from consumers.log import Closable, Log, Positions, Reader
 from consumers.records import Record, TopicPartition
 
 ASK_EVERY_S, NEW_TARGET_S = 1.0, 10.0
@@ -14,7 +14,7 @@ Place = Callable[[TopicPartition, int, int], int]
 """(partition, its start, its end) → the position to read it from."""
 
 
-class TopicReader:
+class TopicReader(Closable):
     """Reads every partition of some topics; those that are added later are read from where `place` says.
 
     Once a second it asks where the topics end. When everything before those ends was read, the reader was current at

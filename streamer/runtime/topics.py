@@ -1,7 +1,6 @@
 """The log and the topics that the settings name."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -47,7 +46,7 @@ def existing_log_of(settings: Settings) -> Log:
 
 def records_of(log: Log, positions: Positions) -> Iterator[Record]:
     """Every record from these positions up to the log's end."""
-    with closing(log.reader(positions)) as reader:
+    with log.reader(positions) as reader:
         while not reader.at_end() >= positions.keys():
             yield from reader.read(10_000, 0.2)
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
 from consumers.decode import decode_item, decode_user
-from consumers.log import Log
+from consumers.log import Closable, Log
 from consumers.neo4j import GraphBatch, GraphStore, Row
 from consumers.records import Record
 from consumers.schemas import Interaction, Item, User
@@ -48,7 +48,7 @@ def follow(
 
     @contextmanager
     def opened() -> Iterator[Sink]:
-        with closing(open_log()) as log, closing(open_store()) as store, closing(Sink(log, store, settings)) as sink:
+        with open_log() as log, open_store() as store, Sink(log, store, settings) as sink:
             yield sink
 
     total = 0
@@ -65,7 +65,7 @@ def follow(
     supervise(opened, run, stop, achieved=lambda: total)
 
 
-class Sink:
+class Sink(Closable):
     """Writes the log from where the store is. Bad records are the worker's to report; here they are passed over."""
 
     def __init__(self, log: Log, store: GraphStore, settings: Settings) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from statistics import quantiles
 from typing import Any, NamedTuple
 
@@ -232,7 +232,7 @@ class View:
                 self._begin_anew("too much time has passed for them to have followed every withdrawal")
             if not self._store.positions():
                 self.ready.clear()
-            with self._log.opened() as log, closing(self._reader_of(log)) as reader:
+            with self._log.opened() as log, self._reader_of(log) as reader:
                 self._reader = reader
                 self._started.set()
                 yield reader

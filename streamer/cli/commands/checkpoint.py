@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"checkpoint {arguments.action} {'needs a' if arguments.file is None else 'has no'} file")
     settings = settings_of(arguments)
     action = {"ls": _ls, "verify": _verify, "export": _export, "import": _import, "rebuild": _rebuild, "rm": _rm}
-    with closing(existing_log_of(settings)) as log:
+    with existing_log_of(settings) as log:
         for_machines, for_people, code = action[arguments.action](log, settings, arguments)
     print(json.dumps(for_machines) if arguments.json else for_people)
     return code

@@ -75,12 +75,16 @@ class Demo:
 
     def run(self, ends_by_itself: bool) -> None:
         """Streams the file; then ends with a summary, or goes on serving until Ctrl-C."""
+        with open_log_of(self._settings) as log:
+            self._run(log, ends_by_itself)
+        self._threads.check()
+
+    def _run(self, log: Log, ends_by_itself: bool) -> None:
         from streamer.web.api import Gateway
         from streamer.web.materialized_view import View
         from streamer.web.server import WebServer
         from streamer.worker.worker import Worker
 
-        log = open_log_of(self._settings)
         log.create(topic_specs(self._settings, partitions=1))
         view = View(log, self._settings, self._threads)
         # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
@@ -107,8 +111,6 @@ class Demo:
             view.stop()
             server.stop()
             worker.close()
-            log.close()
-        self._threads.check()
 
     def _send_catalogue(self, log: Log) -> None:
         settings, encode = self._settings, msgspec.json.encode

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from contextlib import closing
 
 from consumers.decode import Refused, id_of_key
 from consumers.records import NewRecord
@@ -28,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         except Refused as refused:
             raise UsageError(f"{user[:100]!r} is no id of a user: {refused.message}") from None
     settings = settings_of(arguments)
-    with closing(existing_log_of(settings)) as log:
+    with existing_log_of(settings) as log:
         log.append([NewRecord(settings.users_topic, user.encode(), None) for user in users])
         places = report(log, settings)
     if arguments.json:

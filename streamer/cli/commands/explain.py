@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from contextlib import closing
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = stream_of_file(arguments.file, reading_of(arguments, settings), arguments.format, arguments.strict)
         known = known_of_file(arguments.file, settings, found.table)
         return _say(arguments, settings, known, found.refusals.counts())
-    with closing(existing_log_of(settings)) as log:  # histories are read from it as they are needed
+    with existing_log_of(settings) as log:  # histories are read from it as they are needed
         return _say(arguments, settings, _of_application(log, settings))
 
 

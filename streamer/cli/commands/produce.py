@@ -48,13 +48,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         chunks, refused, total = _node_chunks(arguments, settings)
     dead = sum(refused.values()) if arguments.kind == "interactions" else 0  # refused items and users are not sent
-    log = open_log_of(settings)
-    started = time.monotonic()
-    try:
+    with open_log_of(settings) as log:
+        started = time.monotonic()
         with progress("produce", total, "records") as advance:
             sent = send(log, chunks, Pace(arguments.rate, speed), advance)
-    finally:
-        log.close()
     seconds = time.monotonic() - started
     summary = {
         "sent": sent,

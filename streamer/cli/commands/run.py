@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
             @contextmanager
             def opened() -> Iterator[Worker]:
                 with (
-                    closing(open_log_of(settings)) as log,
+                    open_log_of(settings) as log,
                     closing(Worker(log, settings, test_lists, lambda: bool(stop), metrics)) as worker,
                 ):
                     yield worker

@@ -29,14 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     def open_store() -> GraphStore:
         return GraphStore(arguments.uri, settings.neo4j_user, settings.neo4j_password)
 
-    log, store = open_log_of(settings), open_store()
     topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
-    left = sum(log.ends(tp.topic)[tp.partition] for tp in whole(log, *topics)) - sum(store.positions().values())
-    log.close()
-    store.close()
+    with open_log_of(settings) as log, open_store() as store:
+        left = sum(log.ends(tp.topic)[tp.partition] for tp in whole(log, *topics)) - sum(store.positions().values())
     with progress("sink", max(left, 0), unit="records") as advance:
         follow(lambda: open_log_of(settings), open_store, settings, stop, arguments.exit_at_end, advance)
-    store = open_store()
-    print(json.dumps(store.counts()))
-    store.close()
+    with open_store() as store:
+        print(json.dumps(store.counts()))
     return 0

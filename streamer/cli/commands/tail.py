@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from consumers.records import Record, TopicPartition
 from streamer.cli.flags import add_setting_flags, settings_of
@@ -44,7 +44,7 @@ class Tail:
     @contextmanager
     def opened(self, settings: Settings) -> Iterator[TopicReader]:
         """A reader of the topic. Raises LogUnavailable, UnknownTopic."""
-        with closing(existing_log_of(settings)) as log, closing(TopicReader(log, [self._topic], self._place)) as reader:
+        with existing_log_of(settings) as log, TopicReader(log, [self._topic], self._place) as reader:
             self._positions = reader.positions()
             yield reader
 

@@ -24,8 +24,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.partitions is not None and arguments.partitions < 1:
         raise UsageError(f"--partitions got {arguments.partitions}: at least 1")
     settings = settings_of(arguments)
-    log = open_log_of(settings)
-    try:
+    with open_log_of(settings) as log:
         specs = {spec.name: spec for spec in topic_specs(settings, arguments.partitions)}
         have = log.topics()
         if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes
@@ -37,8 +36,6 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             created = log.create(specs.values())
             specs, verb = {name: specs[name] for name in created}, "created"
-    finally:
-        log.close()
     for name, spec in specs.items():
         row = {
             "topic": name,

@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +135,7 @@ def _read(
     from consumers.neo4j import GraphStore
     from streamer.sinks.graph import read_graph
 
-    with closing(GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password)) as store:
+    with GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password) as store:
         table, items, users = read_graph(store)
     return table, {}, items, users
 
