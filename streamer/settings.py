@@ -131,6 +131,12 @@ class Settings(BaseSettings):
         1_000, ge=0, description="interactions on which a new version is measured before it counts; 0: none"
     )
 
+    # what a command says of its work
+    log_level: Literal["debug", "info", "warning", "error"] | None = Field(
+        None, description="least level of the lines on stderr (default: info for `run`, `serve`, `sink`, else warning)"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="lines on stderr for people, or a JSON object each")
+
     # the graph store
     neo4j_user: str = Field("neo4j", description="user of the Neo4j database")
     neo4j_password: str | None = Field(

@@ -69,9 +69,12 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == wanted:
+            from streamer.cli.flags import add_common_flags
+
             module: Any = importlib.import_module(f"streamer.cli.commands.{name}")
             sub.epilog = f"example:\n  {module.EXAMPLE}"
             module.add_arguments(sub)
+            add_common_flags(sub)
             sub.set_defaults(run=module.run)
     return parser
 

@@ -157,20 +157,27 @@ def add_measure_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stale", type=int, default=1, metavar="N", help="events scored before the first of them is observed"
     )
+    add_after_flag(parser)
+
+
+def add_after_flag(parser: argparse.ArgumentParser) -> None:
+    """Which events are measured."""
     parser.add_argument(
-        "--measure-after",
-        type=float,
-        default=0.8,
-        metavar="F",
+        "--after", "--measure-after", dest="measure_after", type=float, default=0.8, metavar="F",
         help="share of the events before the measured ones (0.8)",
-    )
+    )  # fmt: skip
+
+
+def check_after_flag(arguments: argparse.Namespace) -> None:
+    """Raises UsageError."""
+    if not 0 <= arguments.measure_after < 1:
+        raise UsageError(f"--after got {arguments.measure_after}: a share lies between 0 and 1")
 
 
 def check_measure_flags(arguments: argparse.Namespace) -> None:
     """Raises UsageError."""
     if arguments.learn_until is not None and not 0 <= arguments.learn_until <= 1:
         raise UsageError(f"--learn-until got {arguments.learn_until}: a quantile lies between 0 and 1")
-    if not 0 <= arguments.measure_after < 1:
-        raise UsageError(f"--measure-after got {arguments.measure_after}: a share lies between 0 and 1")
+    check_after_flag(arguments)
     if arguments.stale < 1:
         raise UsageError(f"--stale got {arguments.stale}: at least 1")

@@ -5,7 +5,7 @@ import json
 
 from consumers.decode import Refused, id_of_key
 from consumers.records import NewRecord
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.ops.erasure_report import report
 from streamer.runtime.topics import existing_log_of
@@ -16,7 +16,7 @@ EXAMPLE = "freshet erase ann bob --bootstrap localhost:9092"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", nargs="+", help="id of a user")
     add_setting_flags(parser, "bootstrap", "log", "embeddings")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from consumers.files.interactions import FORMATS, digest_of_file, items_of_file, users_of_file
 from consumers.records import NewRecord
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.producing import CHUNK, Chunk, Pace, encode, interaction_chunks, send
 from streamer.cli.stream_flags import add_reading_flags, reading_of, say_nodes, stream_of_file
 from streamer.errors import UsageError
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_reading_flags(parser)
     parser.add_argument("--rate", type=float, metavar="N", help="records a second (default: as fast as it goes)")
     parser.add_argument("--speed", default="max", metavar="10x", help="event time against wall time: 10x, 1x or max")
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    add_json_flag(parser, "one JSON object at the end")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -3,8 +3,7 @@
 import argparse
 import json
 
-from streamer.cli.flags import add_setting_flags, settings_of
-from streamer.cli.hints import log_to_stderr
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.runtime.optional_packages import require
 from streamer.runtime.progress import progress
 from streamer.runtime.signals import StopRequest
@@ -16,13 +15,13 @@ EXAMPLE = "freshet sink bolt://localhost:7687 --bootstrap localhost:9092"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uri", help="of the database, such as bolt://localhost:7687")
     add_setting_flags(parser, "bootstrap", "log", "field_map", "neo4j_user")
+    add_json_flag(parser, "one JSON object at the end, as without this flag")
     parser.add_argument("--exit-at-end", action="store_true", help="stop when everything in the log is in the graph")
 
 
 def run(arguments: argparse.Namespace) -> int:
     stop, settings = StopRequest(), settings_of(arguments)
     require("neo4j", "neo4j")
-    log_to_stderr(arguments)
     from consumers.neo4j import GraphStore
     from streamer.sinks.graph import follow
 

@@ -5,7 +5,7 @@ import json
 
 from msgspec import structs
 
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.runtime.topics import open_log_of, topic_specs
 
@@ -13,11 +13,13 @@ EXAMPLE = "freshet topics create --bootstrap localhost:9092 --partitions 8"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("create", "list"), help="create what is missing, or list what is there")
+    parser.add_argument(
+        "action", choices=("create", "ls", "list"), help="create: what is missing; ls: what is there; list: the same"
+    )
     add_setting_flags(parser, "bootstrap", "log")
     parser.add_argument("--partitions", type=int, metavar="N", help="partitions of the topics that may have several")
     parser.add_argument("--dry-run", action="store_true", help="say what would be created, create nothing")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a topic")
+    add_json_flag(parser, "one JSON object a topic")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -29,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         have = log.topics()
         if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes
             specs = {n: structs.replace(s, partitions=have[n].partitions) if n in have else s for n, s in specs.items()}
-        if arguments.action == "list":
+        if arguments.action in ("ls", "list"):
             specs, verb = have, "is there"
         elif arguments.dry_run:
             specs, verb = {name: spec for name, spec in specs.items() if name not in have}, "would be created"

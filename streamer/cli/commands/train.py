@@ -14,14 +14,14 @@ import pyarrow as pa
 
 from consumers.event_weights import EventWeights
 from consumers.schemas import Item, User
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.stream_flags import add_reading_flags, items_of, read_stream, users_of
 from streamer.errors import UsageError
 from streamer.runtime.optional_packages import require
 from streamer.runtime.progress import progress
 from streamer.settings import Settings
 
-EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
+EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --reach 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
 WARM_PASSES = 2
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--users", type=Path, help="a file of users, the same")
     parser.add_argument("--out", type=Path, default=Path("embeddings"), help="folder of the versions (embeddings)")
     parser.add_argument(
-        "--window",
+        "--reach",
+        "--window",  # its name of before; elsewhere that is the setting
         dest="reach",
         metavar="SPAN",
         help="how far back from --until the graph reaches, such as 90d or 12h; all of it",
@@ -72,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
     add_setting_flags(parser, "bootstrap", "log", "seed", "field_map", "neo4j_user")
-    parser.add_argument("--json", action="store_true", help="print the manifest")
+    add_json_flag(parser, "the manifest")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -153,7 +154,7 @@ def parse_window(text: str | None) -> int | None:
         return None
     found = re.fullmatch(r"(\d+)([mhd])", text)
     if not found:
-        raise UsageError(f"--window got {text!r}: a number and m, h or d, such as 90d")
+        raise UsageError(f"--reach got {text!r}: a number and m, h or d, such as 90d")
     return int(found[1]) * _UNITS_MS[found[2]]
 
 
