@@ -45,6 +45,7 @@ from consumers.errors import (
 )
 from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, StateDelta
 from consumers.partitioner import partition_of
+from consumers.positions import pack, unpack
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
 from consumers.storage.checkpoint_store import SECRET_BYTES, checked
 from consumers.storage.private_files import private_folder
@@ -501,8 +502,7 @@ class EmbeddedCommitter(Closable):
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
-        kept = self._log._get(self._positions_key)
-        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(kept)} if kept else {}
+        return unpack(self._log._get(self._positions_key))
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`. One effect: (1) a WriteBatch of outputs, positions and state is written."""
@@ -513,8 +513,7 @@ class EmbeddedCommitter(Closable):
                 raise _fenced()
             batch = WriteBatch(raw_mode=True)
             ends = log._put_records(batch, outputs)
-            merged = self.positions() | dict(positions)
-            batch.put(self._positions_key, _encode([(*tp, offset) for tp, offset in merged.items()]))
+            batch.put(self._positions_key, pack(self.positions() | dict(positions)))
             for key, value in (state or {}).items():
                 if value is None:
                     batch.delete(self._state_prefix + key)

@@ -10,17 +10,18 @@ from typing import NamedTuple
 
 import msgspec
 
-from consumers.decode import InteractionDecoder
 from consumers.errors import CheckpointDamaged, FreshetError, SettingRefused, UnknownTopic
 from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
+from consumers.positions import from_rows
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest, Interaction
 from streamer.errors import StateBusy
 from streamer.ops.checkpoint_inspection import Summary, verify
+from streamer.runtime.decoders import interaction_decoder
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.time_units import all_like_seconds
-from streamer.runtime.topics import DEFAULT_LOG, open_log_of, records_of, state_folder, topic_specs
+from streamer.runtime.topics import DEFAULT_LOG, input_topics, open_log_of, records_of, state_folder, topic_specs
 from streamer.settings import Settings
 from streamer.worker import log_reach as reach
 
@@ -130,7 +131,7 @@ def _clock(patient: Patient) -> Iterator[Finding]:
 def _times(patient: Patient) -> Iterator[Finding]:
     """Whether the newest interactions give their times in milliseconds."""
     settings = patient.settings
-    decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+    decoder = interaction_decoder(settings)
     decoded = [decoder.decode(r, r.timestamp_ms) for r in _last(patient.log, settings.interactions_topic, SOME)]
     span = all_like_seconds(one.timestamp for one in decoded if isinstance(one, Interaction))
     if span:
@@ -158,7 +159,7 @@ def _rights(patient: Patient) -> Iterator[Finding]:
     if probe is None:
         return
     both = {settings.epochs_topic, settings.workers_topic}
-    read = both | {settings.interactions_topic, settings.items_topic, settings.users_topic}
+    read = both | {*input_topics(settings)}
     written = both | {settings.recommendations_topic, settings.quality_topic, settings.dead_topic}
     rights = probe.topic_rights(read | written)
     missing = [f"READ {topic}" for topic in sorted(read & rights.keys()) if "READ" not in rights[topic]]
@@ -266,7 +267,7 @@ def _reach(patient: Patient) -> Iterator[Finding]:
     if page is None:
         return
     stream = msgspec.msgpack.decode(page[1])
-    at = {TopicPartition(t, p): offset for t, p, offset in stream["positions"]}
+    at = from_rows(stream["positions"])
     at[TopicPartition(settings.epochs_topic, 0)] = stream["manifest_position"]
     lost = reach.gone(settings, reach.bounds(log, settings), at, stream.get("topic_ids", {}))
     if lost:
@@ -288,7 +289,7 @@ def _reach(patient: Patient) -> Iterator[Finding]:
 def _open_transactions(patient: Patient) -> Iterator[Finding]:
     """Whether a transaction that a producer left open holds back what was written after it."""
     settings = patient.settings
-    read = (settings.interactions_topic, settings.items_topic, settings.users_topic, settings.epochs_topic)
+    read = (*input_topics(settings), settings.epochs_topic)
     if patient.probe is None:
         return
     now_ms = time.time() * 1000

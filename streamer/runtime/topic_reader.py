@@ -7,6 +7,7 @@ from types import MappingProxyType
 from consumers.errors import PositionGone
 from consumers.log import Closable, Log, Positions, Reader
 from consumers.records import Record, TopicPartition
+from streamer.runtime.topics import end_positions
 
 ASK_EVERY_S, NEW_TARGET_S = 1.0, 10.0
 
@@ -88,7 +89,7 @@ class TopicReader(Closable):
         self.ids |= ids
 
     def _ends(self) -> dict[TopicPartition, int]:
-        return {TopicPartition(topic, p): end for topic in self._topics for p, end in self._log.ends(topic).items()}
+        return end_positions(self._log, *self._topics)
 
     def _placed(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         starts = {topic: self._log.starts(topic) for topic in {tp.topic for tp in ends}}

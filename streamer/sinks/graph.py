@@ -22,6 +22,7 @@ from streamer.pipeline.ingest import Intake
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import supervise
 from streamer.runtime.topic_reader import TopicReader
+from streamer.runtime.topics import input_topics
 from streamer.settings import Settings
 from streamer.state.stream_state import digest_by_name
 from streamer.worker.recovery import FAR_FUTURE_MS
@@ -70,9 +71,8 @@ class Sink(Closable):
 
     def __init__(self, log: Log, store: GraphStore, settings: Settings) -> None:
         self._store, self._settings, self._intake = store, settings, Intake(settings)
-        topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
         known = store.positions()
-        self._reader = TopicReader(log, topics, lambda tp, start, end: max(start, known.get(tp, 0)))
+        self._reader = TopicReader(log, input_topics(settings), lambda tp, start, end: max(start, known.get(tp, 0)))
 
     def step(self, wait_s: float = 1.0) -> int:
         """One transaction; how many records it took. Raises GraphUnavailable, LogUnavailable."""

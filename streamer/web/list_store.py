@@ -26,6 +26,7 @@ from typing import Any
 import msgspec
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, WriteBatch
 
+from consumers.positions import Rows, from_rows, rows_of
 from consumers.records import TopicPartition
 from consumers.storage.rocks import Damaged, Locked, open_database, shut
 from streamer.errors import ListsDamaged, ListsUnavailable
@@ -43,7 +44,7 @@ _logger = logging.getLogger(__name__)
 class _Meta(msgspec.Struct, array_like=True):
     format: int
     source: str
-    positions: list[tuple[str, int, int]]
+    positions: Rows
     lists: int
     current_ms: int
     key: bytes
@@ -88,7 +89,7 @@ class ListStore:
 
     def positions(self) -> dict[TopicPartition, int]:
         """Up to where it was read; empty where it is to be read from the start."""
-        return {TopicPartition(topic, p): offset for topic, p, offset in self._meta.positions}
+        return from_rows(self._meta.positions)
 
     def topic_ids(self) -> dict[str, str]:
         """Of the topics to which the positions belong, see `Log.topic_ids`."""
@@ -192,8 +193,7 @@ class ListStore:
         current_ms: int,
         ids: Mapping[str, str],
     ) -> None:
-        flat = [(*tp, offset) for tp, offset in positions.items()]
-        meta = _Meta(FORMAT, self._source, flat, lists, current_ms, self._meta.key, dict(ids))
+        meta = _Meta(FORMAT, self._source, rows_of(positions), lists, current_ms, self._meta.key, dict(ids))
         batch.put(_META, msgspec.msgpack.encode(meta))
         try:
             self._open_database().write(batch)

@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import InteractionDecoder, decode_item
+from consumers.decode import decode_item
 from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from consumers.schemas import DRIFT_KEY, ListedItem, Quality
 from streamer.errors import ListsDamaged, ListsUnavailable
+from streamer.runtime.decoders import interaction_decoder
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import Threads, supervise
 from streamer.runtime.topic_reader import TopicReader
@@ -88,7 +89,7 @@ class View:
     def __init__(self, log: Log | CurrentLog, settings: Settings, threads: Threads | None = None) -> None:
         self._log = log if isinstance(log, CurrentLog) else OpenLog(log)
         self._settings, self._threads = settings, threads or Threads()
-        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._decoder = interaction_decoder(settings)
         self._store: ListStore | None = None
         self._reader: TopicReader | None = None
         self._away = "starting"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumers.log import Log, StoredState
+from consumers.positions import by_topic
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
 from streamer.ops import checkpoint_inspection as checkpoints
@@ -162,16 +163,13 @@ def _counted(pages: checkpoints.Pages, advance: Any) -> Any:
 
 
 def _as_json(summary: checkpoints.Summary) -> dict[str, Any]:
-    positions: dict[str, dict[str, int]] = {}
-    for tp, position in sorted(summary.positions.items()):
-        positions.setdefault(tp.topic, {})[str(tp.partition)] = position
     age_s = summary.age_s()
     return {
         "format": summary.format,
         "epoch": summary.epoch,
         "records": summary.records,
         "age_s": None if age_s is None else round(age_s, 1),
-        "positions": positions,
+        "positions": by_topic(summary.positions),
         "pages": sum(group.pages for group in summary.groups),
         "bytes": sum(group.bytes for group in summary.groups),
         "groups": {group.name: {"pages": group.pages, "bytes": group.bytes} for group in summary.groups},

@@ -7,7 +7,7 @@ from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.runtime.optional_packages import require
 from streamer.runtime.progress import progress
 from streamer.runtime.signals import StopRequest
-from streamer.runtime.topics import open_log_of, whole
+from streamer.runtime.topics import input_topics, open_log_of, whole
 
 EXAMPLE = "freshet sink bolt://localhost:7687 --bootstrap localhost:9092"
 
@@ -28,9 +28,10 @@ def run(arguments: argparse.Namespace) -> int:
     def open_store() -> GraphStore:
         return GraphStore(arguments.uri, settings.neo4j_user, settings.neo4j_password)
 
-    topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
     with open_log_of(settings) as log, open_store() as store:
-        left = sum(log.ends(tp.topic)[tp.partition] for tp in whole(log, *topics)) - sum(store.positions().values())
+        left = sum(log.ends(tp.topic)[tp.partition] for tp in whole(log, *input_topics(settings))) - sum(
+            store.positions().values()
+        )
     with progress("sink", max(left, 0), unit="records") as advance:
         follow(lambda: open_log_of(settings), open_store, settings, stop, arguments.exit_at_end, advance)
     with open_store() as store:
