@@ -1,6 +1,7 @@
 """Flags that give settings, and the settings of a parsed command line."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -60,6 +61,12 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         help="any setting by its name, such as alignment_ms=500 or kafka.linger.ms=5; may be given several times",
     )
     add_setting_flags(group, "log_level", "log_format")
+
+
+def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, str]) -> None:
+    """Adds what a command of several actions does: name → help."""
+    help_ = "; ".join(f"{name}: {what}" for name, what in actions.items())
+    parser.add_argument("action", choices=tuple(actions), help=help_)
 
 
 def add_json_flag(parser: argparse.ArgumentParser, what: str = "one JSON object") -> None:

@@ -4,7 +4,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol, cast
 
 from consumers.errors import FreshetError
 from streamer.cli.hints import completed
@@ -71,7 +71,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name == wanted:
             from streamer.cli.flags import add_common_flags
 
-            module: Any = importlib.import_module(f"streamer.cli.commands.{name}")
+            module = cast(Command, importlib.import_module(f"streamer.cli.commands.{name}"))
             sub.epilog = f"example:\n  {module.EXAMPLE}"
             module.add_arguments(sub)
             add_common_flags(sub)

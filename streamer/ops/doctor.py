@@ -91,7 +91,7 @@ def _everything_of(patient: Patient) -> Iterator[Finding]:
 def _state_folder(settings: Settings) -> Iterator[Finding]:
     """Whether a worker can have the state folder, or has it."""
     folder = state_folder(settings)
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = _existing(folder)
     if not existing.is_dir():
         yield Finding("state folder", False, f"{existing} is a file", "name a folder with --state, or with --log")
     elif not os.access(existing, os.W_OK | os.X_OK):
@@ -108,10 +108,14 @@ def _state_folder(settings: Settings) -> Iterator[Finding]:
             yield Finding("state folder", True, f"a worker is at work in {folder}")
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
 def _disk(what: str, folder: Path) -> Finding:
     """Whether there is room to grow."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(folder)).free
     fine = free >= FREE_BYTES
     return Finding(
         f"disk of the {what}", fine, f"{free / 2**30:.1f} GiB free", "" if fine else f"free some, or move {folder}"

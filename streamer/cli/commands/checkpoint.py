@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from consumers.log import Log, StoredState
 from consumers.positions import by_topic
-from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
+from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
 from streamer.ops import checkpoint_inspection as checkpoints
 from streamer.ops.checkpoint_archive import read_file, seat_of, write_file
@@ -34,11 +34,7 @@ Answer = tuple[dict[str, Any], str, int]  # for machines, for people, exit code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action",
-        choices=ACTIONS,
-        help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
-    )
+    add_actions(parser, ACTIONS)
     parser.add_argument("file", type=Path, nargs="?", help="of export and import")
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window", "embeddings"

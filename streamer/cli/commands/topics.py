@@ -5,17 +5,16 @@ import json
 
 from msgspec import structs
 
-from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
+from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.runtime.topics import open_log_of, topic_specs
 
 EXAMPLE = "freshet topics create --bootstrap localhost:9092 --partitions 8"
+ACTIONS = {"create": "what is missing", "ls": "what is there", "list": "the same"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action", choices=("create", "ls", "list"), help="create: what is missing; ls: what is there; list: the same"
-    )
+    add_actions(parser, ACTIONS)
     add_setting_flags(parser, "bootstrap", "log")
     parser.add_argument("--partitions", type=int, metavar="N", help="partitions of the topics that may have several")
     parser.add_argument("--dry-run", action="store_true", help="say what would be created, create nothing")
@@ -31,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
         have = log.topics()
         if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes
             specs = {n: structs.replace(s, partitions=have[n].partitions) if n in have else s for n, s in specs.items()}
-        if arguments.action in ("ls", "list"):
+        if arguments.action != "create":
             specs, verb = have, "is there"
         elif arguments.dry_run:
             specs, verb = {name: spec for name, spec in specs.items() if name not in have}, "would be created"
