@@ -118,7 +118,7 @@ def test_places_and_shares_are_what_they_can_be(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", *files, "--at", "0"]) == 2
-    assert "--at is 1 or more" in capsys.readouterr().err
+    assert "--at got 0: at least 1" in capsys.readouterr().err
     strange = [{"event": n, "items": [f"x{n}", f"y{n}"]} for n in range(7)]
     (tmp_path / "lists.jsonl").write_text("\n".join(map(json.dumps, strange)))
     answer: dict[str, Any] = asked(capsys, files[0], str(tmp_path / "lists.jsonl"))
