@@ -13,14 +13,13 @@ from consumers.log import Log
 from consumers.records import NewRecord, Record, TopicSpec
 from consumers.schemas import EpochManifest, RecommendationList
 from streamer.errors import StateUnreadable
-from streamer.pipeline.epoch import EpochInput
 from streamer.pipeline.pipeline import Pipeline
 from streamer.runtime.topics import output_limits, records_of, whole
 from streamer.settings import Settings
 from streamer.state.in_force import MODEL, with_model, with_recorded
 from streamer.state.stream_state import StreamState
 from streamer.worker.rebuild import lists_anew, rebuild_into, rebuilt_manifest
-from streamer.worker.recovery import assume_first, first_positions, manifests, take_again
+from streamer.worker.recovery import assume_first, first_positions, inputs_again, manifests
 from tgn.serialization import all_pages
 
 
@@ -170,19 +169,18 @@ class _Pass:
             rebuild_into(self._log, settings, state, epochs[:rebuilt], self._worker, lambda records: None)
         rest = epochs if rebuilt is None else epochs[rebuilt + 1 :]
         pipeline = Pipeline(settings, state, worker=self._worker, limits=self._limits)
-        take_again(self._log, settings, state, pipeline.take, rest, lambda records: None)
+        for epoch in inputs_again(self._log, state, rest):
+            pipeline.take(epoch)
         return state
 
     def _listen(
         self, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest], advance: Callable[[int], None]
     ) -> None:
         pipeline = Pipeline(settings, state, worker=self._worker, limits=self._limits)
-
-        def take(epoch: EpochInput) -> None:
+        for epoch in inputs_again(self._log, state, epochs):
             self._certain &= not epoch.compacted
             self._note(state.epoch + 1, pipeline.take(epoch).records)
-
-        take_again(self._log, settings, state, take, epochs, advance)
+            advance(len(epoch.arrivals))
 
     def _note(self, epoch: int, records: Iterable[NewRecord]) -> None:
         topic = self._settings.epochs_topic

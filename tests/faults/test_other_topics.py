@@ -92,7 +92,7 @@ def test_a_topic_made_anew_is_not_passed_over(scene: Scene) -> None:
     goes_on.communicate(timeout=120)
     assert goes_on.returncode == 0
     log = open_log_of(scene.settings)
-    worker = Worker(log, scene.settings)  # and the setting is needed once
+    worker = Worker.open(log, scene.settings)  # and the setting is needed once
     assert worker.state.records == 120
     taken = {p for tp, p in worker.state.positions.items() if tp.topic == topic}
     assert sum(taken) >= 80
@@ -139,7 +139,7 @@ def test_so_are_items_users_and_epochs(scene: Scene, kind: str) -> None:
     again.finish()
     again.finish()
     log = open_log_of(again.settings)
-    worker = Worker(log, again.settings)
+    worker = Worker.open(log, again.settings)
     assert worker.state.records == 60
     worker.close()
     log.close()
@@ -155,7 +155,7 @@ def test_a_topic_with_fewer_partitions_than_before(scene: Scene) -> None:
     )
     again.finish()
     log = open_log_of(again.settings)
-    worker = Worker(log, again.settings)
+    worker = Worker.open(log, again.settings)
     assert worker.state.records == 90
     assert TopicPartition(again.settings.interactions_topic, 1) not in worker.state.positions
     worker.close()

@@ -90,7 +90,7 @@ class Demo:
         view.start()
         server.start()
         print(f"the page: {server.address}", flush=True)
-        worker = Worker(log, self._settings, stop=lambda: bool(self._stop))
+        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop))
         working = self._threads.start("worker", worker.run)
         started = time.monotonic()
         try:
