@@ -81,8 +81,9 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
     digests = {}
     for worker in sorted({manifest.worker for manifest in every}):
         mine = [manifest for manifest in every if manifest.worker == worker]
-        pass_ = _Pass(log, settings, worker, outputs)
+        pass_ = _Pass(log, settings, worker)
         digests[worker] = digest(pass_.take(mine, advance))
+        outputs |= pass_.outputs
     expected = [output for manifest in every for output in outputs[manifest.worker, manifest.epoch]]
     topics = {t for s in _in_force(settings, every) for t in (s.recommendations_topic, s.quality_topic, s.dead_topic)}
     found = _Comparison(log, settings, expected).of(sorted({*topics, settings.epochs_topic}))
@@ -113,10 +114,9 @@ def _in_force(settings: Settings, every: Iterable[EpochManifest]) -> list[Settin
 class _Pass:
     """The epochs of one worker, with what each of them gives."""
 
-    def __init__(
-        self, log: Log, settings: Settings, worker: str, outputs: dict[tuple[str, int], list[_Output]]
-    ) -> None:
-        self._log, self._settings, self._worker, self._outputs = log, settings, worker, outputs
+    def __init__(self, log: Log, settings: Settings, worker: str) -> None:
+        self._log, self._settings, self._worker = log, settings, worker
+        self.outputs: dict[tuple[str, int], list[_Output]] = {}  # by worker and epoch
         stored = log.stored_state(settings.application)
         self._key = stored.secret() if stored.seat() == worker else b""
         self._certain, self._epochs = True, list[EpochManifest]()
@@ -184,8 +184,11 @@ class _Pass:
 
     def _note(self, epoch: int, records: Iterable[NewRecord]) -> None:
         topic = self._settings.epochs_topic
-        self._outputs[self._worker, epoch] = [
-            _Output(r.topic, r.key, _comparable(r, topic), _id_of(r, topic), self._certain) for r in records
+        self.outputs[self._worker, epoch] = [
+            _Output(
+                topic=r.topic, key=r.key, value=_comparable(r, topic), list_id=_id_of(r, topic), certain=self._certain
+            )
+            for r in records
         ]
 
 

@@ -279,7 +279,9 @@ class Amendments:
 
 
 def _history(user: I32, entries: np.ndarray) -> History:
-    return History(user, entries["item"], entries["t"], entries["weight"], entries["context"])
+    return History(
+        user=user, item=entries["item"], t=entries["t"], weight=entries["weight"], context=entries["context"]
+    )
 
 
 def _order(entries: np.ndarray) -> tuple[list[int], list[int]]:

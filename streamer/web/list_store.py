@@ -191,7 +191,14 @@ class ListStore:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
     def _nothing(self) -> _Meta:
-        return _Meta(FORMAT, self._source, [], 0, self._clock.now_ms(), secrets.token_bytes(32))
+        return _Meta(
+            format=FORMAT,
+            source=self._source,
+            positions=[],
+            lists=0,
+            current_ms=self._clock.now_ms(),
+            key=secrets.token_bytes(32),
+        )
 
     def _write(
         self,
@@ -202,7 +209,15 @@ class ListStore:
         ids: Mapping[str, str],
     ) -> None:
         flat = [(*tp, offset) for tp, offset in positions.items()]
-        meta = _Meta(FORMAT, self._source, flat, lists, current_ms, self._meta.key, dict(ids))
+        meta = _Meta(
+            format=FORMAT,
+            source=self._source,
+            positions=flat,
+            lists=lists,
+            current_ms=current_ms,
+            key=self._meta.key,
+            ids=dict(ids),
+        )
         batch.put(_META, msgspec.msgpack.encode(meta))
         try:
             self._open_database().write(batch)

@@ -386,7 +386,13 @@ class View:
         if record.timestamp_ms <= self._erased_ms(user):
             return
         shown = interaction.event_type[:MAX_SHOWN_CHARACTERS]
-        seen = Seen(user, interaction.item_id, shown, interaction.value, record.timestamp_ms)
+        seen = Seen(
+            user_id=user,
+            item_id=interaction.item_id,
+            event_type=shown,
+            value=interaction.value,
+            appended_ms=record.timestamp_ms,
+        )
         self.interactions.append(Change(self.events, seen))
         self.recent_users[user] = None
         self.recent_users.move_to_end(user)
