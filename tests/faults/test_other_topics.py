@@ -1,6 +1,5 @@
 """Positions that belong to something else now: a topic made anew, a group's offsets set back, another application."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +20,7 @@ from streamer.worker.rebuild import rebuild
 from streamer.worker.worker import Worker
 from tests.faults.scene import Scene
 from tests.faults.test_faults import command, line_with
+from tests.waiting import until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -186,8 +186,7 @@ def test_offsets_that_were_set_back_are_said_and_nothing_is_doubled(scene: Scene
     own = scene.settings
     group = Consumer({"bootstrap.servers": own.bootstrap, "group.id": own.application, "enable.auto.commit": False})
     at = {tp.offset for tp in group.committed([KafkaPartition(own.interactions_topic, p) for p in (0, 1)], timeout=30)}
-    while not _set_to(group, own.interactions_topic, 3):  # the seat of the worker before is kept for a session
-        time.sleep(0.2)
+    until(lambda: _set_to(group, own.interactions_topic, 3))  # the seat of the worker before is kept for a session
     group.close()
     assert min(at) > 3
     assert f"{own.interactions_topic}[0] 3, the state" in wrong(own)["group's offsets"]
