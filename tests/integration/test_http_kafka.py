@@ -60,7 +60,7 @@ def client(kafka_log: Log, on_broker: Settings) -> Iterator[httpx.Client]:
 
 def taken(log: Log, settings: Settings) -> int:
     """How many interactions count."""
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     counted = worker.state.engine.model.events
     worker.close()
