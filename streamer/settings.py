@@ -164,7 +164,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] | None = Field(
         None, description="least level of the lines on stderr (default: info for `run`, `serve`, `sink`, else warning)"
     )
-    log_format: Literal["text", "json"] = Field("text", description="lines on stderr for people, or a JSON object each")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="form of the lines on stderr: for people, or a JSON object each"
+    )
 
     # the graph store
     neo4j_user: str = Field("neo4j", description="user of the Neo4j database")

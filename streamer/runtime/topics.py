@@ -58,10 +58,7 @@ def records_of(log: Log, positions: Positions) -> Iterator[Record]:
 
 def output_limits(log: Log, settings: Settings) -> dict[str, int]:
     """The largest record of each topic that a worker writes to, bytes. Raises TopicConflict where one is too small."""
-    written = (
-        settings.recommendations_topic, settings.quality_topic, settings.dead_topic, settings.epochs_topic,
-    )  # fmt: skip
-    limits = log.record_limits(written)
+    limits = log.record_limits(output_topics(settings))
     for topic, limit in limits.items():
         if limit < LEAST_RECORD_BYTES:
             raise TopicConflict(
@@ -98,6 +95,11 @@ def topic_specs(settings: Settings, partitions: int | None = None) -> list[Topic
 def input_topics(settings: Settings) -> tuple[str, str, str]:
     """The topics that epochs take records from."""
     return settings.interactions_topic, settings.items_topic, settings.users_topic
+
+
+def output_topics(settings: Settings) -> tuple[str, str, str, str]:
+    """The topics that epochs write to."""
+    return settings.recommendations_topic, settings.epochs_topic, settings.quality_topic, settings.dead_topic
 
 
 def topic_names(settings: Settings) -> dict[str, str]:

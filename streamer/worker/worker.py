@@ -10,7 +10,7 @@ from streamer.lists.list_files import TestLists
 from streamer.pipeline.epoch import EpochInput, EpochOutput
 from streamer.pipeline.ingest import Intake
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
-from streamer.runtime.topics import output_limits
+from streamer.runtime.topics import output_limits, output_topics
 from streamer.settings import Settings
 from streamer.worker.catalogue import Catalogue
 from streamer.worker.epochs import Epochs
@@ -67,7 +67,7 @@ class Worker:
         metrics = metrics or RunMetrics(settings, clock)
         metrics.starting()
         limits = output_limits(log, settings)
-        log.claim(settings.application, _outputs(settings))
+        log.claim(settings.application, output_topics(settings))
         with ExitStack() as opened:
             committer = log.committer(settings.application)  # (1)
             opened.callback(committer.close)
@@ -152,8 +152,3 @@ class Worker:
     def close(self) -> None:
         """Closes what the worker opened; the log stays open."""
         self._opened.close()
-
-
-def _outputs(settings: Settings) -> tuple[str, ...]:
-    """The topics that epochs write to."""
-    return settings.recommendations_topic, settings.epochs_topic, settings.quality_topic, settings.dead_topic
