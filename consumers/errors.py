@@ -1,25 +1,42 @@
-"""What can go wrong on the wire, and what the operator can do about each.
+"""What can go wrong, what the operator can do about each, and with which exit code it ends a command.
 
-WireError
-├── LogUnavailable      the broker or the embedded log cannot be reached or opened
-│   ├── LogBusy         another process owns the embedded log and does not answer
-│   └── OwnerGone       the process that had the embedded log open has ended
-├── CheckpointDamaged   a page of the checkpoint is not what was written
-├── UnknownTopic        the topic does not exist
-├── TopicConflict       the topic exists with other settings
-├── PositionGone        a position to read from is no longer (or not yet) in the log
-├── RecordRefused       a topic does not take a record, and would not take it the next time
-├── Fenced              another process took over this application's seat
-├── SettingRefused      librdkafka does not take a key of the table [kafka]
-└── DataRefused         a file or stream cannot be read as interactions
+The root is here, since every package that raises these imports this one; those of the process are in `streamer.errors`.
+
+FreshetError                the root; exit 1: it failed
+├── Transient               opening again mends it, so `streamer.runtime.supervisor` does; those with * are of it too
+└── WireError               of the log, a file or a store beside it
+    ├── LogUnavailable *    the broker or the embedded log cannot be reached or opened
+    │   ├── LogBusy *       another process owns the embedded log and does not answer
+    │   └── OwnerGone *     the process that had the embedded log open has ended
+    ├── GraphUnavailable *  the graph store cannot be reached, or refuses
+    ├── CheckpointDamaged * a page of the checkpoint is not what was written
+    ├── RecordRefused *     a topic does not take a record, and would not take it the next time
+    ├── UnknownTopic        the topic does not exist
+    ├── TopicConflict       the topic exists with other settings
+    ├── PositionGone        a position to read from is no longer (or not yet) in the log
+    ├── Fenced              another process took over this application's seat
+    ├── SettingRefused      exit 2: librdkafka does not take a key of the table [kafka]
+    └── DataRefused         exit 3: a file or stream cannot be read as interactions
 """
 
-
-class WireError(Exception):
-    """Base of every error of this package. The message is one line that says what to do."""
+from typing import ClassVar
 
 
-class LogUnavailable(WireError):
+class FreshetError(Exception):
+    """Operator: do what the message says; it is one line."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Transient(FreshetError):
+    """Operator: nothing at first: a service opens again and goes on from its last commit, and says why."""
+
+
+class WireError(FreshetError):
+    """Operator: do what the message says: the log, a file or a store is not as it has to be."""
+
+
+class LogUnavailable(WireError, Transient):
     """Operator: start the broker or check `--bootstrap` / `--log`."""
 
 
@@ -31,8 +48,16 @@ class OwnerGone(LogUnavailable):
     """Operator: start again; `produce`, `tail` and `serve` find who has the log open now by themselves."""
 
 
-class CheckpointDamaged(WireError):
+class GraphUnavailable(WireError, Transient):
+    """Operator: start Neo4j, or check its address, FRESHET_NEO4J_USER and FRESHET_NEO4J_PASSWORD."""
+
+
+class CheckpointDamaged(WireError, Transient):
     """Operator: nothing where the log reaches back to its start; the state is then rebuilt from it."""
+
+
+class RecordRefused(WireError, Transient):
+    """Operator: do what the message says: raise the topic's `max.message.bytes`, or grant the right to write to it."""
 
 
 class UnknownTopic(WireError):
@@ -47,10 +72,6 @@ class PositionGone(WireError):
     """Operator: raise the topic's retention, or choose where to go on with `--on-position-gone`."""
 
 
-class RecordRefused(WireError):
-    """Operator: do what the message says: raise the topic's `max.message.bytes`, or grant the right to write to it."""
-
-
 class Fenced(WireError):
     """Operator: nothing, if another worker was started on purpose; else give it its own `--state` folder."""
 
@@ -58,6 +79,10 @@ class Fenced(WireError):
 class SettingRefused(WireError):
     """Operator: mend the key of the table [kafka] that the message names."""
 
+    exit_code = 2
+
 
 class DataRefused(WireError):
     """Operator: name the columns with `--map ours=theirs`, or mend the file."""
+
+    exit_code = 3

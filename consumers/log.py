@@ -1,7 +1,7 @@
 """The `Log` contract. `consumers.embedded.log` and `consumers.kafka.log` keep it; tests/contracts holds them to it."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, Self
 
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
@@ -14,7 +14,19 @@ StateDelta = Mapping[bytes, bytes | None]
 """Keys of a checkpoint that changed; None deletes the key."""
 
 
-class Reader(Protocol):
+class Closable(Protocol):
+    """What holds something open: `with log.reader(positions) as reader:` closes it at the end, whatever happens."""
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Reader(Closable, Protocol):
     """Reads an assignment of partitions, each from its position on, committed records only."""
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
@@ -32,8 +44,6 @@ class Reader(Protocol):
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to read of each partition; past what compaction and transactions left of gaps."""
-
-    def close(self) -> None: ...
 
 
 class Member(Reader, Protocol):
@@ -53,7 +63,7 @@ class Member(Reader, Protocol):
         """Reads a gained partition from `position` on; does nothing where it was lost meanwhile."""
 
 
-class Committer(Protocol):
+class Committer(Closable, Protocol):
     """The atomic step of one application. Opening one fences whoever held the same seat before."""
 
     seat: str
@@ -84,8 +94,6 @@ class Committer(Protocol):
     def secret(self, held: bytes = b"") -> bytes:
         """32 random bytes of this seat, which the loss of its checkpoint leaves; `held` takes their place if given."""
 
-    def close(self) -> None: ...
-
 
 class StoredState(Protocol):
     """The checkpoint of one application as it lies there. Reading it takes no seat: a worker goes on undisturbed."""
@@ -115,7 +123,7 @@ class StoredState(Protocol):
         """Removes every key, readable or not; no worker may be running. The positions and the secret stay."""
 
 
-class Log(Protocol):
+class Log(Closable, Protocol):
     """An event log of topics, partitions, keys, headers, offsets, compaction and tombstones."""
 
     def create(self, specs: Iterable[TopicSpec]) -> list[str]:
@@ -161,5 +169,3 @@ class Log(Protocol):
 
     def stored_state(self, application: str) -> StoredState:
         """What `application` committed, without its seat."""
-
-    def close(self) -> None: ...

@@ -17,8 +17,8 @@ from typing import Any, Literal, LiteralString
 import neo4j
 from neo4j.exceptions import AuthError, ClientError, DriverError, Neo4jError
 
-from consumers.errors import LogUnavailable
-from consumers.log import Positions
+from consumers.errors import GraphUnavailable
+from consumers.log import Closable, Positions
 from consumers.records import TopicPartition
 
 Row = dict[str, Any]
@@ -73,10 +73,6 @@ _WRITE: dict[str, LiteralString] = {  # in this order
 }
 
 
-class StoreUnavailable(LogUnavailable):
-    """Operator: start Neo4j, or check its address, FRESHET_NEO4J_USER and FRESHET_NEO4J_PASSWORD."""
-
-
 @dataclass
 class GraphBatch:
     """What one transaction writes, in this order; of two records of one node only the newer one is in it."""
@@ -90,10 +86,10 @@ class GraphBatch:
     positions: dict[TopicPartition, int] = field(default_factory=dict)  # after it
 
 
-class GraphStore:
+class GraphStore(Closable):
     """One Neo4j database.
 
-    Args: uri: such as bolt://localhost:7687. Raises StoreUnavailable, here and in every method.
+    Args: uri: such as bolt://localhost:7687. Raises GraphUnavailable, here and in every method.
     """
 
     def __init__(self, uri: str, user: str, password: str | None) -> None:
@@ -104,12 +100,12 @@ class GraphStore:
                 uri, auth=auth, telemetry_disabled=True, notifications_min_severity="OFF"
             )
         except (DriverError, ValueError) as error:
-            raise StoreUnavailable(f"{uri}: {error}") from error
+            raise GraphUnavailable(f"{uri}: {error}") from error
         try:
             self._check()
             for constraint in _CONSTRAINTS:
                 self._write([(constraint, [])])
-        except StoreUnavailable:
+        except GraphUnavailable:
             self._driver.close()
             raise
 
@@ -189,9 +185,9 @@ class GraphStore:
         finally:
             session.close()
 
-    def _unavailable(self, error: Exception) -> StoreUnavailable:
+    def _unavailable(self, error: Exception) -> GraphUnavailable:
         if isinstance(error, AuthError):
-            return StoreUnavailable(f"{self._uri} refuses the user: set FRESHET_NEO4J_USER and FRESHET_NEO4J_PASSWORD")
+            return GraphUnavailable(f"{self._uri} refuses the user: set FRESHET_NEO4J_USER and FRESHET_NEO4J_PASSWORD")
         if isinstance(error, ClientError):
-            return StoreUnavailable(f"{self._uri} refuses what it was asked: {error.message}")
-        return StoreUnavailable(f"{self._uri} cannot be reached: {str(error).splitlines()[0]}")
+            return GraphUnavailable(f"{self._uri} refuses what it was asked: {error.message}")
+        return GraphUnavailable(f"{self._uri} cannot be reached: {str(error).splitlines()[0]}")

@@ -1,21 +1,28 @@
-"""What ends a command, and with which exit code. The wire's own errors are in `consumers.errors`.
+"""What ends a command beside the errors of the wire. The root of the tree is in `consumers.errors`.
 
-FreshetError            exit 1: it failed
-├── StateBusy           another process uses the state folder
-├── StateUnreadable     no checkpoint of the state folder can be read
-├── PortTaken           the address to listen on is not free
-├── NoDemoData          the demo's data could not be fetched
-├── EmbeddingsDamaged   a version of trained embeddings cannot be read
-├── ThreadEnded         a thread of the process ended by an error that nothing expects
-├── ProcessEnded        one of the processes that train together ended before the others
-└── UsageError          exit 2: a setting or flag is wrong
+FreshetError                exit 1: it failed
+├── Transient
+│   ├── ListsDamaged        what `serve` keeps of the lists is not what was written
+│   └── ListsUnavailable    what `serve` keeps of the lists cannot be read or written
+├── StateBusy               another process uses the state folder
+├── StateUnreadable         no checkpoint of the state folder can be read
+├── PortTaken               the address to listen on is not free
+├── NoDemoData              the demo's data could not be fetched
+├── EmbeddingsDamaged       a version of trained embeddings cannot be read
+├── ThreadEnded             a thread of the process ended by an error that nothing expects
+├── ProcessEnded            one of the processes that train together ended before the others
+└── UsageError              exit 2: a setting or flag is wrong
 """
 
+from consumers.errors import FreshetError, Transient
 
-class FreshetError(Exception):
-    """Base. The message is one line that says what to do."""
 
-    exit_code = 1
+class ListsDamaged(Transient):
+    """Operator: nothing; they are set aside and made anew from the topics. Look at the disk."""
+
+
+class ListsUnavailable(Transient):
+    """Operator: free space on its disk, or give `serve` another `--state`."""
 
 
 class StateBusy(FreshetError):

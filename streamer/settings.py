@@ -160,6 +160,12 @@ class Settings(BaseSettings):
         description="number of interactions on which a new version is measured before it counts; 0: it counts at once",
     )
 
+    # what a command says of its work
+    log_level: Literal["debug", "info", "warning", "error"] | None = Field(
+        None, description="least level of the lines on stderr (default: info for `run`, `serve`, `sink`, else warning)"
+    )
+    log_format: Literal["text", "json"] = Field("text", description="lines on stderr for people, or a JSON object each")
+
     # the graph store
     neo4j_user: str = Field("neo4j", description="user of the Neo4j database")
     neo4j_password: str | None = Field(

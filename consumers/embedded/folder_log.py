@@ -15,7 +15,7 @@ from consumers.embedded.log import EmbeddedLog
 from consumers.embedded.loopback import RemoteLog
 from consumers.embedded.sole_member import SoleMember
 from consumers.errors import LogBusy, LogUnavailable, OwnerGone
-from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, Reader, StoredState
+from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, Reader, StoredState
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
 OPEN_S, REOPEN_S = 3.0, 15.0  # how long one that has the folder and does not answer is waited for, first and later
@@ -26,7 +26,7 @@ Answer = TypeVar("Answer")
 _logger = logging.getLogger(__name__)
 
 
-class FolderLog:
+class FolderLog(Closable):
     """A `consumers.log.Log` that changes from one owner to the next.
 
     Committers and stored states do not: theirs raise OwnerGone, and whoever holds one begins again from its last
@@ -140,7 +140,7 @@ class FolderLog:
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
 
-class FolderReader:
+class FolderReader(Closable):
     """See `consumers.log.Reader`."""
 
     def __init__(self, log: FolderLog, positions: Positions) -> None:

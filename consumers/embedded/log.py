@@ -43,8 +43,9 @@ from consumers.errors import (
     TopicConflict,
     UnknownTopic,
 )
-from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, StateDelta
 from consumers.partitioner import partition_of
+from consumers.positions import pack, unpack
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
 from consumers.storage.checkpoint_store import SECRET_BYTES, checked
 from consumers.storage.private_files import private_folder
@@ -76,7 +77,7 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_record = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...], int]).decode
 
 
-class EmbeddedLog:
+class EmbeddedLog(Closable):
     """A `consumers.log.Log` in a folder. One process has it open; others go through `consumers.embedded.loopback`.
 
     Args:
@@ -419,7 +420,7 @@ class EmbeddedLog:
             raise _damaged(error) from error
 
 
-class EmbeddedReader:
+class EmbeddedReader(Closable):
     """See `consumers.log.Reader`."""
 
     def __init__(self, log: EmbeddedLog, positions: Positions) -> None:
@@ -483,7 +484,7 @@ def hold_generation(folder: Path, application: str, generation: int) -> None:
     _held[folder.resolve(), application] = generation
 
 
-class EmbeddedCommitter:
+class EmbeddedCommitter(Closable):
     """See `consumers.log.Committer`.
 
     Args: held: the generation that the process had before. A process that starts gets the seat; one that opens the log
@@ -506,8 +507,7 @@ class EmbeddedCommitter:
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
-        kept = self._log._get(self._positions_key)
-        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(kept)} if kept else {}
+        return unpack(self._log._get(self._positions_key))
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`. One effect: (1) a WriteBatch of outputs, positions and state is written."""
@@ -518,8 +518,7 @@ class EmbeddedCommitter:
                 raise _fenced()
             batch = WriteBatch(raw_mode=True)
             ends = log._put_records(batch, outputs)
-            merged = self.positions() | dict(positions)
-            batch.put(self._positions_key, _encode([(*tp, offset) for tp, offset in merged.items()]))
+            batch.put(self._positions_key, pack(self.positions() | dict(positions)))
             for key, value in (state or {}).items():
                 if value is None:
                     batch.delete(self._state_prefix + key)

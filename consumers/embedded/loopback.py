@@ -34,7 +34,8 @@ from consumers.embedded.log import (
     hold_generation,
 )
 from consumers.embedded.sole_member import SoleMember
-from consumers.log import APPEND_TIMEOUT_S, Committer, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, StateDelta
+from consumers.positions import Rows, from_rows, rows_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.storage.private_files import write_private
 
@@ -46,18 +47,9 @@ ANSWER_S = 60.0
 OWNER_FILE = "owner.json"
 _logger = logging.getLogger(__name__)
 
-_Positions = list[tuple[str, int, int]]
 _State = list[tuple[bytes, bytes | None]]
 _Once = tuple[str, int] | None
 Part = TypeVar("Part")
-
-
-def _flat(positions: Positions) -> _Positions:
-    return [(*tp, offset) for tp, offset in positions.items()]
-
-
-def _mapping(positions: _Positions) -> dict[TopicPartition, int]:
-    return {TopicPartition(topic, partition): offset for topic, partition, offset in positions}
 
 
 class _Session:
@@ -109,17 +101,17 @@ class _Session:
     def forget(self, client: str) -> None:
         self._log.forget(client)
 
-    def open_reader(self, positions: _Positions) -> None:
-        self._reader = self._log.reader(_mapping(positions))
+    def open_reader(self, positions: Rows) -> None:
+        self._reader = self._log.reader(from_rows(positions))
 
     def read(self, max_records: int, timeout_s: float) -> tuple[list[Record], list[tuple[str, int]]]:
         assert self._reader, "open_reader comes first"
         records = self._reader.read(max_records, min(timeout_s, 5.0))
         return records, [tuple(tp) for tp in self._reader.at_end()]  # type: ignore[misc]
 
-    def reader_positions(self) -> _Positions:
+    def reader_positions(self) -> Rows:
         assert self._reader, "open_reader comes first"
-        return _flat(self._reader.positions())
+        return rows_of(self._reader.positions())
 
     def pause(self, partitions: list[tuple[str, int]]) -> None:
         assert self._reader, "open_reader comes first"
@@ -129,21 +121,21 @@ class _Session:
         self._committer = EmbeddedCommitter(self._log, application, held)
         return self._committer.generation
 
-    def positions(self) -> _Positions:
+    def positions(self) -> Rows:
         assert self._committer, "open_committer comes first"
-        return _flat(self._committer.positions())
+        return rows_of(self._committer.positions())
 
-    def commit(self, outputs: list[NewRecord], positions: _Positions, state: _State) -> None:
+    def commit(self, outputs: list[NewRecord], positions: Rows, state: _State) -> None:
         assert self._committer, "open_committer comes first"
         records, delta = self._staged(outputs, state)
-        self._committer.commit(records, _mapping(positions), delta)
+        self._committer.commit(records, from_rows(positions), delta)
 
     def load_state(self, prefix: bytes) -> None:
         assert self._committer, "open_committer comes first"
         self._pages = self._committer.load_state(prefix)
 
-    def stored_positions(self, application: str) -> _Positions:
-        return _flat(self._log.stored_state(application).positions())
+    def stored_positions(self, application: str) -> Rows:
+        return rows_of(self._log.stored_state(application).positions())
 
     def seek_pages(self, application: str, prefix: bytes) -> None:
         self._pages = self._log.stored_state(application).pages(prefix)
@@ -193,13 +185,13 @@ _METHODS: dict[str, tuple[Any, ...]] = {  # name → types of its arguments
     "claim": (str, list[str]),
     "append": (list[NewRecord], _Once),
     "forget": (str,),
-    "open_reader": (_Positions,),
+    "open_reader": (Rows,),
     "read": (int, float),
     "reader_positions": (),
     "pause": (list[tuple[str, int]],),
     "open_committer": (str, int),
     "positions": (),
-    "commit": (list[NewRecord], _Positions, _State),
+    "commit": (list[NewRecord], Rows, _State),
     "load_state": (bytes,),
     "stored_positions": (str,),
     "seek_pages": (str, bytes),
@@ -459,7 +451,7 @@ class _Keeper:
 _keeper = _Keeper()
 
 
-class RemoteLog:
+class RemoteLog(Closable):
     """A `consumers.log.Log` through the process that has the folder open. Raises LogBusy when it does not answer."""
 
     def __init__(self, folder: Path) -> None:
@@ -532,14 +524,14 @@ class RemoteLog:
         self._connection.close()
 
 
-class RemoteReader:
+class RemoteReader(Closable):
     """See `consumers.log.Reader`."""
 
     def __init__(self, connection: _Connection, positions: Positions) -> None:
         self._connection = connection
         self._at_end: frozenset[TopicPartition] = frozenset()
         try:
-            connection.call("open_reader", _flat(positions))
+            connection.call("open_reader", rows_of(positions))
         except errors.WireError:
             connection.close()
             raise
@@ -560,14 +552,14 @@ class RemoteReader:
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Reader.positions`."""
-        return _mapping(self._connection.call("reader_positions"))
+        return from_rows(self._connection.call("reader_positions"))
 
     def close(self) -> None:
         """Ends the connection."""
         self._connection.close()
 
 
-class RemoteCommitter:
+class RemoteCommitter(Closable):
     """See `consumers.log.Committer`."""
 
     seat = ""
@@ -579,14 +571,14 @@ class RemoteCommitter:
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
-        return _mapping(self._connection.call("positions"))
+        return from_rows(self._connection.call("positions"))
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`."""
         *first, last = _record_pieces(outputs)
         *first_pages, last_pages = _state_pieces(state or {})
         staged = [*((piece, ()) for piece in first), *(((), piece) for piece in first_pages)]
-        self._connection.call("commit", list(last), _flat(positions), list(last_pages), staged=staged)
+        self._connection.call("commit", list(last), rows_of(positions), list(last_pages), staged=staged)
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`; one read at a time."""
@@ -617,7 +609,7 @@ class RemoteState:
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `StoredState.positions`."""
-        return _mapping(self._connection.call("stored_positions", self._application))
+        return from_rows(self._connection.call("stored_positions", self._application))
 
     def pages(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `StoredState.pages`; one read at a time."""

@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterable
 
-from consumers.log import Reader
+from consumers.log import Closable, Reader
 from consumers.records import Record, TopicPartition
 
 
-class SoleMember:
+class SoleMember(Closable):
     """A `consumers.log.Member` of a group of one."""
 
     def __init__(self, reader: Reader, partitions: Iterable[TopicPartition]) -> None:

@@ -14,7 +14,7 @@ from consumers.crash_points import happened
 from consumers.errors import LogUnavailable
 from consumers.kafka.calls import START_TIMEOUT_S, Deliveries, answered, client, produce, shut, text_of
 from consumers.kafka.seat import Seat
-from consumers.log import Positions, StateDelta
+from consumers.log import Closable, Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
 from consumers.storage.checkpoint_store import StateStore, folder_secret, instance_id
 
@@ -30,7 +30,7 @@ _BEHIND = {  # the group has begun another generation, of which this member is t
 _logger = logging.getLogger(__name__)
 
 
-class KafkaCommitter:
+class KafkaCommitter(Closable):
     """See `consumers.log.Committer`.
 
     Opening it, in this order: (1) the state folder, which only one process has; (2) the claim of the seat, by which an

@@ -28,7 +28,7 @@ from consumers.kafka.committer import KafkaCommitter, committed_positions
 from consumers.kafka.group import GroupReader
 from consumers.kafka.reader import KafkaReader
 from consumers.kafka.seat import Seat
-from consumers.log import APPEND_TIMEOUT_S, Committer, Positions
+from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions
 from consumers.records import RECORD_BYTES, NewRecord, TopicPartition, TopicSpec
 from consumers.storage.stored_state import FolderState
 
@@ -44,7 +44,7 @@ _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect
 _librdkafka.setLevel(logging.CRITICAL + 1)  # what is fatal is raised as well
 
 
-class KafkaLog:
+class KafkaLog(Closable):
     """A `consumers.log.Log` on a broker.
 
     Args:

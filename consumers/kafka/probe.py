@@ -13,6 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # t
 
 from consumers.errors import LogUnavailable
 from consumers.kafka.calls import COORDINATORLESS, client, shut, text_of
+from consumers.log import Closable
 from consumers.records import TopicPartition
 
 TIMEOUT_S = 15.0
@@ -40,7 +41,7 @@ class Since(NamedTuple):
     timestamp_ms: int
 
 
-class KafkaProbe:
+class KafkaProbe(Closable):
     """Asks over a connection of its own, until it is closed. Raises LogUnavailable where no broker answers."""
 
     def __init__(self, bootstrap: str, config: Mapping[str, Any]) -> None:

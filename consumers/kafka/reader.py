@@ -10,13 +10,13 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.errors import LogUnavailable, PositionGone
 from consumers.kafka.calls import answered
-from consumers.log import Positions
+from consumers.log import Closable, Positions
 from consumers.records import Record, TopicPartition
 
 _logger = logging.getLogger(__name__)
 
 
-class KafkaReader:
+class KafkaReader(Closable):
     """See `consumers.log.Reader`: a consumer with a fixed assignment."""
 
     def __init__(self, consumer: Any, positions: Positions | None = None) -> None:

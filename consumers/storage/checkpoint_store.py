@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import msgspec
 from rocksdict import WriteBatch
 
 from consumers.errors import CheckpointDamaged, LogBusy, LogUnavailable
 from consumers.log import Positions, StateDelta
+from consumers.positions import pack, unpack
 from consumers.records import TopicPartition
 from consumers.storage.private_files import private_folder, write_private
 from consumers.storage.rocks import Damaged, Locked, open_database, scan, shut
@@ -111,7 +111,7 @@ class StateStore:
                 batch.delete(b"s" + key)
             else:
                 batch.put(b"s" + key, checked(key, value))
-        batch.put(_POSITIONS, msgspec.msgpack.encode([(*tp, offset) for tp, offset in positions.items()]))
+        batch.put(_POSITIONS, pack(positions))
         try:
             self._db.write(batch)
         except Exception as error:  # rocksdict raises bare Exception
@@ -121,8 +121,7 @@ class StateStore:
 
     def positions(self) -> dict[TopicPartition, int]:
         """The positions of the last write."""
-        stored = self._db.get(_POSITIONS)
-        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(stored)} if stored else {}
+        return unpack(self._db.get(_POSITIONS))
 
     def load(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that begin with `prefix` and their values, in key order.

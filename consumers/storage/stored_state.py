@@ -4,10 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from consumers.errors import CheckpointDamaged
 from consumers.log import StateDelta
+from consumers.positions import unpack
 from consumers.records import TopicPartition
 from consumers.storage.checkpoint_store import INSTANCE_FILE, SECRET_FILE, StateStore, checked, folder_secret, unchecked
 from consumers.storage.private_files import write_private
@@ -24,8 +23,7 @@ class EmbeddedState:
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `StoredState.positions`."""
-        stored = self._db.get(self._positions_key)
-        return {TopicPartition(t, p): offset for t, p, offset in msgspec.msgpack.decode(stored)} if stored else {}
+        return unpack(self._db.get(self._positions_key))
 
     def pages(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `StoredState.pages`."""

@@ -1,21 +1,78 @@
 """Flags that give settings, and the settings of a parsed command line."""
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+import msgspec
 from pydantic.fields import FieldInfo
 
-from consumers.schemas import Interaction, Item, User
+from streamer.cli.given_settings import load_settings
 from streamer.cli.homes import say_without_effect
-from streamer.errors import UsageError
+from streamer.cli.log_lines import set_up_logging
 from streamer.settings import Settings
 
-FIELDS = tuple(dict.fromkeys(field for kind in (Interaction, Item, User) for field in kind.__struct_fields__))
+
+class SetAction(argparse.Action):
+    """`--set NAME=VALUE`: a setting by its name, as if it had a flag; of several that give it the last one counts.
+
+    A table is given a key at a time, `--set kafka.linger.ms=5`, or as JSON; so is a list, or with commas.
+    """
+
+    def __call__(self, parser: object, namespace: argparse.Namespace, text: Any, option_string: object = None) -> None:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise argparse.ArgumentError(self, f"{text!r} is not NAME=VALUE")
+        name, dot, key = name.partition(".")
+        given = dict(namespace.set)
+        table = {key: value} if dot else _value_of(name, value)
+        if isinstance(table, dict):
+            given[name] = {**given.get(name, {}), **table}
+        elif hasattr(namespace, name) and name in Settings.model_fields:
+            setattr(namespace, name, table)
+        else:
+            given[name] = table
+        namespace.set = given
 
 
-def add_setting_flags(parser: argparse.ArgumentParser, *names: str) -> None:
+def _value_of(name: str, text: str) -> Any:
+    """What a text means for a setting: of lists and tables JSON, else the text itself; the setting checks it."""
+    kind = get_origin(Settings.model_fields[name].annotation) if name in Settings.model_fields else None
+    if kind not in (dict, list, tuple):
+        return text
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text if kind is dict else [part.strip() for part in text.split(",")]
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags that every command has."""
+    group = parser.add_argument_group("for every command")
+    group.add_argument(
+        "--set",
+        action=SetAction,
+        default={},
+        metavar="NAME=VALUE",
+        help="any setting by its name, such as alignment_ms=500 or kafka.linger.ms=5; may be given several times",
+    )
+    add_setting_flags(group, "log_level", "log_format")
+
+
+def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, str]) -> None:
+    """Adds what a command of several actions does: name → help."""
+    help_ = "; ".join(f"{name}: {what}" for name, what in actions.items())
+    parser.add_argument("action", choices=tuple(actions), help=help_)
+
+
+def add_json_flag(parser: argparse.ArgumentParser, what: str = "one JSON object") -> None:
+    """Adds `--json`: the answer for machines."""
+    parser.add_argument("--json", action="store_true", help=f"print {what}")
+
+
+def add_setting_flags(parser: argparse._ActionsContainer, *names: str) -> None:
     """Adds `--name` for settings by name; type, choices and help come from the setting itself."""
     for name in names:
         field = Settings.model_fields[name]
@@ -56,26 +113,9 @@ def _help(field: FieldInfo) -> str:
 
 
 def settings_of(arguments: argparse.Namespace, file: Path | None = None) -> Settings:
-    """The settings of a parsed command line, over those of `file` instead of freshet.toml. Raises UsageError."""
-    flags = {name: value for name, value in vars(arguments).items() if name in Settings.model_fields}
-    for name, value in flags.items():
-        if isinstance(value, list) and get_origin(Settings.model_fields[name].annotation) is dict:
-            pairs = [pair for text in value for pair in (_mapped(text) if name == "field_map" else [text])]
-            flags[name] = dict(pair.partition("=")[::2] for pair in pairs)
-    settings = Settings.load(file, **flags)
+    """The settings of a parsed command line, see `load_settings`; sets up logging, and says what has no effect."""
+    settings = load_settings(arguments, file)
+    set_up_logging(arguments, settings)
     if file is None:
         say_without_effect(arguments, settings)
     return settings
-
-
-def _mapped(text: str) -> list[str]:
-    """The pairs ours=theirs of one --map, between commas where each names a field. Raises UsageError."""
-    first, *more = text.split(",")
-    if "=" in first and not any("=" in part for part in more):
-        return [text]  # a name of theirs may have commas
-    pairs = [part.strip() for part in (first, *more)]
-    if not all("=" in pair and (not more or pair.partition("=")[0] in FIELDS) for pair in pairs):
-        raise UsageError(
-            f"--map got {text!r}: it takes ours=theirs, such as user_id=uid; use --map once for each field"
-        )
-    return pairs

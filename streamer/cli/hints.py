@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import logging
 import re
 import shlex
 from functools import cache
@@ -35,28 +34,9 @@ def taken_by(command: str) -> frozenset[str]:
 
 def _of_topic(topic: re.Match[str], arguments: argparse.Namespace) -> str:
     """`topics create` makes the topics of the settings and no other one."""
+    from streamer.cli.given_settings import load_settings
     from streamer.runtime.topics import topic_names
-    from streamer.settings import Settings
 
-    settings = Settings.load(**{name: getattr(arguments, name, None) for name in ("bootstrap", "log")})
-    if topic[1] in topic_names(settings).values():
+    if topic[1] in topic_names(load_settings(arguments)).values():
         return topic[0]
-    return f"there is no topic {topic[1]}; see `freshet topics list`"
-
-
-class HintingFormatter(logging.Formatter):
-    """Completes the commands in lines of the log."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-        self._arguments = arguments
-
-    def format(self, record: logging.LogRecord) -> str:
-        return completed(super().format(record), self._arguments)
-
-
-def log_to_stderr(arguments: argparse.Namespace) -> None:
-    """Says what is logged, as a command that runs for long does."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(HintingFormatter(arguments))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    return f"there is no topic {topic[1]}; see `freshet topics ls`"

@@ -37,15 +37,17 @@ def say_without_effect(arguments: argparse.Namespace, settings: Settings) -> Non
 
 def without_effect(arguments: argparse.Namespace, settings: Settings) -> Iterator[str]:
     """Those lines; none where a command has nothing to do with a log."""
-    flags = vars(arguments)
-    if "log" not in flags:
+    own = vars(arguments)
+    if "log" not in own:
         return
+    flags = {**own.get("set", {}), **own}
     home = _home(arguments, settings)
     for name, why in WITHOUT_EFFECT[home].items():
         if name == "state" and home == "embedded" and (name not in flags or _takes_state(arguments)):
             continue
         if flags.get(name) is not None:
-            yield f"--{name.replace('_', '-')} has no effect: {why}"
+            flag = name.replace("_", "-") if name in own else f"set {name}"
+            yield f"--{flag} has no effect: {why}"
         elif home != "file" and (variable := variable_of(name)):  # the environment is that of other commands too
             yield f"{variable} has no effect: {why}"
 

@@ -4,11 +4,10 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol, cast
 
-from consumers.errors import DataRefused, SettingRefused, WireError
+from consumers.errors import FreshetError
 from streamer.cli.hints import completed
-from streamer.errors import FreshetError
 
 COMMANDS = {
     "demo": "play MovieLens-100k as a live stream on the embedded log, with a page to watch",
@@ -29,7 +28,7 @@ COMMANDS = {
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
     "doctor": "look for what is wrong around a worker, and say how to mend it",
 }
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED, EXIT_INTERRUPTED = 1, 2, 3, 130
+EXIT_INTERRUPTED = 130
 
 
 class Command(Protocol):
@@ -46,15 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser_for(sys.argv[1:] if argv is None else argv).parse_args(argv)
     try:
         return int(arguments.run(arguments))
-    except WireError as error:
-        code = {DataRefused: EXIT_REFUSED, SettingRefused: EXIT_USAGE}.get(type(error), EXIT_FAILED)
-        return _fail(completed(str(error), arguments), code)
     except FreshetError as error:
         return _fail(completed(str(error), arguments), error.exit_code)
     except BrokenPipeError:
         raise  # whoever reads the output has seen enough: the entry point ends quietly
     except OSError as error:
-        return _fail(_describe(error), EXIT_FAILED)
+        return _fail(_describe(error), FreshetError.exit_code)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
 
@@ -73,9 +69,12 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == wanted:
-            module: Any = importlib.import_module(f"streamer.cli.commands.{name}")
+            from streamer.cli.flags import add_common_flags
+
+            module = cast(Command, importlib.import_module(f"streamer.cli.commands.{name}"))
             sub.epilog = f"example:\n  {module.EXAMPLE}"
             module.add_arguments(sub)
+            add_common_flags(sub)
             sub.set_defaults(run=module.run)
     return parser
 

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,7 +77,7 @@ def read_stream(arguments: argparse.Namespace, settings: Settings) -> Stream:
             Path(arguments.source), reading_of(arguments, settings), arguments.format, arguments.strict
         )
         return Stream(found.table, found.refusals.counts())
-    with closing(open_log_of(settings)) as log:
+    with open_log_of(settings) as log:
         table = read_topic(log, arguments.source, settings)
     refused = dict(Counter(map(str, table["reason"].drop_null().to_pylist())).most_common())
     say_refused(arguments.source, refused, len(table), arguments.strict)
@@ -167,20 +166,27 @@ def add_measure_flags(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of events scored before the first of them is observed (default 1)",
     )
+    add_after_flag(parser)
+
+
+def add_after_flag(parser: argparse.ArgumentParser) -> None:
+    """Which events are measured."""
     parser.add_argument(
-        "--measure-after",
-        type=float,
-        default=0.8,
-        metavar="F",
+        "--after", "--measure-after", dest="measure_after", type=float, default=0.8, metavar="F",
         help="share of the events before the measured ones (default 0.8)",
-    )
+    )  # fmt: skip
+
+
+def check_after_flag(arguments: argparse.Namespace) -> None:
+    """Raises UsageError."""
+    if not 0 <= arguments.measure_after < 1:
+        raise UsageError(f"--after got {arguments.measure_after}: a share lies between 0 and 1")
 
 
 def check_measure_flags(arguments: argparse.Namespace) -> None:
     """Raises UsageError."""
     if arguments.learn_until is not None and not 0 <= arguments.learn_until <= 1:
         raise UsageError(f"--learn-until got {arguments.learn_until}: a quantile lies between 0 and 1")
-    if not 0 <= arguments.measure_after < 1:
-        raise UsageError(f"--measure-after got {arguments.measure_after}: a share lies between 0 and 1")
+    check_after_flag(arguments)
     if arguments.stale < 1:
         raise UsageError(f"--stale got {arguments.stale}: at least 1")

@@ -137,7 +137,7 @@ def _fit(
             source.events, len(source.users), len(source.items), source.attributes, since=since, until=until
         )
     except ValueError as error:
-        raise UsageError(f"--window, --until: {error}") from error
+        raise UsageError(f"--reach, --until: {error}") from error
     nodes = sum(data[kind].num_nodes for kind in data.node_types)
     layers = {} if work.layers is None else {"layers": work.layers}
     encoder = MODELS[work.model](nodes, work.size, skip=work.skip, **layers)

@@ -25,11 +25,6 @@ def recall(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     return np.asarray(hits.sum(axis=1) / np.maximum(relevant, 1))
 
 
-def reciprocal_rank(hits: np.ndarray) -> np.ndarray:
-    """1 / place of the first right item, 0 where there is none; their mean is MRR."""
-    return np.where(hits.any(axis=1), 1 / (hits.argmax(axis=1) + 1.0), 0.0)
-
-
 def average_precision(hits: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Σ_k P@k · hit_k / min(relevant, K); their mean is MAP@K."""
     places = np.arange(1, hits.shape[1] + 1)

@@ -182,7 +182,7 @@ def _settings(settings: Settings, options: ReplayOptions, result: ReplayResult) 
     """With what it was measured, and what could not be."""
     rows: list[list[str]] = [[name, str(getattr(settings, name))] for name in SHOWN]
     rows += [[f"--{name.replace('_', '-')}", str(getattr(options, name))] for name in ("learn_until", "stale")]
-    rows += [["--measure-after", str(options.measure_after)]]
+    rows += [["--after", str(options.measure_after)]]
     refused = [[reason, whole(count)] for reason, count in sorted(result.dead.items())]
     refused += [["duplicates", whole(result.duplicates)]]
     return _section(

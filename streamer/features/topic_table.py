@@ -8,14 +8,13 @@ import msgspec
 import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import InteractionDecoder
 from consumers.files.interactions import in_time_order
 from consumers.log import Log
-from consumers.records import TopicPartition
 from consumers.schemas import Interaction
 from streamer.features.contexts import NAMES, text_of
 from streamer.features.event_ids import id_of_record
-from streamer.runtime.topics import records_of, whole
+from streamer.runtime.decoders import interaction_decoder
+from streamer.runtime.topics import end_positions, records_of, whole
 from streamer.settings import Settings
 
 _SCHEMA = pa.schema(
@@ -40,8 +39,8 @@ def read_topic(log: Log, topic: str, settings: Settings) -> pa.Table:
     Records of several partitions are put in time order; equal times keep the order of partition, then offset.
     Raises UnknownTopic.
     """
-    decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
-    ends = {TopicPartition(topic, p): end for p, end in log.ends(topic).items()}
+    decoder = interaction_decoder(settings)
+    ends = end_positions(log, topic)
     now_ms = int(time.time() * 1000)
     found = [
         (record.partition, record.offset, decoder.decode(record, now_ms))

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 import msgspec
 
-from consumers.records import RECORD_BYTES, Headers, NewRecord, TopicPartition, size_of
+from consumers.records import RECORD_BYTES, Headers, NewRecord, size_of
 from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, ListedItem, Quality, RecommendationList
 from streamer.monitoring.drift import Alarm
 from streamer.settings import Settings
@@ -109,14 +109,6 @@ def most_refusals(room: int) -> int:
 def most_erasures(room: int, partitions: int) -> int:
     """How many users an epoch may erase, whose manifest has a digest and the positions for each; room: bytes."""
     return max(room * 2 // 5 // (40 + 32 * partitions), 1)
-
-
-def ends_by_topic(ends: Mapping[TopicPartition, int]) -> dict[str, dict[str, int]]:
-    """Topic → partition → next offset, as manifests hold it."""
-    found: dict[str, dict[str, int]] = {}
-    for tp, end in sorted(ends.items()):
-        found.setdefault(tp.topic, {})[str(tp.partition)] = end
-    return found
 
 
 def _reason(source: str, cause: str | None) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from consumers.errors import CheckpointDamaged, UnknownTopic
 from consumers.log import Log
+from consumers.positions import from_rows
 from consumers.records import TopicPartition
 from streamer.errors import StateUnreadable
 from streamer.settings import Settings
@@ -203,7 +204,7 @@ class _Inspection:
                 raise CheckpointDamaged("the checkpoint is torn: its pages are there, its page `stream` is not")
             return None
         try:
-            positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
+            positions = from_rows(stream["positions"])
             groups = [PageTotals(name, count, self._bytes[name]) for name, count in sorted(self._pages.items())]
             return Summary(
                 stream["format"], stream["epoch"], stream["records"], positions, stream["manifest_position"],

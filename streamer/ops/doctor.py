@@ -4,24 +4,24 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from consumers.decode import InteractionDecoder
-from consumers.errors import CheckpointDamaged, SettingRefused, UnknownTopic, WireError
+from consumers.errors import CheckpointDamaged, FreshetError, SettingRefused, UnknownTopic
 from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
+from consumers.positions import from_rows
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest, Interaction
-from streamer.errors import FreshetError, StateBusy
+from streamer.errors import StateBusy
 from streamer.ops.checkpoint_inspection import Summary, verify
+from streamer.runtime.decoders import interaction_decoder
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.time_units import all_like_seconds
-from streamer.runtime.topics import DEFAULT_LOG, open_log_of, records_of, state_folder, topic_specs
+from streamer.runtime.topics import DEFAULT_LOG, input_topics, open_log_of, records_of, state_folder, topic_specs
 from streamer.settings import Settings
 from streamer.worker import log_reach as reach
 
@@ -58,14 +58,14 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield _disk("state", state_folder(settings))
     try:
         log = open_log_of(settings)
-    except (WireError, FreshetError) as error:
+    except FreshetError as error:
         broker_away = settings.bootstrap and not isinstance(error, SettingRefused)
         mend = "start the broker, or mend --bootstrap and the table [kafka]" if broker_away else "do what this says"
         yield Finding("log", False, str(error), mend)
         return
-    with closing(log):
+    with log:
         if settings.bootstrap:
-            with closing(KafkaProbe(settings.bootstrap, settings.kafka)) as probe:
+            with KafkaProbe(settings.bootstrap, settings.kafka) as probe:
                 yield Finding("log", True, f"the broker at {settings.bootstrap} answers")
                 yield from _everything_of(Patient(log, settings, probe))
         else:
@@ -81,7 +81,7 @@ def _everything_of(patient: Patient) -> Iterator[Finding]:
             yield from check(patient)
         except UnknownTopic:
             continue  # that is a finding already
-        except (WireError, FreshetError) as error:
+        except FreshetError as error:
             yield Finding(check.__name__.strip("_"), False, str(error), "mend what this says, then run doctor again")
 
 
@@ -91,7 +91,7 @@ def _everything_of(patient: Patient) -> Iterator[Finding]:
 def _state_folder(settings: Settings) -> Iterator[Finding]:
     """Whether a worker can have the state folder, or has it."""
     folder = state_folder(settings)
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    existing = _existing(folder)
     if not existing.is_dir():
         yield Finding("state folder", False, f"{existing} is a file", "name a folder with --state, or with --log")
     elif not os.access(existing, os.W_OK | os.X_OK):
@@ -108,10 +108,14 @@ def _state_folder(settings: Settings) -> Iterator[Finding]:
             yield Finding("state folder", True, f"a worker is at work in {folder}")
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
 def _disk(what: str, folder: Path) -> Finding:
     """Whether there is room to grow."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(folder)).free
     fine = free >= FREE_BYTES
     return Finding(
         f"disk of the {what}", fine, f"{free / 2**30:.1f} GiB free", "" if fine else f"free some, or move {folder}"
@@ -131,7 +135,7 @@ def _clock(patient: Patient) -> Iterator[Finding]:
 def _times(patient: Patient) -> Iterator[Finding]:
     """Whether the newest interactions give their times in milliseconds."""
     settings = patient.settings
-    decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+    decoder = interaction_decoder(settings)
     decoded = [decoder.decode(r, r.timestamp_ms) for r in _last(patient.log, settings.interactions_topic, SOME)]
     span = all_like_seconds(one.timestamp for one in decoded if isinstance(one, Interaction))
     if span:
@@ -159,7 +163,7 @@ def _rights(patient: Patient) -> Iterator[Finding]:
     if probe is None:
         return
     both = {settings.epochs_topic, settings.workers_topic}
-    read = both | {settings.interactions_topic, settings.items_topic, settings.users_topic}
+    read = both | {*input_topics(settings)}
     written = both | {settings.recommendations_topic, settings.quality_topic, settings.dead_topic}
     rights = probe.topic_rights(read | written)
     missing = [f"READ {topic}" for topic in sorted(read & rights.keys()) if "READ" not in rights[topic]]
@@ -267,7 +271,7 @@ def _reach(patient: Patient) -> Iterator[Finding]:
     if page is None:
         return
     stream = msgspec.msgpack.decode(page[1])
-    at = {TopicPartition(t, p): offset for t, p, offset in stream["positions"]}
+    at = from_rows(stream["positions"])
     at[TopicPartition(settings.epochs_topic, 0)] = stream["manifest_position"]
     lost = reach.gone(settings, reach.bounds(log, settings), at, stream.get("topic_ids", {}))
     if lost:
@@ -289,7 +293,7 @@ def _reach(patient: Patient) -> Iterator[Finding]:
 def _open_transactions(patient: Patient) -> Iterator[Finding]:
     """Whether a transaction that a producer left open holds back what was written after it."""
     settings = patient.settings
-    read = (settings.interactions_topic, settings.items_topic, settings.users_topic, settings.epochs_topic)
+    read = (*input_topics(settings), settings.epochs_topic)
     if patient.probe is None:
         return
     now_ms = time.time() * 1000

@@ -4,10 +4,11 @@ import logging
 from collections.abc import Iterable
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import InteractionDecoder, Node, NodeDecoder, Refused, id_of_key
+from consumers.decode import Node, Refused, id_of_key
 from consumers.records import Record, TopicPartition
 from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import EpochInput, Erasure, ItemChange, UserChange
+from streamer.runtime.decoders import interaction_decoder, node_decoder
 from streamer.settings import Settings
 
 Change = tuple[Record, ItemChange | UserChange | Erasure | DeadLetter]
@@ -19,8 +20,8 @@ class Intake:
 
     def __init__(self, settings: Settings) -> None:
         self._topic, self._users_topic = settings.interactions_topic, settings.users_topic
-        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
-        self._nodes = NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes)
+        self._decoder = interaction_decoder(settings)
+        self._nodes = node_decoder(settings)
         self._warned: set[str] = set()
         self._last_t: dict[TopicPartition, int] = {}
 

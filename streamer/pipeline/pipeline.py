@@ -7,12 +7,13 @@ import numpy as np
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
 from consumers.event_weights import EventWeights
+from consumers.positions import by_topic
 from consumers.records import RECORD_BYTES, NewRecord, TopicPartition
 from consumers.schemas import AsOf, EpochManifest, Interaction
 from streamer.engine.engine import Columns
 from streamer.errors import StateUnreadable
 from streamer.features.event_ids import digest_of, unscoped_digest_of
-from streamer.lists.publisher import Publisher, ends_by_topic
+from streamer.lists.publisher import Publisher
 from streamer.pipeline.admission import admit
 from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange, UserChange
@@ -242,7 +243,7 @@ class Pipeline:
             erased_at[digest.hex()] = erasure.at_ms
         return self._publish.manifest(
             EpochManifest(
-                state.epoch, ends_by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
+                state.epoch, by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
                 self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings, epoch.settings,
                 erased_at, repair_size=epoch.repair_size if repaired else 0,
             ),

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from consumers.errors import CheckpointDamaged, LogUnavailable, RecordRefused, WireError
-from streamer.errors import FreshetError, ThreadEnded
+from consumers.errors import FreshetError, RecordRefused, Transient
+from streamer.errors import ThreadEnded
 from streamer.runtime.signals import StopRequest
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
@@ -28,7 +28,7 @@ def supervise(
     stop: StopRequest,
     waiting: Callable[[], None] = lambda: None,
     achieved: Callable[[], object] = lambda: None,
-    retried: tuple[type[Exception], ...] = (LogUnavailable, RecordRefused, CheckpointDamaged),
+    retried: tuple[type[Exception], ...] = (Transient,),
     longest_wait_s: float = LONGEST_WAIT_S,
 ) -> None:
     """Opens a service and runs it, until `run` returns or `stop`; `waiting` is told when it has to be opened again.
@@ -85,14 +85,14 @@ class Threads:
         return thread
 
     def check(self) -> None:
-        """Raises why a thread failed: a WireError or FreshetError as it is, anything else as ThreadEnded."""
+        """Raises why a thread failed: a FreshetError as it is, anything else as ThreadEnded."""
         if self._failure is not None:
             raise self._failure
 
     def _run(self, name: str, run: Callable[[], None]) -> None:
         try:
             run()
-        except (WireError, FreshetError) as error:
+        except FreshetError as error:
             self._fail(error)
         except BaseException as error:  # SystemExit too: uvicorn raises it
             _logger.debug("the thread %s ended", name, exc_info=True)

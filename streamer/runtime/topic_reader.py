@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from consumers.errors import PositionGone
-from consumers.log import Log, Positions, Reader
+from consumers.log import Closable, Log, Positions, Reader
 from consumers.records import Record, TopicPartition
+from streamer.runtime.topics import end_positions
 
 ASK_EVERY_S, NEW_TARGET_S = 1.0, 10.0
 
@@ -14,7 +15,7 @@ Place = Callable[[TopicPartition, int, int], int]
 """(partition, its start, its end) → the position to read it from."""
 
 
-class TopicReader:
+class TopicReader(Closable):
     """Reads every partition of some topics; those that are added later are read from where `place` says.
 
     Once a second it asks where the topics end. When everything before those ends was read, the reader was current at
@@ -88,7 +89,7 @@ class TopicReader:
         self.ids |= ids
 
     def _ends(self) -> dict[TopicPartition, int]:
-        return {TopicPartition(topic, p): end for topic in self._topics for p, end in self._log.ends(topic).items()}
+        return end_positions(self._log, *self._topics)
 
     def _placed(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         starts = {topic: self._log.starts(topic) for topic in {tp.topic for tp in ends}}

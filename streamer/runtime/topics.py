@@ -1,7 +1,6 @@
 """The log and the topics that the settings name."""
 
 from collections.abc import Iterator
-from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,6 +36,11 @@ def whole(log: Log, *topics: str) -> dict[TopicPartition, int]:
     return {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
 
 
+def end_positions(log: Log, *topics: str) -> dict[TopicPartition, int]:
+    """The position after the last record of every partition of these topics. Raises UnknownTopic."""
+    return {TopicPartition(topic, p): end for topic in topics for p, end in log.ends(topic).items()}
+
+
 def existing_log_of(settings: Settings) -> Log:
     """The same, for who only looks: a folder without a log is an error, not a new log. Raises LogUnavailable."""
     folder = settings.log or DEFAULT_LOG
@@ -47,7 +51,7 @@ def existing_log_of(settings: Settings) -> Log:
 
 def records_of(log: Log, positions: Positions) -> Iterator[Record]:
     """Every record from these positions up to the log's end."""
-    with closing(log.reader(positions)) as reader:
+    with log.reader(positions) as reader:
         while not reader.at_end() >= positions.keys():
             yield from reader.read(10_000, 0.2)
 
@@ -89,6 +93,11 @@ def topic_specs(settings: Settings, partitions: int | None = None) -> list[Topic
             )
         )
     return specs
+
+
+def input_topics(settings: Settings) -> tuple[str, str, str]:
+    """The topics that epochs take records from."""
+    return settings.interactions_topic, settings.items_topic, settings.users_topic
 
 
 def topic_names(settings: Settings) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
 from consumers.decode import decode_item, decode_user
-from consumers.log import Log
+from consumers.log import Closable, Log
 from consumers.neo4j import GraphBatch, GraphStore, Row
 from consumers.records import Record
 from consumers.schemas import Interaction, Item, User
@@ -22,6 +22,7 @@ from streamer.pipeline.ingest import Intake
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import supervise
 from streamer.runtime.topic_reader import TopicReader
+from streamer.runtime.topics import input_topics
 from streamer.settings import Settings
 from streamer.state.stream_state import digest_by_name
 from streamer.worker.recovery import FAR_FUTURE_MS
@@ -43,12 +44,12 @@ def follow(
     """Keeps the store in step until `stop`, or until everything in the log is in it. `advance`: told the records.
 
     Where the log or the store goes away it goes on from the positions of the store; see `supervise`.
-    Raises LogUnavailable, StoreUnavailable where the first try fails.
+    Raises LogUnavailable, GraphUnavailable where the first try fails.
     """
 
     @contextmanager
     def opened() -> Iterator[Sink]:
-        with closing(open_log()) as log, closing(open_store()) as store, closing(Sink(log, store, settings)) as sink:
+        with open_log() as log, open_store() as store, Sink(log, store, settings) as sink:
             yield sink
 
     total = 0
@@ -65,17 +66,16 @@ def follow(
     supervise(opened, run, stop, achieved=lambda: total)
 
 
-class Sink:
+class Sink(Closable):
     """Writes the log from where the store is. Bad records are the worker's to report; here they are passed over."""
 
     def __init__(self, log: Log, store: GraphStore, settings: Settings) -> None:
         self._store, self._settings, self._intake = store, settings, Intake(settings)
-        topics = (settings.interactions_topic, settings.items_topic, settings.users_topic)
         known = store.positions()
-        self._reader = TopicReader(log, topics, lambda tp, start, end: max(start, known.get(tp, 0)))
+        self._reader = TopicReader(log, input_topics(settings), lambda tp, start, end: max(start, known.get(tp, 0)))
 
     def step(self, wait_s: float = 1.0) -> int:
-        """One transaction; how many records it took. Raises StoreUnavailable, LogUnavailable."""
+        """One transaction; how many records it took. Raises GraphUnavailable, LogUnavailable."""
         records = self._reader.read(RECORDS_A_TRANSACTION, wait_s)
         if records:
             self._store.write(batch_of(records, self._intake, self._settings))

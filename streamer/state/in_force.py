@@ -37,7 +37,8 @@ ELSEWHERE = frozenset(
         # where epochs are cut and what is waited for: each manifest says what came of it
         "commit_interval_ms", "max_epoch_events", "checkpoint_interval_ms", "alignment_ms", "shadow_events",
         "on_position_gone", "on_log_damaged", "group_protocol", "delivery", "workers_topic",
-        # other processes
+        # what is said of the work, and other processes
+        "log_level", "log_format",
         "neo4j_user", "neo4j_password", "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
         "api_key_file", "health_public", "metrics_public", "allowed_hosts", "cors_origins", "max_streams",
         "request_timeout_s", "append_timeout_s",

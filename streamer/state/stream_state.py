@@ -12,6 +12,7 @@ import numpy as np
 
 from consumers.errors import CheckpointDamaged
 from consumers.event_weights import Means
+from consumers.positions import from_rows, rows_of
 from consumers.records import TopicPartition
 from streamer.engine.engine import Engine, model_config
 from streamer.errors import StateUnreadable
@@ -153,7 +154,7 @@ class StreamState:
         self.quality.restore(stream["quality"])
         self.drift.restore(stream["drift"])
         self.value_means.update(stream.get("value_means", {}))
-        self.positions = {TopicPartition(topic, p): offset for topic, p, offset in stream["positions"]}
+        self.positions = from_rows(stream["positions"])
         self.topic_ids, self.made_anew = stream.get("topic_ids", {}), stream.get("made_anew", [])
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
             setattr(self, name, stream[name])
@@ -248,7 +249,7 @@ class StreamState:
             "records": self.records,
             "newest_place": self.newest_place,
             "amendments": self.amendments.state(),
-            "positions": [(*tp, offset) for tp, offset in sorted(self.positions.items())],
+            "positions": sorted(rows_of(self.positions)),
             "quality": self.quality.state(),
             "drift": self.drift.state(),
             "value_means": self.value_means,

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import MAX_ID_BYTES, InteractionDecoder, NodeDecoder
+from consumers.decode import MAX_ID_BYTES
 from consumers.records import Headers, NewRecord, Record
 from consumers.schemas import Interaction
+from streamer.runtime.decoders import interaction_decoder, node_decoder
 from streamer.runtime.time_units import like_seconds
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
@@ -38,8 +39,8 @@ class Incoming:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
-        self._nodes_decoder = NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes)
+        self._decoder = interaction_decoder(settings)
+        self._nodes_decoder = node_decoder(settings)
         self._fields = {*Interaction.__struct_fields__, *settings.field_map.values()}
 
     def interactions(self, body: Body, clock_ms: int, now_ms: int) -> IncomingRecords:

@@ -26,9 +26,10 @@ from typing import Any
 import msgspec
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, WriteBatch
 
+from consumers.positions import Rows, from_rows, rows_of
 from consumers.records import TopicPartition
 from consumers.storage.rocks import Damaged, Locked, open_database, shut
-from streamer.errors import FreshetError
+from streamer.errors import ListsDamaged, ListsUnavailable
 
 FORMAT = 1
 MEMTABLE_BYTES, CACHE_BYTES, FILE_BYTES, OPEN_FILES, WAL_BYTES = 8 << 20, 16 << 20, 8 << 20, 128, 32 << 20
@@ -40,18 +41,10 @@ _LIST, _TITLE, _ERASED, _META = b"l", b"t", b"e", b"m"
 _logger = logging.getLogger(__name__)
 
 
-class StoreDamaged(FreshetError):
-    """Operator: nothing; it is set aside and made anew from the topics. Look at the disk."""
-
-
-class StoreUnavailable(FreshetError):
-    """Operator: free space on its disk, or give `serve` another `--state`."""
-
-
 class _Meta(msgspec.Struct, array_like=True):
     format: int
     source: str
-    positions: list[tuple[str, int, int]]
+    positions: Rows
     lists: int
     current_ms: int
     key: bytes
@@ -66,7 +59,7 @@ class ListStore:
             removed by `close`.
         source: names the log and the topics: what was read from another is not used.
 
-    Raises StoreUnavailable where the folder cannot be used.
+    Raises ListsUnavailable where the folder cannot be used.
     """
 
     def __init__(self, folder: Path | None, source: str) -> None:
@@ -91,7 +84,7 @@ class ListStore:
             self._db = self._opened()
             try:
                 self._load()
-            except StoreDamaged as error:
+            except ListsDamaged as error:
                 self._shut()
                 self._set_aside(str(error))
                 self._db = self._opened()
@@ -99,30 +92,30 @@ class ListStore:
 
     def positions(self) -> dict[TopicPartition, int]:
         """Up to where it was read; empty where it is to be read from the start."""
-        return {TopicPartition(topic, p): offset for topic, p, offset in self._meta.positions}
+        return from_rows(self._meta.positions)
 
     def topic_ids(self) -> dict[str, str]:
         """Of the topics to which the positions belong, see `Log.topic_ids`."""
         return self._meta.ids
 
     def list_of(self, user: str) -> bytes | None:
-        """A user's newest list. Raises StoreDamaged, StoreUnavailable."""
+        """A user's newest list. Raises ListsDamaged, ListsUnavailable."""
         return self._get(_LIST + user.encode("utf-8", "replace"))
 
     def title_of(self, item: str) -> str | None:
-        """An item's title. Raises StoreDamaged, StoreUnavailable."""
+        """An item's title. Raises ListsDamaged, ListsUnavailable."""
         title = self._get(_TITLE + item.encode("utf-8", "replace"))
         return None if title is None else title.decode()
 
     def erased_ms(self, user: str) -> int | None:
-        """When the tombstone of an erased user came, epoch ms. Raises StoreDamaged, StoreUnavailable."""
+        """When the tombstone of an erased user came, epoch ms. Raises ListsDamaged, ListsUnavailable."""
         stored = self._get(self._digest(user))
         return None if stored is None else int.from_bytes(stored, "big")
 
     def check(self) -> None:
-        """Raises StoreDamaged, StoreUnavailable where a reader found that it has to be opened again."""
+        """Raises ListsDamaged, ListsUnavailable where a reader found that it has to be opened again."""
         if self._damage is not None:
-            raise StoreDamaged(f"the lists in {self._folder} are damaged: {self._damage}")
+            raise ListsDamaged(f"the lists in {self._folder} are damaged: {self._damage}")
         self._open_database()
 
     def count(self) -> int:
@@ -148,7 +141,7 @@ class ListStore:
             current_ms: when everything in the topics had been taken last, epoch ms; None: not since the last write.
             ids: of the topics to which the positions belong.
 
-        Raises StoreDamaged, StoreUnavailable.
+        Raises ListsDamaged, ListsUnavailable.
         """
         batch, count = WriteBatch(raw_mode=True), self.count()
         for user, value in lists.items():
@@ -170,7 +163,7 @@ class ListStore:
         self._write(batch, {}, 0, _now_ms(), {})
 
     def purge_one(self) -> None:
-        """Takes the bytes of a withdrawn list off the disk, where there is one. Raises StoreUnavailable."""
+        """Takes the bytes of a withdrawn list off the disk, where there is one. Raises ListsUnavailable."""
         if not self._removed:
             return
         key = self._removed.popleft()
@@ -203,8 +196,7 @@ class ListStore:
         current_ms: int,
         ids: Mapping[str, str],
     ) -> None:
-        flat = [(*tp, offset) for tp, offset in positions.items()]
-        meta = _Meta(FORMAT, self._source, flat, lists, current_ms, self._meta.key, dict(ids))
+        meta = _Meta(FORMAT, self._source, rows_of(positions), lists, current_ms, self._meta.key, dict(ids))
         batch.put(_META, msgspec.msgpack.encode(meta))
         try:
             self._open_database().write(batch)
@@ -225,17 +217,17 @@ class ListStore:
 
     def _open_database(self) -> Any:
         if self._db is None:
-            raise StoreUnavailable("it is closed")
+            raise ListsUnavailable("it is closed")
         return self._db
 
-    def _error(self, error: Exception, what: str) -> FreshetError:
-        if isinstance(error, FreshetError):
+    def _error(self, error: Exception, what: str) -> ListsDamaged | ListsUnavailable:
+        if isinstance(error, ListsDamaged | ListsUnavailable):
             return error
         if "corruption" in str(error).lower():
             self._damage = str(error)
-            return StoreDamaged(f"the lists in {self._folder} are damaged: {error}")
+            return ListsDamaged(f"the lists in {self._folder} are damaged: {error}")
         self._shut()  # RocksDB takes no write after one that failed until it is opened again
-        return StoreUnavailable(f"the lists in {self._folder} cannot be {what}: {error}; free space on its disk")
+        return ListsUnavailable(f"the lists in {self._folder} cannot be {what}: {error}; free space on its disk")
 
     def _shut(self) -> None:
         with self._lock:
@@ -255,7 +247,7 @@ class ListStore:
                 self._set_aside(str(error))
             return open_database(self._folder, options=_options())
         except (OSError, Locked, Damaged) as error:
-            raise StoreUnavailable(
+            raise ListsUnavailable(
                 f"lists cannot be kept in {self._folder}: {error}; give this process another --state"
             ) from error
 
@@ -277,7 +269,7 @@ class ListStore:
         try:
             meta = msgspec.msgpack.decode(stored, type=_Meta) if stored is not None else None
         except msgspec.MsgspecError as error:
-            raise StoreDamaged(f"the lists in {self._folder} are damaged: {error}") from error
+            raise ListsDamaged(f"the lists in {self._folder} are damaged: {error}") from error
         if meta is not None and (meta.format, meta.source) == (FORMAT, self._source):
             self._meta = meta
         else:

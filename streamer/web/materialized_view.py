@@ -7,26 +7,27 @@ import threading
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from statistics import quantiles
 from typing import Any, NamedTuple
 
 import msgspec
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import InteractionDecoder, decode_item
-from consumers.errors import LogUnavailable, PositionGone, UnknownTopic
+from consumers.decode import decode_item
+from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from consumers.schemas import DRIFT_KEY, ListedItem, Quality
-from streamer.errors import FreshetError
+from streamer.errors import ListsDamaged, ListsUnavailable
+from streamer.runtime.decoders import interaction_decoder
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import Threads, supervise
 from streamer.runtime.topic_reader import TopicReader
 from streamer.runtime.topics import DEFAULT_LOG
 from streamer.settings import Settings
 from streamer.web.current_log import CurrentLog, OpenLog
-from streamer.web.list_store import ListStore, StoreDamaged, StoreUnavailable
+from streamer.web.list_store import ListStore
 
 FEED, PENDING, FIGURES = 500, 50_000, 1_000
 """What is kept in memory: interactions, interactions without a list, quality figures."""
@@ -34,7 +35,7 @@ RECORDS_A_STEP, LONGEST_WAIT_S, KEPT_EVERY_S = 1_000, 4.0, 60.0
 STALE_S = 4.0  # a view that is further behind the log is not ready
 RATE_WINDOW_S, LATENCIES = 5.0, 1_000
 MAX_SHOWN_CHARACTERS = 200  # of an event type on the page
-_RETRIED = (LogUnavailable, UnknownTopic, PositionGone, StoreDamaged, StoreUnavailable)
+_RETRIED = (Transient, UnknownTopic, PositionGone)  # a topic that is gone may be made anew
 _quality = msgspec.json.Decoder(Quality)
 _logger = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class View:
     def __init__(self, log: Log | CurrentLog, settings: Settings, threads: Threads | None = None) -> None:
         self._log = log if isinstance(log, CurrentLog) else OpenLog(log)
         self._settings, self._threads = settings, threads or Threads()
-        self._decoder = InteractionDecoder(settings.field_map, settings.clock_skew_ms, settings.max_record_bytes)
+        self._decoder = interaction_decoder(settings)
         self._store: ListStore | None = None
         self._reader: TopicReader | None = None
         self._away = "starting"
@@ -126,7 +127,7 @@ class View:
     # its life
 
     def start(self) -> None:
-        """Begins to follow the log. Raises UnknownTopic where a topic is missing, LogUnavailable, StoreUnavailable."""
+        """Begins to follow the log. Raises UnknownTopic where a topic is missing, LogUnavailable, ListsUnavailable."""
         folder = self._settings.state / "view" if self._settings.state else None
         self._store = ListStore(folder, self._source())
         self._thread = self._threads.start("view", self._run)
@@ -159,14 +160,14 @@ class View:
         """JSON of a user's newest list; None where there is none. Raises LogUnavailable where it cannot be read."""
         try:
             return self._store.list_of(user) if self._store else None
-        except FreshetError as error:
+        except (ListsDamaged, ListsUnavailable) as error:
             raise LogUnavailable(f"{error}; it is opened again") from error
 
     def title_of(self, item: str) -> str | None:
         """An item's title, where one is known and can be read."""
         try:
             return self._store.title_of(item) if self._store else None
-        except FreshetError:
+        except (ListsDamaged, ListsUnavailable):
             return None
 
     def status(self) -> Status:
@@ -232,7 +233,7 @@ class View:
                 self._begin_anew("too much time has passed for them to have followed every withdrawal")
             if not self._store.positions():
                 self.ready.clear()
-            with self._log.opened() as log, closing(self._reader_of(log)) as reader:
+            with self._log.opened() as log, self._reader_of(log) as reader:
                 self._reader = reader
                 self._started.set()
                 yield reader

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from consumers.log import Log, Positions
 from consumers.records import TopicPartition
+from streamer.runtime.topics import end_positions, input_topics, whole
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 
@@ -25,17 +26,10 @@ class Gone(NamedTuple):
     found: str
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The topics that epochs take records from."""
-    return settings.interactions_topic, settings.items_topic, settings.users_topic
-
-
 def bounds(log: Log, settings: Settings) -> Bounds:
     """Asks the log. Raises UnknownTopic."""
-    topics = (*inputs(settings), settings.epochs_topic)
-    starts = {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
-    ends = {TopicPartition(topic, p): end for topic in topics for p, end in log.ends(topic).items()}
-    return Bounds(starts, ends, log.topic_ids(topics))
+    topics = (*input_topics(settings), settings.epochs_topic)
+    return Bounds(whole(log, *topics), end_positions(log, *topics), log.topic_ids(topics))
 
 
 def gone(settings: Settings, has: Bounds, positions: Positions, ids: Mapping[str, str]) -> list[Gone]:

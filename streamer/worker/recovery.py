@@ -11,6 +11,7 @@ import msgspec
 
 from consumers.errors import PositionGone, TopicConflict, UnknownTopic
 from consumers.log import Log, Reader
+from consumers.positions import from_topics
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.errors import StateUnreadable
@@ -18,7 +19,7 @@ from streamer.lists.publisher import APPLICATION, MADE_ANEW
 from streamer.pipeline.arrivals import in_order
 from streamer.pipeline.epoch import EpochInput, Erasure
 from streamer.pipeline.ingest import Change, Intake
-from streamer.runtime.topics import records_of, whole
+from streamer.runtime.topics import input_topics, records_of, whole
 from streamer.settings import Settings
 from streamer.state.in_force import with_recorded
 from streamer.state.stream_state import StreamState
@@ -109,7 +110,7 @@ def take_again(
 
 def first_positions(log: Log, settings: Settings) -> dict[TopicPartition, int]:
     """Where a state begins that has taken nothing: at the first record of every partition of the input topics."""
-    return whole(log, settings.interactions_topic, settings.items_topic, settings.users_topic)
+    return whole(log, *input_topics(settings))
 
 
 def assume_first(state: StreamState, epochs: Iterable[EpochManifest]) -> None:
@@ -125,14 +126,15 @@ class _Source:
     def __init__(self, log: Log, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
         self._settings, self._state = state.settings, state
         self._intake = Intake(state.settings)
-        self._read = {tp: state.positions.get(tp, 0) for m in epochs for tp in _ends(m)}  # next offset to read
+        ends = (tp for manifest in epochs for tp in from_topics(manifest.ends))
+        self._read = {tp: state.positions.get(tp, 0) for tp in ends}  # next offset to read
         self._taken = {tp: position if state.epoch else 0 for tp, position in self._read.items()}  # next one to take
         self._reader: Reader = log.reader(self._read)
         self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in self._read}
 
     def epoch(self, manifest: EpochManifest) -> EpochInput:
         """The input of one committed epoch, bad records refused then refused again."""
-        ends = _ends(manifest)
+        ends = from_topics(manifest.ends)
         self._fill(ends)
         if manifest.settings is not None:
             self._settings = with_recorded(self._settings, manifest.settings)
@@ -184,7 +186,3 @@ class _Source:
 
     def close(self) -> None:
         self._reader.close()
-
-
-def _ends(manifest: EpochManifest) -> dict[TopicPartition, int]:
-    return {TopicPartition(topic, int(p)): end for topic, parts in manifest.ends.items() for p, end in parts.items()}

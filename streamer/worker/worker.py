@@ -22,7 +22,7 @@ from streamer.pipeline.pipeline import Pipeline
 from streamer.runtime.progress import progress
 from streamer.runtime.telemetry import listed
 from streamer.runtime.topic_reader import widened
-from streamer.runtime.topics import output_limits, whole
+from streamer.runtime.topics import input_topics, output_limits, whole
 from streamer.settings import Settings
 from streamer.state.in_force import changes
 from streamer.state.pending_repairs import PIECE
@@ -408,7 +408,7 @@ class Worker:
 
     def _meet_log(self) -> bool:
         """Compares the state's positions with the log, beginning at its start where there are none; see the next."""
-        topics, has = reach.inputs(self._settings), reach.bounds(self._log, self._settings)
+        topics, has = input_topics(self._settings), reach.bounds(self._log, self._settings)
         starts = {tp: start for tp, start in has.starts.items() if tp.topic in topics}
         self.state.positions = starts | self.state.positions
         return self._check_reach(has)
@@ -429,7 +429,7 @@ class Worker:
             _logger.warning("%s", line)
         self._moved = {tp for tp, position in state.positions.items() if before.get(tp) != position}
         state.topic_ids = has.ids
-        anew = any(topic in reach.inputs(settings) for topic in state.made_anew)
+        anew = any(topic in input_topics(settings) for topic in state.made_anew)
         state.made_anew = sorted({*pending, *state.made_anew})
         return anew
 

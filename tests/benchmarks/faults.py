@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from consumers import crash_points as effects
-from consumers.records import NewRecord, TopicPartition
+from consumers.records import NewRecord
 from streamer.ops.audit import Audit
+from streamer.runtime.topics import records_of, whole
 from tests.benchmarks.records import commit, machine
 from tests.consumers.test_fuzz import fuzz
 from tests.faults.scene import ROOT, Scene
@@ -162,18 +163,8 @@ def _verdict(scene: Scene, sent: int) -> str:
 
 
 def _held(scene: Scene) -> int:
-    log = scene.open()
-    topic = scene.settings.interactions_topic
-    reader = log.reader({TopicPartition(topic, p): start for p, start in log.starts(topic).items()})
-    held = 0
-    while True:
-        records = reader.read(10_000, 0.5)
-        held += len(records)
-        if not records and len(reader.at_end()) == len(log.ends(topic)):
-            break
-    reader.close()
-    log.close()
-    return held
+    with scene.open() as log:
+        return sum(1 for _ in records_of(log, whole(log, scene.settings.interactions_topic)))
 
 
 PARTS = {"crashes": crashes, "kills": random_kills, "broker": broker_kills, "fuzz": fuzzing}

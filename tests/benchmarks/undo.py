@@ -23,12 +23,12 @@ import pyarrow as pa
 from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions
 from consumers.open_log import OwnedLog
-from consumers.records import NewRecord, Record, TopicPartition
+from consumers.records import NewRecord
 from streamer.cli.commands.produce import interaction_chunks
 from streamer.engine.engine import Columns, Engine
 from streamer.features.event_ids import digest_of
 from streamer.features.tables import weights_of
-from streamer.runtime.topics import topic_specs
+from streamer.runtime.topics import records_of, topic_specs, whole
 from streamer.settings import Settings
 from streamer.state.ledger import ENTRY, event_number
 from streamer.worker.worker import Worker
@@ -77,15 +77,7 @@ class Run:
 
     def newest(self, topic: str) -> dict[bytes, bytes | None]:
         """The last record of each key."""
-        reader = self.log.reader({TopicPartition(topic, p): s for p, s in self.log.starts(topic).items()})
-        newest: dict[bytes, bytes | None] = {}
-        while records := reader.read(10_000, 0):
-            newest.update(_values(records))
-        return newest
-
-
-def _values(records: list[Record]) -> Iterator[tuple[bytes, bytes | None]]:
-    return ((record.key or b"", record.value) for record in records)
+        return {record.key or b"": record.value for record in records_of(self.log, whole(self.log, topic))}
 
 
 def observed(table: pa.Table, settings: Settings) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from consumers.kafka.group import GroupReader
 from consumers.kafka.log import KafkaLog
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.schemas import SeatClaim
+from streamer.runtime.topics import records_of, whole
 from tests import waiting
 
 pytestmark = pytest.mark.kafka
@@ -83,12 +84,7 @@ class Table:
     def values(self) -> set[bytes | None]:
         """Every value in the topic, as a read_committed reader sees it."""
         log = self._log("reader")
-        positions = {TopicPartition(self.topic, p): 0 for p in range(4)}
-        reader, found = log.reader(positions), set[bytes | None]()
-        while not reader.at_end() >= positions.keys():
-            found |= {record.value for record in reader.read(1_000, 0.1)}
-        reader.close()
-        return found
+        return {record.value for record in records_of(log, whole(log, self.topic))}
 
     def close(self) -> None:
         for opened in reversed(self._opened):
@@ -278,11 +274,8 @@ def test_the_topic_of_the_claims_is_made_where_it_is_missing_and_holds_what_it_s
         if n == 2:  # a foreign record is passed over
             log.append([NewRecord(topic, f"{application}-seat".encode(), b"hello"), NewRecord(topic, b"x", None)])
     assert log.topics()[topic].cleanup == "compact"
-    reader, claims = log.reader({TopicPartition(topic, 0): 0}), list[SeatClaim]()
-    while not reader.at_end():
-        records = [r for r in reader.read(100, 0.1) if r.value not in (b"hello", None)]
-        claims += [msgspec.json.decode(record.value or b"", type=SeatClaim) for record in records]
-    reader.close()
+    values = [record.value for record in records_of(log, whole(log, topic))]
+    claims = [msgspec.json.decode(value, type=SeatClaim) for value in values if value not in (b"hello", None)]
     assert [(claim.seat, claim.incarnation, claim.pid) for claim in claims] == [
         (f"{application}-seat", n, os.getpid()) for n in (1, 2, 3)
     ]

@@ -13,7 +13,7 @@ import pytest
 
 from consumers.embedded.log import EmbeddedLog
 from consumers.embedded.loopback import Owner, RemoteLog
-from consumers.errors import Fenced, PositionGone, TopicConflict, UnknownTopic
+from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
 from consumers.kafka import committer as kafka_commit
 from consumers.kafka.log import KafkaLog
 from consumers.log import Log
@@ -339,3 +339,14 @@ def test_a_reader_says_where_it_is(log: Log, topic: str) -> None:
     assert reader.positions() == {TopicPartition(topic, p): end for p, end in log.ends(topic).items()}
     reader.close()
     committer.close()
+
+
+def test_a_log_is_closed_where_its_block_ends(home: Home, topic: str) -> None:
+    with home() as opened:
+        assert opened.ends(topic) == dict.fromkeys(range(4), 0)
+        with opened.reader({TopicPartition(topic, 0): 0}) as reader:
+            assert reader.read(1, 0.0) == []
+        with opened.committer(f"app-{topic}") as committer:
+            assert committer.positions() == {}
+    with pytest.raises(LogUnavailable):
+        opened.append([NewRecord(topic, b"k", b"v")])

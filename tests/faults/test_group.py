@@ -14,6 +14,7 @@ import pytest
 
 from consumers import crash_points as effects
 from consumers.records import NewRecord, TopicPartition
+from streamer.runtime.topics import records_of, whole
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED
 from tests.waiting import end, ended, freeze, is_frozen, until
@@ -157,17 +158,14 @@ class Group:
 
     def check_lists(self) -> None:
         """No list is there twice, everybody has one, and of each user the newest is the last."""
-        log, topic = self.seats[0].open(), self.seats[0].settings.recommendations_topic
-        positions = {TopicPartition(topic, p): start for p, start in log.starts(topic).items()}
-        reader, newest, ids = log.reader(positions), dict[str, int](), list[str]()
-        while records := reader.read(10_000, 1.0) or reader.at_end() < positions.keys():
-            for value in (json.loads(r.value or b"") for r in (records if isinstance(records, list) else ())):
+        newest, ids = dict[str, int](), list[str]()
+        with self.seats[0].open() as log:
+            for record in records_of(log, whole(log, self.seats[0].settings.recommendations_topic)):
+                value = json.loads(record.value or b"")
                 offset = int(value["list_id"].split("-")[1])
                 assert newest.get(value["user_id"], -1) < offset
                 newest[value["user_id"]] = offset
                 ids.append(value["list_id"])
-        reader.close()
-        log.close()
         assert len(set(ids)) == len(ids)
         assert newest.keys() == {user for user, _, _ in EVENTS[: self.sent]}
 

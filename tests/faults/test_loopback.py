@@ -39,14 +39,14 @@ log = OwnedLog(Path(sys.argv[1]))
 answers = int(sys.argv[2])
 if answers >= 0:
     import os
-    append = owner._Session.append
+    append = loopback._Session.append
     def dying(self, *arguments):
         global answers
         append(self, *arguments)
         answers -= 1
         if answers < 0:
             os._exit(9)
-    owner._Session.append = dying
+    loopback._Session.append = dying
 print("open", flush=True)
 ended.wait()
 log.close()

@@ -8,8 +8,9 @@ import neo4j
 import pytest
 
 from consumers import neo4j as graph_store
+from consumers.errors import GraphUnavailable
 from consumers.event_weights import EventWeights
-from consumers.neo4j import GraphStore, StoreUnavailable
+from consumers.neo4j import GraphStore
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.cli.main import main
@@ -68,7 +69,7 @@ def test_a_restart_anywhere_leaves_what_the_log_says(
     before = store.positions(), store.counts()
     with monkeypatch.context() as broken:
         broken.setattr(graph_store, "_REACH", "RETURN 1 / 0")  # the last statement of a transaction
-        with pytest.raises(StoreUnavailable, match="refuses"):
+        with pytest.raises(GraphUnavailable, match="refuses"):
             Sink(log, store, settings).step()
     assert (store.positions(), store.counts()) == before
     to_the_end(Sink(log, store, settings))

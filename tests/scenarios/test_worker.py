@@ -22,7 +22,7 @@ from consumers.schemas import EpochManifest, RecommendationList
 from streamer.cli.commands.produce import interaction_chunks
 from streamer.errors import StateUnreadable
 from streamer.evaluation.replay import ReplayOptions, replay
-from streamer.runtime.topics import topic_specs
+from streamer.runtime.topics import records_of, topic_specs, whole
 from streamer.settings import Settings
 from streamer.worker.worker import Worker
 from tests.waiting import ended, ends, scaled, until
@@ -36,11 +36,7 @@ def send(log: OwnedLog, events: Events) -> None:
 
 
 def read_all(log: OwnedLog, topic: str) -> list[Record]:
-    reader = log.reader({TopicPartition(topic, p): start for p, start in log.starts(topic).items()})
-    records: list[Record] = []
-    while got := reader.read(10_000, 0):
-        records += got
-    return records
+    return list(records_of(log, whole(log, topic)))
 
 
 def lists_of(log: OwnedLog) -> dict[str, list[str]]:

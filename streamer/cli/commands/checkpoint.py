@@ -2,13 +2,13 @@
 
 import argparse
 import json
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumers.log import Log, StoredState
-from streamer.cli.flags import add_setting_flags, settings_of
+from consumers.positions import by_topic
+from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
 from streamer.ops import checkpoint_inspection as checkpoints
 from streamer.ops.checkpoint_archive import read_file, seat_of, write_file
@@ -34,18 +34,14 @@ Answer = tuple[dict[str, Any], str, int]  # for machines, for people, exit code
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "action",
-        choices=ACTIONS,
-        help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()),
-    )
+    add_actions(parser, ACTIONS)
     parser.add_argument("file", type=Path, nargs="?", help="Parquet file to export to or import from")
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window", "embeddings"
     )
     parser.add_argument("--replace", action="store_true", help="import over the checkpoint that is there")
     parser.add_argument("--replay", action="store_true", help="verify: take every committed epoch again, and compare")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"checkpoint {arguments.action} {'needs a' if arguments.file is None else 'has no'} file")
     settings = settings_of(arguments)
     action = {"ls": _ls, "verify": _verify, "export": _export, "import": _import, "rebuild": _rebuild, "rm": _rm}
-    with closing(existing_log_of(settings)) as log:
+    with existing_log_of(settings) as log:
         for_machines, for_people, code = action[arguments.action](log, settings, arguments)
     print(json.dumps(for_machines) if arguments.json else for_people)
     return code
@@ -163,16 +159,13 @@ def _counted(pages: checkpoints.StoredPages, advance: Any) -> Any:
 
 
 def _as_json(summary: checkpoints.Summary) -> dict[str, Any]:
-    positions: dict[str, dict[str, int]] = {}
-    for tp, position in sorted(summary.positions.items()):
-        positions.setdefault(tp.topic, {})[str(tp.partition)] = position
     age_s = summary.age_s()
     return {
         "format": summary.format,
         "epoch": summary.epoch,
         "records": summary.records,
         "age_s": None if age_s is None else round(age_s, 1),
-        "positions": positions,
+        "positions": by_topic(summary.positions),
         "pages": sum(group.pages for group in summary.groups),
         "bytes": sum(group.bytes for group in summary.groups),
         "groups": {group.name: {"pages": group.pages, "bytes": group.bytes} for group in summary.groups},

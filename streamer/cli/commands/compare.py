@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.homes import say_without_effect
 from streamer.cli.stream_flags import add_measure_flags, add_reading_flags, check_measure_flags, read_stream
 from streamer.errors import UsageError
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--confidence", type=float, default=0.95, metavar="C", help="confidence of the intervals (default 0.95)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     if both.sum() < LEAST_EVENTS or measured_users < LEAST_USERS:
         raise UsageError(
             f"{arguments.source} has {both.sum()} events of {measured_users} users that are measured under both "
-            f"settings: at least {LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --measure-after"
+            f"settings: at least {LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --after"
             + ("" if settings[0].exclude_seen == settings[1].exclude_seen else EXCLUDING)
         )
     differences = compare_ranks(

@@ -1,10 +1,12 @@
 """`freshet content`: what is known of items as vectors, for `freshet train --content`."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from consumers.errors import DataRefused
+from streamer.cli.flags import add_json_flag, settings_of
 from streamer.cli.stream_flags import items_of
 from streamer.embeddings.pretrained_encoders import WORDLLAMA, Images
 from streamer.embeddings.registry import NodeVectors, write_vectors
@@ -33,9 +35,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=Path("content.parquet"),
         help="Parquet file to write: item_id, embedding (default content.parquet)",
     )
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    settings_of(arguments)
     given = (arguments.images, arguments.backbone, arguments.weights)
     if any(given) and not all(given):
         raise UsageError("--images, --backbone, --weights: one needs the other two")
@@ -49,5 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     for reason in refused:
         print(f"no image: {reason}", file=sys.stderr)
     write_vectors(arguments.out, "item_id", NodeVectors([item.item_id for item in items], vectors))
-    print(f"{arguments.out}: {len(items):,} items, {vectors.shape[1]} numbers each")
+    answer = {"file": str(arguments.out), "items": len(items), "size": vectors.shape[1], "images_refused": len(refused)}
+    said = f"{arguments.out}: {len(items):,} items, {vectors.shape[1]} numbers each"
+    print(json.dumps(answer) if arguments.json else said)
     return 0

@@ -1,12 +1,13 @@
 """`freshet demo`: MovieLens-100k as a live stream on the embedded log, with a page to watch."""
 
 import argparse
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -14,7 +15,7 @@ from consumers.files.interactions import Reading
 from consumers.log import Log
 from consumers.records import NewRecord
 from streamer.cli.demo_data import MovieLens, movielens_100k
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.producing import Chunk, Pace, interaction_chunks
 from streamer.cli.stream_flags import items_of, stream_of_file, users_of
 from streamer.runtime.progress import progress
@@ -43,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exit", action="store_true", help="end by itself with a summary, as it does without a terminal"
     )
+    add_json_flag(parser, "one JSON object at the end")
     add_setting_flags(parser, "k", "exclude_seen", "seed", "host", "port")
 
 
@@ -56,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     rate = arguments.rate or (None if ends_by_itself else WATCHABLE_RATE)
     with tempfile.TemporaryDirectory(prefix="freshet-demo-") as folder:
         settings = settings_of(arguments).model_copy(update={"log": Path(folder), "state": None, "bootstrap": None})
-        Demo(settings, *files, rate).run(ends_by_itself)
+        Demo(settings, *files, rate, arguments.json).run(ends_by_itself)
     return 0
 
 
@@ -64,9 +66,15 @@ class Demo:
     """Producer, worker and page around one embedded log."""
 
     def __init__(
-        self, settings: Settings, interactions: Path, items: Path | None, users: Path | None, rate: float | None
+        self,
+        settings: Settings,
+        interactions: Path,
+        items: Path | None,
+        users: Path | None,
+        rate: float | None,
+        as_json: bool = False,
     ) -> None:
-        self._settings, self._rate = settings, rate
+        self._settings, self._rate, self._as_json = settings, rate, as_json
         self._stream = stream_of_file(interactions, Reading())
         self._table = self._stream.table
         self._items, self._users = items_of(items), users_of(users)
@@ -75,12 +83,16 @@ class Demo:
 
     def run(self, ends_by_itself: bool) -> None:
         """Streams the file; then ends with a summary, or goes on serving until Ctrl-C."""
+        with open_log_of(self._settings) as log:
+            self._run(log, ends_by_itself)
+        self._threads.check()
+
+    def _run(self, log: Log, ends_by_itself: bool) -> None:
         from streamer.web.api import Gateway
         from streamer.web.materialized_view import View
         from streamer.web.server import WebServer
         from streamer.worker.worker import Worker
 
-        log = open_log_of(self._settings)
         log.create(topic_specs(self._settings, partitions=1))
         view = View(log, self._settings, self._threads)
         # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
@@ -89,16 +101,17 @@ class Demo:
         self._send_catalogue(log)
         view.start()
         server.start()
-        print(f"the page: {server.address}", flush=True)
+        self._say(f"the page: {server.address}")
         worker = Worker(log, self._settings, stop=lambda: bool(self._stop))
         working = self._threads.start("worker", worker.run)
         started = time.monotonic()
         try:
             self._produce(log)
             self._drain(worker)
-            self._summary(worker, time.monotonic() - started)
+            summary = self._summary(worker, time.monotonic() - started) | {"page": server.address}
+            print(json.dumps(summary) if self._as_json else _text(summary), flush=True)
             if not ends_by_itself and not self._stop:
-                print(f"still serving on {server.address}; Ctrl-C ends it", flush=True)
+                self._say(f"still serving on {server.address}; Ctrl-C ends it")
                 while not self._stop.wait(0.5):
                     pass
         finally:
@@ -107,8 +120,6 @@ class Demo:
             view.stop()
             server.stop()
             worker.close()
-            log.close()
-        self._threads.check()
 
     def _send_catalogue(self, log: Log) -> None:
         settings, encode = self._settings, msgspec.json.encode
@@ -132,16 +143,34 @@ class Demo:
         while worker.state.records < len(self._table) and not self._stop:
             time.sleep(0.05)
 
-    def _summary(self, worker: "Worker", seconds: float) -> None:
+    def _say(self, line: str) -> None:
+        if not self._as_json:
+            print(line, flush=True)
+
+    def _summary(self, worker: "Worker", seconds: float) -> dict[str, Any]:
         state, titles = worker.state, {item.item_id: item.title for item in self._items}
-        print(f"{state.records:,} events in {seconds:.1f} s: {state.records / seconds:,.0f} events per second")
-        for name, (ours, popularity) in state.quality.figures(state.settings.k).items():
-            if "@" in name:
-                print(f"{name.upper()}: {ours:.4f} ours, {popularity:.4f} decayed popularity")
-        for user in state.engine.model.users.ids[-3:]:
-            listed = [titles.get(item) or item for item in state.engine.list_of(user, state.clock_ms)[:5]]
-            print(f"user {user} would be shown: {'; '.join(listed)}")
-        sys.stdout.flush()
+        figures = state.quality.figures(state.settings.k)
+        return {
+            "events": state.records,
+            "seconds": round(seconds, 3),
+            "quality": {name: round(ours, 5) for name, (ours, _) in figures.items()},
+            "popularity": {name: round(theirs, 5) for name, (_, theirs) in figures.items()},
+            "lists": {
+                user: [titles.get(item) or item for item in state.engine.list_of(user, state.clock_ms)[:5]]
+                for user in state.engine.model.users.ids[-3:]
+            },
+        }
+
+
+def _text(summary: dict[str, Any]) -> str:
+    """The summary for people."""
+    events, seconds, popularity = summary["events"], summary["seconds"], summary["popularity"]
+    lines = [f"{events:,} events in {seconds:.1f} s: {events / max(seconds, 0.001):,.0f} events per second"]
+    for name, ours in summary["quality"].items():
+        if "@" in name:
+            lines.append(f"{name.upper()}: {ours:.4f} ours, {popularity[name]:.4f} decayed popularity")
+    lines += [f"user {user} would be shown: {'; '.join(listed)}" for user, listed in summary["lists"].items()]
+    return "\n".join(lines)
 
 
 def _parts(chunks: Iterator[Chunk], size: int) -> Iterator[list[NewRecord]]:

@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.hints import completed
 
 EXAMPLE = "freshet doctor --bootstrap localhost:9092 --state freshet-state"
@@ -11,7 +11,7 @@ EXAMPLE = "freshet doctor --bootstrap localhost:9092 --state freshet-state"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_flags(parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a finding")
+    add_json_flag(parser, "one JSON object a finding")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from streamer.cli.flags import add_actions, add_json_flag, settings_of
 from streamer.embeddings.attention_export import attention_of, drawn
 from streamer.embeddings.registry import OFF, current, roll_back, use, versions
 from streamer.errors import UsageError
@@ -21,13 +22,14 @@ NAMED = {"use": "version", "attention": "user"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=ACTIONS, help="; ".join(f"{name}: {what}" for name, what in ACTIONS.items()))
+    add_actions(parser, ACTIONS)
     parser.add_argument("folder", type=Path, help="folder of the versions, as `train --out` wrote it")
     parser.add_argument("name", metavar="VERSION | USER", nargs="?", help="version for use, or user for attention")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    settings_of(arguments)
     folder, name = arguments.folder, arguments.name
     if (name is not None) != (arguments.action in NAMED):
         what = NAMED.get(arguments.action, "version")

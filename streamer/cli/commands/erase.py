@@ -2,11 +2,10 @@
 
 import argparse
 import json
-from contextlib import closing
 
 from consumers.decode import Refused, id_of_key
 from consumers.records import NewRecord
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.ops.erasure_report import report
 from streamer.runtime.topics import existing_log_of
@@ -17,7 +16,7 @@ EXAMPLE = "freshet erase ann bob --bootstrap localhost:9092"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", nargs="+", help="id of a user")
     add_setting_flags(parser, "bootstrap", "log", "embeddings")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         except Refused as refused:
             raise UsageError(f"{user[:100]!r} is no id of a user: {refused.message}") from None
     settings = settings_of(arguments)
-    with closing(existing_log_of(settings)) as log:
+    with existing_log_of(settings) as log:
         log.append([NewRecord(settings.users_topic, user.encode(), None) for user in users])
         places = report(log, settings)
     if arguments.json:

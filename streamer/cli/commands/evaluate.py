@@ -12,8 +12,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
-from streamer.cli.flags import add_setting_flags, settings_of
-from streamer.cli.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
+from streamer.cli.stream_flags import (
+    add_after_flag,
+    add_reading_flags,
+    check_after_flag,
+    items_of,
+    reading_of,
+    stream_of_file,
+)
 from streamer.errors import UsageError
 from streamer.monitoring.prequential_quality import AT
 
@@ -30,35 +37,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_reading_flags(parser)
     parser.add_argument("--items", type=Path, help="file of items; diversity and calibration go by their categories")
+    add_after_flag(parser)
     parser.add_argument(
-        "--after",
-        type=float,
-        default=0.8,
-        metavar="F",
-        help="share of the events before the measured ones (default 0.8)",
+        "--no-repeat", action="store_true", help="measure only what is new to the user, as --exclude-seen does"
     )
-    parser.add_argument("--no-repeat", action="store_true", help="measure only what is new to the user")
     parser.add_argument(
         "--at",
         type=int,
         metavar="K",
         help="number of places of a list that count (default 10, or as many as the longest list has)",
     )
-    add_setting_flags(parser, "field_map")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_setting_flags(parser, "exclude_seen", "field_map")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from streamer.evaluation.list_scores import evaluate
 
-    if not 0 <= arguments.after < 1 or (arguments.at or 1) < 1:
-        raise UsageError("--after lies between 0 and 1, --at is 1 or more")
+    check_after_flag(arguments)
+    if arguments.at is not None and arguments.at < 1:
+        raise UsageError(f"--at got {arguments.at}: at least 1")
     settings = settings_of(arguments)
     reading = reading_of(arguments, settings)
     stream = stream_of_file(arguments.interactions, reading, arguments.format, arguments.strict)
     lists, items = _lists(arguments.lists), items_of(arguments.items, arguments.strict)
     at = _places(lists, arguments.at)
-    found = evaluate(stream.table, lists, items, arguments.after, not arguments.no_repeat, at)
+    repeats = not (arguments.no_repeat or settings.exclude_seen)
+    found = evaluate(stream.table, lists, items, arguments.measure_after, repeats, at)
     if found.unmatched:
         said = f"{found.unmatched:,} lists are of events that {arguments.interactions} has not; they are left out"
         print(f"freshet: warning: {said}", file=sys.stderr)

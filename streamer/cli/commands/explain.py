@@ -2,7 +2,6 @@
 
 import argparse
 import json
-from contextlib import closing
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from consumers.files.interactions import Reading, read_interactions
 from consumers.log import Log
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
 from streamer.errors import StateUnreadable, UsageError
 from streamer.runtime.progress import progress
@@ -46,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "field_map", "window"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = stream_of_file(arguments.file, reading_of(arguments, settings), arguments.format, arguments.strict)
         known = known_of_file(arguments.file, settings, found.table)
         return _say(arguments, settings, known, found.refusals.counts())
-    with closing(existing_log_of(settings)) as log:  # histories are read from it as they are needed
+    with existing_log_of(settings) as log:  # histories are read from it as they are needed
         return _say(arguments, settings, _of_application(log, settings))
 
 

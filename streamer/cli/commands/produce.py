@@ -9,7 +9,7 @@ from typing import Any
 
 from consumers.files.interactions import FORMATS, digest_of_file, items_of_file, users_of_file
 from consumers.records import NewRecord
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.producing import CHUNK, Chunk, Pace, encode, interaction_chunks, send
 from streamer.cli.stream_flags import add_reading_flags, reading_of, say_nodes, stream_of_file
 from streamer.errors import UsageError
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="10x",
         help="speed of event time against wall time: 10x, 1x or max (default max)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
+    add_json_flag(parser, "one JSON object at the end")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -53,13 +53,10 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         chunks, refused, total = _node_chunks(arguments, settings)
     dead = sum(refused.values()) if arguments.kind == "interactions" else 0  # refused items and users are not sent
-    log = open_log_of(settings)
-    started = time.monotonic()
-    try:
+    with open_log_of(settings) as log:
+        started = time.monotonic()
         with progress("produce", total, "records") as advance:
             sent = send(log, chunks, Pace(arguments.rate, speed), advance)
-    finally:
-        log.close()
     seconds = time.monotonic() - started
     summary = {
         "sent": sent,

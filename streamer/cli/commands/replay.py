@@ -5,7 +5,7 @@ import json
 import sys
 from pathlib import Path
 
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.stream_flags import (
     add_measure_flags,
     add_reading_flags,
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--observe-only", action="store_true", help="take events into the state without scoring or learning"
     )
     parser.add_argument("--report", type=Path, help="HTML page to write, with plots of what was measured")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from streamer.cli.flags import add_setting_flags, settings_of
-from streamer.cli.hints import log_to_stderr
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.topics import open_log_of, state_folder
@@ -36,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     stop = StopRequest()
     settings = settings_of(arguments)
-    log_to_stderr(arguments)
     with StateLock(state_folder(settings)):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
         FOLDERS.append(state_folder(settings) / "kernels")
@@ -51,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             @contextmanager
             def opened() -> Iterator[Worker]:
                 with (
-                    closing(open_log_of(settings)) as log,
+                    open_log_of(settings) as log,
                     closing(Worker(log, settings, test_lists, lambda: bool(stop), metrics)) as worker,
                 ):
                     yield worker

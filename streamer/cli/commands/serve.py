@@ -1,10 +1,10 @@
 """`freshet serve`: HTTP in, lists and server-sent events out, and the page."""
 
 import argparse
+import json
 import sys
 
-from streamer.cli.flags import add_setting_flags, settings_of
-from streamer.cli.hints import log_to_stderr
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.topics import open_log_of
 
@@ -13,6 +13,7 @@ EXAMPLE = "freshet serve --bootstrap localhost:9092 --port 8765"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_flags(parser, "bootstrap", "log", "state", "host", "port", "api_key", "api_key_file")
+    add_json_flag(parser, "one JSON object with the address")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -26,7 +27,6 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.api_key is not None:
         print("freshet: the list of processes shows --api-key; use FRESHET_API_KEY or api_key_file", file=sys.stderr)
-    log_to_stderr(arguments)
     threads, log = Threads(stop.set), CurrentLog(lambda: open_log_of(settings))
     view = View(log, settings, threads)
     app = Gateway(log, settings, view).app()
@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         view.start()
         server.start()
-        print(f"serving on {server.address}", flush=True)
+        said = json.dumps({"address": server.address}) if arguments.json else f"serving on {server.address}"
+        print(said, flush=True)
         while not stop.wait(1.0):
             pass
         threads.check()

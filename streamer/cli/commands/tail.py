@@ -4,10 +4,10 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 
 from consumers.records import Record, TopicPartition
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import supervise
 from streamer.runtime.topic_reader import TopicReader
@@ -20,6 +20,7 @@ EXAMPLE = "freshet tail recommendations --bootstrap localhost:9092"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topic", help="topic to print: interactions, recommendations, quality, interactions.dead, …")
     add_setting_flags(parser, "bootstrap", "log")
+    add_json_flag(parser, "one JSON object a record, as without this flag")
     parser.add_argument("--from-end", action="store_true", help="print only what comes from now on")
     parser.add_argument("--exit-at-end", action="store_true", help="stop where the topic ends now")
     parser.add_argument("--limit", type=int, metavar="N", help="number of records after which it stops")
@@ -44,7 +45,7 @@ class Tail:
     @contextmanager
     def opened(self, settings: Settings) -> Iterator[TopicReader]:
         """A reader of the topic. Raises LogUnavailable, UnknownTopic."""
-        with closing(existing_log_of(settings)) as log, closing(TopicReader(log, [self._topic], self._place)) as reader:
+        with existing_log_of(settings) as log, TopicReader(log, [self._topic], self._place) as reader:
             self._positions = reader.positions()
             yield reader
 

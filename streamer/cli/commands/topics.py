@@ -5,42 +5,40 @@ import json
 
 from msgspec import structs
 
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.runtime.topics import open_log_of, topic_specs
 
 EXAMPLE = "freshet topics create --bootstrap localhost:9092 --partitions 8"
+ACTIONS = {"create": "what is missing", "ls": "what is there", "list": "the same"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", choices=("create", "list"), help="create what is missing, or list what is there")
+    add_actions(parser, ACTIONS)
     add_setting_flags(parser, "bootstrap", "log")
     parser.add_argument(
         "--partitions", type=int, metavar="N", help="number of partitions of the topics that may have several"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be created, create nothing")
-    parser.add_argument("--json", action="store_true", help="print one JSON object a topic")
+    add_json_flag(parser, "one JSON object a topic")
 
 
 def run(arguments: argparse.Namespace) -> int:
     if arguments.partitions is not None and arguments.partitions < 1:
         raise UsageError(f"--partitions got {arguments.partitions}: at least 1")
     settings = settings_of(arguments)
-    log = open_log_of(settings)
-    try:
+    with open_log_of(settings) as log:
         specs = {spec.name: spec for spec in topic_specs(settings, arguments.partitions)}
         have = log.topics()
         if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes
             specs = {n: structs.replace(s, partitions=have[n].partitions) if n in have else s for n, s in specs.items()}
-        if arguments.action == "list":
+        if arguments.action != "create":
             specs, verb = have, "is there"
         elif arguments.dry_run:
             specs, verb = {name: spec for name, spec in specs.items() if name not in have}, "would be created"
         else:
             created = log.create(specs.values())
             specs, verb = {name: specs[name] for name in created}, "created"
-    finally:
-        log.close()
     for name, spec in specs.items():
         row = {
             "topic": name,

@@ -6,7 +6,6 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ import pyarrow as pa
 
 from consumers.event_weights import EventWeights
 from consumers.schemas import Item, User
-from streamer.cli.flags import add_setting_flags, settings_of
+from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.stream_flags import add_reading_flags, items_of, read_stream, users_of
 from streamer.errors import UsageError
 from streamer.runtime.optional_packages import require
 from streamer.runtime.progress import progress
 from streamer.settings import Settings
 
-EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --window 90d --out embeddings"
+EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --reach 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
 WARM_PASSES = 2
 _UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -43,7 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--out", type=Path, default=Path("embeddings"), help="folder of the versions (default embeddings)"
     )
     parser.add_argument(
-        "--window",
+        "--reach",
+        "--window",  # its name of before; elsewhere that is the setting
         dest="reach",
         metavar="SPAN",
         help="span of time before --until that is in the graph, such as 90d or 12h (default: all of it)",
@@ -102,7 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--resume", action="store_true", help="go on with a training of the same input and flags")
     add_setting_flags(parser, "bootstrap", "log", "seed", "field_map", "neo4j_user")
-    parser.add_argument("--json", action="store_true", help="print the manifest")
+    add_json_flag(parser, "the manifest")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -155,7 +155,7 @@ def _read(
 ) -> tuple[pa.Table, dict[str, int], Iterable[Item], Iterable[User]]:
     """Interactions, what of them was refused, and what is known of items and users.
 
-    Raises DataRefused, UnknownTopic, StoreUnavailable.
+    Raises DataRefused, UnknownTopic, GraphUnavailable.
     """
     if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source):
         table, refused = read_stream(arguments, settings)
@@ -165,7 +165,7 @@ def _read(
     from consumers.neo4j import GraphStore
     from streamer.sinks.graph import read_graph
 
-    with closing(GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password)) as store:
+    with GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password) as store:
         table, items, users = read_graph(store)
     return table, {}, items, users
 
@@ -183,7 +183,7 @@ def parse_window(text: str | None) -> int | None:
         return None
     found = re.fullmatch(r"(\d+)([mhd])", text)
     if not found:
-        raise UsageError(f"--window got {text!r}: a number and m, h or d, such as 90d")
+        raise UsageError(f"--reach got {text!r}: a number and m, h or d, such as 90d")
     return int(found[1]) * _UNITS_MS[found[2]]
 
 

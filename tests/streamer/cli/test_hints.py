@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from consumers.open_log import OwnedLog
-from streamer.cli.hints import HintingFormatter
+from streamer.cli.log_lines import TextLines
 from streamer.cli.main import main, parser_for
 from streamer.settings import Settings
 
@@ -122,7 +122,7 @@ def test_what_doctor_and_the_log_say(log_flags: list[str], capsys: pytest.Captur
     assert main(["doctor", *log_flags]) == 0
     arguments = parser_for(["run"]).parse_args(["run", *log_flags, "--application", "shop"])
     record = logging.LogRecord("x", logging.WARNING, "", 1, "see `freshet checkpoint %s`", ("rebuild",), None)
-    said = HintingFormatter(arguments).format(record)
+    said = TextLines(arguments).format(record)
     assert hint_in(said) == ["checkpoint", "rebuild", *log_flags, "--application", "shop"]
 
 

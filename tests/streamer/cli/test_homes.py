@@ -78,3 +78,12 @@ def test_commands_for_which_the_state_counts_read_it(command: str, settings: Set
     name, _, action = command.partition(" ")
     arguments = arguments_of("embedded", command=name, action=action, state="elsewhere")
     assert not list(without_effect(arguments, settings))
+
+
+def test_what_set_gives_is_said_likewise(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    given = ["--set", "kafka.linger.ms=5", "--set", "delivery=at-least-once", "--set", "k=5"]
+    assert main(["topics", "ls", "--log", str(settings.log), *given]) == 0
+    why = WITHOUT_EFFECT["embedded"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"freshet: warning: --set {name} has no effect: {why[name]}" for name in ("kafka", "delivery")
+    ]

@@ -240,7 +240,7 @@ def test_a_window_leaves_the_rest_out(csv: Path, capsys: pytest.CaptureFixture[s
 def test_what_cannot_be_trained_on_is_refused_in_one_line(
     csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "--window got '3 weeks': a number and m, h or d" in refused(capsys, "gcn", csv, "--window", "3 weeks")
+    assert "--reach got '3 weeks': a number and m, h or d" in refused(capsys, "gcn", csv, "--reach", "3 weeks")
     assert "a part of the graph has no sessions" in refused(capsys, "session", csv, "--parts", "2")
     with pytest.raises(SystemExit):
         main(["train", "gcn", str(csv), "--passes", "0"])

@@ -23,13 +23,14 @@ class Waits(StopRequest):
         return False
 
 
+@contextmanager
+def opened() -> Iterator[None]:
+    yield
+
+
 def played(turns: Sequence[tuple[int, Exception | None]]) -> list[float]:
     """What is waited where each turn achieves so much and ends like that."""
     left, achieved, waits = list(turns), 0, Waits()
-
-    @contextmanager
-    def opened() -> Iterator[None]:
-        yield
 
     def run(_: None) -> None:
         nonlocal achieved
@@ -63,9 +64,9 @@ def test_a_refusal_is_tried_again_once_where_nothing_is_achieved() -> None:
 
 def test_what_cannot_be_opened_at_first_is_raised() -> None:
     @contextmanager
-    def opened() -> Iterator[None]:
+    def not_there() -> Iterator[None]:
         raise LogUnavailable("gone")
         yield
 
     with pytest.raises(LogUnavailable):
-        supervise(opened, lambda _: None, Waits())
+        supervise(not_there, lambda _: None, Waits())
