@@ -1,4 +1,4 @@
-"""The model: graph, ranker and ids as one value that takes batches of interactions. Read this file first."""
+"""The model: graph, ranker and ids as one value that takes batches of interactions. What happens to one is on a page: `tgn.reference`."""
 
 from collections.abc import Sequence
 from typing import Any
