@@ -1,6 +1,7 @@
 """How kernels are compiled, and the arithmetic that they share."""
 
 import hashlib
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -47,8 +48,12 @@ def _cache_of_this_source() -> tuple[Path, str]:
 
 
 def _digest() -> str:
-    """What compiled kernels depend on: compiler, kind of processor, sources."""
-    digest = hashlib.blake2b(f"{nb.__version__} {llvmlite.__version__} {processor()}".encode(), digest_size=8)
+    """What compiled kernels depend on: compilers, kind of processor, every source of this package.
+
+    Kernels call each other and what numba makes of NumPy, which numba's version tells: nothing else (tested).
+    """
+    compilers = f"{nb.__version__} {llvmlite.__version__} {np.__version__} {sys.implementation.cache_tag}"
+    digest = hashlib.blake2b(f"{compilers} {processor()}".encode(), digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(f" {path.relative_to(_PACKAGE)} ".encode() + path.read_bytes())
     return digest.hexdigest()
