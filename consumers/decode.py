@@ -21,7 +21,7 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999  # the end of the year 9999
 MAX_DIGITS = 4_000  # of an integer; Python itself turns no longer ones into text
 _JSON = msgspec.json.Decoder()
 _ZONE = re.compile(r" ?(Z|[+-]\d\d:?\d\d)?(?: UTC)?$")  # as databases and Go write a zone: 09:11:34 UTC, +0000 UTC
-_NO_RECORD = Record("", 0, 0, None, None, (), -1)
+_NO_RECORD = Record(topic="", partition=0, offset=0, key=None, value=None, headers=(), timestamp_ms=-1)
 
 
 class _Wire(msgspec.Struct):
@@ -189,15 +189,15 @@ def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
     if wire.value is not None and not math.isfinite(wire.value):
         raise Refused(Reason.BAD_VALUE, "value is not finite")
     return Interaction(
-        _id(wire.user_id),
-        _id(wire.item_id),
-        wire.event_type,
-        timestamp,
-        event_id,
-        wire.value,
-        None if wire.session_id is None else str(wire.session_id),
-        wire.context,
-        wire.retract,
+        user_id=_id(wire.user_id),
+        item_id=_id(wire.item_id),
+        event_type=wire.event_type,
+        timestamp=timestamp,
+        event_id=event_id,
+        value=wire.value,
+        session_id=None if wire.session_id is None else str(wire.session_id),
+        context=wire.context,
+        retract=wire.retract,
     )
 
 
@@ -326,12 +326,12 @@ def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Decod
     """
     warnings: list[str] = []
     item = Item(
-        _node_id(data, "item_id"),
-        _title(data.get("title"), warnings),
-        tuple(_categories(data.get("categories"), warnings)),
-        _node_time(data.get("timestamp"), latest_ms),
-        _attributes(data, Item, warnings),
-        flag_of("hidden", data.get("hidden")),
+        item_id=_node_id(data, "item_id"),
+        title=_title(data.get("title"), warnings),
+        categories=tuple(_categories(data.get("categories"), warnings)),
+        timestamp=_node_time(data.get("timestamp"), latest_ms),
+        attributes=_attributes(data, Item, warnings),
+        hidden=flag_of("hidden", data.get("hidden")),
     )
     return DecodedNode(item, warnings)
 

@@ -278,7 +278,17 @@ class EmbeddedLog(Closable):
                 break
             size += len(value)
             k, v, headers, timestamp_ms = _decode_record(value)
-            found.append(Record(tp.topic, tp.partition, int.from_bytes(key[-8:], "big"), k, v, headers, timestamp_ms))
+            found.append(
+                Record(
+                    topic=tp.topic,
+                    partition=tp.partition,
+                    offset=int.from_bytes(key[-8:], "big"),
+                    key=k,
+                    value=v,
+                    headers=headers,
+                    timestamp_ms=timestamp_ms,
+                )
+            )
         return found
 
     def _write(self, batch: Any, ends: Mapping[TopicPartition, int]) -> None:

@@ -218,7 +218,12 @@ class _ColumnRows:
                 broken = raw.broken[row]
                 reason, message = why_broken(broken.line, self._decoder, self._now_ms)
                 refused = RefusedRow(
-                    row, raw.line_of(row), reason, broken.why or message, shown(broken.line), broken.line
+                    row=row,
+                    line=raw.line_of(row),
+                    reason=reason,
+                    message=broken.why or message,
+                    shown=shown(broken.line),
+                    record=broken.line,
                 )
                 refusals.rows.append(refused)
                 taken.append({"reason": str(reason), "event_type": default})
@@ -234,7 +239,12 @@ class _ColumnRows:
             else:
                 record = record_of(fields, ours[n], others, found.reason)
                 refused = RefusedRow(
-                    row, raw.line_of(row), found.reason, found.message, which_cell(ours[n], fields, found), record
+                    row=row,
+                    line=raw.line_of(row),
+                    reason=found.reason,
+                    message=found.message,
+                    shown=which_cell(ours[n], fields, found),
+                    record=record,
                 )
                 refusals.rows.append(refused)
                 taken.append(what_is_kept(fields) | {"reason": str(found.reason)})

@@ -58,7 +58,9 @@ def read_nodes(
             nodes.warnings += [f"line {line}: {warning}" for warning in warnings]
         except Refused as refused:
             said = shown(fields.line) if isinstance(fields, Broken) else f"{id_field} {shown(_get(fields, id_field))}"
-            nodes.refusals.rows.append(RefusedRow(row, line, refused.reason, refused.message, said, b""))
+            nodes.refusals.rows.append(
+                RefusedRow(row=row, line=line, reason=refused.reason, message=refused.message, shown=said, record=b"")
+            )
     return nodes
 
 

@@ -87,7 +87,11 @@ class _ObjectRows:
                 said = shown(value.line) if isinstance(value, Broken) else which_cell(fields, fields, found)
                 record = value.line if isinstance(value, Broken) else encode(fields if fields else value)
                 line = self._raw.lines[row]
-                refusals.rows.append(RefusedRow(row, line, found.reason, found.message, said, record))
+                refusals.rows.append(
+                    RefusedRow(
+                        row=row, line=line, reason=found.reason, message=found.message, shown=said, record=record
+                    )
+                )
                 rows.append(what_is_kept(fields) | {"reason": str(found.reason)})
             extras.append(others)
         columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in TYPES.items()}

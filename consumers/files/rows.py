@@ -193,7 +193,9 @@ def shown(cell: Any) -> str:
 
 def why_broken(line: bytes, decoder: InteractionDecoder, now_ms: int) -> tuple[Reason, str]:
     """Why a line that is no row cannot be taken: what the wire says of it."""
-    letter = decoder.decode(Record("", 0, 0, None, line, (), 0), now_ms)
+    letter = decoder.decode(
+        Record(topic="", partition=0, offset=0, key=None, value=line, headers=(), timestamp_ms=0), now_ms
+    )
     if isinstance(letter, DeadLetter):
         return letter.reason, letter.message
     return Reason.NOT_JSON, "the line has not the fields of a row"

@@ -58,12 +58,14 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     kinds = NodeIndex()
     kind, t = encode_ids(kinds, good["event_type"]), good["timestamp"].to_numpy()
     user, item, t, kind = (column.astype(np.int64) for column in (user, item, t, kind))
-    events = Events(user, item, t, weight, value, kind)
+    events = Events(user=user, item=item, t=t, weight=weight, value=value, kind=kind)
     attributes = [*_contexts(good), season_of(events)]
     attributes += _of_nodes("item", item_index, ((i.item_id, known_of(i) | _cell(i.attributes or {})) for i in items))
     told = ((u.user_id, u.attributes or {}) for u in users)
     attributes += _of_nodes("user", user_index, ((id_, values_of(known) | _cell(known)) for id_, known in told))
-    return Source(user_index, item_index, events, kinds.ids, _distinct_names(attributes))
+    return Source(
+        users=user_index, items=item_index, events=events, kinds=kinds.ids, attributes=_distinct_names(attributes)
+    )
 
 
 def nodes_of(source: Source) -> tuple[list[str], list[str]]:
@@ -110,7 +112,7 @@ def _contexts(table: pa.Table) -> list[Attribute]:
         if 1 < pc.count_distinct(column).as_py() <= MOST_VALUES:
             names, there = NodeIndex(), np.flatnonzero(pc.is_valid(column).to_numpy())
             value = encode_ids(names, column.drop_null()).astype(np.int64)
-            found.append(Attribute(name, "interaction", there, value, names.ids))
+            found.append(Attribute(kind=name, of="interaction", owner=there, value=value, names=names.ids))
     return found
 
 
@@ -133,7 +135,9 @@ def _of_nodes(
                 owners.append(node)
                 codes.append(names.setdefault(value, len(names)))
     return [
-        Attribute(name, side, np.array(owners, np.int64), np.array(codes, np.int64), list(names))
+        Attribute(
+            kind=name, of=side, owner=np.array(owners, np.int64), value=np.array(codes, np.int64), names=list(names)
+        )
         for name, (owners, codes, names) in rows.items()
         if 1 < len(names) <= MOST_VALUES
     ]

@@ -57,7 +57,7 @@ def use_every_kernel() -> None:
     model.delete(0)
     wanted = np.ones(len(model.graph.items.events), np.uint8)
     gone = user[:2] * 0, item[:2]  # user 0 has done the first and not the second: that pair leaves the set
-    model.repair(user[:1], gone, wanted, History(user, item, t, liked, context))
+    model.repair(user[:1], gone, wanted, History(user=user, item=item, t=t, weight=liked, context=context))
     model.next_to_rebuild(wanted, 0, np.ones(len(model.graph.users.events), np.int64), n)
     model.relist(model.readers(wanted)[:1], n, 2)
     to_now(model.graph.co.time, 0, n, 1.0)

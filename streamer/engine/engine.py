@@ -74,21 +74,21 @@ class Engine:
     ) -> Columns:  # fmt: skip
         """Columns of a few interactions; unknown ids become nodes, in this order."""
         return Columns(
-            np.array(self.model.users.encode(users), np.int32),
-            np.array(self.model.items.encode(items), np.int32),
-            np.array(t, np.int64),
-            np.array(weight, np.float32),
-            rows_of_contexts(contexts),
+            user=np.array(self.model.users.encode(users), np.int32),
+            item=np.array(self.model.items.encode(items), np.int32),
+            t=np.array(t, np.int64),
+            weight=np.array(weight, np.float32),
+            context=rows_of_contexts(contexts),
         )
 
     def encode_table(self, table: pa.Table, weight: np.ndarray) -> Columns:
         """Columns of many interactions, without a loop over them; gives the same indices as `encode`."""
         return Columns(
-            encode_ids(self.model.users, table["user_id"]),
-            encode_ids(self.model.items, table["item_id"]),
-            table["timestamp"].to_numpy(),
-            weight,
-            rows_of_table(table),
+            user=encode_ids(self.model.users, table["user_id"]),
+            item=encode_ids(self.model.items, table["item_id"]),
+            t=table["timestamp"].to_numpy(),
+            weight=weight,
+            context=rows_of_table(table),
         )
 
     def introduce(self, item: Item, now_ms: int) -> None:

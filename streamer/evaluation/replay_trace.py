@@ -28,7 +28,14 @@ class Tracer:
         """Takes note of a chunk."""
         columns, outcome = taken.columns, taken.outcome
         self._chunks.append(
-            Trace(taken.event, columns.user, columns.item, columns.t, outcome.rank, outcome.popularity_rank)
+            Trace(
+                event=taken.event,
+                user=columns.user,
+                item=columns.item,
+                t=columns.t,
+                rank=outcome.rank,
+                popularity_rank=outcome.popularity_rank,
+            )
         )
 
     def trace(self) -> Trace:

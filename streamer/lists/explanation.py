@@ -58,12 +58,14 @@ def explain(
     for taken_back, removed, window_ms in _claims(model, user, item, now, histories, carriers):
         after = standing(without(model, taken_back, histories), user, item, now, exclude_seen)
         others = 0 if removed else sum(map(len, taken_back.values()))
-        tried = Check(removed, others, window_ms, place, after)
+        tried = Check(removed=removed, others=others, window_ms=window_ms, before=place, after=after)
         if tried.holds or tried.removed or check is None or not check.removed:
             check = tried
         if tried.holds:
             break
-    return Explanation(item, now, place, paths(model, user, item, now), carriers, check)
+    return Explanation(
+        item=item, now=now, standing=place, paths=paths(model, user, item, now), carriers=carriers, check=check
+    )
 
 
 def _claims(

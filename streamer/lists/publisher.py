@@ -52,7 +52,13 @@ class Publisher:
             for item, score, source, cause in rows
         )
         value = RecommendationList(
-            cause + self._surface, user, settings.surface, items, as_of, self._version(), _fallback(items)
+            list_id=cause + self._surface,
+            user_id=user,
+            surface=settings.surface,
+            items=items,
+            as_of=as_of,
+            model_version=self._version(),
+            fallback=_fallback(items),
         )
         record = self._list_record(value, headers)
         return record if size_of(record) <= self._list_bytes else self._cut(value, headers)
@@ -84,7 +90,11 @@ class Publisher:
         """One record a metric. `figures`: (ours, popularity's) by metric."""
         topic = self._settings.quality_topic
         return [
-            NewRecord(topic, name.encode(), _encode(Quality(name, ours, theirs, events, clock_ms)))
+            NewRecord(
+                topic,
+                name.encode(),
+                _encode(Quality(metric=name, value=ours, popularity=theirs, events=events, timestamp=clock_ms)),
+            )
             for name, (ours, theirs) in figures.items()
         ]
 

@@ -143,7 +143,13 @@ def _split(blocks: list[Block]) -> tuple[list[Block], list[Block]]:
 
 def _alarm(event: int, timestamp: int, before: list[Block], after: list[Block]) -> Alarm:
     return Alarm(
-        event, timestamp, after[0].first, _log_loss(before), _log_loss(after), _hit_rate(before), _hit_rate(after)
+        event=event,
+        timestamp=timestamp,
+        since=after[0].first,
+        before=_log_loss(before),
+        after=_log_loss(after),
+        hr_before=_hit_rate(before),
+        hr_after=_hit_rate(after),
     )
 
 

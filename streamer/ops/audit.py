@@ -13,14 +13,13 @@ from consumers.log import Log
 from consumers.records import NewRecord, Record, TopicSpec
 from consumers.schemas import EpochManifest, RecommendationList
 from streamer.errors import StateUnreadable
-from streamer.pipeline.epoch import EpochInput
 from streamer.pipeline.pipeline import Pipeline
 from streamer.runtime.topics import output_limits, records_of, whole
 from streamer.settings import Settings
 from streamer.state.in_force import MODEL, with_model, with_recorded
 from streamer.state.stream_state import StreamState
 from streamer.worker.rebuild import lists_anew, rebuild_into, rebuilt_manifest
-from streamer.worker.recovery import assume_first, first_positions, manifests, take_again
+from streamer.worker.recovery import assume_first, first_positions, inputs_again, manifests
 from tgn.serialization import all_pages
 
 
@@ -82,8 +81,9 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
     digests = {}
     for worker in sorted({manifest.worker for manifest in every}):
         mine = [manifest for manifest in every if manifest.worker == worker]
-        pass_ = _Pass(log, settings, worker, outputs)
+        pass_ = _Pass(log, settings, worker)
         digests[worker] = digest(pass_.take(mine, advance))
+        outputs |= pass_.outputs
     expected = [output for manifest in every for output in outputs[manifest.worker, manifest.epoch]]
     topics = {t for s in _in_force(settings, every) for t in (s.recommendations_topic, s.quality_topic, s.dead_topic)}
     found = _Comparison(log, settings, expected).of(sorted({*topics, settings.epochs_topic}))
@@ -114,10 +114,9 @@ def _in_force(settings: Settings, every: Iterable[EpochManifest]) -> list[Settin
 class _Pass:
     """The epochs of one worker, with what each of them gives."""
 
-    def __init__(
-        self, log: Log, settings: Settings, worker: str, outputs: dict[tuple[str, int], list[_Output]]
-    ) -> None:
-        self._log, self._settings, self._worker, self._outputs = log, settings, worker, outputs
+    def __init__(self, log: Log, settings: Settings, worker: str) -> None:
+        self._log, self._settings, self._worker = log, settings, worker
+        self.outputs: dict[tuple[str, int], list[_Output]] = {}  # by worker and epoch
         stored = log.stored_state(settings.application)
         self._key = stored.secret() if stored.seat() == worker else b""
         self._certain, self._epochs = True, list[EpochManifest]()
@@ -170,24 +169,26 @@ class _Pass:
             rebuild_into(self._log, settings, state, epochs[:rebuilt], self._worker, lambda records: None)
         rest = epochs if rebuilt is None else epochs[rebuilt + 1 :]
         pipeline = Pipeline(settings, state, worker=self._worker, limits=self._limits)
-        take_again(self._log, settings, state, pipeline.take, rest, lambda records: None)
+        for epoch in inputs_again(self._log, state, rest):
+            pipeline.take(epoch)
         return state
 
     def _listen(
         self, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest], advance: Callable[[int], None]
     ) -> None:
         pipeline = Pipeline(settings, state, worker=self._worker, limits=self._limits)
-
-        def take(epoch: EpochInput) -> None:
+        for epoch in inputs_again(self._log, state, epochs):
             self._certain &= not epoch.compacted
             self._note(state.epoch + 1, pipeline.take(epoch).records)
-
-        take_again(self._log, settings, state, take, epochs, advance)
+            advance(len(epoch.arrivals))
 
     def _note(self, epoch: int, records: Iterable[NewRecord]) -> None:
         topic = self._settings.epochs_topic
-        self._outputs[self._worker, epoch] = [
-            _Output(r.topic, r.key, _comparable(r, topic), _id_of(r, topic), self._certain) for r in records
+        self.outputs[self._worker, epoch] = [
+            _Output(
+                topic=r.topic, key=r.key, value=_comparable(r, topic), list_id=_id_of(r, topic), certain=self._certain
+            )
+            for r in records
         ]
 
 

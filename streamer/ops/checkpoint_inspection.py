@@ -207,9 +207,14 @@ class _Inspection:
             positions = from_rows(stream["positions"])
             groups = [PageTotals(name, count, self._bytes[name]) for name, count in sorted(self._pages.items())]
             return Summary(
-                stream["format"], stream["epoch"], stream["records"], positions, stream["manifest_position"],
-                self._written_ms, groups,
-            )  # fmt: skip
+                format=stream["format"],
+                epoch=stream["epoch"],
+                records=stream["records"],
+                positions=positions,
+                manifest_position=stream["manifest_position"],
+                written_ms=self._written_ms,
+                groups=groups,
+            )
         except OF_NO_PAGE as error:
             raise CheckpointDamaged(f"the page `stream` of the checkpoint cannot be read ({error!r})") from error
 

@@ -1,6 +1,6 @@
 """What of an epoch counts: bad, late, repeated and void records are told apart from those that are taken."""
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
 from consumers.dead_letter import DeadLetter, Reason
@@ -27,7 +27,7 @@ class Admitted:
 
 
 def admit(
-    arrivals: list[Arrival],
+    arrivals: Sequence[Arrival],
     state: StreamState,
     settings: Settings,
     weights: EventWeights,
@@ -51,7 +51,7 @@ def admit(
             admitted.dead.append(payload)
             continue
         digest = digest_of(payload.user_id, payload.event_id or id_of_record(arrival.partition, arrival.offset))
-        if is_void(arrival, state):
+        if is_void(arrival, payload.user_id, state):
             admitted.void += 1
         elif payload.retract:
             state.seen_events.take(digest)  # an interaction that comes after its retraction is a duplicate
@@ -61,7 +61,7 @@ def admit(
         elif not weights.takes(payload.event_type, payload.value):
             message = f"the weight of its value is not within {weights.max_weight:g}, or lost in 32 bits"
             admitted.dead.append(DeadLetter(arrival.record, Reason.BAD_VALUE, message))
-        elif refuses_late and ordering.too_late(arrival):
+        elif refuses_late and ordering.too_late(payload):
             behind_ms = ordering.clock_ms - payload.timestamp
             admitted.dead.append(DeadLetter(arrival.record, Reason.TOO_LATE, f"{behind_ms} ms behind the watermark"))
         elif not payload.event_id and state.seen_events.has(digest):
@@ -69,7 +69,8 @@ def admit(
         elif payload.event_id and not _is_new(payload.event_id, digest, state.seen_events):
             admitted.duplicates += 1
         else:
-            admitted.placed.append(ordering.place(arrival, number + len(admitted.placed), event_number(digest)))
+            nth = number + len(admitted.placed)
+            admitted.placed.append(ordering.place(arrival, payload, nth, event_number(digest)))
     state.seen_events.forget_old()
     state.clock_ms, state.newest_place = ordering.clock_ms, ordering.newest
     return admitted
@@ -79,13 +80,13 @@ def _is_new(event_id: str, digest: bytes, seen: SeenEvents) -> bool:
     return not seen.has_unscoped(event_id) and seen.take(digest)
 
 
-def is_void(arrival: Arrival, state: StreamState) -> bool:
-    """Whether its user was erased after it was written.
+def is_void(arrival: Arrival, user_id: str, state: StreamState) -> bool:
+    """Whether the user of an interaction was erased after it was written.
 
     By its offset, or by the log's clock: who reads the log anew may meet the erasure before what it erases.
     """
-    erasure = state.erasure_of(arrival.payload.user_id)
+    erasure = state.erasure_of(user_id)
     if erasure is None:
         return False
     at_ms, before = erasure
-    return bool(arrival.offset < before.get(arrival.partition, 0) or arrival.record.timestamp_ms <= at_ms)
+    return arrival.offset < before.get(arrival.partition, 0) or arrival.record.timestamp_ms <= at_ms

@@ -1,8 +1,10 @@
 """Decoded records of several partitions in one order: by event time across partitions, by offset within each."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from consumers.dead_letter import DeadLetter
 from consumers.records import Record
+from consumers.schemas import Interaction
 
 
 class Arrival(NamedTuple):
@@ -11,7 +13,7 @@ class Arrival(NamedTuple):
     timestamp: int  # event time, epoch ms; of a dead letter that of the record before it
     partition: int
     offset: int
-    payload: Any  # Interaction or DeadLetter
+    payload: Interaction | DeadLetter
     record: Record  # as it came
 
 

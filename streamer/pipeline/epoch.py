@@ -1,18 +1,19 @@
-"""What an epoch takes, and what it gives."""
+"""What an epoch takes, as one value that nobody changes, and what it gives."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 
 from consumers.dead_letter import DeadLetter
-from consumers.records import NewRecord, TopicPartition
+from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import Item, User
 from streamer.pipeline.admission import Admitted
 from streamer.pipeline.arrivals import Arrival
 from streamer.state.in_force import Recorded
-from streamer.state.pending_repairs import PIECE
 from tgn.prequential import Outcome
 
 
-@dataclass
+@dataclass(frozen=True)
 class ItemChange:
     """A record of the items topic: `item` None is a tombstone."""
 
@@ -20,14 +21,14 @@ class ItemChange:
     item: Item | None
 
 
-@dataclass
+@dataclass(frozen=True)
 class UserChange:
     """A record of the users topic that is no tombstone."""
 
     user: User
 
 
-@dataclass
+@dataclass(frozen=True)
 class Erasure:
     """A tombstone of the users topic, appended at `at_ms` (epoch ms, the log's clock).
 
@@ -41,25 +42,75 @@ class Erasure:
     by_name: bool = False
 
 
-@dataclass
+NodeChange = ItemChange | UserChange | Erasure
+Change = tuple[Record, NodeChange | DeadLetter]
+"""A record of the items or users topic, and what it says."""
+
+
+@dataclass(frozen=True)
 class EpochInput:
-    """What an epoch takes: changes of items and users first, then interactions in order."""
+    """What an epoch takes: changes of items and users first, then interactions in order. `epoch_input` makes it."""
 
-    arrivals: list[Arrival] = field(default_factory=list)
-    changes: list[ItemChange | UserChange | Erasure] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)  # of items and users
-    ends: dict[TopicPartition, int] = field(default_factory=dict)
-    repair: bool = False  # the graph is to follow what was taken back or came late,
-    repair_size: int = field(default_factory=lambda: PIECE)  # a piece of about so many interactions; 0: all of it
-    adopted: bool = False  # another worker took and listed these records: only the state follows
-    released: list[int] = field(default_factory=list)  # partitions that are another worker's now
-    regained: list[int] = field(default_factory=list)  # partitions that were, and came back
-    embeddings: str | None = None  # the version to switch to first
-    settings: Recorded | None = None  # those in force from here on, see streamer.state.in_force
-    compacted: int = 0  # records of items and users that it took and the log no longer has
+    arrivals: tuple[Arrival, ...]
+    changes: tuple[NodeChange, ...]
+    dead: tuple[DeadLetter, ...]  # of items and users
+    ends: Mapping[TopicPartition, int]
+    repair: bool  # the graph is to follow what was taken back or came late,
+    repair_size: int  # a piece of about so many interactions; 0: all of it
+    adopted: bool  # another worker took and listed these records: only the state follows
+    released: tuple[int, ...]  # partitions that are another worker's now
+    regained: tuple[int, ...]  # partitions that were, and came back
+    embeddings: str | None  # the version to switch to first
+    settings: Recorded | None  # those in force from here on, see streamer.state.in_force
+    compacted: int  # records of items and users that it took and the log no longer has
 
 
-@dataclass
+def epoch_input(
+    arrivals: Iterable[Arrival] = (),
+    changes: Iterable[Change] = (),
+    *,
+    ends: Mapping[TopicPartition, int] | None = None,
+    erasures: Iterable[Erasure] = (),
+    repair: bool = False,
+    repair_size: int = 0,
+    adopted: bool = False,
+    released: Iterable[int] = (),
+    regained: Iterable[int] = (),
+    embeddings: str | None = None,
+    settings: Recorded | None = None,
+    compacted: int = 0,
+) -> EpochInput:
+    """Makes the input of an epoch: live, at a takeover, in recovery, in a rebuild and for a sink.
+
+    Args:
+        arrivals: interactions in the order in which they are to be taken.
+        changes: of items and users, in the order of each partition.
+        ends: the next offset of each partition after the epoch; None: after its last record here.
+        erasures: those whose tombstones the log no longer has; they come before the other changes.
+
+    The others are the fields of `EpochInput`.
+    """
+    arrivals, changes = tuple(arrivals), tuple(changes)
+    if ends is None:
+        records = (*(arrival.record for arrival in arrivals), *(record for record, _ in changes))
+        ends = {record.topic_partition: record.offset + 1 for record in records}
+    return EpochInput(
+        arrivals=arrivals,
+        changes=(*erasures, *(change for _, change in changes if not isinstance(change, DeadLetter))),
+        dead=tuple(change for _, change in changes if isinstance(change, DeadLetter)),
+        ends=MappingProxyType(dict(ends)),
+        repair=repair,
+        repair_size=repair_size,
+        adopted=adopted,
+        released=tuple(released),
+        regained=tuple(regained),
+        embeddings=embeddings,
+        settings=settings,
+        compacted=compacted,
+    )
+
+
+@dataclass(frozen=True)
 class EpochOutput:
     """What an epoch gives."""
 
@@ -67,7 +118,7 @@ class EpochOutput:
     taken: list[Arrival]  # the interactions that counted, in order
     outcome: Outcome | None
     admitted: Admitted
-    dead: int = 0
-    repaired: bool = False
-    erased: int = 0  # users
-    taken_back: int = 0  # interactions, by retractions, deleted items and erased users
+    dead: int
+    repaired: bool
+    erased: int  # users
+    taken_back: int  # interactions, by retractions, deleted items and erased users

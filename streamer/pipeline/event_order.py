@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from consumers.schemas import Interaction
 from streamer.pipeline.arrivals import Arrival
 
 _OFFSET_BITS = 44
@@ -11,6 +12,7 @@ class Placed(NamedTuple):
     """An interaction and its place; the pair (order_ms, order) orders all of them."""
 
     arrival: Arrival
+    interaction: Interaction  # its payload
     order_ms: int
     order: int
     late: bool  # it was observed after others that it belongs before
@@ -27,16 +29,16 @@ class Ordering:
         self._lateness_ms = lateness_ms
         self.clock_ms, self.newest = clock_ms, newest
 
-    def too_late(self, arrival: Arrival) -> bool:
+    def too_late(self, interaction: Interaction) -> bool:
         """Whether its place in event time is closed."""
-        return bool(arrival.payload.timestamp < self.clock_ms - self._lateness_ms)
+        return interaction.timestamp < self.clock_ms - self._lateness_ms
 
-    def place(self, arrival: Arrival, number: int, event: int) -> Placed:
-        """The place of the next interaction that is taken, the `number`th of all."""
-        t = arrival.payload.timestamp
-        order_ms = self.clock_ms if self.too_late(arrival) else t
+    def place(self, arrival: Arrival, interaction: Interaction, number: int, event: int) -> Placed:
+        """The place of the next interaction that is taken, the `number`th of all; `arrival`: as it came."""
+        t = interaction.timestamp
+        order_ms = self.clock_ms if self.too_late(interaction) else t
         order = arrival.partition << _OFFSET_BITS | arrival.offset if self._lateness_ms else number
         self.clock_ms = max(self.clock_ms, t)
         late = (order_ms, order) < self.newest
         self.newest = max(self.newest, (order_ms, order))
-        return Placed(arrival, order_ms, order, late, event)
+        return Placed(arrival=arrival, interaction=interaction, order_ms=order_ms, order=order, late=late, event=event)

@@ -1,17 +1,15 @@
 """From records to what an epoch takes: interactions decoded, changes of items and users, and dead letters."""
 
 import logging
-from collections.abc import Iterable
 
 from consumers.dead_letter import DeadLetter
 from consumers.decode import Node, Refused, id_of_key
 from consumers.records import Record, TopicPartition
 from streamer.pipeline.arrivals import Arrival
-from streamer.pipeline.epoch import EpochInput, Erasure, ItemChange, UserChange
+from streamer.pipeline.epoch import Change, Erasure, ItemChange, UserChange
 from streamer.runtime.decoders import interaction_decoder, node_decoder
 from streamer.settings import Settings
 
-Change = tuple[Record, ItemChange | UserChange | Erasure | DeadLetter]
 _logger = logging.getLogger(__name__)
 
 
@@ -35,7 +33,13 @@ class Intake:
         payload = self._decoder.decode(record, now_ms)
         if not isinstance(payload, DeadLetter):
             self._last_t[tp] = payload.timestamp
-        return Arrival(self._last_t.get(tp, 0), tp.partition, record.offset, payload, record)
+        return Arrival(
+            timestamp=self._last_t.get(tp, 0),
+            partition=tp.partition,
+            offset=record.offset,
+            payload=payload,
+            record=record,
+        )
 
     def change(self, record: Record) -> Change:
         """The change that a record of the items or users topic makes."""
@@ -62,16 +66,3 @@ class Intake:
                 self._warned.add(warning)
                 _logger.warning("%s[%d] offset %d: %s", record.topic, record.partition, record.offset, warning)
         return node
-
-    def epoch(self, arrivals: list[Arrival], changes: Iterable[Change], repair: bool) -> EpochInput:
-        """What an epoch takes, with the positions after it."""
-        epoch = EpochInput(arrivals, repair=repair)
-        for arrival in arrivals:
-            epoch.ends[arrival.record.topic_partition] = arrival.offset + 1
-        for record, change in changes:
-            epoch.ends[record.topic_partition] = record.offset + 1
-            if isinstance(change, DeadLetter):
-                epoch.dead.append(change)
-            else:
-                epoch.changes.append(change)
-        return epoch

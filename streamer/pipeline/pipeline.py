@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,17 +16,17 @@ from streamer.errors import StateUnreadable
 from streamer.features.event_ids import digest_of, unscoped_digest_of
 from streamer.lists.publisher import Publisher
 from streamer.pipeline.admission import admit
-from streamer.pipeline.arrivals import Arrival
-from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange, UserChange
+from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange, NodeChange, UserChange
 from streamer.pipeline.event_order import Placed
 from streamer.runtime.telemetry import carried
 from streamer.settings import Settings
 from streamer.state.ledger import ENTRY, event_number
 from streamer.state.pending_repairs import ALL
 from streamer.state.stream_state import StreamState
-from tgn.graph import I32
+from tgn.graph import I32, I64
 from tgn.prequential import Outcome
 
+NOBODY = np.zeros(0, np.int32)
 QUALITY_EVERY = 500  # measured events between two figures on the quality topic
 
 
@@ -63,45 +64,50 @@ class Pipeline:
         (5) a piece of the repair of the graph, where it is due, (6) positions and the manifest.
         """
         state = self._state
+        taken_back = state.amendments.taken_back
+        self._switch(epoch)  # (1)
+        withdrawn = self._change_nodes(epoch.changes)  # (2)
+        admitted = admit(epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted)
+        listed = self._learn_and_list(admitted.placed, epoch) if admitted.placed else _Listed(None, {}, [])  # (3)
+        self._retract(admitted.retractions)  # (4)
+        erased = [change for change in epoch.changes if isinstance(change, Erasure)]
+        repaired = bool(len(state.amendments)) and (epoch.repair or bool(erased))
+        changed = state.amendments.repair(epoch.repair_size or ALL) if repaired else NOBODY  # (5)
+        lists = listed.lists | self._relist(changed, state.epoch + 1)
+        state.positions.update(epoch.ends)  # (6)
+        state.records += len(epoch.arrivals)
+        state.epoch += 1
+        manifest = self._manifest(epoch, repaired, erased)
+        state.made_anew = []
+        letters = self._dead_letters((*epoch.dead, *admitted.dead))
+        outputs = [] if epoch.adopted else [*letters, *listed.measured, *withdrawn, *lists.values()]
+        return EpochOutput(
+            records=[*outputs, manifest],
+            taken=[placed.arrival for placed in admitted.placed],
+            outcome=listed.outcome,
+            admitted=admitted,
+            dead=len(letters),
+            repaired=repaired,
+            erased=len(erased),
+            taken_back=state.amendments.taken_back - taken_back,
+        )
+
+    def _switch(self, epoch: EpochInput) -> None:
+        """Goes over to what is in force from this epoch on: settings, partitions and embeddings."""
+        state = self._state
         if epoch.settings is not None:
             state.take_on(epoch.settings)
         if state.settings is not self._settings:
             self._follow(state.settings)
-        withdrawn: list[NewRecord] = []
-        before = state.amendments.taken_back
         for partition in epoch.released:
             state.listed.release(partition)
         for partition in epoch.regained:
             state.listed.regain(partition)
         if epoch.embeddings is not None:
             self._adopt(epoch.embeddings)
-        erased = [change for change in epoch.changes if isinstance(change, Erasure)]
-        for change in epoch.changes:
-            if isinstance(change, ItemChange):
-                self._change_item(change)
-            elif isinstance(change, UserChange):
-                state.engine.describe(change.user)
-            else:
-                withdrawn += self._erase(change)
-        admitted = admit(epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted)
-        letters = [*epoch.dead, *admitted.dead]
-        records = [dead_letter_record(letter, self._settings.dead_topic, self._dead_bytes) for letter in letters]
-        lists: dict[str, NewRecord] = {}
-        outcome = self._learn_and_list(admitted.placed, epoch, records, lists) if admitted.placed else None
-        self._retract(admitted.retractions)
-        repaired = bool(len(state.amendments)) and (epoch.repair or bool(erased))
-        if repaired:
-            self._repair(state.amendments.repair(epoch.repair_size or ALL), state.epoch + 1, lists)
-        records += [*withdrawn, *lists.values()]
-        state.positions.update(epoch.ends)
-        state.records += len(epoch.arrivals)
-        state.epoch += 1
-        manifest = self._manifest(epoch, repaired, erased)
-        state.made_anew = []
-        records = [manifest] if epoch.adopted else [*records, manifest]
-        taken = [placed.arrival for placed in admitted.placed]
-        taken_back = state.amendments.taken_back - before
-        return EpochOutput(records, taken, outcome, admitted, len(letters), repaired, len(erased), taken_back)
+
+    def _dead_letters(self, letters: Sequence[DeadLetter]) -> list[NewRecord]:
+        return [dead_letter_record(letter, self._settings.dead_topic, self._dead_bytes) for letter in letters]
 
     def _adopt(self, version: str) -> None:
         folder = self._embeddings
@@ -116,6 +122,18 @@ class Pipeline:
         self._state.engine.adopt(folder or Path(), version, is_erased)
 
     # items and users
+
+    def _change_nodes(self, changes: Sequence[NodeChange]) -> list[NewRecord]:
+        """Takes changes of items and users; returns the withdrawn lists of those who were erased."""
+        withdrawn: list[NewRecord] = []
+        for change in changes:
+            if isinstance(change, ItemChange):
+                self._change_item(change)
+            elif isinstance(change, UserChange):
+                self._state.engine.describe(change.user)
+            else:
+                withdrawn += self._erase(change)
+        return withdrawn
 
     def _change_item(self, change: ItemChange) -> None:
         state, model = self._state, self._state.engine.model
@@ -147,12 +165,10 @@ class Pipeline:
 
     # interactions
 
-    def _learn_and_list(
-        self, placed: list[Placed], epoch: EpochInput, records: list[NewRecord], lists: dict[str, NewRecord]
-    ) -> Outcome:
+    def _learn_and_list(self, placed: Sequence[Placed], epoch: EpochInput) -> "_Listed":
+        """Scores, learns and observes interactions; returns what is to be published of them."""
         state = self._state
-        taken = [p.arrival for p in placed]
-        interactions: list[Interaction] = [arrival.payload for arrival in taken]
+        interactions = [p.interaction for p in placed]
         columns = state.engine.encode(
             [i.user_id for i in interactions],
             [i.item_id for i in interactions],
@@ -164,33 +180,48 @@ class Pipeline:
         if epoch.adopted:  # what was published came from another worker's state
             state.engine.model.forget_published(columns.user)
         self._enter(placed, columns)
-        positions = _positions_after(taken, epoch, state.positions, self._settings.interactions_topic)
+        lists = self._lists(placed, outcome, epoch)
         changed = np.flatnonzero(outcome.changed)
-        for n in changed.tolist():
-            arrival, user = taken[n], interactions[n].user_id
-            as_of = AsOf(interactions[n].timestamp, positions[n])
-            lists[user] = self._publish.list_of(
-                f"{arrival.partition}-{arrival.offset}", user, as_of, outcome, n, carried(arrival.record.headers)
-            )
-        partitions = np.array([arrival.partition for arrival in taken], np.int32)
+        partitions = np.array([p.arrival.partition for p in placed], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
+        return _Listed(outcome, lists, self._measure(placed, columns, outcome, epoch))
+
+    def _lists(self, placed: Sequence[Placed], outcome: Outcome, epoch: EpochInput) -> dict[str, NewRecord]:
+        """The last list of each user that these interactions changed."""
+        positions = _positions_after(placed, epoch, self._state.positions, self._settings.interactions_topic)
+        lists = {}
+        for n in np.flatnonzero(outcome.changed).tolist():
+            arrival, interaction = placed[n].arrival, placed[n].interaction
+            lists[interaction.user_id] = self._publish.list_of(
+                f"{arrival.partition}-{arrival.offset}",
+                interaction.user_id,
+                AsOf(interaction.timestamp, positions[n]),
+                outcome,
+                n,
+                carried(arrival.record.headers),
+            )
+        return lists
+
+    def _measure(
+        self, placed: Sequence[Placed], columns: Columns, outcome: Outcome, epoch: EpochInput
+    ) -> list[NewRecord]:
+        """Adds to the figures of quality; returns those that are due, and alarms."""
+        state, records = self._state, list[NewRecord]()
         before = state.quality.events
         state.quality.add(outcome.rank, outcome.popularity_rank)
         if before // QUALITY_EVERY != state.quality.events // QUALITY_EVERY:
-            records += self._publish.quality(
-                state.quality.figures(self._settings.k), state.quality.events, state.clock_ms
-            )
-        event = state.records + _places(taken, epoch)
+            figures = state.quality.figures(self._settings.k)
+            records += self._publish.quality(figures, state.quality.events, state.clock_ms)
+        event = state.records + _places(placed, epoch)
         alarms = state.drift.add(event, columns.t, outcome.rank, outcome.surprise)
-        records += [self._publish.alarm(alarm) for alarm in alarms]
-        return outcome
+        return records + [self._publish.alarm(alarm) for alarm in alarms]
 
-    def _enter(self, placed: list[Placed], columns: Columns) -> None:
+    def _enter(self, placed: Sequence[Placed], columns: Columns) -> None:
         """Writes interactions into the ledger, and notes those that came late."""
         entries = np.zeros(len(placed), ENTRY)
         entries["order_ms"] = [p.order_ms for p in placed]
         entries["order"] = [p.order for p in placed]
-        entries["t"] = [p.arrival.payload.timestamp for p in placed]
+        entries["t"] = [p.interaction.timestamp for p in placed]
         entries["event"] = [p.event for p in placed]
         entries["item"], entries["weight"], entries["context"] = columns.item, columns.weight, columns.context
         self._state.ledger.add(columns.user, entries)
@@ -212,9 +243,11 @@ class Pipeline:
         for node, of_user in events.items():
             self._state.amendments.retract(node, of_user)
 
-    def _repair(self, changed: I32, epoch: int, lists: dict[str, NewRecord]) -> None:
-        """Publishes the lists of users whose interactions or listed items changed, where they had one."""
-        state = self._state
+    def _relist(self, changed: I32, epoch: int) -> dict[str, NewRecord]:
+        """The new lists of those users whose interactions or listed items changed and who had one."""
+        if not len(changed):
+            return {}
+        state, lists = self._state, dict[str, NewRecord]()
         model = state.engine.model
         users = changed[state.listed.has_list(changed)]
         active = model.graph.users.events[users] > 0
@@ -229,6 +262,7 @@ class Pipeline:
             user_id = model.users.ids[users[n]]
             lists[user_id] = self._publish.list_of(f"{epoch}-{user_id}", user_id, as_of, outcome, n)
         state.listed.note(users, outcome.published.item)
+        return lists
 
     def _manifest(self, epoch: EpochInput, repaired: bool, erased: Sequence[Erasure]) -> NewRecord:
         refused: dict[str, list[int]] = {}
@@ -243,36 +277,55 @@ class Pipeline:
             erased_at[digest.hex()] = erasure.at_ms
         return self._publish.manifest(
             EpochManifest(
-                state.epoch, by_topic(epoch.ends), len(epoch.arrivals), refused, repaired, void,
-                self._worker, epoch.adopted, epoch.released, epoch.regained, epoch.embeddings, epoch.settings,
-                erased_at, repair_size=epoch.repair_size if repaired else 0,
+                epoch=state.epoch,
+                ends=by_topic(epoch.ends),
+                events=len(epoch.arrivals),
+                refused=refused,
+                repaired=repaired,
+                erased=void,
+                worker=self._worker,
+                adopted=epoch.adopted,
+                released=list(epoch.released),
+                regained=list(epoch.regained),
+                embeddings=epoch.embeddings,
+                settings=epoch.settings,
+                erased_at=erased_at,
+                repair_size=epoch.repair_size if repaired else 0,
             ),
             state.made_anew,
-        )  # fmt: skip
+        )
 
 
-def _places(taken: Sequence[Arrival], epoch: EpochInput) -> np.ndarray:
+class _Listed(NamedTuple):
+    """What comes of an epoch's interactions."""
+
+    outcome: Outcome | None
+    lists: dict[str, NewRecord]  # by user
+    measured: list[NewRecord]  # figures of quality, and alarms
+
+
+def _places(taken: Sequence[Placed], epoch: EpochInput) -> I64:
     """[N] which of the epoch's arrivals each taken one is."""
     if len(taken) == len(epoch.arrivals):
         return np.arange(len(taken))
     place = {(a.partition, a.offset): n for n, a in enumerate(epoch.arrivals)}
-    return np.array([place[a.partition, a.offset] for a in taken])
+    return np.array([place[p.arrival.partition, p.arrival.offset] for p in taken])
 
 
 def _positions_after(
-    taken: Sequence[Arrival], epoch: EpochInput, before: dict[TopicPartition, int], topic: str
+    taken: Sequence[Placed], epoch: EpochInput, before: Mapping[TopicPartition, int], topic: str
 ) -> list[dict[str, int]]:
     """What each list knew: the next offset of every partition after each taken event."""
     reached = by_partition(before, topic)
     after, n = [], 0
     for arrival in epoch.arrivals:
         reached[str(arrival.partition)] = arrival.offset + 1
-        if n < len(taken) and arrival is taken[n]:
+        if n < len(taken) and arrival is taken[n].arrival:
             after.append(dict(sorted(reached.items(), key=lambda entry: int(entry[0]))))
             n += 1
     return after
 
 
-def by_partition(positions: dict[TopicPartition, int], topic: str) -> dict[str, int]:
+def by_partition(positions: Mapping[TopicPartition, int], topic: str) -> dict[str, int]:
     """The positions of one topic as records name them."""
     return {str(tp.partition): offset for tp, offset in sorted(positions.items()) if tp.topic == topic}

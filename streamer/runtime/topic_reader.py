@@ -1,12 +1,12 @@
 """Reads whole topics and goes on with them: partitions that are added, and how far behind the log the reader is."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
 from consumers.errors import PositionGone
 from consumers.log import Closable, Log, Positions, Reader
 from consumers.records import Record, TopicPartition
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.topics import end_positions
 
 ASK_EVERY_S, NEW_TARGET_S = 1.0, 10.0
@@ -27,13 +27,18 @@ class TopicReader(Closable):
     """
 
     def __init__(
-        self, log: Log, topics: Iterable[str], place: Place, known: Mapping[str, str] = MappingProxyType({})
+        self,
+        log: Log,
+        topics: Iterable[str],
+        place: Place,
+        known: Mapping[str, str] = MappingProxyType({}),
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._log, self._topics, self._place = log, tuple(topics), place
+        self._log, self._topics, self._place, self._clock = log, tuple(topics), place, clock
         self.ids = dict(known)
         self._check_ids()
         self._current_at: float | None = None
-        self._asked_at = time.monotonic()
+        self._asked_at = self._clock.monotonic()
         self._target = self._ends()
         self._pending = True
         self._reader = log.reader(self._placed(self._target))
@@ -53,7 +58,7 @@ class TopicReader(Closable):
 
     def age_s(self) -> float | None:
         """How long ago everything in the topics had been taken, s; None: never yet."""
-        return None if self._current_at is None else time.monotonic() - self._current_at
+        return None if self._current_at is None else self._clock.monotonic() - self._current_at
 
     def left(self) -> int:
         """Offsets between the positions and the ends last asked for, about."""
@@ -68,9 +73,9 @@ class TopicReader(Closable):
             positions = self.positions()
             if all(positions[tp] >= end for tp, end in self._target.items()):
                 self._pending, self._current_at = False, self._asked_at
-        if time.monotonic() - self._asked_at < (NEW_TARGET_S if self._pending else ASK_EVERY_S):
+        if self._clock.monotonic() - self._asked_at < (NEW_TARGET_S if self._pending else ASK_EVERY_S):
             return
-        asked_at = time.monotonic()
+        asked_at = self._clock.monotonic()
         self._check_ids()
         ends, positions = self._ends(), self.positions()
         for tp, position in positions.items():

@@ -1,7 +1,7 @@
 """The sink: what the log's input topics say, as a graph in a store (`consumers.neo4j`)."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,7 +17,8 @@ from consumers.schemas import Interaction, Item, User
 from streamer.features.event_ids import id_of_record
 from streamer.features.item_content import known_of, values_of
 from streamer.features.topic_table import table_of
-from streamer.pipeline.epoch import Erasure, ItemChange, UserChange
+from streamer.pipeline.arrivals import Arrival
+from streamer.pipeline.epoch import Erasure, UserChange, epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import supervise
@@ -94,41 +95,51 @@ def batch_of(records: list[Record], intake: Intake, settings: Settings) -> Graph
 
     What lay in the future when it was written is passed over: the log's clock says so, and says the same every time.
     """
-    batch = GraphBatch()
+    arrivals = [
+        intake.arrival(record, max(record.timestamp_ms, 0) or FAR_FUTURE_MS)
+        for record in records
+        if intake.is_interaction(record)
+    ]
+    changes = [intake.change(record) for record in records if not intake.is_interaction(record)]
+    epoch = epoch_input(arrivals, changes)
+    batch = GraphBatch(positions=dict(epoch.ends))
+    interactions, batch.retractions = _edges(epoch.arrivals, settings)
     users: dict[str, Row] = {}
     items: dict[str, Row] = {}
-    interactions: dict[str, Row] = {}
-    retracted: set[str] = set()
-    for record in records:
-        batch.positions[record.topic_partition] = record.offset + 1
-        if intake.is_interaction(record):
-            payload = intake.arrival(record, max(record.timestamp_ms, 0) or FAR_FUTURE_MS).payload
-            if isinstance(payload, DeadLetter):
-                continue
-            key = _key(payload, record)
-            if payload.retract:
-                retracted.add(key)
-                interactions.pop(key, None)
-                older = _older_key(payload.event_id or "", record.topic)
-                batch.retractions.append({"key": key, "older_key": older, "user": payload.user_id})
-            elif key not in retracted:
-                interactions.setdefault(key, _edge(key, payload, record, settings))
-            continue
-        _, change = intake.change(record)
+    for change in epoch.changes:
         if isinstance(change, Erasure):
             digest = digest_by_name(change.user_id, settings.application).hex()
             batch.erased.append({"id": change.user_id, "digest": digest, "at_ms": change.at_ms})
             users.pop(change.user_id, None)
         elif isinstance(change, UserChange):
             users[change.user.user_id] = _node(change.user.user_id, change.user)
-        elif isinstance(change, ItemChange) and change.item is None:
+        elif change.item is None:
             batch.deleted.append({"id": change.item_id})
             items.pop(change.item_id, None)
-        elif isinstance(change, ItemChange) and change.item is not None:
+        else:
             items[change.item_id] = _node(change.item_id, change.item)
-    batch.users, batch.items = list(users.values()), list(items.values())
-    batch.interactions = list(interactions.values())
+    batch.users, batch.items, batch.interactions = list(users.values()), list(items.values()), interactions
     return batch
+
+
+def _edges(arrivals: Iterable[Arrival], settings: Settings) -> tuple[list[Row], list[Row]]:
+    """Interactions that count, each once, and retractions."""
+    edges: dict[str, Row] = {}
+    retractions: list[Row] = []
+    retracted: set[str] = set()
+    for arrival in arrivals:
+        interaction, record = arrival.payload, arrival.record
+        if isinstance(interaction, DeadLetter):
+            continue
+        key = _key(interaction, record)
+        if interaction.retract:
+            retracted.add(key)
+            edges.pop(key, None)
+            older = _older_key(interaction.event_id or "", record.topic)
+            retractions.append({"key": key, "older_key": older, "user": interaction.user_id})
+        elif key not in retracted:
+            edges.setdefault(key, _edge(key, interaction, record, settings))
+    return list(edges.values()), retractions
 
 
 def _node(id_: str, known: Item | User) -> Row:
@@ -180,10 +191,16 @@ def read_graph(store: GraphStore) -> tuple[pa.Table, list[Item], list[User]]:
         context = {name.removeprefix(CONTEXT): value for name, value in known.items() if name.startswith(CONTEXT)}
         rows.append(
             Interaction(
-                edge["user"], edge["item"], known["type"], known["t"], known.get("event_id"), known.get("value"),
-                known.get("session_id"), context,
+                user_id=edge["user"],
+                item_id=edge["item"],
+                event_type=known["type"],
+                timestamp=known["t"],
+                event_id=known.get("event_id"),
+                value=known.get("value"),
+                session_id=known.get("session_id"),
+                context=context,
             )
-        )  # fmt: skip
+        )
     items = [decode_item(record.encode()) for record in store.records("Item")]
     users = [decode_user(record.encode()) for record in store.records("User")]
     return table_of(rows), [i for i in items if i is not None], [u for u in users if u is not None]

@@ -73,7 +73,9 @@ class Ledger:
     def history(self, users: I32) -> History:
         """The interactions of several users in the order of all of them."""
         user, entries = self.read(users)
-        return History(user, entries["item"], entries["t"], entries["weight"], entries["context"])
+        return History(
+            user=user, item=entries["item"], t=entries["t"], weight=entries["weight"], context=entries["context"]
+        )
 
     def read(self, users: I32) -> tuple[I32, np.ndarray]:
         """Whose interaction it is [N], and what, dtype ENTRY, of several users in the order of all of them.

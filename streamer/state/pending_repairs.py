@@ -223,7 +223,7 @@ class Amendments:
         wanted = self._grown()
         places = {node: self._places.pop(node) for node in users.tolist()}
         removed = {node: self._removed.pop(node, []) for node in places}
-        _mark(user, entries, places, self._model.config.window, wanted)
+        wanted[_near(user, entries, places, self._model.config.window)] = 1
         of = np.repeat(users, [len(items) for items in removed.values()])
         item = np.array([item for items in removed.values() for item in items], np.int32)
         wanted[item] = 1  # [R]
@@ -279,15 +279,17 @@ class Amendments:
 
 
 def _history(user: I32, entries: np.ndarray) -> History:
-    return History(user, entries["item"], entries["t"], entries["weight"], entries["context"])
+    return History(
+        user=user, item=entries["item"], t=entries["t"], weight=entries["weight"], context=entries["context"]
+    )
 
 
 def _order(entries: np.ndarray) -> tuple[list[int], list[int]]:
     return entries["order_ms"].tolist(), entries["order"].tolist()
 
 
-def _mark(user: I32, entries: np.ndarray, places: dict[int, list[Place]], window: int, wanted: U8) -> None:
-    """Marks the items within a window of the places; user: [N] of entries [N], in order."""
+def _near(user: I32, entries: np.ndarray, places: dict[int, list[Place]], window: int) -> I32:
+    """The items within a window of the places; user: [N] of entries [N], in order."""
     of = np.repeat(np.array(list(places), np.int32), [len(of_user) for of_user in places.values()])
     edits = [place for of_user in places.values() for place in of_user]
     edit = np.zeros(len(edits), ENTRY)
@@ -305,4 +307,4 @@ def _mark(user: I32, entries: np.ndarray, places: dict[int, list[Place]], window
     change = np.zeros(len(entries) + 1, np.int64)
     np.add.at(change, np.maximum(rank - window, begin), 1)
     np.add.at(change, np.where(to_end, end, np.minimum(rank + window, end)), -1)
-    wanted[entries["item"][by_user][np.cumsum(change)[:-1] > 0]] = 1
+    return np.asarray(entries["item"][by_user][np.cumsum(change)[:-1] > 0])

@@ -55,7 +55,12 @@ class Incoming:
             if isinstance(data, dict) and not self._has_time(value, data, body.headers):
                 self._set(data, "timestamp", clock_ms)
             encoded = _encode(value)
-            interaction = self._decoder.decode(Record("", 0, n, None, encoded, body.headers, now_ms), now_ms)
+            interaction = self._decoder.decode(
+                Record(
+                    topic="", partition=0, offset=n, key=None, value=encoded, headers=body.headers, timestamp_ms=now_ms
+                ),
+                now_ms,
+            )
             if isinstance(interaction, DeadLetter):
                 raise _refused(n, interaction.reason, interaction.message)
             event_id = interaction.event_id
@@ -98,7 +103,9 @@ class Incoming:
         taken, in_seconds = IncomingRecords([], [], []), list[tuple[int, float]]()
         decode: Any = self._nodes_decoder.item if noun == "item" else self._nodes_decoder.user
         for n, value in enumerate(body.values):
-            known = decode(Record("", 0, n, None, _encode(value), (), now_ms))
+            known = decode(
+                Record(topic="", partition=0, offset=n, key=None, value=_encode(value), headers=(), timestamp_ms=now_ms)
+            )
             if isinstance(known, DeadLetter):
                 raise _refused(n, known.reason, known.message)
             if (known.node.attributes or {}).get("deleted"):  # nothing would be deleted, and nobody would notice

@@ -15,7 +15,6 @@ import secrets
 import shutil
 import tempfile
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,6 +29,7 @@ from consumers.positions import Rows, from_rows, rows_of
 from consumers.records import TopicPartition
 from consumers.storage.rocks import Damaged, Locked, open_database, shut
 from streamer.errors import ListsDamaged, ListsUnavailable
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 
 FORMAT = 1
 MEMTABLE_BYTES, CACHE_BYTES, FILE_BYTES, OPEN_FILES, WAL_BYTES = 8 << 20, 16 << 20, 8 << 20, 128, 32 << 20
@@ -62,7 +62,8 @@ class ListStore:
     Raises ListsUnavailable where the folder cannot be used.
     """
 
-    def __init__(self, folder: Path | None, source: str) -> None:
+    def __init__(self, folder: Path | None, source: str, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._source = source
         self._temporary = folder is None
         self._folder = folder or _temporary_folder()
@@ -160,7 +161,7 @@ class ListStore:
         batch = WriteBatch(raw_mode=True)
         for kind in (_LIST, _TITLE):
             batch.delete_range(kind, bytes([kind[0] + 1]))
-        self._write(batch, {}, 0, _now_ms(), {})
+        self._write(batch, {}, 0, self._clock.now_ms(), {})
 
     def purge_one(self) -> None:
         """Takes the bytes of a withdrawn list off the disk, where there is one. Raises ListsUnavailable."""
@@ -176,7 +177,7 @@ class ListStore:
 
     def is_too_old(self) -> bool:
         """Whether so much time has passed since it was current that a tombstone may have come and gone."""
-        return bool(self._meta.positions) and _now_ms() - self._meta.current_ms > MAX_AGE_MS
+        return bool(self._meta.positions) and self._clock.now_ms() - self._meta.current_ms > MAX_AGE_MS
 
     def close(self) -> None:
         """Frees the folder, and removes a temporary one."""
@@ -186,7 +187,14 @@ class ListStore:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
     def _nothing(self) -> _Meta:
-        return _Meta(FORMAT, self._source, [], 0, _now_ms(), secrets.token_bytes(32))
+        return _Meta(
+            format=FORMAT,
+            source=self._source,
+            positions=[],
+            lists=0,
+            current_ms=self._clock.now_ms(),
+            key=secrets.token_bytes(32),
+        )
 
     def _write(
         self,
@@ -196,7 +204,15 @@ class ListStore:
         current_ms: int,
         ids: Mapping[str, str],
     ) -> None:
-        meta = _Meta(FORMAT, self._source, rows_of(positions), lists, current_ms, self._meta.key, dict(ids))
+        meta = _Meta(
+            format=FORMAT,
+            source=self._source,
+            positions=rows_of(positions),
+            lists=lists,
+            current_ms=current_ms,
+            key=self._meta.key,
+            ids=dict(ids),
+        )
         batch.put(_META, msgspec.msgpack.encode(meta))
         try:
             self._open_database().write(batch)
@@ -252,7 +268,7 @@ class ListStore:
             ) from error
 
     def _set_aside(self, why: str) -> None:
-        aside = self._folder.with_name(f"{self._folder.name}.damaged-{int(time.time())}")
+        aside = self._folder.with_name(f"{self._folder.name}.damaged-{self._clock.now_ms() // 1000}")
         _logger.warning("%s: %s; it is set aside as %s and made anew from the topics", self._folder, why, aside.name)
         self._damage = None
         with suppress(FileNotFoundError):
@@ -285,10 +301,6 @@ def _change(batch: Any, key: bytes, value: bytes | None) -> None:
 
 def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="freshet-view-"))
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)
 
 
 def _options() -> Options:

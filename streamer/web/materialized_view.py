@@ -4,7 +4,6 @@ import asyncio
 import logging
 import math
 import threading
-import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from consumers.log import Log
 from consumers.records import Record, TopicPartition
 from consumers.schemas import DRIFT_KEY, ListedItem, Quality
 from streamer.errors import ListsDamaged, ListsUnavailable
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.decoders import interaction_decoder
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import Threads, supervise
@@ -82,11 +82,20 @@ class View:
     One thread follows the topics. Where the log goes away, a position is gone or the store fails, it opens them again
     and goes on; `status` is not ready meanwhile. Bad records of the topics that Freshet writes are passed over.
 
-    Args: log: one that is open, or that this view's thread opens; threads: those of the process, which ends where this
-    view's thread fails.
+    Args:
+        log: one that is open, or that this view's thread opens.
+        threads: those of the process, which ends where this view's thread fails.
+        clock: tells how long ago something was, and what lies in the future.
     """
 
-    def __init__(self, log: Log | CurrentLog, settings: Settings, threads: Threads | None = None) -> None:
+    def __init__(
+        self,
+        log: Log | CurrentLog,
+        settings: Settings,
+        threads: Threads | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self._clock = clock
         self._log = log if isinstance(log, CurrentLog) else OpenLog(log)
         self._settings, self._threads = settings, threads or Threads()
         self._decoder = interaction_decoder(settings)
@@ -110,7 +119,7 @@ class View:
         self._titles: dict[str, str | None] = {}
         self._erased: dict[str, int] = {}  # when a user's tombstone came, ms
         self._fed: dict[TopicPartition, int] = {}  # positions of the topics of which only the end matters
-        self._kept_at = 0.0
+        self._kept_at = -math.inf
         self._stop = StopRequest(on_signals=False)
         self._started = threading.Event()
         self._thread: threading.Thread | None = None
@@ -129,7 +138,7 @@ class View:
     def start(self) -> None:
         """Begins to follow the log. Raises UnknownTopic where a topic is missing, LogUnavailable, ListsUnavailable."""
         folder = self._settings.state / "view" if self._settings.state else None
-        self._store = ListStore(folder, self._source())
+        self._store = ListStore(folder, self._source(), self._clock)
         self._thread = self._threads.start("view", self._run)
         while not self._started.wait(0.05) and self._thread.is_alive():
             pass
@@ -184,7 +193,7 @@ class View:
 
     def stats(self) -> dict[str, Any]:
         """Events so far, events a second, and latency from interaction to list (ms, append time to append time)."""
-        now = time.monotonic()
+        now = self._clock.monotonic()
         while self._arrived and self._arrived[0][0] < now - RATE_WINDOW_S:
             self._arrived.popleft()
         latencies = list(self._latencies_ms)
@@ -250,10 +259,10 @@ class View:
     def _reader_of(self, log: Log) -> TopicReader:
         assert self._store
         try:
-            return TopicReader(log, self._handlers, self._place, self._store.topic_ids())
+            return TopicReader(log, self._handlers, self._place, self._store.topic_ids(), clock=self._clock)
         except PositionGone as error:
             self._begin_anew(str(error))
-            return TopicReader(log, self._handlers, self._place)
+            return TopicReader(log, self._handlers, self._place, clock=self._clock)
 
     def _place(self, tp: TopicPartition, start: int, end: int) -> int:
         """Of interactions a little before the end, for the feed; of the others from the start, or where it was."""
@@ -272,7 +281,7 @@ class View:
         while not self._stop:
             self._store.check()
             records = reader.read(RECORDS_A_STEP, 0.1)
-            if records or time.monotonic() - self._kept_at > KEPT_EVERY_S:
+            if records or self._clock.monotonic() - self._kept_at > KEPT_EVERY_S:
                 self._take(records, reader)
             if not records:
                 self._store.purge_one()
@@ -292,9 +301,9 @@ class View:
                 self._skip(record, error)
             fed = record.topic in (self._settings.interactions_topic, self._settings.quality_topic)
             (self._fed if fed else positions)[record.topic_partition] = record.offset + 1
-        now, age_s = time.monotonic(), reader.age_s()
+        now, age_s = self._clock.monotonic(), reader.age_s()
         if positions != self._store.positions() or now - self._kept_at > KEPT_EVERY_S:
-            current_ms = None if age_s is None else int((time.time() - age_s) * 1000)
+            current_ms = None if age_s is None else self._clock.now_ms() - int(age_s * 1000)
             ids = {topic: reader.ids[topic] for topic in {tp.topic for tp in positions} & reader.ids.keys()}
             self._store.write(self._lists, self._titles, self._erased, positions, current_ms, ids)  # (2)
             self._kept_at = now
@@ -364,12 +373,12 @@ class View:
             self.recent_users.pop(user, None)
 
     def _on_interaction(self, record: Record) -> None:
-        interaction = self._decoder.decode(record, int(time.time() * 1000))
+        interaction = self._decoder.decode(record, self._clock.now_ms())
         if isinstance(interaction, DeadLetter) or interaction.retract:
             return  # the worker keeps the one as a dead letter; the other is nothing that somebody did
         self.events += 1
         self.clock_ms = max(self.clock_ms, interaction.timestamp)
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if self._arrived and now - self._arrived[-1][0] < 0.1:
             self._arrived[-1] = (self._arrived[-1][0], self._arrived[-1][1] + 1)
         else:
@@ -378,7 +387,13 @@ class View:
         if record.timestamp_ms <= self._erased_ms(user):
             return
         shown = interaction.event_type[:MAX_SHOWN_CHARACTERS]
-        seen = Seen(user, interaction.item_id, shown, interaction.value, record.timestamp_ms)
+        seen = Seen(
+            user_id=user,
+            item_id=interaction.item_id,
+            event_type=shown,
+            value=interaction.value,
+            appended_ms=record.timestamp_ms,
+        )
         self.interactions.append(FeedEntry(self.events, seen))
         self.recent_users[user] = None
         self.recent_users.move_to_end(user)

@@ -1,13 +1,17 @@
 """Whether the log still has what a state goes on with: records that it dropped, topics that were made anew."""
 
+import logging
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from consumers.errors import PositionGone
 from consumers.log import Log, Positions
 from consumers.records import TopicPartition
 from streamer.runtime.topics import end_positions, input_topics, whole
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
+
+_logger = logging.getLogger(__name__)
 
 
 class Bounds(NamedTuple):
@@ -97,3 +101,32 @@ def _set(state: StreamState, settings: Settings, topic: str, former: Positions, 
             digest: (at_ms, {p: end for p, end in before.items() if p not in partitions})
             for digest, (at_ms, before) in state.erased.items()
         }
+
+
+class Met(NamedTuple):
+    """How a state met the log."""
+
+    moved: frozenset[TopicPartition]  # partitions that go on elsewhere than the state was
+    anew: bool  # records of committed epochs are none of the topics of today
+
+
+def meet_log(log: Log, settings: Settings, state: StreamState) -> Met:
+    """Makes the state's positions some that the log has, beginning at its start where there are none.
+
+    Where the log has dropped records that the state goes on with, or never had them, what then is a setting, never
+    silence. Raises PositionGone where it is to stop.
+    """
+    has = bounds(log, settings)
+    starts = {tp: start for tp, start in has.starts.items() if tp.topic in input_topics(settings)}
+    before = state.positions = starts | state.positions
+    lost = gone(settings, has, of_state(state, settings), state.topic_ids)
+    if lost and settings.on_position_gone == "stop":
+        found = "; ".join(one.found for one in lost)
+        raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
+    pending, state.made_anew = state.made_anew, []
+    for line in go_on(state, settings, has, lost):
+        _logger.warning("%s", line)
+    state.topic_ids = has.ids
+    anew = any(topic in input_topics(settings) for topic in state.made_anew)
+    state.made_anew = sorted({*pending, *state.made_anew})
+    return Met(frozenset(tp for tp, position in state.positions.items() if before.get(tp) != position), anew)

@@ -1,20 +1,22 @@
 """Records of several partitions in one order: by event time across partitions, by offset within each."""
 
-import time
 from collections import deque
+from collections.abc import Sequence
 
 from consumers.records import TopicPartition
 from streamer.pipeline.arrivals import Arrival, in_order
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 
 
-class Aligner:
+class PartitionMerge:
     """Merges partition heads by (timestamp, partition, offset).
 
     An empty partition that is not at its end holds the others back for at most `alignment_ms`: records of it that are
     older than theirs may be on their way.
     """
 
-    def __init__(self, alignment_ms: int) -> None:
+    def __init__(self, alignment_ms: int, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
         self._waiting: dict[TopicPartition, deque[Arrival]] = {}
         self._alignment_s = alignment_ms / 1000
         self._held_since: float | None = None
@@ -36,7 +38,7 @@ class Aligner:
         """Those that are merged."""
         return frozenset(self._waiting)
 
-    def add(self, tp: TopicPartition, arrivals: list[Arrival]) -> None:
+    def add(self, tp: TopicPartition, arrivals: Sequence[Arrival]) -> None:
         """Queues records of one partition, in offset order. What comes in restarts the wait for what does not."""
         self._held_since = None
         self._waiting[tp].extend(arrivals)
@@ -64,11 +66,10 @@ class Aligner:
         if all(open_):
             self._held_since = None
             return min((waiting[-1].timestamp for waiting in open_), default=float("inf"))
-        now = time.monotonic()
-        self._held_since = self._held_since or now
-        if now - self._held_since < self._alignment_s:
-            return None
-        return float("inf")
+        now = self._clock.monotonic()
+        if self._held_since is None:
+            self._held_since = now
+        return None if now - self._held_since < self._alignment_s else float("inf")
 
     @staticmethod
     def _ready(waiting: deque[Arrival], horizon: float) -> list[Arrival]:

@@ -4,7 +4,6 @@ No label holds an id of a user, an item or a record.
 """
 
 import os
-import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from consumers.log import Log, StateDelta
 from consumers.records import TopicPartition
 from consumers.schemas import DRIFT_KEY
 from streamer.pipeline.epoch import EpochInput, EpochOutput
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.topics import DEFAULT_LOG, state_folder
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -78,15 +78,15 @@ class Histogram:
 class RunMetrics:
     """One process of `freshet run`, through all the workers that it starts one after the other."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._settings, self._clock = settings, clock
         self._stage: Stage = "starting"
         self._count: Counter[str] = Counter()
         self._dead: Counter[Reason] = Counter()
         self._take, self._commit, self._checkpoint = Histogram(), Histogram(), Histogram()
         self._latency = Histogram()
         self._to_recover, self._recovered, self._recovering_since = 0, 0, 0.0
-        self._checkpointed: float | None = None
+        self._checkpointed_ms: int | None = None
         self._delta_bytes = 0
         self._watched: tuple[Log, StreamState, Taken] | None = None
         self.registry = CollectorRegistry()
@@ -100,7 +100,7 @@ class RunMetrics:
 
     def recovering(self, events: int, advance: Callable[[int], None]) -> Callable[[int], None]:
         """So many interactions will be taken again; gives what is to be called as they are, which calls `advance`."""
-        self._to_recover, self._recovered, self._recovering_since = events, 0, time.monotonic()
+        self._to_recover, self._recovered, self._recovering_since = events, 0, self._clock.monotonic()
         self._stage = "recovering"
 
         def advanced(n: int) -> None:
@@ -124,7 +124,7 @@ class RunMetrics:
         """A commit took so long; `delta`: the checkpoint that went with it."""
         self._commit.add_one(seconds)
         if delta is not None:
-            self._checkpointed = time.time()
+            self._checkpointed_ms = self._clock.now_ms()
             self._checkpoint.add_one(seconds)
             self._delta_bytes = sum(len(value) for value in delta.values() if value)
             self._count["checkpoints"] += 1
@@ -148,7 +148,7 @@ class RunMetrics:
         )
         self._dead.update(letter.reason for letter in (*epoch.dead, *output.admitted.dead))
         if output.outcome is not None:
-            now_ms, listed = time.time() * 1000, np.flatnonzero(output.outcome.changed)
+            now_ms, listed = self._clock.now_ms(), np.flatnonzero(output.outcome.changed)
             self._latency.add((now_ms - output.taken[n].record.timestamp_ms) / 1000 for n in listed.tolist())
 
     # what an operator asks
@@ -165,7 +165,7 @@ class RunMetrics:
         """The stage in a line, with the time that is left of a recovery."""
         if self._stage != "recovering" or not self._recovered:
             return {"waiting": "waiting for the log"}.get(self._stage, self._stage)
-        rate = self._recovered / (time.monotonic() - self._recovering_since)
+        rate = self._recovered / (self._clock.monotonic() - self._recovering_since)
         left_s = (self._to_recover - self._recovered) / rate
         return f"recovering: {self._recovered:,} of {self._to_recover:,} interactions, {left_s:.0f} s left"
 
@@ -206,8 +206,8 @@ class RunMetrics:
         )
 
     def _checkpoints(self) -> Iterator[Metric]:
-        if self._checkpointed is not None:
-            age_s = time.time() - self._checkpointed
+        if self._checkpointed_ms is not None:
+            age_s = (self._clock.now_ms() - self._checkpointed_ms) / 1000
             yield GaugeMetricFamily("freshet_checkpoint_age_seconds", "Age of the last checkpoint, s.", value=age_s)
         yield GaugeMetricFamily(
             "freshet_checkpoint_delta_bytes", "Bytes of pages of the last checkpoint.", value=self._delta_bytes
@@ -221,7 +221,7 @@ class RunMetrics:
         yield GaugeMetricFamily("freshet_users", "Users known.", value=len(model.users))
         yield GaugeMetricFamily("freshet_items", "Items known.", value=len(model.items))
         if state.clock_ms:
-            delay_s = time.time() - state.clock_ms / 1000
+            delay_s = (self._clock.now_ms() - state.clock_ms) / 1000
             yield GaugeMetricFamily(
                 "freshet_watermark_delay_seconds", "Time from the latest event time taken to now, s.", value=delay_s
             )

@@ -12,14 +12,13 @@ from consumers.schemas import AsOf, EpochManifest, Interaction
 from streamer.errors import StateUnreadable
 from streamer.features.event_ids import digest_of
 from streamer.lists.publisher import Publisher
-from streamer.pipeline.epoch import EpochInput
 from streamer.pipeline.pipeline import Pipeline, by_partition
 from streamer.runtime.topics import output_limits
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker import log_reach as reach
 from streamer.worker.checkpoint_stamp import written_now
-from streamer.worker.recovery import first_positions, manifests, take_again
+from streamer.worker.recovery import first_positions, inputs_again, manifests
 
 
 class Rebuilt(NamedTuple):
@@ -85,7 +84,9 @@ def rebuild_into(
             reached = {int(p): offset for p, offset in before.items()}
             erased.setdefault(bytes.fromhex(digest), (manifest.erased_at.get(digest, -1), reached))
     pipeline = Pipeline(settings, fresh, _retracted(log, settings, epochs), worker, output_limits(log, settings))
-    take_again(log, settings, fresh, pipeline.take, epochs, advance, stop)
+    for epoch in inputs_again(log, fresh, epochs, stop):
+        pipeline.take(epoch)
+        advance(len(epoch.arrivals))
     fresh.amendments.repair()
     fresh.epoch += 1
     users = np.array(sorted(fresh.listed.lists()), np.int32)
@@ -109,7 +110,7 @@ def lists_anew(old: StreamState, fresh: StreamState, limits: Mapping[str, int]) 
 
 def rebuilt_manifest(fresh: StreamState, worker: str) -> NewRecord:
     """What says that the state was rebuilt before the next epoch."""
-    manifest = EpochManifest(fresh.epoch, {}, 0, worker=worker, rebuilt=True)
+    manifest = EpochManifest(epoch=fresh.epoch, ends={}, events=0, worker=worker, rebuilt=True)
     return Publisher(fresh.settings, fresh.engine.model).manifest(manifest)
 
 
@@ -128,12 +129,7 @@ def _check_reach(log: Log, settings: Settings, state: StreamState) -> None:
 
 def _retracted(log: Log, settings: Settings, epochs: Sequence[EpochManifest]) -> frozenset[bytes]:
     """Digests of the event ids that retractions in these epochs name."""
-    found: set[bytes] = set()
-
-    def collect(epoch: EpochInput) -> None:
-        payloads = (arrival.payload for arrival in epoch.arrivals)
-        retractions = (p for p in payloads if isinstance(p, Interaction) and p.retract)
-        found.update(digest_of(p.user_id, p.event_id or "") for p in retractions)
-
-    take_again(log, settings, StreamState(settings), collect, epochs, lambda records: None)
-    return frozenset(found)
+    inputs = inputs_again(log, StreamState(settings), epochs)
+    payloads = (arrival.payload for epoch in inputs for arrival in epoch.arrivals)
+    retractions = (p for p in payloads if isinstance(p, Interaction) and p.retract)
+    return frozenset(digest_of(p.user_id, p.event_id or "") for p in retractions)

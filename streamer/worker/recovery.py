@@ -5,7 +5,8 @@ The manifest of an epoch says which records it took, so the same function takes 
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 
 import msgspec
 
@@ -16,9 +17,9 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.errors import StateUnreadable
 from streamer.lists.publisher import APPLICATION, MADE_ANEW
-from streamer.pipeline.arrivals import in_order
-from streamer.pipeline.epoch import EpochInput, Erasure
-from streamer.pipeline.ingest import Change, Intake
+from streamer.pipeline.arrivals import Arrival, in_order
+from streamer.pipeline.epoch import Change, EpochInput, Erasure, epoch_input
+from streamer.pipeline.ingest import Intake
 from streamer.runtime.topics import input_topics, records_of, whole
 from streamer.settings import Settings
 from streamer.state.in_force import with_recorded
@@ -83,29 +84,21 @@ def _check_inputs(manifest: EpochManifest, headers: dict[str, bytes]) -> None:
         )
 
 
-def take_again(
-    log: Log,
-    settings: Settings,
-    state: StreamState,
-    take: Callable[[EpochInput], object],
-    epochs: Sequence[EpochManifest],
-    advance: Callable[[int], None],
-    stop: Callable[[], bool] = lambda: False,
-) -> None:
-    """Gives the very records of committed epochs to `take`, or of the first of them where it is to stop.
+def inputs_again(
+    log: Log, state: StreamState, epochs: Sequence[EpochManifest], stop: Callable[[], bool] = lambda: False
+) -> Iterator[EpochInput]:
+    """The very inputs of committed epochs, or of the first of them where it is to stop.
 
-    `advance` is told the records of each.
+    Each is to be taken into the state before the next one is asked for, unless the state is only there to be asked.
     """
     if not epochs:
         return
     assume_first(state, epochs)
-    source = _Source(log, settings, state, epochs)
-    for manifest in epochs:
-        if stop():
-            break
-        take(source.epoch(manifest))
-        advance(manifest.events)
-    source.close()
+    with closing(_Source(log, state, epochs)) as source:
+        for manifest in epochs:
+            if stop():
+                return
+            yield source.epoch(manifest)
 
 
 def first_positions(log: Log, settings: Settings) -> dict[TopicPartition, int]:
@@ -123,7 +116,7 @@ def assume_first(state: StreamState, epochs: Iterable[EpochManifest]) -> None:
 class _Source:
     """The input topics from the state's positions on, cut as the manifests say."""
 
-    def __init__(self, log: Log, settings: Settings, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
+    def __init__(self, log: Log, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
         self._settings, self._state = state.settings, state
         self._intake = Intake(state.settings)
         ends = (tp for manifest in epochs for tp in from_topics(manifest.ends))
@@ -134,39 +127,40 @@ class _Source:
 
     def epoch(self, manifest: EpochManifest) -> EpochInput:
         """The input of one committed epoch, bad records refused then refused again."""
-        ends = from_topics(manifest.ends)
-        self._fill(ends)
         if manifest.settings is not None:
             self._settings = with_recorded(self._settings, manifest.settings)
             self._intake = Intake(self._settings)
-        arrivals, changes = [], list[Change]()
-        missing = sum(
+        ends = from_topics(manifest.ends)
+        offsets = sum(
             end - self._taken[tp] for tp, end in ends.items() if tp.topic != self._settings.interactions_topic
         )
-        for tp, end in ends.items():
-            waiting = self._waiting[tp]
-            self._taken[tp] = end
-            while waiting and waiting[0].offset < end:
-                record = waiting.popleft()
-                if self._intake.is_interaction(record):
-                    was_future = record.offset in manifest.refused.get(str(tp.partition), ())
-                    arrivals.append(self._intake.arrival(record, 0 if was_future else FAR_FUTURE_MS))
-                else:
-                    changes.append(self._intake.change(record))
-        epoch = self._intake.epoch(in_order(arrivals), changes, manifest.repaired)
-        epoch.ends = ends  # compaction may have taken the last ones
-        epoch.adopted, epoch.released, epoch.regained = manifest.adopted, manifest.released, manifest.regained
-        epoch.embeddings, epoch.settings = manifest.embeddings, manifest.settings
-        epoch.repair_size = manifest.repair_size
-        epoch.compacted = missing - len(changes)
-        epoch.changes = [*self._compacted_erasures(manifest, epoch), *epoch.changes]
-        return epoch
+        records = self._records_before(ends)
+        arrivals = [self._arrival(record, manifest) for record in records if self._intake.is_interaction(record)]
+        changes = [self._intake.change(record) for record in records if not self._intake.is_interaction(record)]
+        return epoch_input(
+            in_order(arrivals),
+            changes,
+            ends=ends,  # compaction may have taken the last ones
+            erasures=self._compacted_erasures(manifest, changes),
+            repair=manifest.repaired,
+            repair_size=manifest.repair_size,
+            adopted=manifest.adopted,
+            released=manifest.released,
+            regained=manifest.regained,
+            embeddings=manifest.embeddings,
+            settings=manifest.settings,
+            compacted=offsets - len(changes),
+        )
 
-    def _compacted_erasures(self, manifest: EpochManifest, epoch: EpochInput) -> list[Erasure]:
+    def _arrival(self, record: Record, manifest: EpochManifest) -> Arrival:
+        was_future = record.offset in manifest.refused.get(str(record.partition), ())
+        return self._intake.arrival(record, 0 if was_future else FAR_FUTURE_MS)
+
+    def _compacted_erasures(self, manifest: EpochManifest, changes: Sequence[Change]) -> list[Erasure]:
         """Erasures of the epoch whose tombstones the log no longer has: by the digests in its manifest."""
         by_name = not manifest.erased_at
         digest_of = self._state.digest_by_name if by_name else self._state.digest_of
-        there = {digest_of(change.user_id).hex() for change in epoch.changes if isinstance(change, Erasure)}
+        there = {digest_of(change.user_id).hex() for _, change in changes if isinstance(change, Erasure)}
         if len(there) >= len(manifest.erased):  # digests of another worker's key are not to be matched
             return []
         gone = {bytes.fromhex(digest) for digest in manifest.erased if digest not in there}
@@ -177,7 +171,18 @@ class _Source:
             for digest in sorted(gone)
         ]
 
-    def _fill(self, ends: dict[TopicPartition, int]) -> None:
+    def _records_before(self, ends: Mapping[TopicPartition, int]) -> list[Record]:
+        """What of the log comes next and before these offsets, partition by partition."""
+        self._fill(ends)
+        records = []
+        for tp, end in ends.items():
+            waiting = self._waiting[tp]
+            while waiting and waiting[0].offset < end:
+                records.append(waiting.popleft())
+        self._taken |= ends
+        return records
+
+    def _fill(self, ends: Mapping[TopicPartition, int]) -> None:
         """Reads until every record before `ends` is here; what compaction removed is not waited for."""
         while any(self._read[tp] < end and tp not in self._reader.at_end() for tp, end in ends.items()):
             for record in self._reader.read(10_000, 1.0):

@@ -8,7 +8,6 @@ are `freshet replay --embeddings` and `freshet compare`.
 
 import logging
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from streamer.embeddings.registry import Current, current
 from streamer.engine.engine import Engine
 from streamer.errors import EmbeddingsDamaged
 from streamer.pipeline.arrivals import Arrival
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from tgn.outside_vectors import Vectors, describe, new_vectors
 
 LOOK_EVERY_S = 1.0
@@ -31,12 +31,15 @@ _logger = logging.getLogger(__name__)
 class Shadow:
     """Finds new versions in a folder and says when to switch.
 
-    Args: engine: whose ids and vectors in use are asked; events: how many a version is measured on; 0: none.
+    Args:
+        engine: whose ids and vectors in use are asked.
+        folder: of the versions.
+        events: how many a version is measured on; 0: none.
     """
 
-    def __init__(self, engine: Engine, folder: Path, events: int) -> None:
-        self._engine, self._folder, self._events = engine, folder, events
-        self._looked = -LOOK_EVERY_S
+    def __init__(self, engine: Engine, folder: Path, events: int, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._engine, self._folder, self._events, self._clock = engine, folder, events, clock
+        self._look_at = clock.monotonic()
         self._current: Current | None = None  # what the folder said last
         self._waiting: Vectors | None = None  # of the items, of the version that waits
         self._sums, self._measured = np.zeros(2), 0
@@ -45,8 +48,8 @@ class Shadow:
 
     def next(self, arrivals: Sequence[Arrival]) -> str | None:
         """The version to switch to before these arrivals are taken; None: the one in use stays."""
-        if time.monotonic() - self._looked > LOOK_EVERY_S:
-            self._looked = time.monotonic()
+        if self._clock.monotonic() >= self._look_at:
+            self._look_at = self._clock.monotonic() + LOOK_EVERY_S
             self._look()
         wanted = self._current
         if wanted is None or self._waiting is None:
@@ -99,9 +102,10 @@ class Shadow:
     def _measure(self, waiting: Vectors, arrivals: Sequence[Arrival]) -> None:
         model = self._engine.model
         for arrival in arrivals[:EVENTS_AN_EPOCH]:
-            if isinstance(arrival.payload, DeadLetter):
+            payload = arrival.payload
+            if isinstance(payload, DeadLetter):
                 continue
-            user, item = model.users.get(arrival.payload.user_id), model.items.get(arrival.payload.item_id)
+            user, item = model.users.get(payload.user_id), model.items.get(payload.item_id)
             if user is None or item is None or item >= len(waiting.vector) or not waiting.vector[item].any():
                 continue
             places = model.ring_places(user)[:LAST_ITEMS]

@@ -1,17 +1,18 @@
-"""Adoption: what other workers took of a partition that has come here is taken into this state too, and not published.
+"""Takeover after a rebalance: what the former owner of a gained partition took is taken into this state too.
 
-It goes on in pieces between the epochs of the partitions that are here already, so that these wait for a piece at most.
+Nothing of it is published. It goes on in pieces between the epochs of the partitions that are here already, so that
+these wait for a piece at most; a partition is read and published for once it has been taken over.
 """
 
 import logging
-import time
 from dataclasses import dataclass
 
 from consumers.errors import PositionGone
 from consumers.log import Log, Reader
 from consumers.records import TopicPartition
-from streamer.pipeline.epoch import EpochInput
+from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.ingest import Intake
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 
 CHUNK = 1_000  # records taken between two epochs of the other partitions
 _logger = logging.getLogger(__name__)
@@ -24,15 +25,17 @@ class _Partition:
     reader: Reader
 
 
-class Adoption:
+class Takeover:
     """Partitions on their way into the state, one after the other.
 
-    Args: chunk: the most records of one piece; from_start: where the log no longer has the next record, the first that
-    it has follows, and that is said; else PositionGone.
+    Args:
+        chunk: the most records of one piece.
+        from_start: where the log no longer has the next record, the first that it has follows, and that is said; else
+            PositionGone.
     """
 
-    def __init__(self, log: Log, intake: Intake, chunk: int, from_start: bool) -> None:
-        self._log, self._intake = log, intake
+    def __init__(self, log: Log, intake: Intake, chunk: int, from_start: bool, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._log, self._intake, self._clock = log, intake, clock
         self._chunk, self._from_start = min(chunk, CHUNK), from_start
         self._coming: dict[TopicPartition, _Partition] = {}
 
@@ -58,24 +61,21 @@ class Adoption:
             if left := partition.committed - partition.position:
                 _logger.info("partition %d: gone with %d interactions not taken over", tp.partition, left)
 
-    def next(self) -> EpochInput | None:
-        """A piece of the first partition, None where nothing has come yet.
+    def next(self) -> list[Arrival]:
+        """A piece of the first partition; empty where nothing has come yet.
 
         What lies in the future by the wall clock is refused now as it was then: it would move the clock of the state.
         """
         if not self._coming:
-            return None
+            return []
         tp, partition = next(iter(self._coming.items()))
         records = [r for r in partition.reader.read(self._chunk, 0.05) if r.offset < partition.committed]
-        if not records:
-            if tp in partition.reader.at_end():
-                partition.position = partition.committed  # the log ends before: there is nothing more to take
-            return None
-        partition.position = records[-1].offset + 1
-        now_ms = int(time.time() * 1000)
-        epoch = self._intake.epoch([self._intake.arrival(record, now_ms) for record in records], [], False)
-        epoch.adopted = True
-        return epoch
+        if records:
+            partition.position = records[-1].offset + 1
+        elif tp in partition.reader.at_end():
+            partition.position = partition.committed  # the log ends before: there is nothing more to take
+        now_ms = self._clock.now_ms()
+        return [self._intake.arrival(record, now_ms) for record in records]
 
     def finished(self) -> dict[TopicPartition, int]:
         """The partitions that the state has caught up with since the last call, and where the group goes on."""

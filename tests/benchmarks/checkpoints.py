@@ -24,6 +24,7 @@ from consumers.records import Record
 from streamer.cli.commands.produce import interaction_chunks
 from streamer.features.event_ids import digest_of
 from streamer.features.tables import weights_of
+from streamer.pipeline.epoch import epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
@@ -85,7 +86,7 @@ def _take(pipeline: Pipeline, table: pa.Table, settings: Settings) -> None:
         arrivals = [
             intake.arrival(Record(r.topic, 0, n, r.key, r.value, r.headers, 0), 1 << 60) for n, r in enumerate(records)
         ]
-        pipeline.take(intake.epoch(arrivals, [], False))
+        pipeline.take(epoch_input(arrivals))
 
 
 def _write(state: StreamState, committer: Committer) -> dict[str, Any]:

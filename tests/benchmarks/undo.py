@@ -70,7 +70,7 @@ class Run:
     def work(self) -> tuple[Worker, float]:
         """Takes all there is; gives the closed worker and the seconds."""
         started = time.perf_counter()
-        worker = Worker(self.log, self.settings)
+        worker = Worker.open(self.log, self.settings)
         worker.run(exit_at_end=True)
         worker.close()
         return worker, time.perf_counter() - started
@@ -135,7 +135,7 @@ def erase(run: Run, table: pa.Table, folder: Path) -> list[str]:
     own |= {"application": "rebuilt", "state": folder / "rebuilt"}
     rebuilt = Settings(**{**run.settings.model_dump(), **own})
     run.log.create(topic_specs(rebuilt, partitions=1))
-    again = Worker(run.log, rebuilt)
+    again = Worker.open(run.log, rebuilt)
     again.run(exit_at_end=True)
     again.close()
     return [
@@ -186,7 +186,7 @@ def big_node(big: Big, folder: Path) -> str:
     """Takes the node back in an idle stream, step by step."""
     run = Run(folder)
     run.settings = run.settings.model_copy(update={"checkpoint_interval_ms": 1_000})
-    worker = Worker(run.log, run.settings)
+    worker = Worker.open(run.log, run.settings)
     _fill(worker, big)
     worker.state.warm_up()
     run.log.append([_undoing(big)])

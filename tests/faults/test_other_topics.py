@@ -1,6 +1,5 @@
 """Positions that belong to something else now: a topic made anew, a group's offsets set back, another application."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from uuid import uuid4
@@ -21,6 +20,7 @@ from streamer.worker.rebuild import rebuild
 from streamer.worker.worker import Worker
 from tests.faults.scene import Scene
 from tests.faults.test_faults import command, line_with
+from tests.waiting import until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -92,7 +92,7 @@ def test_a_topic_made_anew_is_not_passed_over(scene: Scene) -> None:
     goes_on.communicate(timeout=120)
     assert goes_on.returncode == 0
     log = open_log_of(scene.settings)
-    worker = Worker(log, scene.settings)  # and the setting is needed once
+    worker = Worker.open(log, scene.settings)  # and the setting is needed once
     assert worker.state.records == 120
     taken = {p for tp, p in worker.state.positions.items() if tp.topic == topic}
     assert sum(taken) >= 80
@@ -139,7 +139,7 @@ def test_so_are_items_users_and_epochs(scene: Scene, kind: str) -> None:
     again.finish()
     again.finish()
     log = open_log_of(again.settings)
-    worker = Worker(log, again.settings)
+    worker = Worker.open(log, again.settings)
     assert worker.state.records == 60
     worker.close()
     log.close()
@@ -155,7 +155,7 @@ def test_a_topic_with_fewer_partitions_than_before(scene: Scene) -> None:
     )
     again.finish()
     log = open_log_of(again.settings)
-    worker = Worker(log, again.settings)
+    worker = Worker.open(log, again.settings)
     assert worker.state.records == 90
     assert TopicPartition(again.settings.interactions_topic, 1) not in worker.state.positions
     worker.close()
@@ -186,8 +186,7 @@ def test_offsets_that_were_set_back_are_said_and_nothing_is_doubled(scene: Scene
     own = scene.settings
     group = Consumer({"bootstrap.servers": own.bootstrap, "group.id": own.application, "enable.auto.commit": False})
     at = {tp.offset for tp in group.committed([KafkaPartition(own.interactions_topic, p) for p in (0, 1)], timeout=30)}
-    while not _set_to(group, own.interactions_topic, 3):  # the seat of the worker before is kept for a session
-        time.sleep(0.2)
+    until(lambda: _set_to(group, own.interactions_topic, 3))  # the seat of the worker before is kept for a session
     group.close()
     assert min(at) > 3
     assert f"{own.interactions_topic}[0] 3, the state" in wrong(own)["group's offsets"]

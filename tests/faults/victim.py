@@ -37,7 +37,7 @@ def main() -> None:
     effects.listen(listener)
     if mode == "freeze":
         sys.exit(run_command(["run"]))
-    with closing(open_log_of(settings)) as log, closing(Worker(log, settings)) as worker:
+    with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
         worker.run(exit_at_end=mode != "stay")
         print(digest(worker.state), flush=True)
 

@@ -48,7 +48,7 @@ def main() -> None:
         ]
         for records in (chunks[0][0][:200], chunks[0][0][200:], rest):
             log.append(records)
-            worker = Worker(log, settings)
+            worker = Worker.open(log, settings)
             worker.run(exit_at_end=True)
             worker.close()
         write_file(log.stored_state(settings.application).pages(), HERE / f"checkpoint-{FORMAT}.parquet")

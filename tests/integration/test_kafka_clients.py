@@ -83,13 +83,13 @@ def test_a_worker_that_does_not_begin_leaves_its_seat(own: Settings, monkeypatch
         before = clients()
         with monkeypatch.context() as patched:
             patched.setattr(
-                "streamer.worker.worker.manifests", lambda *_: (_ for _ in ()).throw(LogUnavailable("away"))
+                "streamer.worker.opening.manifests", lambda *_: (_ for _ in ()).throw(LogUnavailable("away"))
             )
             with pytest.raises(LogUnavailable, match="away") as failed:
-                Worker(log, own)
+                Worker.open(log, own)
         assert failed.traceback
         assert len(clients() - before) <= 1  # the log's producer, by which it claimed the seat
-        Worker(log, own).close()
+        Worker.open(log, own).close()
 
 
 def test_who_asks_a_log_that_another_thread_closes_hears_that_it_is_away(own: Settings) -> None:

@@ -57,7 +57,7 @@ def address(log: OwnedLog, settings: Settings) -> Iterator[str]:
     for records, _ in interaction_chunks(table_of(checkerboard(events=1_200)), "interactions"):
         log.append(records)
     stop = StopRequest()
-    worker = Worker(log, settings, stop=lambda: bool(stop))
+    worker = Worker.open(log, settings, stop=lambda: bool(stop))
     working = threading.Thread(target=worker.run)
     working.start()
     yield server.address

@@ -64,7 +64,7 @@ def send(log: Log, settings: Settings, key: bytes, value: bytes, headers: Header
 
 
 def run(log: Log, settings: Settings) -> Worker:
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     worker.close()
     return worker
@@ -195,7 +195,7 @@ class Waits(StopRequest):
 def follow(settings: Settings, waits: Waits) -> None:
     @contextmanager
     def opening() -> Iterator[Worker]:
-        with closing(open_log_of(settings)) as log, closing(Worker(log, settings)) as worker:
+        with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
             yield worker
 
     supervise(opening, lambda worker: worker.run(exit_at_end=True), waits)
@@ -225,7 +225,7 @@ def test_a_limit_that_was_lowered_meanwhile_is_asked_for_again(on_kafka: Setting
     with closing(open_log_of(settings)) as log:
         log.create(topic_specs(settings, partitions=1))
         log.append([NewRecord(settings.interactions_topic, b"u", BASE)])
-        worker = Worker(log, settings)
+        worker = Worker.open(log, settings)
         while worker.step() is None:
             pass
         alter(settings, settings.dead_topic, max_message_bytes="200000")

@@ -107,7 +107,7 @@ def test_any_stream_that_went_well_is_clean(
         if then == "run":
             run(log, settings)
         elif then == "crash":
-            worker = Worker(log, settings)
+            worker = Worker.open(log, settings)
             while worker.step():
                 pass
             worker.close()

@@ -72,7 +72,7 @@ def run(log: Log, settings: Settings) -> str:
 
     @contextmanager
     def opened() -> Iterator[Worker]:
-        with closing(Worker(log, settings)) as worker:
+        with closing(Worker.open(log, settings)) as worker:
             yield worker
 
     def work(worker: Worker) -> None:
@@ -200,7 +200,7 @@ def test_a_worker_that_meets_damage_late_sets_it_aside_once(
     ledger = [key for key in template[3] if group_of(key) == "ledger"]
     for damage in DAMAGES.values():
         with copied(template, settings) as log:
-            worker = Worker(log, settings)
+            worker = Worker.open(log, settings)
             spoil(log, ledger[0], damage)
             log.append(undo_of(settings))
             with pytest.raises(CheckpointDamaged):
@@ -218,7 +218,7 @@ def test_damage_met_in_the_recovery_of_a_start(
     ledger = [key for key in template[3] if group_of(key) == "ledger"]
     with copied(template, settings) as log:
         log.append(undo_of(settings))
-        worker = Worker(log, rare)
+        worker = Worker.open(log, rare)
         while worker.step():
             pass
         worker.close()  # a crash: no checkpoint
@@ -235,7 +235,7 @@ def test_a_damaged_checkpoint_stays_where_the_log_cannot_make_it_anew(
             del log._db[b"r/interactions/" + bytes(4) + offset.to_bytes(8, "big")]
         for _ in range(2):
             with pytest.raises(StateUnreadable, match=r"interactions\[0\] begins at 10; import an exported checkpoint"):
-                Worker(log, settings)
+                Worker.open(log, settings)
         assert len(list(log._db.items(from_key=PREFIX))) > len(template[3]) // 2
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import streamer.worker.commit
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.cli.main import main
@@ -17,7 +18,9 @@ from streamer.evaluation.replay import ReplayOptions, TakenChunk, replay
 from streamer.ops.audit import audit, digest
 from streamer.runtime.topics import records_of, whole
 from streamer.settings import Settings
+from streamer.worker.shadow import LOOK_EVERY_S
 from streamer.worker.worker import Worker
+from tests.clocks import ManualClock
 from tests.worlds import Events, table_of
 
 NODES, CLUBS = 400, 20  # of each side; a user takes the items of their club, three times in ten
@@ -61,8 +64,8 @@ class Live:
 
     def __init__(self, log: OwnedLog, settings: Settings) -> None:
         self.log, self.settings, self.sent = log, settings, 0
-        self.events = clubs()
-        self.worker = Worker(log, settings)
+        self.events, self.clock = clubs(), ManualClock()
+        self.worker = Worker.open(log, settings, clock=self.clock)
 
     def take(self, events: int) -> str:
         """Sends so many more, takes them; the version in use."""
@@ -71,14 +74,13 @@ class Live:
         rows = [{"user_id": u, "item_id": i, "event_type": "view", "timestamp": t} for u, i, t in part]
         self.log.append([NewRecord("interactions", b"", json.dumps(row).encode()) for row in rows])
         self.worker.state.engine.warm_up()
-        if self.worker._shadow:
-            self.worker._shadow._looked = -1e9  # looks at once, not after a second
+        self.clock.advance(LOOK_EVERY_S)  # so that it looks into the folder
         self.worker.run(exit_at_end=True)
         return self.worker.state.engine.model.trained_version
 
     def restart(self) -> None:
         self.worker.close()
-        self.worker = Worker(self.log, self.settings)
+        self.worker = Worker.open(self.log, self.settings, clock=self.clock)
 
 
 def switches(log: OwnedLog) -> list[str | None]:
@@ -134,16 +136,15 @@ def test_a_crash_between_commit_and_checkpoint_needs_the_folder_and_says_so(
     live.take(300)
     before = digest(live.worker.state)
     use(folder_of(settings_with), "good")
-    monkeypatch.setattr(Worker, "_checkpoint_is_due", lambda self: False)
     with monkeypatch.context() as broken:
-        broken.setattr(Worker, "_delta", lambda self: None)  # nothing is written of the state
+        broken.setattr(streamer.worker.commit, "checkpoint_pages", lambda *_: None)  # nothing is written of the state
         live.take(50)
     after = digest(live.worker.state)
     assert before != after
     live.worker.close()
     with pytest.raises(StateUnreadable, match="--embeddings"):
-        Worker(log, settings_with.model_copy(update={"embeddings": None}))
-    again = Worker(log, settings_with)
+        Worker.open(log, settings_with.model_copy(update={"embeddings": None}))
+    again = Worker.open(log, settings_with)
     assert digest(again.state) == after
     again.close()
 

@@ -74,7 +74,7 @@ def records(first: int, count: int = 150) -> list[NewRecord]:
 
 def crash(log: OwnedLog, settings: Settings) -> None:
     """Takes all there is, and leaves no checkpoint of it."""
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     while worker.step():
         pass
     worker.close()
@@ -151,7 +151,7 @@ def test_what_makes_a_state_cannot_change(name: str, log: OwnedLog, settings: Se
     run(log, settings)
     other: dict[str, Any] = {"window": 3, "every_item_below": 3, "without": ("memory",), "seed": 3}
     with pytest.raises(StateUnreadable, match=f"the state was made with {name} = .*; set that again, or remove"):
-        Worker(log, settings.model_copy(update={name: other.get(name, "quality")}))
+        Worker.open(log, settings.model_copy(update={name: other.get(name, "quality")}))
 
 
 def test_a_state_made_anew_with_another_model_is_what_the_audit_makes(log: OwnedLog, settings: Settings) -> None:

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-import streamer.pipeline.pipeline
-import streamer.state.pending_repairs
-import streamer.worker.worker
+import streamer.worker.epochs
+import streamer.worker.repair_pace
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.ops.audit import audit, digest
@@ -18,11 +17,10 @@ from streamer.worker.worker import Worker
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few hundred interactions take many pieces, and what they read comes a user at a time."""
-    for module in (streamer.pipeline.pipeline, streamer.worker.worker):
-        monkeypatch.setattr(module, "PIECE", 600)
-    monkeypatch.setattr(streamer.worker.worker, "PREPARE_S", 0.0)
-    monkeypatch.setattr(streamer.state.pending_repairs, "REST_S", 0.0)
-    monkeypatch.setattr(streamer.state.pending_repairs, "REST_FACTOR", 0)
+    monkeypatch.setattr(streamer.worker.epochs, "PIECE", 600)
+    monkeypatch.setattr(streamer.worker.epochs, "PREPARE_S", 0.0)
+    monkeypatch.setattr(streamer.worker.repair_pace, "REST_S", 0.0)
+    monkeypatch.setattr(streamer.worker.repair_pace, "REST_FACTOR", 0)
 
 
 def interaction(user: int, item: int, t: int, **more: object) -> NewRecord:
@@ -46,7 +44,7 @@ def test_a_worker_that_is_lost_between_two_pieces_is_made_up_for_exactly(
     log: OwnedLog, settings: Settings, steps: int
 ) -> None:
     fill(log)
-    first = Worker(log, settings)
+    first = Worker.open(log, settings)
     first.run(exit_at_end=True)
     undo(log)
     repairs = 0
@@ -58,7 +56,7 @@ def test_a_worker_that_is_lost_between_two_pieces_is_made_up_for_exactly(
     assert len(first.state.amendments)
     lost = digest(first.state)
     first.close()  # without a checkpoint of the last pieces
-    second = Worker(log, settings)
+    second = Worker.open(log, settings)
     assert digest(second.state) == lost
     second.run(exit_at_end=True)
     assert not len(second.state.amendments)
@@ -72,7 +70,7 @@ def test_a_worker_that_is_lost_between_two_pieces_is_made_up_for_exactly(
 def test_a_stream_that_ends_does_not_end_before_what_was_taken_back_is_out(log: OwnedLog, settings: Settings) -> None:
     fill(log)
     undo(log)
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     assert not len(worker.state.amendments)
     worker.close()

@@ -55,7 +55,7 @@ def lists_of(log: OwnedLog) -> dict[str, list[str]]:
 
 def run(log: OwnedLog, settings: Settings, lists_out: Path | None = None) -> Worker:
     with streamer.lists.list_files.TestLists(lists_out) as test_lists:
-        worker = Worker(log, settings, test_lists)
+        worker = Worker.open(log, settings, test_lists)
         worker.run(exit_at_end=True)
         worker.close()
     return worker
@@ -102,7 +102,7 @@ def test_a_restart_in_the_middle_changes_nothing(settings: Settings, tmp_path: P
         log.create(topic_specs(mine, partitions=1))
         send(log, events)
         for n in range(restarts):
-            worker = Worker(log, mine)
+            worker = Worker.open(log, mine)
             for _ in range(3):
                 worker.step()
             if n % 2:
@@ -136,7 +136,7 @@ def test_a_commit_without_an_answer_leaves_out_no_test_list(log: OwnedLog, setti
     effects.listen(listener)
     with streamer.lists.list_files.TestLists(tmp_path / "lists") as test_lists:
         for _ in range(2):
-            worker = Worker(log, mine, test_lists)
+            worker = Worker.open(log, mine, test_lists)
             with suppress(LogUnavailable):
                 worker.run(exit_at_end=True)
             worker.close()
@@ -175,7 +175,7 @@ def test_ten_kinds_of_bad_records_among_good_ones(log: OwnedLog, settings: Setti
 def test_a_record_refused_as_future_stays_refused_when_its_time_has_come(log: OwnedLog, settings: Settings) -> None:
     """Recovery decides by the manifest, not by the clock of the restart."""
     strict = settings.model_copy(update={"clock_skew_ms": 1_000, "checkpoint_interval_ms": 10**9})
-    worker = Worker(log, strict)
+    worker = Worker.open(log, strict)
     soon_ms = int(time.time() * 1000) + 1_000 + int(scaled(1_500))
     row = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": soon_ms}
     log.append([NewRecord("interactions", b"u", json.dumps(row).encode())])
@@ -240,7 +240,7 @@ def test_a_state_of_another_model_is_refused(log: OwnedLog, settings: Settings) 
     send(log, [("u", "a", 1)])
     run(log, settings)
     with pytest.raises(StateUnreadable, match="window = 20"):
-        Worker(log, settings.model_copy(update={"window": 5}))
+        Worker.open(log, settings.model_copy(update={"window": 5}))
 
 
 def test_partitions_are_merged_by_event_time(settings: Settings, tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_undo_through_the_log_survives_restarts(log: OwnedLog, settings: Setting
     taken_back = [n for n, (user, _, _) in enumerate(events) if user != "u3" and n % 17 == 0]
     log.append([interaction(*events[n], event_id=str(n), retract=True) for n in taken_back])
     log.append([NewRecord("users", b"u3", None), NewRecord("items", b"i4", None)])
-    worker = Worker(log, rare)
+    worker = Worker.open(log, rare)
     while worker.step():
         pass
     worker.close()  # a crash: no checkpoint
@@ -305,8 +305,10 @@ def test_who_reads_the_log_anew_does_not_meet_the_erased(log: OwnedLog, settings
     now_ms = int(time.time() * 1000)
     until(lambda: int(time.time() * 1000) > now_ms, every_s=0.001)
     log.append([interaction("u1", "i1", 10**9)])
-    worker = Worker(log, settings.model_copy(update={"application": "another"}))
-    worker._changes = [worker._intake.change(r) for r in read_all(log, "users")]  # the erasure comes first
+    worker = Worker.open(log, settings.model_copy(update={"application": "another"}))
+    output = worker.step()  # an epoch takes changes of users before interactions
+    assert output is not None
+    assert (output.erased, output.admitted.void) == (1, 20)
     worker.run(exit_at_end=True)
     worker.close()
     node = worker.state.engine.model.users.get("u1")
@@ -322,7 +324,7 @@ def test_a_second_application_on_one_log_needs_topics_of_its_own(log: OwnedLog, 
         second = settings.model_copy(update={"application": "second", **own})
         log.create(topic_specs(second, 1))
         with pytest.raises(TopicConflict, match="the application freshet writes to"):
-            Worker(log, second)
+            Worker.open(log, second)
     second = settings.model_copy(
         update={"application": "second", **{f"{name}_topic": f"second.{name}" for name in names}}
     )
@@ -339,5 +341,5 @@ def test_a_log_of_before_that_noted_no_application_refuses_a_second_one(log: Own
     for name in ("recommendations", "freshet.epochs", "quality", "interactions.dead"):
         del log._db[b"w/" + name.encode()]
     with pytest.raises(TopicConflict, match="the application freshet writes to"):
-        Worker(log, settings.model_copy(update={"application": "second"}))
+        Worker.open(log, settings.model_copy(update={"application": "second"}))
     run(log, settings)

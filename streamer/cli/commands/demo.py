@@ -102,7 +102,7 @@ class Demo:
         view.start()
         server.start()
         self._say(f"the page: {server.address}")
-        worker = Worker(log, self._settings, stop=lambda: bool(self._stop))
+        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop))
         working = self._threads.start("worker", worker.run)
         started = time.monotonic()
         try:

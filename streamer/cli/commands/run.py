@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             def opened() -> Iterator[Worker]:
                 with (
                     open_log_of(settings) as log,
-                    closing(Worker(log, settings, test_lists, lambda: bool(stop), metrics)) as worker,
+                    closing(Worker.open(log, settings, test_lists, lambda: bool(stop), metrics)) as worker,
                 ):
                     yield worker
 

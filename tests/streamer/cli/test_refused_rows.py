@@ -295,7 +295,7 @@ def test_replay_takes_back_what_the_stream_takes_back(settings: Settings, tmp_pa
         table = read_topic(opened, settings.interactions_topic, settings)
         assert replay(table, settings, ReplayOptions(), engine=engine).duplicates == 0
         graphs.append(canonical(engine.model))
-        worker = Worker(opened, settings)
+        worker = Worker.open(opened, settings)
         worker.run(exit_at_end=True)
         graphs.append(canonical(worker.state.engine.model))
         worker.close()

@@ -169,13 +169,13 @@ def test_a_change_of_taste_is_an_alarm_live_as_in_replay_whatever_restarts(setti
     for records, _ in interaction_chunks(table_of(events), "interactions"):
         log.append(records)
     for n in range(8):  # some restarts from a checkpoint, some from manifests
-        worker = Worker(log, mine)
+        worker = Worker.open(log, mine)
         for _ in range(4):
             worker.step()
         if n % 2:
             worker.checkpoint()
         worker.close()
-    worker = Worker(log, mine)
+    worker = Worker.open(log, mine)
     worker.run(exit_at_end=True)
     worker.close()
     assert [msgspec.json.decode(r.value or b"", type=Drift) for r in drift_records(log)] == [

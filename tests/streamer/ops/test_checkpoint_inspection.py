@@ -35,7 +35,7 @@ def taken(settings: Settings, events: int = 400, partitions: int = 1) -> str:
     log.create(topic_specs(settings, partitions))
     for records, _ in interaction_chunks(table_of(checkerboard(events=events)), "interactions"):
         log.append(records)
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     found = digest(worker.state)
     worker.close()
@@ -98,7 +98,7 @@ def test_a_damaged_checkpoint_is_made_again_by_the_next_run(settings: Settings) 
     log = OwnedLog(settings.log)
     key = b"s/freshet/model/items/" + (5).to_bytes(8, "big")
     log._db[key] = log._db[key][:-1] + b"?"
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     assert digest(worker.state) == before
     worker.close()

@@ -176,7 +176,7 @@ def test_transactions_of_producers(on_kafka: Settings, doctor: Doctor, monkeypat
         end(30)
     assert "2 records of" in doctor(*flags)["lag"]
     metrics = RunMetrics(on_kafka)
-    worker = Worker(log, on_kafka, metrics=metrics)
+    worker = Worker.open(log, on_kafka, metrics=metrics)
     worker.run(exit_at_end=True)
     found = told(metrics)
     worker.close()
@@ -198,7 +198,7 @@ def test_beside_a_worker_on_kafka(on_kafka: Settings, doctor: Doctor) -> None:
     """The worker's checkpoint is read while it has it open, and it is not fenced."""
     log = open_log_of(on_kafka)
     log.create(topic_specs(on_kafka, 1))
-    worker = Worker(log, on_kafka)
+    worker = Worker.open(log, on_kafka)
     row = b'{"user_id":"u","item_id":"i","event_type":"view","timestamp":5}'
     for n in range(1, 3):
         log.append([NewRecord(on_kafka.interactions_topic, b"u", row)])

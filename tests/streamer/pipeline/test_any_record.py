@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from consumers.records import Record, TopicPartition
 from consumers.schemas import RecommendationList
 from streamer.pipeline.arrivals import in_order
+from streamer.pipeline.epoch import epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
@@ -106,7 +107,7 @@ def test_an_epoch_takes_whatever_comes(epochs: list[list[Sent]]) -> None:
                 arrivals.append(intake.arrival(record, NOW_MS))
             else:
                 changes.append(intake.change(record))
-        output = pipeline.take(intake.epoch(in_order(arrivals), changes, repair=True))
+        output = pipeline.take(epoch_input(in_order(arrivals), changes, repair=True))
         for made in output.records:
             if made.topic == "recommendations" and made.value is not None:
                 found = msgspec.json.decode(made.value, type=RecommendationList)

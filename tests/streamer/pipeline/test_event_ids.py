@@ -136,7 +136,7 @@ def interaction(user: str, item: str, t: int, **more: Any) -> NewRecord:
 def test_a_rebuild_and_a_replay_know_whose_an_id_is(log: OwnedLog, settings: Settings) -> None:
     log.append([interaction(f"u{n % 3}", f"i{n % 5}", n, event_id=str(n // 3)) for n in range(30)])
     log.append([interaction("u0", "i0", 40), interaction("u1", "i1", 41)])  # offsets 30, 31
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     worker.close()
     assert worker.state.engine.model.events == 32
@@ -144,7 +144,7 @@ def test_a_rebuild_and_a_replay_know_whose_an_id_is(log: OwnedLog, settings: Set
     result = replay(table, settings, ReplayOptions())
     assert (result.duplicates, sum(result.dead.values())) == (0, 0)
     log.append([interaction("u1", "i", 42, event_id=id_, retract=True) for id_ in ("0", "@0-31", "@0-30")])
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     worker.close()
     assert rebuild(log, settings).interactions == 30

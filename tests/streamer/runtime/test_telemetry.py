@@ -22,7 +22,7 @@ def send(log: OwnedLog, user: str, *headers: tuple[str, bytes]) -> None:
 
 
 def run(log: OwnedLog, settings: Settings) -> None:
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     worker.close()
 

@@ -17,7 +17,7 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest, User
 from streamer.ops.audit import digest
 from streamer.pipeline.arrivals import Arrival
-from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange, UserChange
+from streamer.pipeline.epoch import EpochOutput, Erasure, ItemChange, UserChange, epoch_input
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -54,10 +54,11 @@ class World:
         for value in values:
             record = Record("interactions", 0, self.offset, b"k", value, (), 0)
             payload = decoder.decode(record, FAR_MS)
-            arrivals.append(Arrival(0, 0, self.offset, payload, record))
+            arrivals.append(Arrival(timestamp=0, partition=0, offset=self.offset, payload=payload, record=record))
             self.offset += 1
         ends = {TopicPartition("interactions", 0): self.offset}
-        return self.pipeline.take(EpochInput(arrivals, list(changes), [], ends, repair, self.piece))
+        said = [(Record("items", 0, 0, None, None, (), 0), change) for change in changes]
+        return self.pipeline.take(epoch_input(arrivals, said, ends=ends, repair=repair, repair_size=self.piece))
 
     def settle(self) -> list[EpochOutput]:
         """Epochs of nothing but repairs, until nothing is left to be repaired."""

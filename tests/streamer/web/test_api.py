@@ -64,7 +64,7 @@ def test_post_run_get(serve, log: OwnedLog, settings: Settings) -> None:
     assert answer.status_code == 202
     assert answer.json()["accepted"] == len(set(answer.json()["event_ids"])) == 3
     assert client.get("/recommendations/v").status_code == 404
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     worker.close()
     listed = until(lambda: (answer := client.get("/recommendations/v")).status_code == 200 and answer).json()
@@ -78,7 +78,7 @@ def test_new_lists_are_pushed(serve, log: OwnedLog, settings: Settings) -> None:
     client = serve()
     client.post("/interactions", json=EVENT)
     with client.stream("GET", "/recommendations/u/stream") as stream:
-        worker = Worker(log, settings)
+        worker = Worker.open(log, settings)
         worker.run(exit_at_end=True)
         worker.close()
         lines = stream.iter_lines()

@@ -702,7 +702,7 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> Non
 
 
 def settled(log: OwnedLog, settings: Settings) -> None:
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     worker.close()
 
@@ -738,14 +738,14 @@ def test_a_hidden_item_is_in_no_list_and_keeps_its_history(
     client = serve()
     events = [EVENT | {"user_id": user, "item_id": item} for item in "aab" for user in "uvw"]
     client.post("/v1/interactions", json=events)
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
 
     def go_on() -> None:
         nonlocal worker
         worker.run(exit_at_end=True)
         if restart:
             worker.close()
-            worker = Worker(log, settings)
+            worker = Worker.open(log, settings)
 
     go_on()
     model = worker.state.engine.model

@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -21,14 +20,16 @@ from consumers.log import Log
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record
 from streamer.errors import ThreadEnded
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import Threads, supervise
-from streamer.runtime.topics import open_log_of, topic_specs
+from streamer.runtime.topics import open_log_of, records_of, topic_specs, whole
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.list_store import ListStore
-from streamer.web.materialized_view import FEED, BadRecord, View
+from streamer.web.materialized_view import FEED, RATE_WINDOW_S, BadRecord, View
 from streamer.web.server import WebServer
+from tests.clocks import ManualClock
 from tests.faults.test_serve import FOREIGN
 from tests.waiting import until
 
@@ -50,9 +51,9 @@ def item(item_id: str, title: str | None) -> NewRecord:
 
 
 @contextmanager
-def viewing(log: Log, settings: Settings) -> Iterator[View]:
+def viewing(log: Log, settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[View]:
     """A view that has caught up."""
-    view = View(log, settings)
+    view = View(log, settings, clock=clock)
     view.start()
     until(lambda: view.status().ready)
     yield view
@@ -148,7 +149,8 @@ def test_an_erased_user_leaves_the_feed_and_does_not_come_back_with_a_restart(
         assert [change.value.user_id for change in view.interactions] == ["v"]
     with viewing(log, settings) as again:
         assert list(again.recent_users) == ["v"]
-        time.sleep(0.002)  # the tombstone's millisecond is over
+        erased_ms = next(r.timestamp_ms for r in records_of(log, whole(log, "users")))
+        until(lambda: SYSTEM_CLOCK.now_ms() > erased_ms, every_s=0.001)
         log.append([seen("u", "b")])  # somebody new, under the same name
         until(lambda: "u" in again.recent_users)
         assert [change.value.item_id for change in again.interactions if change.value.user_id == "u"] == ["b"]
@@ -266,18 +268,28 @@ def test_another_log_or_topic_is_another_view(log: OwnedLog, settings: Settings)
         assert view.list_of("u") is None
 
 
-def test_what_may_have_missed_a_withdrawal_is_made_anew(
-    log: OwnedLog, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_may_have_missed_a_withdrawal_is_made_anew(log: OwnedLog, settings: Settings) -> None:
+    clock = ManualClock()
     log.append([listed("u")])
-    with viewing(log, settings) as view:
+    with viewing(log, settings, clock) as view:
         assert view._store
-        positions = view._store.positions()
-        view._store.write(
-            {"gone": b"{}"}, {}, {}, positions, int((time.time() - 24 * 3_600) * 1000), view._store.topic_ids()
-        )
-    with viewing(log, settings) as again:
-        assert (again.list_of("u"), again.list_of("gone")) == (LIST % (0, b"u"), None)
+        positions, ids = view._store.positions(), view._store.topic_ids()
+        view._store.write({"gone": b"{}"}, {}, {}, positions, clock.now_ms(), ids)
+    with viewing(log, settings, clock) as again:
+        assert again.list_of("gone") == b"{}"
+    clock.advance(24 * 3_600)
+    with viewing(log, settings, clock) as much_later:
+        assert (much_later.list_of("u"), much_later.list_of("gone")) == (LIST % (0, b"u"), None)
+
+
+def test_the_rate_is_that_of_the_last_seconds(log: OwnedLog, settings: Settings) -> None:
+    clock = ManualClock()
+    with viewing(log, settings, clock) as view:
+        log.append([seen(f"u{n}") for n in range(50)])
+        until(lambda: view.events == 50)
+        assert view.stats()["events_per_second"] == 10
+        clock.advance(RATE_WINDOW_S + 1)
+        assert view.stats()["events_per_second"] == 0
 
 
 def test_two_on_one_state_folder_both_serve(log: OwnedLog, settings: Settings) -> None:

@@ -42,7 +42,7 @@ def told(metrics: RunMetrics) -> dict[str, float]:
 
 def run(log: OwnedLog, settings: Settings) -> RunMetrics:
     metrics = RunMetrics(settings)
-    worker = Worker(log, settings, metrics=metrics)
+    worker = Worker.open(log, settings, metrics=metrics)
     worker.run(exit_at_end=True)
     worker.close()
     return metrics
@@ -140,7 +140,7 @@ def test_a_histogram_counts_what_lies_on_a_bound_below_it() -> None:
 
 def test_warming_up_changes_nothing(log: OwnedLog, settings: Settings) -> None:
     send(log, checkerboard(events=200))
-    worker = Worker(log, settings)
+    worker = Worker.open(log, settings)
     while worker.step():
         pass
     before = digest(worker.state)
@@ -159,7 +159,7 @@ def test_ready_is_said_only_once_it_is(log: OwnedLog, settings: Settings) -> Non
     assert taken == [250]
     assert re.fullmatch(r"recovering: 250 of 1,000 interactions, \d+ s left", metrics.stage_line())
     assert not metrics.is_ready()
-    worker = Worker(log, settings, metrics=metrics)
+    worker = Worker.open(log, settings, metrics=metrics)
     assert not metrics.is_ready()
     worker.run(exit_at_end=True)
     assert metrics.is_ready()

@@ -10,14 +10,13 @@ from consumers.errors import PositionGone
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.schemas import EpochManifest, RecommendationList
-from streamer.pipeline.arrivals import Arrival
-from streamer.pipeline.epoch import EpochInput
+from streamer.pipeline.epoch import EpochInput, epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
-from streamer.worker.partition_merge import Aligner
-from streamer.worker.takeover import Adoption
+from streamer.worker.partition_merge import PartitionMerge
+from streamer.worker.takeover import Takeover
 
 TP = TopicPartition("interactions", 0)
 NOW_MS = 1_700_000_000_000
@@ -31,40 +30,36 @@ def send(log: OwnedLog, events: int, first: int = 0) -> None:
     log.append([NewRecord(TP.topic, b"", value(f"u{n % 3}", f"i{n % 5}", NOW_MS + n)) for n in range(first, events)])
 
 
-def adoption_of(log: OwnedLog, settings: Settings, chunk: int = 4, from_start: bool = False) -> Adoption:
-    return Adoption(log, Intake(settings), chunk, from_start)
+def takeover_of(log: OwnedLog, settings: Settings, chunk: int = 4, from_start: bool = False) -> Takeover:
+    return Takeover(log, Intake(settings), chunk, from_start)
 
 
 def test_it_comes_in_pieces_up_to_the_committed_position(log: OwnedLog, settings: Settings) -> None:
     send(log, 15)
-    adoption = adoption_of(log, settings)
-    adoption.begin(TP, 1, 11)
+    takeover = takeover_of(log, settings)
+    takeover.begin(TP, 1, 11)
     pieces = []
-    while not (done := adoption.finished()):
-        assert len(adoption) == 1
-        piece = adoption.next()
-        assert piece is not None
-        assert piece.adopted
-        pieces.append([arrival.offset for arrival in piece.arrivals])
+    while not (done := takeover.finished()):
+        assert len(takeover) == 1
+        piece = takeover.next()
+        pieces.append([arrival.offset for arrival in piece])
     assert pieces == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10]]
     assert done == {TP: 11}
-    assert len(adoption) == 0
-    assert adoption.next() is None
+    assert len(takeover) == 0
+    assert takeover.next() == []
 
 
 def test_a_partition_that_goes_half_way_leaves_what_was_taken(log: OwnedLog, settings: Settings) -> None:
     send(log, 15)
-    adoption = adoption_of(log, settings)
-    adoption.begin(TP, 0, 10)
-    piece = adoption.next()
-    assert piece is not None
-    adoption.drop(TP)
-    assert (len(adoption), adoption.finished(), adoption.next()) == (0, {}, None)
-    adoption.begin(TP, piece.ends[TP], 10)  # it is back
-    again = adoption.next()
-    assert again is not None
-    assert again.arrivals[0].offset == 4
-    adoption.close()
+    takeover = takeover_of(log, settings)
+    takeover.begin(TP, 0, 10)
+    piece = takeover.next()
+    takeover.drop(TP)
+    assert (len(takeover), takeover.finished(), takeover.next()) == (0, {}, [])
+    takeover.begin(TP, piece[-1].offset + 1, 10)  # it is back
+    again = takeover.next()
+    assert again[0].offset == 4
+    takeover.close()
 
 
 def test_what_another_worker_took_in_its_time_is_not_too_late_now(settings: Settings) -> None:
@@ -72,8 +67,7 @@ def test_what_another_worker_took_in_its_time_is_not_too_late_now(settings: Sett
     state = StreamState(strict)
     pipeline, intake = Pipeline(strict, state), Intake(strict)
     pipeline.take(epoch_of(intake, [value("u", "i", NOW_MS)], partition=1))
-    old = epoch_of(intake, [value("v", "j", NOW_MS - 1_000_000)])
-    old.adopted = True
+    old = epoch_of(intake, [value("v", "j", NOW_MS - 1_000_000)], adopted=True)
     output = pipeline.take(old)
     assert len(output.taken) == 1
     assert output.dead == 0
@@ -85,8 +79,7 @@ def test_the_first_list_after_what_was_adopted_is_published(settings: Settings) 
     """The same ranking as before would not be; but what is published came from another worker's state."""
     state = StreamState(settings)
     pipeline, intake = Pipeline(settings, state), Intake(settings)
-    adopted = epoch_of(intake, [value("u", "only", NOW_MS)])
-    adopted.adopted = True
+    adopted = epoch_of(intake, [value("u", "only", NOW_MS)], adopted=True)
     assert len(pipeline.take(adopted).records) == 1
     own = epoch_of(intake, [value("u", "only", NOW_MS + 1)], offset=1)
     lists = [r for r in pipeline.take(own).records if r.topic == settings.recommendations_topic]
@@ -103,14 +96,14 @@ def test_lists_of_a_partition_that_returns_are_known_after_a_restart_too(setting
     user = np.array([state.engine.model.users.get("u")], np.int32)
     item = state.engine.model.items.get("i")
     assert item is not None
-    pipeline.take(EpochInput(released=[0]))
+    pipeline.take(epoch_input(released=[0]))
     assert not state.listed.has_list(user)[0]
     assert state.listed.naming(item).tolist() == []
     store.update((k, v) for k, v in state.delta().items() if v is not None)
     again = StreamState(settings, lambda prefix: sorted((k, v) for k, v in store.items() if k.startswith(prefix)))
     assert again.load()
     assert again.listed.is_away(0)
-    Pipeline(settings, again).take(EpochInput(regained=[0]))
+    Pipeline(settings, again).take(epoch_input(regained=[0]))
     assert again.listed.has_list(user)[0]
     assert again.listed.naming(item).tolist() == user.tolist()
 
@@ -125,27 +118,28 @@ def test_a_history_that_is_gone_is_said(
     log.close()
     assert settings.log
     opened = OwnedLog(settings.log)  # retention is kept when it is opened
-    adoption = adoption_of(opened, settings, from_start=from_start)
+    takeover = takeover_of(opened, settings, from_start=from_start)
     assert opened.starts("short") == {0: 3}
     if from_start:
-        adoption.begin(tp, 0, 3)
+        takeover.begin(tp, 0, 3)
         assert "3 records are lost to it" in caplog.text
-        assert adoption.finished() == {tp: 3}
+        assert takeover.finished() == {tp: 3}
     else:
         with pytest.raises(PositionGone, match="begins at 3, the state goes on at 0"):
-            adoption.begin(tp, 0, 3)
+            takeover.begin(tp, 0, 3)
     opened.close()
 
 
 def test_a_partition_that_is_opened_again_has_nothing_waiting(settings: Settings) -> None:
-    aligner = Aligner(0)
-    record = Record("interactions", 0, 0, None, b"", (), 0)
-    aligner.open(TP)
-    aligner.add(TP, [Arrival(0, 0, 0, None, record)])
-    aligner.open(TP)
-    assert len(aligner) == 0
+    merge = PartitionMerge(0)
+    merge.open(TP)
+    merge.add(TP, epoch_of(Intake(settings), [value("u", "i", NOW_MS)]).arrivals)
+    merge.open(TP)
+    assert len(merge) == 0
 
 
-def epoch_of(intake: Intake, values: list[bytes], partition: int = 0, offset: int = 0) -> EpochInput:
+def epoch_of(
+    intake: Intake, values: list[bytes], partition: int = 0, offset: int = 0, adopted: bool = False
+) -> EpochInput:
     records = [Record(TP.topic, partition, offset + n, b"", v, (), NOW_MS) for n, v in enumerate(values)]
-    return intake.epoch([intake.arrival(record, NOW_MS + 10_000) for record in records], [], False)
+    return epoch_input([intake.arrival(record, NOW_MS + 10_000) for record in records], adopted=adopted)

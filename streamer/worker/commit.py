@@ -1,0 +1,109 @@
+"""Commits: outputs, positions and checkpoint in one step, and what is said of an epoch once it is committed."""
+
+import logging
+
+import numpy as np
+
+from consumers.log import Committer, Log, Positions
+from consumers.records import ROW_HEADER, NewRecord
+from streamer.lists.list_files import TestLists, list_column
+from streamer.pipeline.arrivals import Arrival
+from streamer.pipeline.epoch import EpochInput, EpochOutput
+from streamer.runtime.clock import Clock
+from streamer.runtime.telemetry import listed
+from streamer.settings import Settings
+from streamer.state.stream_state import StreamState
+from streamer.worker.checkpoint_stamp import written_now
+from streamer.worker.prometheus import RunMetrics
+
+_logger = logging.getLogger(__name__)
+
+
+class Commits:
+    """Makes what epochs give durable. The committer is the worker's, which closes it."""
+
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        state: StreamState,
+        committer: Committer,
+        metrics: RunMetrics,
+        test_lists: TestLists,
+        clock: Clock,
+    ) -> None:
+        self._log, self._settings, self._state, self._committer = log, settings, state, committer
+        self._metrics, self._test_lists, self._clock = metrics, test_lists, clock
+        self._checkpointed = clock.monotonic()
+
+    def commit(self, epoch: EpochInput, output: EpochOutput, took_s: float) -> None:
+        """(1) Commits outputs, positions and, where it is due, the checkpoint; (2) tells who measures or waits for it.
+
+        An erasure takes the checkpoint with it, and so does a switch of embeddings: what it switched to need not be
+        there later. `took_s`: how long the epoch took.
+        """
+        mine = {tp: end for tp, end in epoch.ends.items() if tp.topic == self._settings.interactions_topic}
+        must = bool(output.erased) or epoch.embeddings is not None
+        self._write(output.records, mine, must or self._checkpoint_is_due())  # (1)
+        self._metrics.epoch(epoch, output, took_s)  # (2)
+        if output.outcome is not None:
+            changed = np.flatnonzero(output.outcome.changed).tolist()
+            listed((output.taken[n].record for n in changed), self._clock.now_ms() * 1_000_000)
+        self.write_test_lists(output)
+        if output.dead:
+            _logger.warning("%d records went to %s", output.dead, self._settings.dead_topic)
+        if output.erased:
+            self._report_erasure(output)
+
+    def commit_taken_over(self, output: EpochOutput) -> None:
+        """Commits an epoch that another worker has published; it moves no position of the group."""
+        self._write(output.records, {}, self._checkpoint_is_due())
+
+    def checkpoint(self) -> None:
+        """Writes the state as it is."""
+        self._write([], {}, True)
+
+    def write_test_lists(self, output: EpochOutput) -> None:
+        """Writes the lists made before each event to the file that was asked for, unless it has them."""
+        if not self._test_lists.wants(self._state.epoch):
+            return
+        if output.outcome:
+            first = self._state.records - len(output.taken)
+            events = np.array([_event_number(arrival, n) for n, arrival in enumerate(output.taken, first)])
+            ids = self._state.engine.model.items.ids
+            self._test_lists.write(events, list_column(output.outcome.test, np.arange(len(events)), ids))
+        self._test_lists.reached(self._state.epoch)
+
+    def _write(self, records: list[NewRecord], positions: Positions, checkpoint: bool) -> None:
+        started = self._clock.monotonic()
+        delta = None
+        if checkpoint:
+            self._checkpointed = started
+            delta = checkpoint_pages(self._log, self._settings, self._state, self._clock)
+        self._committer.commit(records, positions, delta)
+        self._metrics.committed(self._clock.monotonic() - started, delta)
+
+    def _checkpoint_is_due(self) -> bool:
+        return self._clock.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
+
+    def _report_erasure(self, output: EpochOutput) -> None:
+        """Says what was erased and what is left to the topics' retention; off the disk it goes now."""
+        self._committer.purge_state()
+        settings = self._settings
+        kept = (settings.interactions_topic, settings.feedback_topic, settings.dead_topic, settings.epochs_topic)
+        _logger.info(
+            "erased %d users: %d interactions taken back, lists withdrawn; %s keep their records until retention ends",
+            output.erased, output.taken_back, ", ".join(kept),
+        )  # fmt: skip
+
+
+def checkpoint_pages(log: Log, settings: Settings, state: StreamState, clock: Clock) -> dict[bytes, bytes | None]:
+    """What has changed in the state since the last checkpoint, and when that was."""
+    state.manifest_position = log.ends(settings.epochs_topic)[0]
+    return state.delta() | written_now(clock)
+
+
+def _event_number(arrival: Arrival, count: int) -> int:
+    """The row number that `produce` sent in a header, else how many records came before."""
+    row = next((text for name, text in arrival.record.headers if name == ROW_HEADER), b"")
+    return int(row) if row.isdigit() and len(row) < 19 else count

@@ -1,0 +1,157 @@
+"""The partitions of this worker: those that come are taken over first, those that go are let go of."""
+
+import logging
+from collections.abc import Mapping, Set
+from contextlib import closing
+from typing import NamedTuple
+
+from consumers.errors import LogUnavailable
+from consumers.log import Committer, Log, Reader
+from consumers.records import TopicPartition
+from streamer.pipeline.ingest import Intake
+from streamer.runtime.clock import Clock
+from streamer.settings import Settings
+from streamer.state.stream_state import StreamState
+from streamer.worker.partition_merge import PartitionMerge
+from streamer.worker.takeover import Takeover
+from streamer.worker.topic_watch import TOPICS_EVERY_S, TopicWatch
+
+ASK_GROUP_S = 0.5  # how often a worker that has nothing left asks whether the others have
+_logger = logging.getLogger(__name__)
+
+
+class Moves(NamedTuple):
+    """Partitions that moved since the last epoch."""
+
+    released: list[int]  # to another worker
+    regained: list[int]  # from one, to which they had gone from here
+
+
+class Group:
+    """Follows which partitions of the interactions topic are this worker's.
+
+    `member` reads them, `merge` has what was read of them, `takeover` those on their way here.
+
+    Args:
+        intake: decodes what is taken over.
+        topics: looked at where partitions come.
+        moved: partitions that go on elsewhere than the checkpoint said, of our own will.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        state: StreamState,
+        committer: Committer,
+        intake: Intake,
+        topics: TopicWatch,
+        moved: Set[TopicPartition],
+        clock: Clock,
+    ) -> None:
+        self._log, self._topic, self._state, self._committer = log, settings.interactions_topic, state, committer
+        self._topics, self._moved, self._clock = topics, moved, clock
+        mine = {tp: position for tp, position in state.positions.items() if tp.topic == self._topic}
+        from_start = settings.on_position_gone == "earliest"
+        self.member = log.subscribe(committer, mine)
+        self.merge = PartitionMerge(settings.alignment_ms, clock)
+        self.takeover = Takeover(log, intake, settings.max_epoch_events, from_start, clock)
+        self._released: set[int] = set()
+        self._regained: set[int] = set()
+        self._absent: dict[TopicPartition, int] = {}  # gained, and not in the topic: with the committed position
+        self._ask_absent_at = self._ask_others_at = clock.monotonic()
+
+    def follow(self) -> None:
+        """Lets go of partitions that went to another worker, and takes over those that came."""
+        gained, lost = self.member.changes()
+        if gained:
+            self._topics.look()
+        for tp in lost:
+            self._let_go(tp)
+        for tp, committed in sorted(self._existing(gained).items()):
+            self._gain(tp, committed)
+
+    def moves(self) -> Moves:
+        """Those since the last call, which the next epoch is told."""
+        moves = Moves(sorted(self._released), sorted(self._regained))
+        self._released, self._regained = set(), set()
+        return moves
+
+    def open_taken_over(self) -> None:
+        """Reads those partitions that have been taken over, and publishes for their users, from here on."""
+        for tp, committed in self.takeover.finished().items():
+            self._open(tp, committed)
+
+    def others_caught_up(self) -> bool:
+        """Whether the group has taken everything of the partitions that are not here; asked now and then."""
+        mine = self.merge.partitions()
+        others = {tp for tp in self._state.positions if tp.topic == self._topic and tp not in mine}
+        if not others or self._clock.monotonic() < self._ask_others_at:
+            return not others
+        try:
+            starts, committed = self._log.starts(self._topic), self._committer.positions()
+            at = {tp: max(committed.get(tp, 0), starts[tp.partition]) for tp in others}
+            with closing(self._log.reader(at)) as left:
+                return _is_at_end(left, others)
+        except LogUnavailable as error:  # also where a worker that died left its last commit undecided
+            _logger.debug("it is asked later what the group has taken: %s", error)
+            return False
+        finally:
+            self._ask_others_at = self._clock.monotonic() + ASK_GROUP_S
+
+    def close(self) -> None:
+        """Leaves the group."""
+        self.takeover.close()
+        self.member.close()
+
+    def _let_go(self, tp: TopicPartition) -> None:
+        self._absent.pop(tp, None)
+        self.merge.drop(tp)
+        self.takeover.drop(tp)
+        self._released.add(tp.partition)
+        self._regained.discard(tp.partition)
+
+    def _gain(self, tp: TopicPartition, committed: int) -> None:
+        self._released.discard(tp.partition)
+        if self._state.listed.is_away(tp.partition):
+            self._regained.add(tp.partition)
+        position = self._state.positions.setdefault(tp, 0)
+        if 0 <= committed < position and tp not in self._moved:
+            _logger.warning(
+                "the group's offset of %s[%d] was set back to %d; the state goes on at %d, for what lies between "
+                "is in it and its lists are published; `freshet checkpoint rebuild` takes the whole log again",
+                *tp, committed, position,
+            )  # fmt: skip
+        if position < committed:
+            self.takeover.begin(tp, position, committed)
+        else:
+            self._open(tp, position)
+
+    def _open(self, tp: TopicPartition, position: int) -> None:
+        """Takes a partition from here on, and publishes for its users."""
+        self.merge.open(tp)
+        self.member.begin(tp, position)
+
+    def _existing(self, gained: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Those that the topic has, now or since they were gained.
+
+        A group that knows a topic from before it was made anew with fewer partitions gives out the former ones too.
+        """
+        if not gained and (not self._absent or self._clock.monotonic() < self._ask_absent_at):
+            return {}
+        self._absent |= gained
+        known = self._log.starts(self._topic)
+        there = {tp: committed for tp, committed in self._absent.items() if tp.partition in known}
+        self._absent = {tp: committed for tp, committed in self._absent.items() if tp not in there}
+        self._ask_absent_at = self._clock.monotonic() + TOPICS_EVERY_S
+        return there
+
+
+def _is_at_end(reader: Reader, partitions: Set[TopicPartition]) -> bool:
+    """Whether there is nothing to read, not even after a moment."""
+    for _ in range(10):
+        if reader.read(1, 0.1):
+            return False
+        if reader.at_end() >= partitions:
+            return True
+    return False
