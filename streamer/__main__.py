@@ -1,5 +1,6 @@
 """`python -m streamer` and the `freshet` command."""
 
+import atexit
 import io
 import os
 import sys
@@ -18,7 +19,9 @@ def main() -> None:
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code)
+    atexit._run_exitfuncs()  # what exporters of traces have not sent yet
+    sys.stderr.flush()
+    os._exit(code)  # threads of Arrow that live still can abort an interpreter that takes itself down
 
 
 def _exit_code() -> int:

@@ -302,7 +302,17 @@ class Settings(BaseSettings):
             raise UsageError(f"{file or 'freshet.toml'} is not valid TOML: {error}") from None
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
+        settings._check_topics()
         return settings.model_copy(update={"bootstrap": None}) if "log" in given else settings
+
+    def _check_topics(self) -> None:
+        """Raises UsageError where one topic is to hold two kinds of record: a worker would read its own lists."""
+        taken: dict[str, str] = {}
+        for name in (name for name in type(self).model_fields if name.endswith("_topic")):
+            topic = getattr(self, name)
+            if topic in taken:
+                raise UsageError(f"{taken[topic]} and {name} are both {topic!r}: each needs a topic of its own")
+            taken[topic] = name
 
 
 def variable_of(name: str) -> str | None:

@@ -33,7 +33,7 @@ def _cache_of_this_source() -> tuple[Path, str]:
     usual = [root / name for root in (*chosen, Path.home() / ".cache" / "freshet", _PACKAGE / "__pycache__")]
     fallbacks = [root / name for root in KERNEL_FOLDERS]
     for folder in (*usual, *fallbacks):
-        if (folder / "complete").exists():
+        if _is_complete(folder):
             return folder, ""
     for folder in usual:
         if _writable(folder):
@@ -44,6 +44,13 @@ def _cache_of_this_source() -> tuple[Path, str]:
     folder = Path(tempfile.mkdtemp(prefix="freshet-")) / name
     folder.mkdir()
     return folder, "no folder for compiled kernels can be written: each start compiles them; set NUMBA_CACHE_DIR to one"
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        return (folder / "complete").exists()
+    except OSError:  # the home of another user
+        return False
 
 
 def _digest() -> str:

@@ -567,6 +567,8 @@ class EmbeddedCommitter(Closable):
 
 def _open(folder: Path, accept_damage: bool) -> Any:
     database, busy = folder / "rocksdb", f"another process has the log in {folder} open; end it or choose another --log"
+    if folder.exists() and not folder.is_dir():
+        raise LogUnavailable(f"{folder} is a file, and a log is a folder; name another with --log")
     try:
         private_folder(folder)
         expected = read_ends(folder / ENDS_FILE)

@@ -127,7 +127,8 @@ def evaluate(
     } | _of_categories(items, ids, user, item, rows, at, before)
     found = {name: float(values.mean()) for name, values in of_list.items()}
     catalogue = np.unique(item[good])
-    found |= {"coverage": measures.coverage(rows, len(catalogue)), "gini": _gini(rows, np.union1d(catalogue, named))}
+    covered = measures.coverage(np.intersect1d(rows, catalogue), len(catalogue))  # lists may name other items too
+    found |= {"coverage": covered, "gini": _gini(rows, np.union1d(catalogue, named))}
     parts = [
         _parts(values[at], good[at], of_list["hr"], of_list["ndcg"], of_list["long-tail share"])
         for values in (earlier(np.where(good, user, -1)), popularity[item])

@@ -168,6 +168,14 @@ def test_what_librdkafka_does_not_take_is_said_in_one_line(
     assert command == ["doctor"] or said.count("\n") == 1
 
 
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name.endswith("_topic")])
+def test_no_topic_is_for_two_kinds_of_record(name: str, folder: Path) -> None:
+    other = "quality_topic" if name != "quality_topic" else "items_topic"
+    (folder / "freshet.toml").write_text(f'{name} = "same"\n{other} = "same"\n')
+    with pytest.raises(UsageError, match="are both 'same': each needs a topic of its own"):
+        Settings.load()
+
+
 def test_a_name_that_no_resolver_knows_is_the_reason_given(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -341,3 +341,12 @@ def test_another_source_in_a_subfolder_has_a_cache_of_its_own(tmp_path: Path, mo
     attention = tmp_path / "tgn" / "family" / "attention.py"
     attention.write_text(attention.read_text() + "\n")
     assert kernel._digest() != before
+
+
+def test_a_folder_that_may_not_be_looked_into_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    def shut(*_: object) -> bool:
+        raise PermissionError("the home of another user")
+
+    monkeypatch.setattr(Path, "exists", shut)
+    folder, _ = kernel._cache_of_this_source()
+    assert folder.is_dir()

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pyarrow as pa
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _places(lists: pa.Table, asked: int | None) -> int:
     """How many places count, and a line where no list has as many."""
     longest = pc.max(pc.list_value_length(lists["items"])).as_py() or AT
-    at = asked or min(AT, longest)
+    at = asked or min(AT, longest)  # 0 places are refused before
     if longest < (asked or AT):
         counted = f"--at {asked} counts places that none has" if asked else f"measured at {at}, not at {AT}"
         print(f"freshet: no list has more than {longest} places: {counted}", file=sys.stderr)
@@ -102,10 +102,18 @@ def _read_lists(file: Path) -> pa.Table:
     try:
         rows = [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
         events = [float(row["event"]) for row in rows]
-        items = [None if row["items"] is None else [str(item) for item in row["items"]] for row in rows]
+        items = [_items_of(row["items"]) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
         raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {error}") from error
+    if not rows:
+        raise DataRefused(f"{file} holds no list")
     return pa.table({"event": pa.array(events, pa.float64()), "items": pa.array(items, pa.list_(pa.string()))})
+
+
+def _items_of(listed: Any) -> list[str] | None:
+    if isinstance(listed, str):
+        raise TypeError(f"items is the text {listed!r}, not a list")
+    return None if listed is None else [str(item) for item in listed]
 
 
 def _as_json(found: "Evaluation", k: int) -> dict[str, object]:

@@ -125,9 +125,16 @@ def _titles(items: Any) -> dict[str, str]:
 
 def _item(known: Known, settings: Settings, user: int, wanted: str | None) -> int:
     if wanted is not None:
-        return _node(known.model.items.get(wanted), f"item {wanted}")
+        import numpy as np
+
+        item = _node(known.model.items.get(wanted), f"item {wanted}")
+        if settings.exclude_seen and item in known.histories(np.array([user])).item:
+            raise UsageError(f"{wanted} is in no list of this user, who has had it: exclude_seen leaves such items out")
+        return item
     listed = known.model.recommend(user, known.now_ms, settings.k, settings.exclude_seen)
-    return _node(listed[0] if listed else None, "item in an empty list")
+    if not listed:
+        raise UsageError("the list is empty: no item is known that the user has not had")
+    return int(listed[0])
 
 
 def _node(node: int | None, what: str) -> int:

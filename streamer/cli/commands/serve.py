@@ -20,6 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     from streamer.runtime.supervisor import Threads
     from streamer.web.api import Gateway
     from streamer.web.current_log import CurrentLog
+    from streamer.web.guard import is_loopback
     from streamer.web.materialized_view import View
     from streamer.web.server import WebServer
 
@@ -36,6 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
         server.start()
         said = json.dumps({"address": server.address}) if arguments.json else f"serving on {server.address}"
         print(said, flush=True)
+        if not is_loopback(settings.host) and settings.api_key is None and settings.api_key_file is None:
+            open_to_all = f"whoever reaches {settings.host} may read, write and erase"
+            print(f"freshet: warning: {open_to_all}; give api_key or api_key_file", file=sys.stderr)
         while not stop.wait(1.0):
             pass
         threads.check()

@@ -51,7 +51,7 @@ def test_a_small_file_worked_out_by_hand(
     assert measures["mrr"] == measures["map"] == pytest.approx((0.5 + 1 + 1) / 5)
     assert measures["ndcg"] == pytest.approx((1 / np.log2(3) + 2) / 5)
     assert measures["precision"] == pytest.approx(3 / 10)
-    assert measures["coverage"] == pytest.approx(4 / 4)  # c, a, b, x of a catalogue of four
+    assert measures["coverage"] == pytest.approx(3 / 4)  # c, a, b of a catalogue of four; x is none of it
     # the pairs (c, a) and (b, x), x without a category: cosine 0; (c, b): 1/√2
     assert measures["diversity"] == pytest.approx((1 + (1 - 1 / np.sqrt(2)) + 1) / 5)
     assert list(measures) == list(MEASURES)
@@ -95,6 +95,34 @@ def test_lists_of_something_else_are_refused(
     pq.write_table(pa.table(lists), files[1])
     assert main(["evaluate", *files]) == 3
     assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "holds no list"),
+        ("\n", "holds no list"),
+        ('{"event": 6, "items": "ab"}', "items is the text 'ab', not a list"),
+        ("bad", "neither Parquet nor JSON lines"),
+    ],
+)
+def test_lines_that_hold_no_lists_are_refused(
+    files: tuple[str, str], text: str, problem: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "lists.jsonl").write_text(text)
+    assert main(["evaluate", files[0], str(tmp_path / "lists.jsonl")]) == 3
+    assert problem in capsys.readouterr().err
+
+
+def test_places_and_shares_are_what_they_can_be(
+    files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", *files, "--at", "0"]) == 2
+    assert "--at got 0: at least 1" in capsys.readouterr().err
+    strange = [{"event": n, "items": [f"x{n}", f"y{n}"]} for n in range(7)]
+    (tmp_path / "lists.jsonl").write_text("\n".join(map(json.dumps, strange)))
+    answer: dict[str, Any] = asked(capsys, files[0], str(tmp_path / "lists.jsonl"))
+    assert answer["measures"]["coverage"] == 0  # none of them is in the catalogue
 
 
 # refused rows, in front and in the measured part: a number of events → the row that takes its place

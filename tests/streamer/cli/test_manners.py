@@ -74,6 +74,16 @@ def test_a_file_where_a_folder_should_be_and_the_reverse(
     assert said[0].startswith("freshet: ")
 
 
+@pytest.mark.parametrize("command", [["topics", "list"], ["run"], ["produce", "{csv}"], ["tail", "quality"]])
+def test_a_log_that_is_a_file(
+    command: list[str], csv: Path, settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    assert main([*(part.format(csv=csv) for part in command), "--log", str(file)]) in (1, 2)
+    assert "damaged" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "command",
     [

@@ -61,7 +61,11 @@ def test_an_application_is_asked_beside_its_worker(
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
-    [(("nobody",), "there is no user nobody"), (("u3", "nothing"), "there is no item nothing")],
+    [
+        (("nobody",), "there is no user nobody"),
+        (("u3", "nothing"), "there is no item nothing"),
+        (("u3", "bread 4", "--exclude-seen"), "bread 4 is in no list of this user, who has had it"),
+    ],
 )
 def test_who_or_what_is_not_known_is_said(
     file: Path, arguments: tuple[str, ...], problem: str, capsys: pytest.CaptureFixture[str]
