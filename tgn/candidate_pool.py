@@ -4,7 +4,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.config import CO_INTERACTION, DAY_MS, NEWEST, POPULAR, RING, TRANSITIONS, KernelConfig, ModelConfig
+from tgn.config import (
+    CO_INTERACTION,
+    DAY_MS,
+    NEWEST,
+    POPULAR,
+    RING,
+    TRANSITIONS,
+    KernelConfig,
+    ModelConfig,
+    Request,
+    Scales,
+)
 from tgn.features import (
     AGE,
     AGES,
@@ -49,7 +60,12 @@ class Pool(NamedTuple):
     rest_item: I32  # [I] what a list is filled with past the pool
     rest_key: F32  # [I]
     rest_score: F32  # [I]
-    sizes: I64  # [3] candidates of the last query; how many retrieval did not give; how many, the first, the ring did
+    sizes: I64  # [SIZES] of the last query: how many candidates came first to last, see below
+
+
+TOGETHER, NOT_RETRIEVED, FROM_RING = 0, 1, 2
+"""Cells of `Pool.sizes`: all candidates; the first of them, which retrieval did not give; those of the user's ring."""
+SIZES = 3
 
 
 def new_pool(config: ModelConfig, items: int) -> Pool:
@@ -67,12 +83,12 @@ def new_pool(config: ModelConfig, items: int) -> Pool:
         np.zeros(items, np.int32),
         np.zeros(items, np.float32),
         np.zeros(items, np.float32),
-        np.zeros(3, np.int64),
+        np.zeros(SIZES, np.int64),
     )
 
 
 @kernel
-def enter(graph: Graph, pool: Pool, n: int, user: int, item: int, exclude_seen: bool) -> tuple[int, int]:
+def enter(graph: Graph, pool: Pool, request: Request, n: int, item: int) -> tuple[int, int]:
     """The place of `item` in the pool and the pool's new size; place −1 if it may not be listed."""
     if pool.stamp[item] == pool.query[0]:
         return pool.place[item], n
@@ -80,7 +96,7 @@ def enter(graph: Graph, pool: Pool, n: int, user: int, item: int, exclude_seen: 
     pool.place[item] = -1
     if graph.items.alive[item] != LISTED or n >= len(pool.item):
         return -1, n
-    if exclude_seen and has_pair(graph.pairs, user, item):
+    if request.exclude_seen and has_pair(graph.pairs, request.user, item):
         return -1, n
     pool.place[item] = n
     pool.item[n] = item
@@ -88,50 +104,44 @@ def enter(graph: Graph, pool: Pool, n: int, user: int, item: int, exclude_seen: 
 
 
 @kernel
-def gather(
-    graph: Graph,
-    pool: Pool,
-    user: int,
-    now: int,
-    exclude_seen: bool,
-    config: KernelConfig,
-    popularity_scales: F64,
-    row_scales: F64,
-) -> int:
-    """Fills the pool for `user` at `now` and returns its size. Pure but for the scratch space."""
+def gather(graph: Graph, pool: Pool, request: Request, config: KernelConfig) -> int:
+    """Fills the pool and returns its size; `add_catalogue`, or what is retrieved, comes after it.
+
+    Pure but for the scratch space.
+    """
     pool.query[0] += 1
     for f in range(RING_FEATURES):
-        pool.x[f, : pool.sizes[2]] = 0
+        pool.x[f, : pool.sizes[FROM_RING]] = 0
     for f in range(TRANSITION, CO_LAST_SHORT + 1):
-        pool.x[f, : pool.sizes[0]] = 0
+        pool.x[f, : pool.sizes[TOGETHER]] = 0
     n = 0
     if not config.off & RING:
-        n = _from_ring(graph, pool, n, user, now, exclude_seen, popularity_scales)
-    pool.sizes[2] = n
-    n = _from_rows(graph, pool, n, user, now, exclude_seen, config, row_scales)
+        n = _from_ring(graph, pool, request, n, config.scales)
+    pool.sizes[FROM_RING] = n
+    n = _from_rows(graph, pool, request, n, config)
     if not config.off & POPULAR:
         for s in range(graph.heads.item.shape[0]):
             for h in range(graph.heads.size[s]):
-                _, n = enter(graph, pool, n, user, graph.heads.item[s, h], exclude_seen)
+                _, n = enter(graph, pool, request, n, graph.heads.item[s, h])
     if not config.off & NEWEST:
         for place in range(min(graph.newest.total[0], len(graph.newest.item))):
-            _, n = enter(graph, pool, n, user, graph.newest.item[place], exclude_seen)
-    pool.sizes[1] = n
+            _, n = enter(graph, pool, request, n, graph.newest.item[place])
+    pool.sizes[NOT_RETRIEVED] = n
     return n
 
 
 @kernel
-def add_catalogue(graph: Graph, pool: Pool, n: int, user: int, exclude_seen: bool, items: int) -> int:
+def add_catalogue(graph: Graph, pool: Pool, request: Request, n: int) -> int:
     """Adds every item that has been seen in the stream: for small catalogues."""
-    for item in range(items):
+    for item in range(request.items):
         if graph.items.first_time[item] >= 0:
-            _, n = enter(graph, pool, n, user, item, exclude_seen)
+            _, n = enter(graph, pool, request, n, item)
     return n
 
 
 @kernel
-def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_seen: bool, scales: F64) -> int:
-    users, x = graph.users, pool.x
+def _from_ring(graph: Graph, pool: Pool, request: Request, n: int, scales: Scales) -> int:
+    users, x, user = graph.users, pool.x, request.user
     ring = users.ring_item.shape[1]
     held = min(users.events[user], ring)
     for back in range(held):
@@ -140,19 +150,19 @@ def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_se
         if users.ring_weight[user, place] <= 0 and pool.stamp[item] != pool.query[0]:
             pool.stamp[item] = pool.query[0]  # what the user thought of it last was no: it stays out
             pool.place[item] = -1
-        p, n = enter(graph, pool, n, user, item, exclude_seen)
+        p, n = enter(graph, pool, request, n, item)
         if p < 0:
             continue
-        age_ms = now - users.ring_time[user, place]
+        age_ms = request.now - users.ring_time[user, place]
         if x[REPEAT, p] == 0:
             x[REPEAT, p] = 1
             x[LOG_AGE, p] = age_ms
             x[OTHERS_SINCE, p] = users.ring_count[user, place]
             x[RECENCY, p] = np.float32(1) / np.float32(1 + back)
             for s in range(AGES):
-                x[AGE + s, p] = squash_decay(age_ms, scales[s])
+                x[AGE + s, p] = squash_decay(age_ms, scales.popularity[s])
         x[RING_COUNT, p] += 1
-        x[RING_DECAYED, p] += decay(age_ms, scales[AGES - 1])
+        x[RING_DECAYED, p] += decay(age_ms, scales.popularity[AGES - 1])
         x[RING_SHARE, p] += np.float32(1) / np.float32(held)
         x[HOUR, p] += near_phase(age_ms, DAY_MS, HOUR_WIDTH_MS) / np.float32(held)
         x[WEEK, p] += near_phase(age_ms, 7 * DAY_MS, WEEK_WIDTH_MS) / np.float32(held)
@@ -162,10 +172,8 @@ def _from_ring(graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_se
 
 
 @kernel
-def _from_rows(
-    graph: Graph, pool: Pool, n: int, user: int, now: int, exclude_seen: bool, config: KernelConfig, scales: F64
-) -> int:
-    users = graph.users
+def _from_rows(graph: Graph, pool: Pool, request: Request, n: int, config: KernelConfig) -> int:
+    users, user, scales = graph.users, request.user, config.scales.rows
     ring = users.ring_item.shape[1]
     for back in range(min(users.events[user], ring, max(config.transition_sources, config.co_sources))):
         place = (users.events[user] - 1 - back) % ring
@@ -173,23 +181,21 @@ def _from_rows(
             continue
         source = users.ring_item[user, place]
         if back < config.transition_sources and not config.off & TRANSITIONS:
-            n = _from_transitions(graph, pool, n, user, source, back, now, exclude_seen, scales)
+            n = _from_transitions(graph, pool, request, n, source, back, scales)
         if back < config.co_sources and not config.off & CO_INTERACTION:
-            n = _from_co(graph, pool, n, user, source, back, now, exclude_seen, scales)
+            n = _from_co(graph, pool, request, n, source, back, scales)
     return n
 
 
 @kernel
-def _from_transitions(
-    graph: Graph, pool: Pool, n: int, user: int, source: int, back: int, now: int, exclude_seen: bool, scales: F64
-) -> int:
+def _from_transitions(graph: Graph, pool: Pool, request: Request, n: int, source: int, back: int, scales: F64) -> int:
     """P(next | source) = w / (total + 1), everything decayed to now, from the item `back` places ago."""
-    rows, x, long = graph.transitions, pool.x, len(scales) - 1
+    rows, x, long, now = graph.transitions, pool.x, len(scales) - 1, request.now
     share, share_short = _per_weight(rows, source, long, now, scales), _per_weight(rows, source, 0, now, scales)
     feature = TRANSITION + min(back, TRANSITIONS_APART - 1)  # those further back share the last place
     for m in range(rows.size[source]):
         z = rows.item[source, m]
-        p, n = enter(graph, pool, n, user, z, exclude_seen)
+        p, n = enter(graph, pool, request, n, z)
         if p < 0:
             continue
         x[feature, p] = max(x[feature, p], rows.weight[source, long, m] * share)
@@ -199,18 +205,16 @@ def _from_transitions(
 
 
 @kernel
-def _from_co(
-    graph: Graph, pool: Pool, n: int, user: int, source: int, back: int, now: int, exclude_seen: bool, scales: F64
-) -> int:
+def _from_co(graph: Graph, pool: Pool, request: Request, n: int, source: int, back: int, scales: F64) -> int:
     """P(with | source) likewise, nearer sources counting more, and the cosine of source and candidate."""
-    rows, x, long = graph.co, pool.x, len(scales) - 1
+    rows, x, long, now = graph.co, pool.x, len(scales) - 1, request.now
     share, share_short = _per_weight(rows, source, long, now, scales), _per_weight(rows, source, 0, now, scales)
     nearness = np.float32(1) / np.float32(1 + back)
     factor = to_now(rows.time, source, now, scales[long])
     cosine = factor / np.sqrt(rows.total[source, long] * factor + np.float32(1))
     for m in range(rows.size[source]):
         z = rows.item[source, m]
-        p, n = enter(graph, pool, n, user, z, exclude_seen)
+        p, n = enter(graph, pool, request, n, z)
         if p < 0:
             continue
         w = rows.weight[source, long, m]

@@ -1,11 +1,18 @@
 """What the model is made of: sizes, time scales, learning. Frozen; part of the checkpoint."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
+
+KERNEL_FOLDERS: list[Path] = []
+"""Where compiled kernels are kept if no usual folder can be written; to be said before `tgn.kernel` is imported."""
 
 Part = Literal[
     "ring", "transitions", "co-interaction", "popularity", "newest",
@@ -134,8 +141,15 @@ class ModelConfig:
         return sum(1 << PARTS.index(part) for part in self.without)
 
 
+class Scales(NamedTuple):
+    """Time scales τ, ms."""
+
+    popularity: NDArray[np.float64]  # [L]
+    rows: NDArray[np.float64]  # [S]
+
+
 class KernelConfig(NamedTuple):
-    """The numbers of ModelConfig that kernels read."""
+    """The numbers of ModelConfig that kernels read: what is constant."""
 
     window: int
     transition_sources: int
@@ -149,9 +163,25 @@ class KernelConfig(NamedTuple):
     memory_scale_ms: int
     seed: int
     off: int  # bits of PARTS left out
+    scales: Scales
+
+
+class Request(NamedTuple):
+    """What a list is asked for with: the arguments that every source of candidates and every feature read."""
+
+    user: int  # node index
+    now: int  # epoch ms
+    exclude_seen: bool  # nothing that the user ever interacted with
+    frozen: bool  # nothing is learned any more: the ranker's mean scores, and contexts are not read
+    items: int  # how many item indices exist
 
 
 def kernel_config(config: ModelConfig) -> KernelConfig:
     """The part of a configuration that kernels read."""
-    named = {name: getattr(config, name) for name in KernelConfig._fields if name != "off"}
-    return KernelConfig(**named, off=config.off())
+    named = {name: getattr(config, name) for name in KernelConfig._fields if name not in ("off", "scales")}
+    return KernelConfig(**named, off=config.off(), scales=scales_of(config))
+
+
+def scales_of(config: ModelConfig) -> Scales:
+    """The time scales as kernels read them."""
+    return Scales(np.array(config.popularity_scales_ms, np.float64), np.array(config.row_scales_ms, np.float64))

@@ -6,13 +6,13 @@
 
 import numpy as np
 
-from tgn.config import CO_INTERACTION, HOUR_MS, HOURS, POPULAR, TRANSITIONS
-from tgn.graph import F32, F64, I32, Graph, Items, Users
+from tgn.config import CO_INTERACTION, HOUR_MS, HOURS, POPULAR, POPULARITY_SCALES, TRANSITIONS, Request, Scales
+from tgn.graph import F32, I32, Graph, Items, Users
 from tgn.kernel import fast_log, hour_of_day, kernel
 from tgn.successors import to_now
 
 # what only an item of the user's ring has: 0 for every other candidate, and those of the ring are the pool's first
-REPEAT, RECENCY, AGE = 0, 1, 2  # AGE takes 4 places, one per popularity scale
+REPEAT, RECENCY, AGE = 0, 1, 2  # AGE takes AGES places, one per popularity scale but the longest
 RING_COUNT, RING_DECAYED, RING_SHARE, LAST = 6, 7, 8, 9
 REPEAT_COUNT, REPEAT_IDLE, REPEAT_REPEATS = 10, 11, 12  # REPEAT crossed with what is the user's
 HOUR, WEEK = 13, 14  # what the user does at this hour of the day and of the week
@@ -27,9 +27,9 @@ POPULARITY = 28  # one place per popularity scale
 IDLE, ITEM_AGE, ITEM_COUNT, PREDECESSORS = 33, 34, 35, 36
 ITEM_HOUR = 37  # how much of the item's own events fall on this hour of the day
 EMBEDDING, EMBEDDING_SHARE = 38, 39  # what the learned embedding says
-MEMORY = 40  # two places: do the same users lead to both, do the same items
-CONTENT = 42  # two places: is it like the last item, like the items of the ring
-TRAINED = 44  # two places: the same, by the vectors of a trained version
+MEMORY_USERS, MEMORY_ITEMS = 40, 41  # do the same users lead to both, do the same items
+CONTENT_LAST, CONTENT_RING = 42, 43  # is it like the last item, like the items of the ring
+TRAINED_LAST, TRAINED_RING = 44, 45  # the same, by the vectors of a trained version
 TRAINED_USER = 46  # how near it is to the user's own trained vector
 # the same for every candidate of a query: only column 0 holds it
 USER_FEATURES = 48
@@ -37,6 +37,7 @@ USER_COUNT, USER_IDLE, USER_REPEATS, CATALOGUE = 48, 49, 50, 51
 FEATURES = 52  # this and where blocks begin are multiples of 4, for the ranker's kernel
 
 AGES = 4
+WIDTHS = {"AGE": AGES, "TRANSITION": TRANSITIONS_APART, "POPULARITY": POPULARITY_SCALES}  # places of those with many
 FLOOR = np.float32(1e-4)
 SHIFT = np.float32(2.3025851)  # −ln(FLOOR) / 4
 NEVER_LOG = np.float32(2.0)
@@ -70,27 +71,26 @@ def _log_minutes(elapsed_ms: float) -> float:
 
 @kernel
 def complete_features(
-    graph: Graph, x: F32, candidates: I32, n: int, held: int, user: int, now: int, scales: F64, row_scales: F64,
-    catalogue: int,
-) -> None:  # fmt: skip
+    graph: Graph, x: F32, candidates: I32, n: int, held: int, request: Request, scales: Scales, catalogue: int
+) -> None:
     """Turns the raw evidence in x [F, C] into features and adds those of the items and the user.
 
     `held`: how many candidates, the first ones, are of the user's ring.
     """
-    items = graph.items
+    items, now = graph.items, request.now
     _ring_features(items, x, candidates, held)
-    long = len(row_scales) - 1
+    long = len(scales.rows) - 1
     for c in range(n):
         if x[CO_COSINE, c] > 0:
-            factor = to_now(graph.co.time, candidates[c], now, row_scales[long])
+            factor = to_now(graph.co.time, candidates[c], now, scales.rows[long])
             x[CO_COSINE, c] /= np.sqrt(graph.co.total[candidates[c], long] * factor + np.float32(1))
     for f in range(TRANSITION, CO_LAST_SHORT + 1):
         _squash_row(x[f], n)
     for c in range(n):
         z = candidates[c]
         idle_ms = np.float32(max(now - items.last_time[z], 0))
-        for s in range(len(scales)):
-            p = items.log_popularity[z, s] - idle_ms * np.float32(1 / scales[s])
+        for s in range(len(scales.popularity)):
+            p = items.log_popularity[z, s] - idle_ms * np.float32(1 / scales.popularity[s])
             x[POPULARITY + s, c] = max(p, np.float32(-4)) * np.float32(0.25) + np.float32(1)
         x[IDLE, c] = idle_ms
         x[ITEM_AGE, c] = np.float32(now - items.first_time[z])
@@ -105,7 +105,7 @@ def complete_features(
     for c in range(n):
         x[PREDECESSORS, c] = fast_log(np.float32(1) + x[PREDECESSORS, c]) * np.float32(0.125)
     _item_hour(items, x[ITEM_HOUR], candidates, n, hour_of_day(now))
-    _user_features(graph.users, x, held, user, now)
+    _user_features(graph.users, x, held, request)
     x[CATALOGUE, 0] = np.float32(np.log(catalogue + 1.0) * 0.1)
 
 
@@ -136,7 +136,8 @@ def _item_hour(items: Items, out: F32, candidates: I32, n: int, hour: int) -> No
 
 
 @kernel
-def _user_features(users: Users, x: F32, held: int, user: int, now: int) -> None:
+def _user_features(users: Users, x: F32, held: int, request: Request) -> None:
+    user, now = request.user, request.now
     count = users.events[user]
     activity = np.float32(np.log(1.0 + count) / 5)
     idle = NEVER_LOG

@@ -1,6 +1,7 @@
 """How kernels are compiled, and the arithmetic that they share."""
 
 import hashlib
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,7 @@ import numba as nb
 import numpy as np
 from numba.core.caching import CacheImpl, UserProvidedCacheLocator
 
-from tgn.config import HOUR_MS
-from tgn.fallback import FOLDERS
+from tgn.config import HOUR_MS, KERNEL_FOLDERS
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -25,13 +25,13 @@ def _cache_of_this_source() -> tuple[Path, str]:
 
     numba alone would not notice that a callee in another file changed. The kind of processor is part of the name: what
     was compiled for one may not run on another, and gives other last bits. The first folder that holds every kernel is
-    taken, else the first that can be written: NUMBA_CACHE_DIR, the user's cache, the package, those of `tgn.fallback`,
+    taken, else the first that can be written: NUMBA_CACHE_DIR, the user's cache, the package, those of `tgn.config`,
     a temporary one.
     """
     name = f"kernels-{_digest()}"
     chosen = [Path(nb.config.CACHE_DIR)] if nb.config.CACHE_DIR else []
     usual = [root / name for root in (*chosen, Path.home() / ".cache" / "freshet", _PACKAGE / "__pycache__")]
-    fallbacks = [root / name for root in FOLDERS]
+    fallbacks = [root / name for root in KERNEL_FOLDERS]
     for folder in (*usual, *fallbacks):
         if _is_complete(folder):
             return folder, ""
@@ -54,8 +54,12 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _digest() -> str:
-    """What compiled kernels depend on: compiler, kind of processor, sources."""
-    digest = hashlib.blake2b(f"{nb.__version__} {llvmlite.__version__} {processor()}".encode(), digest_size=8)
+    """What compiled kernels depend on: compilers, kind of processor, every source of this package.
+
+    Kernels call each other and what numba makes of NumPy, which numba's version tells: nothing else (tested).
+    """
+    compilers = f"{nb.__version__} {llvmlite.__version__} {np.__version__} {sys.implementation.cache_tag}"
+    digest = hashlib.blake2b(f"{compilers} {processor()}".encode(), digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
         digest.update(f" {path.relative_to(_PACKAGE)} ".encode() + path.read_bytes())
     return digest.hexdigest()

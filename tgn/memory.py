@@ -18,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.features import MEMORY
+from tgn.features import MEMORY_ITEMS, MEMORY_USERS
 from tgn.graph import F32, I32, I64, U8, copy_into
 from tgn.kernel import decay, flushed, kernel
 
 LAYERS = 3
+FIRST, SECOND, THIRD = range(LAYERS)  # m¹, m², m³
 SMALL = np.float32(1e-6)
 USER, ITEM = 0, 1  # which side's names
 
@@ -89,21 +90,21 @@ def recall(memories: Memories, changed: U8, user: I32, item: I32, t: I64, scale_
 @kernel
 def memory_features(memories: Memories, user: int, items: I32, x: F32, n: int, held: int) -> None:
     """Writes the cosines of n candidates into x [F, C]; 0 for the first `held`, which the user's ring holds."""
-    second, third = memories.user.layer[user, 1], memories.user.layer[user, 2]
-    second_unit = np.float32(1) / (memories.user.norm[user, 1] + SMALL)
-    third_unit = np.float32(1) / (memories.user.norm[user, 2] + SMALL)
+    second, third = memories.user.layer[user, SECOND], memories.user.layer[user, THIRD]
+    second_unit = np.float32(1) / (memories.user.norm[user, SECOND] + SMALL)
+    third_unit = np.float32(1) / (memories.user.norm[user, THIRD] + SMALL)
     for c in range(held):
-        x[MEMORY, c] = 0
-        x[MEMORY + 1, c] = 0
+        x[MEMORY_USERS, c] = 0
+        x[MEMORY_ITEMS, c] = 0
     for c in range(held, n):
         z = items[c]
-        item_second, item_third = memories.item.layer[z, 1], memories.item.layer[z, 2]
+        item_second, item_third = memories.item.layer[z, SECOND], memories.item.layer[z, THIRD]
         same_users, same_items = np.float32(0), np.float32(0)
         for d in range(len(second)):
             same_users += second[d] * item_third[d]
             same_items += third[d] * item_second[d]
-        x[MEMORY, c] = same_users * second_unit / (memories.item.norm[z, 2] + SMALL)
-        x[MEMORY + 1, c] = same_items * third_unit / (memories.item.norm[z, 1] + SMALL)
+        x[MEMORY_USERS, c] = same_users * second_unit / (memories.item.norm[z, THIRD] + SMALL)
+        x[MEMORY_ITEMS, c] = same_items * third_unit / (memories.item.norm[z, SECOND] + SMALL)
 
 
 @kernel
@@ -128,7 +129,7 @@ def _take(memory: Memory, node: int, layer: int, share: float, message: F32, nor
 @kernel
 def _take_name(memory: Memory, node: int, share: float, side: int, other: int, seed: int) -> None:
     """The message of layer 0, the other's name: signs from a hash (splitmix64) of seed, side and index."""
-    row, square = memory.layer[node, 0], np.float32(0)
+    row, square = memory.layer[node, FIRST], np.float32(0)
     unit = np.float32(1) / np.sqrt(np.float32(len(row)))
     for first in range(0, len(row), 16):
         z = np.uint64(2 * other + side) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(seed + first)
@@ -139,4 +140,4 @@ def _take_name(memory: Memory, node: int, share: float, side: int, other: int, s
             sign = unit if (z >> np.uint64(d)) & np.uint64(1) else -unit
             row[first + d] = flushed(share * row[first + d] + sign)
             square += row[first + d] * row[first + d]
-    memory.norm[node, 0] = np.sqrt(square)
+    memory.norm[node, FIRST] = np.sqrt(square)

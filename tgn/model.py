@@ -1,13 +1,16 @@
-"""The model: graph, ranker and ids as one value that takes batches of interactions. Read this file first."""
+"""The model: graph, ranker and ids as one value that takes batches of interactions.
+
+What happens to one interaction stands on a page, `tgn.reference`: read that first.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tgn.candidate_pool import new_pool
+from tgn.candidate_pool import TOGETHER, new_pool
 from tgn.capacity import grow
-from tgn.config import ModelConfig, kernel_config
+from tgn.config import ModelConfig, Request, kernel_config
 from tgn.context_embedding import new_contexts
 from tgn.graph import F32, I16, I32, I64, NONE, SLOTS, U8, new_graph, no_contexts
 from tgn.item_embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
@@ -16,7 +19,7 @@ from tgn.memory import Memories, grown_memory, new_memory, recall
 from tgn.node_index import NodeIndex
 from tgn.observe import delete_item, hide_item, introduce, show_item
 from tgn.outside_vectors import SIZE, Trained, describe, grown_vectors, new_vectors, new_waiting, wait
-from tgn.prequential import InteractionBatch, Lists, Outcome, Parts, prequential, query, relist
+from tgn.prequential import InteractionBatch, Lists, ModelArrays, Outcome, Scratch, prequential, query, relist
 from tgn.ranker import new_activations, new_ranker
 from tgn.reasons import Evidence
 from tgn.repair import History, Pair, next_batch, readers, rebuild, settle
@@ -45,12 +48,10 @@ class Model:
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
         self.saved_rows: dict[bytes, np.ndarray] = {}  # group → [rows] bool: which have a page, see tgn.serialization
-        self._pool = new_pool(config, 1024)
-        self._taste = new_taste(config, len(self._pool.item))
-        self._act = new_activations(config, len(self._pool.item))
+        pool = new_pool(config, 1024)
+        candidates = len(pool.item)
+        self._scratch = Scratch(pool, new_taste(config, candidates), new_activations(config, candidates))
         self._config = kernel_config(config)
-        self._scales = np.array(config.popularity_scales_ms, np.float64)
-        self._row_scales = np.array(config.row_scales_ms, np.float64)
 
     def take(
         self,
@@ -77,11 +78,13 @@ class Model:
         """
         n = len(user)
         context = no_contexts(n) if context is None else context
-        self._make_room(n)
+        self.make_room(n)
         out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
         block = np.arange(n) if block is None else block
         batch = InteractionBatch(*plain(user, item, t, weight, context, score, learn, publish, block))
-        prequential(self._parts(), len(self.items), batch, exclude_seen, request_context, out)
+        prequential(
+            self.arrays(), self._scratch, self._config, len(self.items), batch, exclude_seen, request_context, out
+        )
         self.events += n
         return out
 
@@ -91,11 +94,12 @@ class Model:
 
     def ranking(self, user: int, now: int, k: int, exclude_seen: bool = False) -> tuple[list[int], list[float]]:
         """The same with the scores; items that were no candidates follow, with scores below every candidate's. Pure."""
-        self._make_room(0)
+        self.make_room(0)
         lists = _new_lists(1, k)
         node: Any = np.int32(user)  # the types that `prequential` gives it: one compilation
         t: Any = np.int64(now)
-        query(self._parts(), len(self.items), node, t, exclude_seen, False, lists, 0)
+        request = Request(node, t, exclude_seen, False, len(self.items))
+        query(self.arrays(), self._scratch, self._config, request, lists, 0)
         size = int(lists.size[0])
         return lists.item[0, :size].tolist(), lists.score[0, :size].tolist()
 
@@ -107,25 +111,25 @@ class Model:
 
     def candidates(self) -> int:
         """How many candidates the last list was chosen from."""
-        return int(self._pool.sizes[0])
+        return int(self._scratch.pool.sizes[TOGETHER])
 
     def relist(self, user: I32, t: int, k: int, exclude_seen: bool = False) -> Outcome:
         """Published lists of users [N] at time t (epoch ms) with no interaction; the rest of the outcome is empty."""
-        self._make_room(0)
+        self.make_room(0)
         out = _new_outcome(len(user), k, False, True)
         now: Any = np.int64(t)
         [users] = plain(user)
-        relist(self._parts(), len(self.items), users, now, exclude_seen, out)
+        relist(self.arrays(), self._scratch, self._config, len(self.items), users, now, exclude_seen, out)
         return out
 
     def readers(self, wanted: U8) -> I32:
         """The users whose interactions `rebuild` has to read; see `tgn.repair.rebuild`."""
-        self._make_room(0)
+        self.make_room(0)
         return readers(self.graph, wanted)
 
     def settle(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
         """Makes users, their memories too, follow their interactions; see `tgn.repair.settle`."""
-        self._make_room(0)
+        self.make_room(0)
         history = History(*plain(*history))
         settle(self.graph, self.config, changed, removed, wanted, history)
         anew = np.zeros(len(self.graph.users.events), np.uint8)
@@ -136,9 +140,9 @@ class Model:
 
     def rebuild(self, wanted: U8, history: History) -> None:
         """Builds items again from the interactions with them; see `tgn.repair.rebuild`."""
-        self._make_room(0)
+        self.make_room(0)
         self.graph = rebuild(self.graph, self.config, wanted, History(*plain(*history)))
-        restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
+        restore(self.active, self.graph.items, self.embeddings, self._longest_ms())
 
     def repair(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
         """Builds again all that depends on interactions that were taken back or moved: `settle` and `rebuild`.
@@ -152,7 +156,7 @@ class Model:
 
     def next_to_rebuild(self, wanted: U8, first: int, cost: I64, most: int) -> tuple[I32, I32]:
         """The next items to build again together, and their readers; see `tgn.repair.next_batch`."""
-        self._make_room(0)
+        self.make_room(0)
         return next_batch(self.graph, wanted, first, cost, most)
 
     def introduce(self, item: int, t: int, vector: F32, hidden: bool = False) -> None:
@@ -160,12 +164,12 @@ class Model:
 
         vector: [SIZE], see `tgn.outside_vectors`; hidden: no list names the item until it is introduced again.
         """
-        self._make_room(0)
+        self.make_room(0)
         describe(self.content, item, vector)
         if hidden:
             hide_item(self.graph, item)
         else:
-            show_item(self.graph, item, self._scales)
+            show_item(self.graph, item, self._config.scales.popularity)
         if self.graph.items.introduced[item] < 0:
             self.graph.items.introduced[item] = t
             wait(self.waiting, item)
@@ -174,13 +178,13 @@ class Model:
 
     def describe_user(self, user: int, attributes: I16) -> None:
         """Makes [SLOTS] rows of Contexts, −1: none, the attributes of a user."""
-        self._make_room(0)
+        self.make_room(0)
         self.graph.users.attribute[user] = attributes
         self.graph.users.dirty[user] = 1
 
     def delete(self, item: int) -> None:
         """No list names the item from now on, and nothing is known of it."""
-        self._make_room(0)
+        self.make_room(0)
         delete_item(self.graph, item)
         describe(self.content, item, NO_VECTOR)
         if len(self.trained.item.dirty):
@@ -191,13 +195,13 @@ class Model:
 
         Nodes that are not among `users`, `items` have none. The version "" has no vectors: the features are 0 again.
         """
-        self._make_room(0)
+        self.make_room(0)
         count = len(self.graph.users.events), len(self.graph.items.events)
         self.trained, self.trained_version = Trained(*(new_vectors(nodes) for nodes in count)), version
         for vectors, nodes, of_nodes in zip(self.trained, (users, items), (of_users, of_items), strict=True):
             vectors.dirty[:] = 1
             describe(vectors, nodes, of_nodes)
-        self._pool = new_pool(self.config, len(self.graph.items.events))  # forgets the features of the last one
+        self._renew_pool()  # forgets the features of the last one
 
     def forget_user(self, user: int) -> None:
         """Nothing is known of the user but the interactions; those are `repair`'s."""
@@ -213,19 +217,26 @@ class Model:
 
     def refresh(self) -> None:
         """Makes what follows from the state fit it, after a checkpoint was loaded."""
-        room = len(self.graph.items.events)
-        self._pool = new_pool(self.config, room)
-        self.active = grown_active(self.active, room)
-        restore(self.active, self.graph.items, self.embeddings, self._scales[-1])
+        self._renew_pool()
+        self.active = grown_active(self.active, len(self.graph.items.events))
+        restore(self.active, self.graph.items, self.embeddings, self._longest_ms())
 
-    def _parts(self) -> Parts:
-        return Parts(
+    def arrays(self) -> ModelArrays:
+        """All of the state, as the kernels take it."""
+        return ModelArrays(
             self.graph, self.embeddings, self.popularity, self.contexts, self.memories, self.content, self.waiting,
-            self.trained, self.active, self.ranker, self.items.names, self._pool, self._taste, self._act, self._config,
-            self._scales, self._row_scales,
+            self.trained, self.active, self.ranker, self.items.names,
         )  # fmt: skip
 
-    def _make_room(self, events: int) -> None:
+    def _longest_ms(self) -> float:
+        """The longest time scale of popularity."""
+        return float(self._config.scales.popularity[-1])
+
+    def _renew_pool(self) -> None:
+        self._scratch = self._scratch._replace(pool=new_pool(self.config, len(self.graph.items.events)))
+
+    def make_room(self, events: int) -> None:
+        """Room in every array for the nodes that have an index, and for so many more pairs."""
         self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
         users, room = len(self.graph.users.events), len(self.graph.items.events)
         if len(self.memories.user.norm) < users:
@@ -236,11 +247,11 @@ class Model:
             self.trained = self.trained._replace(user=grown_vectors(self.trained.user, users))
         if 0 < len(self.trained.item.dirty) < room:
             self.trained = self.trained._replace(item=grown_vectors(self.trained.item, room))
-        if len(self._pool.stamp) < room:
+        if len(self._scratch.pool.stamp) < room:
             self.embeddings = grown_embeddings(self.embeddings, self.config, room)
             self.content = grown_vectors(self.content, room)
             self.active = grown_active(self.active, room)
-            self._pool = new_pool(self.config, room)
+            self._renew_pool()
 
 
 def _new_lists(rows: int, k: int) -> Lists:

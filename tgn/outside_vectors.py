@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.features import CONTENT, TRAINED, TRAINED_USER
+from tgn.features import CONTENT_LAST, CONTENT_RING, TRAINED_LAST, TRAINED_RING, TRAINED_USER
 from tgn.graph import F32, I8, I32, I64, LISTED, U8, Items, Users, copy_into
 from tgn.kernel import kernel
 
@@ -120,13 +120,13 @@ def nearest_waiting(waiting: Waiting, content: Vectors, items: Items, taste: F32
 @kernel
 def content_features(content: Vectors, users: Users, user: int, items: I32, x: F32, n: int, taste: F32) -> None:
     """Writes the two cosines of n candidates into x [F, C]; taste [D] of `taste_of`."""
-    _cosines(content, users, user, items, x, n, taste, CONTENT)
+    _cosines(content, users, user, items, x[CONTENT_LAST], x[CONTENT_RING], n, taste)
 
 
 @kernel
 def trained_features(trained: Trained, users: Users, user: int, items: I32, x: F32, n: int, taste: F32) -> None:
     """Writes the two cosines, and that of the user's own vector, likewise."""
-    _cosines(trained.item, users, user, items, x, n, taste, TRAINED)
+    _cosines(trained.item, users, user, items, x[TRAINED_LAST], x[TRAINED_RING], n, taste)
     own = trained.user.vector[user]
     for c in range(n):
         row, product = trained.item.vector[items[c]], np.int32(0)
@@ -136,7 +136,10 @@ def trained_features(trained: Trained, users: Users, user: int, items: I32, x: F
 
 
 @kernel
-def _cosines(vectors: Vectors, users: Users, user: int, items: I32, x: F32, n: int, taste: F32, feature: int) -> None:
+def _cosines(
+    vectors: Vectors, users: Users, user: int, items: I32, like_last: F32, like_ring: F32, n: int, taste: F32
+) -> None:
+    """Writes the cosines of n candidates with the user's last item [C], and with the taste [C]."""
     ring, count = users.ring_item.shape[1], users.events[user]
     square = np.float32(0)
     for d in range(SIZE):
@@ -149,5 +152,5 @@ def _cosines(vectors: Vectors, users: Users, user: int, items: I32, x: F32, n: i
         for d in range(SIZE):
             near += np.int32(last[d]) * np.int32(row[d])
             alike += taste[d] * np.float32(row[d])
-        x[feature, c] = np.float32(near) * last_unit
-        x[feature + 1, c] = alike * unit
+        like_last[c] = np.float32(near) * last_unit
+        like_ring[c] = alike * unit

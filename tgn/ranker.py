@@ -59,7 +59,7 @@ def new_ranker(config: ModelConfig) -> Ranker:
     h, size = config.hidden, parameters(config.hidden)
     rng = np.random.default_rng(config.seed)
     weights = np.zeros(size, np.float32)
-    drawn = np.delete(np.arange(f.FEATURES), np.arange(f.TRAINED, f.USER_FEATURES))
+    drawn = np.delete(np.arange(f.FEATURES), np.arange(f.TRAINED_LAST, f.USER_FEATURES))
     weights[: h * f.FEATURES].reshape(h, -1)[:, drawn] = rng.normal(0, (2 / len(drawn)) ** 0.5, (h, len(drawn)))
     weights[h * f.FEATURES : h * f.FEATURES + h * h] = rng.normal(0, (2 / h) ** 0.5, h * h)
     skip = weights[size - f.FEATURES :]

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.candidate_pool import Pool
-from tgn.config import KernelConfig
+from tgn.candidate_pool import NOT_RETRIEVED, Pool
+from tgn.config import KernelConfig, Request
 from tgn.features import CO, CO_LAST_SHORT, EMBEDDING, REPEAT, TRANSITION, TRANSITION_SHORT
-from tgn.graph import F64, I32, U8, Graph, Rows, Users
+from tgn.graph import I32, U8, Graph, Rows, Users
 from tgn.kernel import kernel
 from tgn.successors import to_now
 
@@ -24,9 +24,15 @@ class Evidence(NamedTuple):
 
 @kernel
 def explain(
-    graph: Graph, pool: Pool, user: int, item: int, now: int, config: KernelConfig, scales: F64, evidence: Evidence,
-    row: int, column: int,
-) -> None:  # fmt: skip
+    graph: Graph,
+    pool: Pool,
+    request: Request,
+    item: int,
+    config: KernelConfig,
+    evidence: Evidence,
+    row: int,
+    column: int,
+) -> None:
     """Writes the evidence for one listed item, from the pool that its list was made of. Pure otherwise."""
     source = BY_POPULARITY
     if pool.stamp[item] == pool.query[0] and pool.place[item] >= 0:
@@ -42,23 +48,23 @@ def explain(
             source = BY_TRANSITION if transition >= co else BY_CO
         elif graph.items.events[item] == 0:
             source = BY_NEWNESS
-        elif place >= pool.sizes[1] and pool.x[EMBEDDING, place] > 0:
+        elif place >= pool.sizes[NOT_RETRIEVED] and pool.x[EMBEDDING, place] > 0:
             source = BY_TASTE
     evidence.source[row, column] = source
     rows = graph.transitions if source == BY_TRANSITION else graph.co
     if source in (BY_TRANSITION, BY_CO):
-        evidence.cause[row, column] = _cause(graph.users, rows, user, item, now, scales, config.co_sources)
+        evidence.cause[row, column] = _cause(graph.users, rows, request, item, config)
 
 
 @kernel
-def _cause(users: Users, rows: Rows, user: int, item: int, now: int, scales: F64, reach: int) -> int:
+def _cause(users: Users, rows: Rows, request: Request, item: int, config: KernelConfig) -> int:
     """The item among the user's last ones whose row holds the most of `item`, nearer ones counting more."""
-    ring = users.ring_item.shape[1]
+    ring, user, scales = users.ring_item.shape[1], request.user, config.scales.rows
     best, cause = np.float32(0), -1
     long = rows.weight.shape[1] - 1
-    for back in range(min(users.events[user], ring, reach)):
+    for back in range(min(users.events[user], ring, config.co_sources)):
         source = users.ring_item[user, (users.events[user] - 1 - back) % ring]
-        factor = to_now(rows.time, source, now, scales[long])
+        factor = to_now(rows.time, source, request.now, scales[long])
         total = rows.total[source, long] * factor + np.float32(1)
         for m in range(rows.size[source]):
             if rows.item[source, m] == item:

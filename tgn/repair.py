@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.config import ModelConfig
+from tgn.config import ModelConfig, scales_of
 from tgn.graph import F32, F64, I16, I32, I64, LISTED, NOTHING, U8, Graph, Heads, Items, Newest, Pairs, Users, new_users
 from tgn.kernel import kernel
 from tgn.observe import observe_item, observe_user, popularity_key, relate
@@ -55,8 +55,7 @@ def rebuild(graph: Graph, config: ModelConfig, wanted: U8, history: History) -> 
     Args: wanted: [I] 1 for an item that is built again; history: all interactions of `readers(graph, wanted)`, whose
     rings follow them (`settle`), and maybe of others.
     """
-    scales = np.array(config.popularity_scales_ms, np.float64)
-    row_scales = np.array(config.row_scales_ms, np.float64)
+    scales, row_scales = scales_of(config)
     read = np.unique(history.user).astype(np.int32)
     place = np.full(len(graph.users.events), -1, np.int32)
     place[read] = np.arange(len(read), dtype=np.int32)

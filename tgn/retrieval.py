@@ -17,6 +17,8 @@ from tgn.item_embedding import Embeddings, PopularityWeights
 from tgn.kernel import kernel
 
 LANES, BINS = 128, 1024
+HAND, USED, ORIGIN = 0, 1, 2
+"""Cells of `Active.hand`: the next slot to give away, slots in use, t₀."""
 
 
 class Active(NamedTuple):
@@ -24,7 +26,7 @@ class Active(NamedTuple):
 
     item: I32  # [A] −1: free
     touched: U8  # [A] since the hand passed
-    hand: I64  # [3] next slot to give away, slots in use, t₀
+    hand: I64  # [HAND, USED, ORIGIN]
     vector: F32  # [A / 128, D, 128] their candidate vectors
     standing: F32  # [A]
     score: F32  # [A] scratch, like `bins`
@@ -56,8 +58,8 @@ def grown_active(active: Active, items: int) -> Active:
 @kernel
 def touch(active: Active, items: Items, embeddings: Embeddings, item: int, scale_ms: float) -> None:
     """Makes an item active, or keeps it so; after it was observed."""
-    if active.hand[1] == 0:
-        active.hand[2] = items.last_time[item]
+    if active.hand[USED] == 0:
+        active.hand[ORIGIN] = items.last_time[item]
     slot = active.slot_of[item]
     if slot < 0:
         slot = _free_slot(active)
@@ -70,14 +72,14 @@ def touch(active: Active, items: Items, embeddings: Embeddings, item: int, scale
 
 @kernel
 def _free_slot(active: Active) -> int:
-    if active.hand[1] < len(active.item):
-        active.hand[1] += 1
-        return active.hand[1] - 1
-    slot = active.hand[0]
+    if active.hand[USED] < len(active.item):
+        active.hand[USED] += 1
+        return active.hand[USED] - 1
+    slot = active.hand[HAND]
     while active.touched[slot]:
         active.touched[slot] = 0
         slot = (slot + 1) % len(active.item)
-    active.hand[0] = (slot + 1) % len(active.item)
+    active.hand[HAND] = (slot + 1) % len(active.item)
     active.slot_of[active.item[slot]] = -1
     return slot
 
@@ -96,14 +98,14 @@ def refresh_vector(active: Active, embeddings: Embeddings, item: int) -> None:
 def refresh_standing(active: Active, items: Items, item: int, scale_ms: float) -> None:
     """What the item of a slot is worth by popularity at the longest scale."""
     longest = items.log_popularity.shape[1] - 1
-    elapsed = np.float32((items.last_time[item] - active.hand[2]) / scale_ms)
+    elapsed = np.float32((items.last_time[item] - active.hand[ORIGIN]) / scale_ms)
     active.standing[active.slot_of[item]] = items.log_popularity[item, longest] + elapsed
 
 
 @kernel
 def restore(active: Active, items: Items, embeddings: Embeddings, scale_ms: float) -> None:
     """Fills what follows from `item`, `touched`, `hand`, after a checkpoint was loaded."""
-    for slot in range(active.hand[1]):
+    for slot in range(active.hand[USED]):
         active.slot_of[active.item[slot]] = slot
         refresh_vector(active, embeddings, active.item[slot])
         refresh_standing(active, items, active.item[slot], scale_ms)
@@ -112,7 +114,7 @@ def restore(active: Active, items: Items, embeddings: Embeddings, scale_ms: floa
 @kernel
 def scan(active: Active, popularity: PopularityWeights, user: F32) -> None:
     """Scores the active items for a user's embedding [D] into `score`."""
-    used = active.hand[1]
+    used = active.hand[USED]
     weight = np.float32(0)
     for scale in range(2, len(popularity.weight)):  # scales of a day and more
         weight += popularity.weight[scale]
@@ -135,7 +137,7 @@ def best(active: Active, out: I32, k: int) -> int:
     A histogram of the scores tells from which bin on to take them; of the last bin, the first slots. Two passes
     without a branch that is hard to predict, where a heap would reorder itself hundreds of times.
     """
-    used, score, count = active.hand[1], active.score, active.bins
+    used, score, count = active.hand[USED], active.score, active.bins
     low, high = np.float32(np.inf), np.float32(-np.inf)
     for slot in range(used):
         low = min(low, score[slot])

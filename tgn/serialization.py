@@ -13,15 +13,10 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
-from tgn.capacity import grow
-from tgn.context_embedding import new_contexts
-from tgn.graph import PAIRS_A_PAGE, U8, Heads, Newest, Pairs
-from tgn.item_embedding import PopularityWeights, new_embeddings
-from tgn.memory import Memories, new_memory
+from tgn.graph import PAIRS_A_PAGE, U8, U64, Pairs
 from tgn.model import Model
 from tgn.node_index import NodeIndex
-from tgn.outside_vectors import Trained, Waiting, new_vectors
-from tgn.ranker import Ranker
+from tgn.outside_vectors import Trained, new_vectors
 
 Arrays = Sequence[Any]  # of NumPy arrays
 SCALARS = b"model"  # the page of what has no rows
@@ -32,46 +27,59 @@ class PagesDamaged(Exception):
 
 
 class Group(NamedTuple):
-    """Pages of one row each, of arrays that have a row per node."""
+    """Pages of one row each, of arrays that have a row per node. `dirty` of the first value says which rows changed."""
 
     name: bytes
-    arrays: Callable[[Model], Arrays]
-    dirty: Callable[[Model], U8]
+    values: Callable[[Model], Sequence[Any]]  # NamedTuples of arrays: every field but UNWRITTEN is in the page
     rows: Callable[[Model], int]  # in use
 
+    def arrays(self, model: Model) -> list[np.ndarray]:
+        """The arrays of a page, in its order."""
+        return [
+            array
+            for value in self.values(model)
+            for field, array in zip(value._fields, value, strict=True)
+            if field not in UNWRITTEN
+        ]
 
+    def dirty(self, model: Model) -> U8:
+        """[rows] 1: changed since the last checkpoint."""
+        return self.values(model)[0].dirty  # type: ignore[no-any-return]
+
+
+class PairPages(NamedTuple):
+    """The set of pairs in pages."""
+
+    key: U64  # [slots / PAIRS_A_PAGE, PAIRS_A_PAGE]
+    dirty: U8
+
+
+def _pair_pages(pairs: Pairs) -> PairPages:
+    return PairPages(pairs.key.reshape(-1, PAIRS_A_PAGE), pairs.dirty)
+
+
+UNWRITTEN = ("dirty", "known")  # `Vectors.known` follows from the vectors
 GROUPS = (
-    Group(b"users", lambda m: _clean(m.graph.users), lambda m: m.graph.users.dirty, lambda m: len(m.users)),
-    Group(
-        b"items",
-        lambda m: [*_clean(m.graph.items), *m.graph.transitions, *m.graph.co],
-        lambda m: m.graph.items.dirty,
-        lambda m: len(m.items),
-    ),
-    Group(b"embeddings", lambda m: _clean(m.embeddings), lambda m: m.embeddings.dirty, lambda m: len(m.items)),
-    Group(b"content", lambda m: [m.content.vector], lambda m: m.content.dirty, lambda m: len(m.items)),
-    Group(
-        b"trained-users",
-        lambda m: [m.trained.user.vector],
-        lambda m: m.trained.user.dirty,
-        lambda m: len(m.users) * bool(len(m.trained.user.dirty)),
-    ),
-    Group(
-        b"trained-items",
-        lambda m: [m.trained.item.vector],
-        lambda m: m.trained.item.dirty,
-        lambda m: len(m.items) * bool(len(m.trained.item.dirty)),
-    ),
-    Group(b"contexts", lambda m: _clean(m.contexts), lambda m: m.contexts.dirty, lambda m: len(m.contexts.adagrad)),
-    Group(b"user-memories", lambda m: _clean(m.memories.user), lambda m: m.memories.user.dirty, lambda m: len(m.users)),
-    Group(b"item-memories", lambda m: _clean(m.memories.item), lambda m: m.memories.item.dirty, lambda m: len(m.items)),
-    Group(
-        b"pairs",
-        lambda m: [m.graph.pairs.key.reshape(-1, PAIRS_A_PAGE)],
-        lambda m: m.graph.pairs.dirty,
-        lambda m: len(m.graph.pairs.dirty),
-    ),
+    Group(b"users", lambda m: [m.graph.users], lambda m: len(m.users)),
+    Group(b"items", lambda m: [m.graph.items, m.graph.transitions, m.graph.co], lambda m: len(m.items)),
+    Group(b"embeddings", lambda m: [m.embeddings], lambda m: len(m.items)),
+    Group(b"content", lambda m: [m.content], lambda m: len(m.items)),
+    Group(b"trained-users", lambda m: [m.trained.user], lambda m: min(len(m.users), len(m.trained.user.dirty))),
+    Group(b"trained-items", lambda m: [m.trained.item], lambda m: min(len(m.items), len(m.trained.item.dirty))),
+    Group(b"contexts", lambda m: [m.contexts], lambda m: len(m.contexts.dirty)),
+    Group(b"user-memories", lambda m: [m.memories.user], lambda m: len(m.users)),
+    Group(b"item-memories", lambda m: [m.memories.item], lambda m: len(m.items)),
+    Group(b"pairs", lambda m: [_pair_pages(m.graph.pairs)], lambda m: len(m.graph.pairs.dirty)),
 )
+WHOLE: dict[str, Callable[[Model], Arrays]] = {
+    "heads": lambda m: m.graph.heads,
+    "waiting": lambda m: m.waiting,
+    "newest": lambda m: m.graph.newest,
+    "ranker": lambda m: m.ranker,
+    "popularity": lambda m: m.popularity,
+    "active": lambda m: m.active[:3],  # the rest follows
+}
+"""Arrays whose sizes the configuration says: all of them stand in the page SCALARS."""
 INDICES: tuple[tuple[bytes, Callable[[Model], NodeIndex]], ...] = (
     (b"user-ids", lambda m: m.users),
     (b"item-ids", lambda m: m.items),
@@ -148,29 +156,17 @@ def _fill(model: Model, groups: dict[bytes, list[tuple[bytes, bytes]]]) -> None:
     model.users = _load_ids(b"user-ids", groups[b"user-ids"])
     model.items = _load_ids(b"item-ids", groups[b"item-ids"])
     scalars = msgspec.msgpack.decode(groups[SCALARS][0][1])
-    graph = grow(model.graph, model.config, len(model.users), len(model.items), 0)
-    slots = scalars["slots"]
-    pairs = Pairs(
-        np.zeros(slots, np.uint64),
-        np.array([scalars["pairs"]], np.int64),
-        np.zeros(slots // PAIRS_A_PAGE, np.uint8),
-    )
-    heads = Heads(*_arrays(scalars["heads"], graph.heads))
-    newest = Newest(*_arrays(scalars["newest"], graph.newest))
-    model.graph = graph._replace(pairs=pairs, heads=heads, newest=newest)
-    room = len(model.graph.items.events)
-    model.embeddings = new_embeddings(model.config, room)
-    model.content = new_vectors(room)
-    model.waiting = Waiting(*_arrays(scalars["waiting"], model.waiting))
+    slots, size = scalars["slots"], np.array([scalars["pairs"]], np.int64)
+    pairs = Pairs(np.zeros(slots, np.uint64), size, np.zeros(slots // PAIRS_A_PAGE, np.uint8))
+    model.graph = model.graph._replace(pairs=pairs)
+    model.make_room(0)
     model.trained_version = scalars["trained"]
     if groups[b"trained-users"] or groups[b"trained-items"]:
-        model.trained = Trained(new_vectors(len(model.graph.users.events)), new_vectors(room))
-    model.contexts = new_contexts(model.config)
-    model.memories = Memories(new_memory(model.config, len(model.graph.users.events)), new_memory(model.config, room))
-    model.popularity = PopularityWeights(*_arrays(scalars["popularity"], model.popularity))
-    item, touched, hand = _arrays(scalars["active"], model.active[:3])
-    model.active = model.active._replace(item=item, touched=touched, hand=hand)
-    model.ranker = Ranker(*_arrays(scalars["ranker"], model.ranker))
+        count = len(model.graph.users.events), len(model.graph.items.events)
+        model.trained = Trained(*(new_vectors(nodes) for nodes in count))
+    for name, arrays_of in WHOLE.items():
+        for array, value in zip(arrays_of(model), scalars[name], strict=True):
+            array[...] = np.frombuffer(value, array.dtype).reshape(array.shape)
     model.events = scalars["events"]
     for group in GROUPS:
         rows = _unpack(group, model, groups[group.name])
@@ -200,11 +196,6 @@ def _width(array: np.ndarray) -> int:
 
 def _key(group: bytes, n: int) -> bytes:
     return group + b"/" + n.to_bytes(8, "big")
-
-
-def _clean(group: Any) -> list[np.ndarray]:
-    """The arrays of a group without its dirty flags."""
-    return [array for name, array in zip(group._fields, group, strict=True) if name != "dirty"]
 
 
 def _keys(group: bytes, rows: np.ndarray) -> list[bytes]:
@@ -242,23 +233,14 @@ def _unpack(group: Group, model: Model, pages: list[tuple[bytes, bytes]]) -> np.
 
 
 def _scalars(model: Model) -> dict[str, Any]:
-    g = model.graph
+    pairs = model.graph.pairs
     return {
         "events": model.events,
         "trained": model.trained_version,
-        "slots": len(g.pairs.key),
-        "pairs": int(g.pairs.size[0]),
-        "heads": [array.tobytes() for array in g.heads],
-        "waiting": [array.tobytes() for array in model.waiting],
-        "newest": [array.tobytes() for array in g.newest],
-        "ranker": [array.tobytes() for array in model.ranker],
-        "popularity": [array.tobytes() for array in model.popularity],
-        "active": [array.tobytes() for array in model.active[:3]],
+        "slots": len(pairs.key),
+        "pairs": int(pairs.size[0]),
+        **{name: [array.tobytes() for array in arrays_of(model)] for name, arrays_of in WHOLE.items()},
     }
-
-
-def _arrays(values: list[bytes], like: Arrays) -> list[np.ndarray]:
-    return [np.frombuffer(v, a.dtype).reshape(a.shape).copy() for v, a in zip(values, like, strict=True)]
 
 
 def _load_ids(name: bytes, pages: list[tuple[bytes, bytes]]) -> NodeIndex:

@@ -34,7 +34,7 @@ def taken_by(command: str) -> frozenset[str]:
 
 def _of_topic(topic: re.Match[str], arguments: argparse.Namespace) -> str:
     """`topics create` makes the topics of the settings and no other one."""
-    from streamer.cli.flags import load_settings
+    from streamer.cli.given_settings import load_settings
     from streamer.runtime.topics import topic_names
 
     if topic[1] in topic_names(load_settings(arguments)).values():

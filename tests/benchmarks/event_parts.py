@@ -40,43 +40,47 @@ LEARNED, CHUNK = 50_000, 50_000  # events before the sample that are learned fro
 
 
 @kernel
-def upto(parts: p.Parts, items: int, batch: p.InteractionBatch, stages: int, lists: p.Lists) -> None:
+def upto(
+    arrays: p.ModelArrays, scratch: p.Scratch, config: p.KernelConfig, items: int, batch: p.InteractionBatch,
+    stages: int, lists: p.Lists,
+) -> None:  # fmt: skip
     """Takes a batch, every event its own block, with the first `stages` stages; see `tgn.prequential.query`."""
-    graph, pool, config = parts.graph, parts.pool, parts.config
+    graph, pool, taste, act = arrays.graph, scratch.pool, scratch.taste, scratch.act
     for n in range(len(batch.user)):
         user, item, t = batch.user[n], batch.item[n], batch.t[n]
+        request = p.Request(user, t, False, False, items)
         size, target = 0, -1
         if stages > 1:
-            size = p.gather(graph, pool, user, t, False, config, parts.scales, parts.row_scales)
+            size = p.gather(graph, pool, request, config)
         if stages > 2:
-            p.embed(parts.embeddings, graph.users, user, parts.taste.user)
-            p.add_contexts(parts.contexts, graph.users, user, parts.taste.user)
+            p.embed(arrays.embeddings, graph.users, user, taste.user)
+            p.add_contexts(arrays.contexts, graph.users, user, taste.user)
         if stages > 3:
-            size = p._add_nearest(parts, size, user, False)
+            size = p._add_nearest(arrays, scratch, config, request, size)
         if stages > 1:
-            pool.sizes[0] = size
+            pool.sizes[p.TOGETHER] = size
         if stages > 4:
             known = graph.newest.total[0]
-            held = pool.sizes[2]
-            p.complete_features(graph, pool.x, pool.item, size, held, user, t, parts.scales, parts.row_scales, known)
+            held = pool.sizes[p.FROM_RING]
+            p.complete_features(graph, pool.x, pool.item, size, held, request, config.scales, known)
         if stages > 5:
-            p.embedding_features(parts.embeddings, parts.popularity, parts.taste, pool.item, pool.x, size)
+            p.embedding_features(arrays.embeddings, arrays.popularity, taste, pool.item, pool.x, size)
         if stages > 6:
-            p.memory_features(parts.memories, user, pool.item, pool.x, size, pool.sizes[2])
+            p.memory_features(arrays.memories, user, pool.item, pool.x, size, pool.sizes[p.FROM_RING])
         if stages > 7:
-            p.forward(parts.ranker.weights, parts.act, pool.x, size, pool.sizes[2])
+            p.forward(arrays.ranker.weights, act, pool.x, size, pool.sizes[p.FROM_RING])
         if stages > 8:
-            lists.size[n] = p.top_k(pool.item, parts.act.score, size, parts.names, lists.item[n], lists.score[n])
+            lists.size[n] = p.top_k(pool.item, act.score, size, arrays.names, lists.item[n], lists.score[n])
         if stages > 9:
             target = p._place_of(pool, item, size)
-            p.softmax(parts.act.score, parts.act.probability, size)
-            p._surprise(parts, target)
-            p.popularity_rank(graph, user, item, False, config.baseline_scale, lists.item.shape[1])
+            p.softmax(act.score, act.probability, size)
+            p._surprise(graph, act, target)
+            p.popularity_rank(graph, request, item, config.baseline_scale, lists.item.shape[1])
         if stages > 10 and target >= 0:
-            p._learn_ranker(parts, size, target)
+            p._learn_ranker(arrays, scratch, config, size, target)
         if stages > 11 and target >= 0:
-            p._learn_embedding(parts, user, size, target)
-        p._observe(parts, batch, n)
+            p._learn_embedding(arrays, scratch, config, user, size, target)
+        p._observe(arrays, config, batch, n)
 
 
 def measure(file: Path) -> dict[str, float]:
@@ -89,24 +93,25 @@ def measure(file: Path) -> dict[str, float]:
         part = Columns(*(column[start : min(start + CHUNK, first)] for column in columns))
         learn = start + CHUNK > first - LEARNED
         engine.take(part, learn=learn, score=learn, publish=False)
-    engine.model._make_room(SAMPLE)
+    engine.model.make_room(SAMPLE)
     ones = np.ones(SAMPLE, np.uint8)
     batch = p.InteractionBatch(*(column[first:] for column in columns), ones, ones, ones * 0, np.arange(SAMPLE))
     return _differences(engine, batch)
 
 
 def _differences(engine: Engine, batch: p.InteractionBatch) -> dict[str, float]:
-    state, items = engine.model._parts(), len(engine.model.items)
+    model, items = engine.model, len(engine.model.items)
+    state, config = (model.arrays(), model._scratch), model._config
     empty = p.InteractionBatch(*(column[:0] for column in batch))
     k = engine.k
     lists = p.Lists(np.zeros((SAMPLE, k), np.int32), np.zeros((SAMPLE, k), np.float32), np.zeros(SAMPLE, np.int32))
-    upto(state, items, empty, 1, lists)  # compiles
+    upto(*state, config, items, empty, 1, lists)  # compiles
     seconds = np.zeros((REPEATS, len(STAGES)))
     for repeat in range(REPEATS):
         for stage in range(len(STAGES)):
-            parts = copy.deepcopy(state)
+            arrays, scratch = copy.deepcopy(state)
             worked = time.process_time()
-            upto(parts, items, batch, stage + 1, lists)
+            upto(arrays, scratch, config, items, batch, stage + 1, lists)
             seconds[repeat, stage] = time.process_time() - worked
     each = seconds.min(axis=0) * 1e6 / SAMPLE  # the least of a few: others share the machine's caches
     return dict(zip(STAGES, np.diff(each, prepend=0).tolist(), strict=True)) | {"together": float(each[-1])}

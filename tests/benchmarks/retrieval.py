@@ -23,7 +23,7 @@ from tests.benchmarks.streams import STREAMS
 from tgn.config import ModelConfig
 from tgn.item_embedding import embed
 from tgn.model import Model
-from tgn.retrieval import best, scan
+from tgn.retrieval import ORIGIN, USED, best, scan
 
 RESULTS = Path(__file__).parent / "RETRIEVAL.md"
 STEP = 100  # events between two looks
@@ -41,7 +41,7 @@ class Exact:
 
     def __init__(self, model: Model) -> None:
         self._model, self._scale_ms = model, model.config.popularity_scales_ms[-1]
-        self._origin = int(model.active.hand[2])
+        self._origin = int(model.active.hand[ORIGIN])
 
     def rows(self, items: np.ndarray) -> np.ndarray:
         """[N, D + 1]"""
@@ -118,7 +118,7 @@ def measure(name: str) -> str:
     held = np.mean(looks.held, axis=0)
     times = [f"{np.median(values) * 1e6:,.0f}" for values in (looks.exact_s, looks.scan_s, *looks.probe_s)]
     return (
-        f"| {name} | {len(exact.known()):,} | {int(engine.model.active.hand[1]):,} | {' | '.join(mean)} | {held[0]:.3f} | "
+        f"| {name} | {len(exact.known()):,} | {int(engine.model.active.hand[USED]):,} | {' | '.join(mean)} | {held[0]:.3f} | "
         f"{held[1]:.3f} | {' | '.join(times)} | {np.median(looks.replace_s) * 1e6:.1f} | {np.mean(looks.changed):.1f} |"
     )
 

@@ -71,8 +71,8 @@ def test_without_an_image_they_are_found_in_the_state_folder(box: Path) -> None:
 
 ONE_KERNEL = """
 from pathlib import Path
-from tgn.fallback import FOLDERS
-FOLDERS += [Path(folder) for folder in {folders}]
+from tgn.config import KERNEL_FOLDERS
+KERNEL_FOLDERS += [Path(folder) for folder in {folders}]
 from tgn.kernel import CACHE, CACHE_NOTE, decay
 assert decay(0, 1.0) == 1.0
 assert list(CACHE.glob("*.nbi")), CACHE

@@ -1,14 +1,23 @@
 """Each kernel against a few lines of plain Python that say the same thing slowly."""
 
 import copy
+import importlib
 import math
+import pkgutil
+import shutil
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
+import llvmlite
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core.dispatcher import Dispatcher
 
+import tgn
 from tgn import kernel
 from tgn.config import DAY_MS, ModelConfig
 from tgn.features import FEATURES, RING_FEATURES, USER_FEATURES
@@ -291,6 +300,47 @@ def test_what_is_not_learned_from_is_scored_at_the_mean_of_the_weights() -> None
     as_before = copy.deepcopy(model).take(*last, k=5, score=one, learn=one, publish=zero).test.score
     assert (scores["frozen"] == scores["live"]).all()
     assert (scores["frozen"] != as_before).any()
+
+
+def _kernels() -> list[Any]:
+    """Every kernel of the package."""
+    modules = [
+        importlib.import_module(f"tgn.{info.name}") for info in pkgutil.iter_modules(tgn.__path__) if not info.ispkg
+    ]
+    modules.append(importlib.import_module("tgn.family.attention"))
+    found = {id(value): value for module in modules for value in vars(module).values() if isinstance(value, Dispatcher)}
+    return list(found.values())
+
+
+def test_kernels_call_nothing_that_the_digest_of_their_cache_does_not_cover() -> None:
+    """Functions of this package, all of whose sources it covers; and of numba's NumPy, whose version it covers."""
+    assert len(_kernels()) > 50
+    for compiled in _kernels():
+        function = compiled.py_func
+        for name in function.__code__.co_names:
+            value = function.__globals__.get(name)
+            module = getattr(value, "__module__", None) if callable(value) else getattr(value, "__name__", None)
+            if isinstance(value, ModuleType) or callable(value):
+                assert str(module).partition(".")[0] in ("tgn", "numpy"), (function.__qualname__, name)
+
+
+@pytest.mark.parametrize("compiler", [numba, llvmlite, np])
+def test_another_version_of_a_compiler_has_a_cache_of_its_own(
+    compiler: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kernel._digest()
+    monkeypatch.setattr(compiler, "__version__", "another")
+    assert kernel._digest() != before
+
+
+def test_another_source_in_a_subfolder_has_a_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(kernel._PACKAGE, tmp_path / "tgn", ignore=shutil.ignore_patterns("__pycache__"))
+    before = kernel._digest()
+    monkeypatch.setattr(kernel, "_PACKAGE", tmp_path / "tgn")
+    assert kernel._digest() == before
+    attention = tmp_path / "tgn" / "family" / "attention.py"
+    attention.write_text(attention.read_text() + "\n")
+    assert kernel._digest() != before
 
 
 def test_a_folder_that_may_not_be_looked_into_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from tgn.config import DAY_MS, ModelConfig
-from tgn.features import FEATURES, MEMORY
+from tgn.features import FEATURES, MEMORY_ITEMS, MEMORY_USERS
 from tgn.graph import I32
 from tgn.memory import LAYERS, Memories, grown_memory, memory_features, new_memory, recall, remember
 
@@ -61,9 +61,9 @@ def test_the_features_are_the_cosines_of_the_walks() -> None:
     for u in range(SIDES[0]):
         x = np.ones((FEATURES, 16), np.float32)
         memory_features(memories, u, candidates, x, SIDES[1], 2)
-        assert x[MEMORY : MEMORY + 2, :2].tolist() == [[0, 0], [0, 0]]  # the ring's own
-        np.testing.assert_allclose(x[MEMORY, 2 : SIDES[1]], same_users[u, 2:], atol=0.06)
-        np.testing.assert_allclose(x[MEMORY + 1, 2 : SIDES[1]], same_items[u, 2:], atol=0.06)
+        assert x[[MEMORY_USERS, MEMORY_ITEMS], :2].tolist() == [[0, 0], [0, 0]]  # the ring's own
+        np.testing.assert_allclose(x[MEMORY_USERS, 2 : SIDES[1]], same_users[u, 2:], atol=0.06)
+        np.testing.assert_allclose(x[MEMORY_ITEMS, 2 : SIDES[1]], same_items[u, 2:], atol=0.06)
     assert np.abs(same_users).max() > 0.3  # so that the comparison says something
 
 

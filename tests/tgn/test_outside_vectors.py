@@ -3,7 +3,7 @@
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.features import CONTENT, FEATURES, TRAINED, TRAINED_USER
+from tgn.features import CONTENT_LAST, CONTENT_RING, FEATURES, TRAINED_LAST, TRAINED_RING, TRAINED_USER
 from tgn.graph import no_contexts
 from tgn.model import Model
 from tgn.outside_vectors import SIZE, content_features, nearest_waiting, taste_of, trained_features
@@ -41,17 +41,17 @@ def test_cosines_with_the_last_item_and_with_the_ring() -> None:
     assert taste_of(model.trained.item, model.graph.users, 0, taste)
     trained_features(model.trained, model.graph.users, 0, candidates, x, 4, taste)
     scale = 0.45**2  # of what is no cosine with vectors of length 1
-    last, ring = x[TRAINED, :4] / scale, x[TRAINED + 1, :4] / 0.45
+    last, ring = x[TRAINED_LAST, :4] / scale, x[TRAINED_RING, :4] / 0.45
     assert np.allclose(last, [1, 0, 0.5**0.5, 1], atol=0.02)
     nearer, older = 1, 3**-0.5  # 1 / √(1 + places back); the dislike in between does not count
     length = (nearer**2 + older**2) ** 0.5
     expected = np.array([nearer, older, (nearer + older) * 0.5**0.5, nearer]) / length
     assert np.allclose(ring, expected, atol=0.02)
     assert np.allclose(x[TRAINED_USER, :4] / scale, [0.5**0.5, 0.5**0.5, 1, 0.5**0.5], atol=0.02)
-    assert not x[CONTENT : CONTENT + 2].any()
+    assert not x[[CONTENT_LAST, CONTENT_RING]].any()
     assert not taste_of(model.trained.item, model.graph.users, 1, taste)  # who has done nothing
     content_features(model.content, model.graph.users, 0, candidates, x, 4, taste)
-    assert not x[CONTENT : CONTENT + 2].any()  # nothing is known of the items
+    assert not x[[CONTENT_LAST, CONTENT_RING]].any()  # nothing is known of the items
 
 
 def test_the_nearest_of_those_that_nobody_has_touched() -> None:

@@ -7,7 +7,7 @@ from tgn.graph import new_graph, no_contexts
 from tgn.item_embedding import new_embeddings, new_popularity_weights
 from tgn.model import Model
 from tgn.observe import observe
-from tgn.retrieval import LANES, Active, best, new_active, refresh_vector, scan, touch
+from tgn.retrieval import LANES, USED, Active, best, new_active, refresh_vector, scan, touch
 from tgn.serialization import all_pages, load_pages
 
 CONFIG = ModelConfig(active=2 * LANES, embedding=8)
@@ -73,7 +73,7 @@ def test_slots_follow_what_is_learned_and_come_back_from_a_checkpoint() -> None:
     ones, none = np.ones(n, np.uint8), np.zeros(n, np.uint8)
     model.take(user, item, np.arange(n, dtype=np.int64) * 60_000, ones.astype(np.float32), k=5,
                score=none, learn=ones, publish=none)  # fmt: skip
-    slots = np.arange(model.active.hand[1])
+    slots = np.arange(model.active.hand[USED])
     held = model.active.item[slots]
     vectors = model.active.vector[slots // LANES, :, slots % LANES]
     assert np.array_equal(vectors, model.embeddings.candidate[held])

@@ -12,7 +12,7 @@ from streamer.runtime.signals import StopRequest
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.topics import open_log_of, state_folder
 from streamer.settings import Settings
-from tgn.fallback import FOLDERS
+from tgn.config import KERNEL_FOLDERS
 
 if TYPE_CHECKING:
     from streamer.worker.prometheus import RunMetrics
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     with StateLock(state_folder(settings)):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
-        FOLDERS.append(state_folder(settings) / "kernels")
+        KERNEL_FOLDERS.append(state_folder(settings) / "kernels")
         from streamer.lists.list_files import TestLists
         from streamer.runtime.supervisor import supervise
         from streamer.worker.prometheus import RunMetrics

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from streamer.cli.flags import load_settings
+from streamer.cli.given_settings import load_settings
 from streamer.cli.log_lines import JsonLines, TextLines
 from streamer.cli.main import COMMANDS, main, parser_for
 from streamer.errors import UsageError
