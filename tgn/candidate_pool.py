@@ -60,7 +60,7 @@ class Pool(NamedTuple):
     rest_item: I32  # [I] what a list is filled with past the pool
     rest_key: F32  # [I]
     rest_score: F32  # [I]
-    sizes: I64  # [SIZES] of the last query: how many candidates came first to last, see below
+    sizes: I64  # [SIZES] of the last query: TOGETHER, NOT_RETRIEVED, FROM_RING
 
 
 TOGETHER, NOT_RETRIEVED, FROM_RING = 0, 1, 2
