@@ -23,7 +23,7 @@ from streamer.runtime.state_lock import StateLock
 from streamer.runtime.time_units import all_like_seconds
 from streamer.runtime.topics import DEFAULT_LOG, input_topics, open_log_of, records_of, state_folder, topic_specs
 from streamer.settings import Settings
-from streamer.worker import log_reach as reach
+from streamer.worker import log_reach
 
 FREE_BYTES, MANY, SHORT_MS = 1 << 30, 100_000, 24 * 3_600_000
 COUNTED = 10_000  # fewer offsets than this are read, to tell records from the markers of transactions
@@ -273,7 +273,7 @@ def _reach(patient: Patient) -> Iterator[Finding]:
     stream = msgspec.msgpack.decode(page[1])
     at = from_rows(stream["positions"])
     at[TopicPartition(settings.epochs_topic, 0)] = stream["manifest_position"]
-    lost = reach.gone(settings, reach.bounds(log, settings), at, stream.get("topic_ids", {}))
+    lost = log_reach.gone(settings, log_reach.bounds(log, settings), at, stream.get("topic_ids", {}))
     if lost:
         mend = 'import a checkpoint that fits, or go on with what there is: on_position_gone = "earliest"'
         yield Finding("state and topics", False, "; ".join(gone.found for gone in lost), mend)

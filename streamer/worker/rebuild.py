@@ -16,7 +16,7 @@ from streamer.pipeline.pipeline import Pipeline, by_partition
 from streamer.runtime.topics import output_limits
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
-from streamer.worker import log_reach as reach
+from streamer.worker import log_reach
 from streamer.worker.checkpoint_stamp import written_now
 from streamer.worker.recovery import first_positions, inputs_again, manifests
 
@@ -120,7 +120,9 @@ def _named_lists(state: StreamState) -> dict[str, list[str]]:
 
 
 def _check_reach(log: Log, settings: Settings, state: StreamState) -> None:
-    if lost := reach.gone(settings, reach.bounds(log, settings), reach.of_state(state, settings), state.topic_ids):
+    if lost := log_reach.gone(
+        settings, log_reach.bounds(log, settings), log_reach.of_state(state, settings), state.topic_ids
+    ):
         raise PositionGone(f"{lost[0].found}: what the state was made from is not there any more")
     for topic in {tp.topic for tp in state.positions}:
         if any(log.starts(topic).values()):

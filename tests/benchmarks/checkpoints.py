@@ -21,7 +21,7 @@ from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions
 from consumers.log import Committer
 from consumers.records import Record
-from streamer.cli.commands.produce import interaction_chunks
+from streamer.cli.producing import interaction_chunks
 from streamer.features.event_ids import digest_of
 from streamer.features.tables import weights_of
 from streamer.pipeline.epoch import epoch_input

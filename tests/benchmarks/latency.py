@@ -25,7 +25,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from consumers.files.interactions import read_interactions
 from consumers.records import NewRecord
 from consumers.schemas import Interaction, RecommendationList
-from streamer.cli.commands.produce import interaction_chunks
+from streamer.cli.producing import interaction_chunks
 from streamer.settings import Settings
 from tests.benchmarks.faults import start_worker
 from tests.benchmarks.records import commit, machine

@@ -24,7 +24,7 @@ from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.cli.commands.produce import interaction_chunks
+from streamer.cli.producing import interaction_chunks
 from streamer.engine.engine import Columns, Engine
 from streamer.features.event_ids import digest_of
 from streamer.features.tables import weights_of

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.cli.commands.produce import interaction_chunks
+from streamer.cli.producing import interaction_chunks
 from streamer.ops.checkpoint_archive import write_file
 from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings

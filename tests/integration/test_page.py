@@ -14,7 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
 from consumers.open_log import OwnedLog
-from streamer.cli.commands.produce import interaction_chunks
+from streamer.cli.producing import interaction_chunks
 from streamer.runtime.signals import StopRequest
 from streamer.settings import Settings
 from streamer.web.api import Gateway

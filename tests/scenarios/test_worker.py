@@ -19,7 +19,7 @@ from consumers.errors import LogUnavailable, TopicConflict
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import EpochManifest, RecommendationList
-from streamer.cli.commands.produce import interaction_chunks
+from streamer.cli.producing import interaction_chunks
 from streamer.errors import StateUnreadable
 from streamer.evaluation.replay import ReplayOptions, replay
 from streamer.runtime.topics import records_of, topic_specs, whole

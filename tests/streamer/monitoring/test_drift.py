@@ -11,8 +11,8 @@ import pytest
 from consumers.open_log import OwnedLog
 from consumers.records import Record, TopicPartition
 from consumers.schemas import DRIFT_KEY, Drift, Quality
-from streamer.cli.commands.produce import interaction_chunks
 from streamer.cli.main import main
+from streamer.cli.producing import interaction_chunks
 from streamer.evaluation.replay import ReplayOptions, replay
 from streamer.monitoring import drift
 from streamer.monitoring.drift import BLOCK, MEMORY, Alarm, DriftMonitor

@@ -13,8 +13,8 @@ from consumers.records import NewRecord
 from consumers.storage.checkpoint_store import StateStore
 from consumers.storage.rocks import scan
 from consumers.storage.stored_state import FolderState
-from streamer.cli.commands.produce import interaction_chunks
 from streamer.cli.main import main
+from streamer.cli.producing import interaction_chunks
 from streamer.ops.audit import digest
 from streamer.ops.checkpoint_inspection import verify
 from streamer.runtime.state_lock import StateLock
