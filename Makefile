@@ -10,12 +10,14 @@ help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
 
 $(VENV)/core: requirements.core.lock pyproject.toml
+	@echo "Fetching the packages of requirements.core.lock into $(VENV), some 150 MB: a minute or two."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.core.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	touch $@
 
 $(VENV)/full: requirements.lock $(VENV)/core
+	@echo "Fetching the packages of requirements.lock into $(VENV), for tests and training too, some gigabytes: minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	touch $@
 

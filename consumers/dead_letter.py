@@ -1,4 +1,4 @@
-"""Bad data is data: why a record could not be taken, and the record that keeps it."""
+"""Bad data is data: why a record could not be taken, and the record that keeps it, which `Pipeline` publishes."""
 
 from enum import StrEnum
 from hashlib import sha256
@@ -17,14 +17,21 @@ class Reason(StrEnum):
     OVERSIZED = "oversized"  # send less context, or raise `max_record_bytes`
     NOT_JSON = "not-json"  # send UTF-8 JSON
     NOT_AN_OBJECT = "not-an-object"  # send one JSON object a record
-    UNKNOWN_SCHEMA = "unknown-schema"  # send plain JSON or CloudEvents
+    UNKNOWN_SCHEMA = "unknown-schema"  # name the registry that has the schema with `schema_registry`, or send JSON
+    NOT_OF_SCHEMA = "not-of-schema"  # send what the schema says whose id the value begins with
     MISSING_FIELD = "missing-field"  # send it, or name it with `--map ours=theirs`
     BAD_ID = "bad-id"  # ids are non-empty strings of up to 1,024 bytes, or integers
     BAD_TYPE = "bad-type"  # a field has another JSON type than it should
     BAD_TIMESTAMP = "bad-timestamp"  # epoch milliseconds ≥ 0, or ISO 8601
     FUTURE_TIMESTAMP = "future-timestamp"  # mend the producer's clock, or raise `clock_skew_ms`
     BAD_VALUE = "bad-value"  # `value` is a finite number
-    TOO_LATE = "too-late"  # send sooner, raise `allowed_lateness_ms`, or set `too_late = "take"`
+    OTHER_WORKER = "other-worker"  # a session can be merged where one worker has its partition and the user's
+    OTHER_USER = "other-user"  # a session stays the user's whose it is: give the next visitor another id
+    TOO_LATE = (
+        "too-late"  # send sooner, raise `allowed_lateness_ms` or `feedback_lateness_s`, or set `too_late = "take"`
+    )
+    UNKNOWN_LIST = "unknown-list"  # quote the `list_id` of a list of the same user, while it is kept
+    NOT_LISTED = "not-listed"  # quote an `item_id` of that list
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Bytes to interactions, items and users: plain JSON and CloudEvents 1.0, validated, normalised, or a dead letter.
+"""Bytes to interactions, items and users: JSON, CloudEvents 1.0 and what a registry framed, checked, or a dead letter.
 
 A producer's ids may be strings or integers; inside they are strings. A numeric timestamp is epoch milliseconds, always.
 """
@@ -13,6 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
+from consumers.field_paths import ABSENT, unprefixed, value_at
 from consumers.records import Record
 from consumers.schemas import Interaction, Item, User
 
@@ -21,6 +22,8 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999  # the end of the year 9999
 MAX_DIGITS = 4_000  # of an integer; Python itself turns no longer ones into text
 _JSON = msgspec.json.Decoder()
 _ZONE = re.compile(r" ?(Z|[+-]\d\d:?\d\d)?(?: UTC)?$")  # as databases and Go write a zone: 09:11:34 UTC, +0000 UTC
+Unframe = Callable[[bytes], Any]
+"""What a value says that a schema registry framed, see `consumers.schema_registry.registry`. Raises Refused."""
 _NO_RECORD = Record(topic="", partition=0, offset=0, key=None, value=None, headers=(), timestamp_ms=-1)
 
 
@@ -45,13 +48,23 @@ class Refused(Exception):
         self.reason, self.message = reason, message
 
 
+def value_of(record: Record, max_record_bytes: int) -> bytes:
+    """The value of a record that no tombstone belongs among. Raises Refused where there is none, or it is too large."""
+    if record.value is None:
+        raise Refused(Reason.TOMBSTONE, "the value is null")
+    if len(record.value) > max_record_bytes:
+        raise Refused(Reason.OVERSIZED, f"{len(record.value)} bytes are over the limit of {max_record_bytes}")
+    return record.value
+
+
 class InteractionDecoder:
     """Decodes the records of the interactions topic.
 
     Args:
-        field_map: our field → the stream's.
+        field_map: our field → the stream's, or an expression of `consumers.field_paths`.
         clock_skew_ms: how far in the future a timestamp may lie.
         max_record_bytes: larger values are refused.
+        unframe: reads values that a schema registry framed; without it they are refused.
 
     >>> record = Record("interactions", 0, 7, b"ann", b'{"user_id": 42, "item_id": "tea", "timestamp": 1000}', (), 1000)
     >>> InteractionDecoder().decode(record, now_ms=2000).message
@@ -67,8 +80,11 @@ class InteractionDecoder:
         field_map: Mapping[str, str] | None = None,
         clock_skew_ms: int = 300_000,
         max_record_bytes: int = 1_000_000,
+        unframe: Unframe | None = None,
     ) -> None:
-        self._field_map = dict(field_map or {})
+        self._unframe_value = unframe
+        self._field_map = unprefixed(field_map or {})
+        self._besides = tuple(name for name in self._field_map if name not in Interaction.__struct_fields__)
         self._clock_skew_ms = clock_skew_ms
         self._max_record_bytes = max_record_bytes
         self._wire = msgspec.json.Decoder(_Wire)
@@ -76,12 +92,7 @@ class InteractionDecoder:
     def decode(self, record: Record, now_ms: int) -> Interaction | DeadLetter:
         """The interaction in a record, or why there is none. `now_ms` is the wall clock, for the skew bound."""
         try:
-            value = record.value
-            if value is None:
-                raise Refused(Reason.TOMBSTONE, "the value is null")
-            if len(value) > self._max_record_bytes:
-                raise Refused(Reason.OVERSIZED, f"{len(value)} bytes are over the limit of {self._max_record_bytes}")
-            wire = self._parse(value, record)
+            wire = self._parse(value_of(record, self._max_record_bytes), record)
             return _normalise(wire, now_ms + self._clock_skew_ms)
         except Refused as refused:
             return DeadLetter(record, refused.reason, refused.message)
@@ -90,7 +101,7 @@ class InteractionDecoder:
 
     def of_fields(self, fields: dict[str, Any], now_ms: int) -> Interaction:
         """The interaction in the fields of a JSON object, or of a row of a file. Raises Refused."""
-        return _normalise(_wire_of(fields), now_ms + self._clock_skew_ms)
+        return _normalise(_decode_wire(fields), now_ms + self._clock_skew_ms)
 
     def unwrapped(self, data: dict[str, Any]) -> dict[str, Any]:
         """The fields of an interaction in a JSON object: by our names, out of a CloudEvent."""
@@ -102,18 +113,27 @@ class InteractionDecoder:
                 return self._wire.decode(value)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 pass  # the slow path finds out why, or a structured CloudEvent
-        return _wire_of(self._unwrap(_parse_json(value), record))
+        return _decode_wire(self._with_context(self._unwrap(_object_of(value, self._unframe_value), record)))
+
+    def _with_context(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """The fields with what the map names besides ours in their context."""
+        told = {name: fields[name] for name in self._besides if fields.get(name) is not None}
+        own = fields.get("context")
+        return fields | {"context": (own or {}) | told} if told and isinstance(own, dict | None) else fields
 
     def _unwrap(self, data: dict[str, Any], record: Record) -> dict[str, Any]:
         """The fields of an interaction. A CloudEvent's `time` is optional: the log's own time stands in for it."""
         headers = {name.lower(): text for name, text in record.headers}
         if "ce_specversion" in headers:  # CloudEvents, binary mode: the value is the data
             event = {name[3:]: text.decode("utf-8", "replace") for name, text in headers.items() if name[:3] == "ce_"}
-        elif _is_cloud_event(data):  # structured mode
+        elif is_cloud_event(data):  # structured mode
             event, data = data, data["data"]
         else:
             event = {}
-        found = data | {ours: data[theirs] for ours, theirs in self._field_map.items() if theirs in data}
+        found = data
+        if self._field_map:
+            mapped = {ours: value_at(data, theirs) for ours, theirs in self._field_map.items()}
+            found = data | {ours: value for ours, value in mapped.items() if value is not ABSENT}
         if event:
             of_ours = {"event_id": "id", "timestamp": "time", "event_type": "type"}
             stand_ins: dict[str, Any] = {ours: event.get(theirs) for ours, theirs in of_ours.items()}
@@ -123,15 +143,25 @@ class InteractionDecoder:
         return found
 
 
-def _is_cloud_event(data: dict[str, Any]) -> bool:
-    return "specversion" in data and isinstance(data.get("data"), dict)
+def is_cloud_event(data: dict[str, Any]) -> bool:
+    """Whether an object is a CloudEvent in structured mode: no attribute of one has an underscore in its name."""
+    return "specversion" in data and isinstance(data.get("data"), dict) and "user_id" not in data
 
 
-def _parse_json(value: bytes) -> dict[str, Any]:
-    if value[:1] == b"\0":
+def is_framed(value: bytes) -> bool:
+    """Whether a value begins as those do that a schema registry framed; no JSON does."""
+    return value[:1] == b"\0"
+
+
+def _unframed(value: bytes, unframe: Unframe | None) -> Any:
+    if unframe is None:
         raise Refused(Reason.UNKNOWN_SCHEMA, "framed by a schema registry, and none is configured")
+    return unframe(value)
+
+
+def _object_of(value: bytes, unframe: Unframe | None) -> dict[str, Any]:
     try:
-        data = json_of(value)
+        data = _unframed(value, unframe) if is_framed(value) else json_of(value)
     except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are ValueErrors
         why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise Refused(Reason.NOT_JSON, why) from None
@@ -158,7 +188,7 @@ def _no_number(word: str) -> float:
     raise ValueError(f"{word} is no JSON")
 
 
-def _wire_of(data: dict[str, Any]) -> _Wire:
+def _decode_wire(data: dict[str, Any]) -> _Wire:
     for name in ("user_id", "item_id", "event_type", "timestamp"):
         if data.get(name) is None:
             raise Refused(Reason.MISSING_FIELD, f"there is no {name}")
@@ -206,10 +236,15 @@ def _check_not_later(timestamp: int, latest_ms: int) -> None:
         raise Refused(Reason.FUTURE_TIMESTAMP, f"{timestamp - latest_ms} ms beyond the allowed clock skew")
 
 
-def id_of_key(key: bytes | None) -> str:
-    """The id that the key of a record names. Raises Refused."""
+def id_of_key(key: bytes | None, unframe: Unframe | None = None) -> str:
+    """The id that the key of a record names, as text or framed by a schema registry. Raises Refused."""
     if key is None:
         raise Refused(Reason.BAD_ID, "there is no key")
+    if is_framed(key) and unframe is not None:
+        named = unframe(key)
+        if isinstance(named, dict) and len(named) == 1:
+            [named] = named.values()
+        return id_field({"the key": named}, "the key")
     try:
         return _id(key.decode())
     except UnicodeDecodeError:
@@ -277,10 +312,13 @@ class NodeDecoder:
     Args:
         clock_skew_ms: how far after the record's own time in the log a timestamp may lie.
         max_record_bytes: larger values are refused.
+        unframe: reads values that a schema registry framed; without it they are refused.
     """
 
-    def __init__(self, clock_skew_ms: int = 300_000, max_record_bytes: int = 1_000_000) -> None:
-        self._clock_skew_ms, self._max_record_bytes = clock_skew_ms, max_record_bytes
+    def __init__(
+        self, clock_skew_ms: int = 300_000, max_record_bytes: int = 1_000_000, unframe: Unframe | None = None
+    ) -> None:
+        self._clock_skew_ms, self._max_record_bytes, self._unframe = clock_skew_ms, max_record_bytes, unframe
 
     def item(self, record: Record) -> DecodedNode[Item] | DeadLetter:
         """The item in a record that is no tombstone, or why there is none."""
@@ -297,7 +335,9 @@ class NodeDecoder:
         try:
             if len(value) > self._max_record_bytes:
                 raise Refused(Reason.OVERSIZED, f"{len(value)} bytes are over the limit of {self._max_record_bytes}")
-            return node_of(_node_fields(value), at_ms + self._clock_skew_ms if at_ms > 0 else MAX_TIMESTAMP_MS)
+            return node_of(
+                object_fields(value, self._unframe), at_ms + self._clock_skew_ms if at_ms > 0 else MAX_TIMESTAMP_MS
+            )
         except Refused as refused:
             return DeadLetter(record, refused.reason, refused.message)
 
@@ -305,7 +345,7 @@ class NodeDecoder:
 def decode_item(value: bytes) -> Item | None:
     """An item, or None where the bytes are no item."""
     try:
-        return item_of(_node_fields(value)).node
+        return item_of(object_fields(value)).node
     except Refused:
         return None
 
@@ -313,7 +353,7 @@ def decode_item(value: bytes) -> Item | None:
 def decode_user(value: bytes) -> User | None:
     """A user, or None where the bytes are no user."""
     try:
-        return user_of(_node_fields(value)).node
+        return user_of(object_fields(value)).node
     except Refused:
         return None
 
@@ -321,17 +361,19 @@ def decode_user(value: bytes) -> User | None:
 def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[Item]:
     """The item that the fields of a JSON object describe, for every door. Raises Refused.
 
-    latest_ms: the latest time that it may name, epoch ms. A title that is a number is taken as its text, a text of
-    categories is split at "|".
+    latest_ms: the latest `timestamp` that it may name, epoch ms. A title that is a number is taken as its text, a text
+    of categories is split at "|".
     """
     warnings: list[str] = []
     item = Item(
-        item_id=_node_id(data, "item_id"),
+        item_id=id_field(data, "item_id"),
         title=_title(data.get("title"), warnings),
         categories=tuple(_categories(data.get("categories"), warnings)),
-        timestamp=_node_time(data.get("timestamp"), latest_ms),
+        timestamp=time_field(data, "timestamp", latest_ms),
         attributes=_attributes(data, Item, warnings),
         hidden=flag_of("hidden", data.get("hidden")),
+        available_from=time_field(data, "available_from", MAX_TIMESTAMP_MS),
+        expires_at=time_field(data, "expires_at", MAX_TIMESTAMP_MS),
     )
     return DecodedNode(item, warnings)
 
@@ -339,18 +381,18 @@ def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Decod
 def user_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[User]:
     """The user that the fields of a JSON object describe, for every door. Raises Refused."""
     warnings: list[str] = []
-    user = User(
-        _node_id(data, "user_id"), _node_time(data.get("timestamp"), latest_ms), _attributes(data, User, warnings)
-    )
+    user = User(id_field(data, "user_id"), time_field(data, "timestamp", latest_ms), _attributes(data, User, warnings))
     return DecodedNode(user, warnings)
 
 
-def _node_fields(value: bytes) -> dict[str, Any]:
-    data = _parse_json(value)
-    return data["data"] if _is_cloud_event(data) else data
+def object_fields(value: bytes, unframe: Unframe | None = None) -> dict[str, Any]:
+    """The fields of a record that is an object, or a CloudEvent of structured mode. Raises Refused."""
+    data = _object_of(value, unframe)
+    return data["data"] if is_cloud_event(data) else data
 
 
-def _node_id(data: Mapping[str, Any], field: str) -> str:
+def id_field(data: Mapping[str, Any], field: str) -> str:
+    """A field that is an id. Raises Refused."""
     value = data.get(field)
     if value is None:
         raise Refused(Reason.MISSING_FIELD, f"there is no {field}")
@@ -359,13 +401,18 @@ def _node_id(data: Mapping[str, Any], field: str) -> str:
     return _id(value)
 
 
-def _node_time(value: Any, latest_ms: int) -> int | None:
+def time_field(data: Mapping[str, Any], field: str, latest_ms: int) -> int | None:
+    """A field that is a time, epoch ms; None where there is none. Raises Refused, for one after `latest_ms` too."""
+    value = data.get(field)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise Refused(Reason.BAD_TIMESTAMP, "neither epoch milliseconds nor ISO 8601")
-    timestamp = _epoch_ms(value)
-    _check_not_later(timestamp, latest_ms)
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise Refused(Reason.BAD_TIMESTAMP, "neither epoch milliseconds nor ISO 8601")
+        timestamp = _epoch_ms(value)
+        _check_not_later(timestamp, latest_ms)
+    except Refused as refused:
+        raise Refused(refused.reason, f"{field}: {refused.message}") from None
     return timestamp
 
 

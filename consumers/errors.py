@@ -8,6 +8,7 @@ FreshetError                the root; exit 1: it failed
     ├── LogUnavailable *    the broker or the embedded log cannot be reached or opened
     │   ├── LogBusy *       another process owns the embedded log and does not answer
     │   └── OwnerGone *     the process that had the embedded log open has ended
+    ├── RegistryUnavailable * the schema registry cannot be reached, or refuses
     ├── GraphUnavailable *  the graph store cannot be reached, or refuses
     ├── CheckpointDamaged * a page of the checkpoint is not what was written
     ├── RecordRefused *     a topic does not take a record, and would not take it the next time
@@ -15,7 +16,7 @@ FreshetError                the root; exit 1: it failed
     ├── TopicConflict       the topic exists with other settings
     ├── PositionGone        a position to read from is no longer (or not yet) in the log
     ├── Fenced              another process took over this application's seat
-    ├── SettingRefused      exit 2: librdkafka does not take a key of the table [kafka]
+    ├── SettingRefused      exit 2: a client does not take a key of [kafka] or [schema_registry_config]
     └── DataRefused         exit 3: a file or stream cannot be read as interactions
 """
 
@@ -26,10 +27,14 @@ class FreshetError(Exception):
     """Operator: do what the message says; it is one line."""
 
     exit_code: ClassVar[int] = 1
+    may_pass: ClassVar[bool] = False
+    """Whether it may be gone the next time, with nobody doing anything."""
 
 
 class Transient(FreshetError):
     """Operator: nothing at first: a service opens again and goes on from its last commit, and says why."""
+
+    may_pass = True
 
 
 class WireError(FreshetError):
@@ -50,6 +55,10 @@ class OwnerGone(LogUnavailable):
 
 class GraphUnavailable(WireError, Transient):
     """Operator: start Neo4j, or check its address, FRESHET_NEO4J_USER and FRESHET_NEO4J_PASSWORD."""
+
+
+class RegistryUnavailable(WireError, Transient):
+    """Operator: start the schema registry, or mend `schema_registry` and its keys; no record is lost meanwhile."""
 
 
 class CheckpointDamaged(WireError, Transient):
@@ -77,7 +86,7 @@ class Fenced(WireError):
 
 
 class SettingRefused(WireError):
-    """Operator: mend the key of the table [kafka] that the message names."""
+    """Operator: mend the key of the table that the message names."""
 
     exit_code = 2
 

@@ -13,7 +13,7 @@ Means = dict[str, list[float]]
 
 
 class EventWeights:
-    """Weights by event type; a type that is not named weighs 1.
+    """Weights by event type, without regard to case; a type that is not named weighs 1.
 
     `"value"` takes the record's own value. `"value-mean"` takes what the value is above the mean of all values of its
     type before it, so that a rating below the mean is a dislike; the first one counts as the mean.
@@ -23,7 +23,7 @@ class EventWeights:
         means: the means so far, which go on with each interaction that is weighed.
 
     >>> weights = EventWeights({"purchase": 5, "rating": "value-mean"})
-    >>> weights.of("purchase", None), weights.of("view", None)
+    >>> weights.of("Purchase", None), weights.of("view", None)
     (5.0, 1.0)
     >>> [weights.of("rating", stars) for stars in (3.0, 5.0, 1.0)]
     [0.0, 2.0, -3.0]
@@ -33,13 +33,27 @@ class EventWeights:
         self, weights: Mapping[str, Weight], max_weight: float = MAX_WEIGHT, means: Means | None = None
     ) -> None:
         self._weights = dict(weights)
+        self._names = {name.casefold(): name for name in weights}
         self.max_weight = max_weight
         self._means: Means = {} if means is None else means
         self.reads_value = not {"value", "value-mean"}.isdisjoint(self._weights.values())
 
+    def named(self, event_type: str) -> Weight:
+        """The weight as it was given."""
+        found = self._weights.get(event_type)
+        return self._weights.get(self._name(event_type), 1.0) if found is None else found
+
+    def names(self, event_type: str) -> bool:
+        """Whether a weight was given for the type."""
+        return self._name(event_type) in self._weights
+
+    def _name(self, event_type: str) -> str:
+        """The type as it was named with its weight."""
+        return event_type if event_type in self._weights else self._names.get(event_type.casefold(), event_type)
+
     def takes(self, event_type: str, value: float | None) -> bool:
         """Whether the value may be a weight: within `max_weight`, and not lost in the 32 bits of the model."""
-        if not isinstance(self._weights.get(event_type), str) or value is None or not math.isfinite(value):
+        if not isinstance(self.named(event_type), str) or value is None or not math.isfinite(value):
             return True
         return abs(value) <= self.max_weight and bool(_cast(value)) == bool(value)
 
@@ -48,14 +62,14 @@ class EventWeights:
 
         REFUSED, which is not a number, where the value may not be a weight.
         """
-        weight = self._weights.get(event_type, 1.0)
+        weight = self.named(event_type)
         if not isinstance(weight, str):
             return float(weight)
         if value is None or not math.isfinite(value):
             return 1.0
         if not self.takes(event_type, value):
             return REFUSED
-        return _cast(value if weight == "value" else value - self._mean_before(event_type, value))
+        return _cast(value if weight == "value" else value - self._mean_before(self._name(event_type), value))
 
     def _mean_before(self, event_type: str, value: float) -> float:
         known = self._means.setdefault(event_type, [0, value])

@@ -69,6 +69,9 @@ class Committer(Closable, Protocol):
     seat: str
     """Names this worker among those of the application; empty where there can be only one."""
 
+    waits: bool
+    """Whether a commit waits for a disk or another process; one that does not takes some .4 ms of its thread."""
+
     def positions(self) -> dict[TopicPartition, int]:
         """What was committed last: where a restart goes on. Empty before the first commit."""
 

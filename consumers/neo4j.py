@@ -2,7 +2,7 @@
 
     (:User {id, record})-[:INTERACTED {key, partition, offset, t, type, …}]->(:Item {id, title, record})
     (:User), (:Item)-[:HAS]->(:Context {kind, value})       categories and attributes of the records
-    (:Position {topic, partition, next})                    how much of the log is in it
+    (:Position {topic, partition, next, topic_id})          how much of the log is in it, and of which topics
     (:Retracted {key}), (:Erased {digest, at_ms})           what must not come back
 
 Positions move in the transaction that writes what lies before them: a sink that dies anywhere goes on where the graph
@@ -10,8 +10,9 @@ is, and nothing is in it twice. `key` is the user and the event id, else where t
 Older versions left the user out: their edges are found by `older_key`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal, LiteralString
 
 import neo4j
@@ -57,7 +58,13 @@ _RETRACT = (
 _TIDY = "MATCH (c:Context) WHERE NOT EXISTS { (c)<-[:HAS]-() } DELETE c"
 _REACH = (
     "UNWIND $rows AS row MERGE (p:Position {topic: row.topic, partition: row.partition}) "
-    "WITH p, row WHERE coalesce(p.next, 0) <= row.next SET p.next = row.next"
+    "WITH p, row WHERE coalesce(p.next, 0) <= row.next SET p.next = row.next, p.topic_id = row.topic_id"
+)
+_FORGET: tuple[LiteralString, ...] = (
+    "UNWIND $rows AS row MATCH (p:Position {topic: row.topic, partition: row.partition}) DELETE p",
+    "UNWIND $rows AS row MATCH ()-[r:INTERACTED {partition: row.partition}]->() "
+    "WHERE row.interactions AND r.event_id IS NULL SET r.key = r.key + ' ' + elementId(r)",
+    "UNWIND $rows AS row MATCH (n:Retracted) WHERE row.interactions AND n.key =~ row.places DELETE n",
 )
 _RECORDS: dict[str, LiteralString] = {
     label: f"MATCH (n:{label}) WHERE n.record IS NOT NULL RETURN n.record AS record ORDER BY n.id"
@@ -89,7 +96,10 @@ class GraphBatch:
 class GraphStore(Closable):
     """One Neo4j database.
 
-    Args: uri: such as bolt://localhost:7687. Raises GraphUnavailable, here and in every method.
+    Args:
+        uri: such as bolt://localhost:7687.
+
+    Raises GraphUnavailable, here and in every method.
     """
 
     def __init__(self, uri: str, user: str, password: str | None) -> None:
@@ -114,12 +124,32 @@ class GraphStore(Closable):
         rows = self._read("MATCH (p:Position) RETURN p.topic AS topic, p.partition AS partition, p.next AS next")
         return {TopicPartition(row["topic"], row["partition"]): row["next"] for row in rows}
 
-    def write(self, batch: GraphBatch) -> None:
-        """One transaction: all of it and the positions after it, or nothing."""
+    def topic_ids(self) -> dict[str, str]:
+        """Of the topics that the positions are from, what tells each from one that was made anew."""
+        rows = self._read("MATCH (p:Position) WHERE p.topic_id IS NOT NULL RETURN p.topic AS topic, p.topic_id AS id")
+        return {row["topic"]: row["id"] for row in rows}
+
+    def forget(self, partitions: Iterable[TopicPartition], interactions: str) -> None:
+        """Forgets how much of these partitions is in it: they are other ones now, to be read from their first record.
+
+        What was in the former ones stays in the graph. Interactions whose key says no more than where their record
+        lay get another, else the new one's records would be taken for those. `interactions`: the name of their topic.
+        """
+        rows = [
+            {"topic": t, "partition": p, "interactions": t == interactions, "places": f"(?s)[0-9]+:.*:@{p}-[0-9]+"}
+            for t, p in partitions
+        ]
+        self._write([(statement, rows) for statement in _FORGET])
+
+    def write(self, batch: GraphBatch, topic_ids: Mapping[str, str] = MappingProxyType({})) -> None:
+        """One transaction: all of it and the positions after it, or nothing. `topic_ids`: see `Log.topic_ids`."""
         statements = [(query, rows) for name, query in _WRITE.items() if (rows := getattr(batch, name))]
         if batch.erased or batch.deleted or batch.users or batch.items:
             statements.append((_TIDY, []))
-        reached = [{"topic": tp.topic, "partition": tp.partition, "next": end} for tp, end in batch.positions.items()]
+        reached = [
+            {"topic": tp.topic, "partition": tp.partition, "next": end, "topic_id": topic_ids.get(tp.topic)}
+            for tp, end in batch.positions.items()
+        ]
         self._write([*statements, (_REACH, reached)])
 
     def interactions(self) -> Iterator[Row]:

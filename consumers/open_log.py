@@ -74,3 +74,8 @@ def open_log(
         return OwnedLog(folder, accept_damage)  # it lives as long as this process
     except LogBusy:
         return FolderLog(opened)
+
+
+def follow_log(folder: Path) -> Log:
+    """The embedded log in `folder` through whoever has it open, now and later. Raises LogBusy where nobody has."""
+    return FolderLog(lambda: RemoteLog(folder))

@@ -11,19 +11,19 @@ Rows = list[tuple[str, int, int]]
 ByTopic = dict[str, dict[str, int]]
 
 
-def rows_of(positions: Positions) -> Rows:
+def to_rows(positions: Positions) -> Rows:
     """Rows of topic, partition and position."""
     return [(*tp, position) for tp, position in positions.items()]
 
 
 def from_rows(rows: Iterable[tuple[str, int, int]]) -> dict[TopicPartition, int]:
-    """The positions that `rows_of` wrote."""
+    """The positions that `to_rows` wrote."""
     return {TopicPartition(topic, partition): position for topic, partition, position in rows}
 
 
 def pack(positions: Positions) -> bytes:
     """The rows as msgpack."""
-    return msgspec.msgpack.encode(rows_of(positions))
+    return msgspec.msgpack.encode(to_rows(positions))
 
 
 def unpack(packed: bytes | None) -> dict[TopicPartition, int]:

@@ -4,8 +4,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.errors import TopicConflict
+
 Headers = tuple[tuple[str, bytes], ...]
 ROW_HEADER = "freshet-row"  # of a record that `produce` sent: the number of its row in time order
+INCARNATION_HEADER = "freshet-incarnation"  # of a manifest without a transaction: which start of its seat wrote it
 RECORD_BYTES = 1_048_588
 """The largest record, as `size_of` counts, that a topic takes where it says nothing: Kafka's `max.message.bytes`."""
 
@@ -47,13 +50,24 @@ class NewRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class TopicSpec(msgspec.Struct, frozen=True):
-    """How a topic is created. `cleanup`: "delete", "compact" or "compact,delete"; `retention_ms` −1 is for ever."""
+    """How a topic is created. `cleanup`: "delete", "compact" or "compact,delete"; `retention_ms` −1 is for ever;
+    `shared`: several applications write to it, so where it exists its number of partitions stays what it is."""
 
     name: str
     partitions: int = 4
     cleanup: str = "delete"
     retention_ms: int = -1
     config: dict[str, str] = {}
+    shared: bool = False
+
+    def check_same(self, wanted: "TopicSpec") -> None:
+        """Raises TopicConflict where the topic that exists, this one, is not the wanted one."""
+        other_partitions = self.partitions != wanted.partitions and not wanted.shared
+        if other_partitions or set(self.cleanup.split(",")) != set(wanted.cleanup.split(",")):
+            raise TopicConflict(
+                f"topic {self.name} exists with {self.partitions} partitions and cleanup {self.cleanup}, "
+                f"not {wanted.partitions} and {wanted.cleanup}"
+            )
 
 
 def size_of(record: NewRecord) -> int:

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+CONTEXT_NAMES = ("device", "geo", "os", "country", "referrer", "region")
+"""What of an interaction's context is learned from."""
+
 
 class Interaction(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one user did with one item. Record key: `user_id`."""
@@ -22,10 +25,23 @@ class Interaction(msgspec.Struct, frozen=True, omit_defaults=True):
     retract: bool = False
 
 
+class Merge(msgspec.Struct, frozen=True):
+    """Says that a session was the user's all the time. On the topic of interactions; record key: `user_id`.
+
+    `merge`: the id under which the session's interactions lie. Once those before the offsets of `upto`, by partition,
+    have been taken, all of them are the user's, each in its place, and those that come later are too.
+    """
+
+    user_id: str
+    merge: str
+    upto: dict[str, int]
+
+
 class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     """Attributes of an item. Record key: `item_id`; a tombstone deletes the item.
 
-    A `hidden` item is in no list and keeps its history; its next record without `hidden` brings it back.
+    A `hidden` item is in no list and keeps its history; its next record without `hidden` brings it back. It is in no
+    list before `available_from` and from `expires_at` on either, by the stream's clock.
     """
 
     item_id: str
@@ -34,6 +50,8 @@ class Item(msgspec.Struct, frozen=True, omit_defaults=True):
     timestamp: int | None = None
     attributes: dict[str, Any] | None = None
     hidden: bool = False
+    available_from: int | None = None
+    expires_at: int | None = None
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -44,9 +62,26 @@ class User(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: dict[str, Any] | None = None
 
 
-class ListedItem(msgspec.Struct, frozen=True):
-    """One place of a list. `source`: repeat, transition, co-interaction, taste, popular or new; `propensity` is the
-    probability with which exploration put the item here (1 without exploration)."""
+class Feedback(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What came of a list: an impression, or an outcome such as a click. Record key: `user_id`, as the list's.
+
+    `list_id`: the list, published or asked; `item_id`: of one place of it, None: of the whole. `event`: any word, such
+    as impression, click, purchase; `value`: what it was worth or how long it took. `user_id` is "" for the list of a
+    session, a basket or anybody. The same `event_id` of the same user counts once.
+    """
+
+    list_id: str
+    event: str
+    timestamp: int
+    user_id: str = ""
+    item_id: str | None = None
+    value: float | None = None
+    event_id: str | None = None
+
+
+class ListedItem(msgspec.Struct, frozen=True, gc=False):
+    """One place of a list. `source`: repeat, transition, co-interaction, taste, popular, new or pinned; `propensity` is
+    the probability with which exploration put the item here (1 without exploration)."""
 
     item_id: str
     score: float
@@ -55,20 +90,21 @@ class ListedItem(msgspec.Struct, frozen=True):
     propensity: float = 1.0
 
 
-class AsOf(msgspec.Struct, frozen=True):
+class AsOf(msgspec.Struct, frozen=True, gc=False):
     """What a list knew: the event time it was made at and, by partition, the next offset of `interactions`."""
 
     timestamp: int
     positions: dict[str, int]
 
 
-class RecommendationList(msgspec.Struct, frozen=True):
+class RecommendationList(msgspec.Struct, frozen=True, gc=False):
     """The newest list of a user, best item first. Record key: `user_id`; a tombstone withdraws the list.
 
     `list_id` is `<partition>-<offset>` of the interaction that caused it. `fallback` names what the list was made
     from where the user's own history gave nothing: similar-items, cohort, popular or new; None: it was enough.
     `cut`: how many items, the last ones, were left out because the topic takes no larger record; a record whose list
-    is whole does not have it.
+    is whole does not have it. `rules`: the version of the rules that made it; a record of a surface without rules does
+    not have it. `experiment`: `name`, and the user's `arm`; a record of a user who has no part in one does not have it.
     """
 
     list_id: str
@@ -79,13 +115,18 @@ class RecommendationList(msgspec.Struct, frozen=True):
     model_version: str
     fallback: str | None = None
     cut: int = 0
+    rules: str | None = None
+    experiment: dict[str, str] | None = None
 
 
 class EpochManifest(msgspec.Struct, frozen=True):
     """One committed epoch: which records were taken together. `ends`: partition → next offset, per input topic.
 
     `refused`: partition → offsets of interactions that lay in the future by the wall clock of the moment. It is the
-    one thing about a record that the log does not know, so the manifest does. `repaired`: at its end the graph followed
+    one thing about a record that the log does not know, so the manifest does; and that a merge came to a worker that
+    does not have the session's partition, and that a record's schema was not known: of items and users under
+    `topic/partition`. `knows_schemas`: whether such are named; before, records of a schema registry were all refused.
+    `repaired`: at its end the graph followed
     what was taken back or came late: a piece of it, of the size `repair_size`; 0: all of it. `erased`: digest of each
     user whom this epoch erased → partition → the offset of `interactions` before which nothing of that user counts any
     more. `worker`: whose epoch it is; each counts its own.
@@ -95,6 +136,13 @@ class EpochManifest(msgspec.Struct, frozen=True):
     depend on, where they are others than before, from this epoch on. `erased_at`: digest → time of the erasure by the
     log's clock. Digests are keyed by a secret of the worker; without `erased_at`, by the name of the application.
     `rebuilt`: the state was made again from the epochs before, without anything that had been taken back by then.
+    `sessions_erased`: digest of a user in `erased` → digests of the sessions that were merged into them.
+    `now_ms`: the stream's clock, live, where it had gone on without interactions: items expired by it, and the lists of
+    `aged`, users by index in this worker's state, were made anew at it. `rules`: surface → `version` and `rules`, the
+    text, of those that are others from this epoch on; null in place of a surface's: it has none any more.
+    `shared`: how many partitions the topic of blocks had; of those that it took records of, a block was written each.
+    `observed`: partition → the first and the next offset of the blocks of other workers that it took, and the offset of
+    `interactions` up to which they reach.
     """
 
     epoch: int
@@ -112,6 +160,13 @@ class EpochManifest(msgspec.Struct, frozen=True):
     erased_at: dict[str, int] = {}
     rebuilt: bool = False
     repair_size: int = 0
+    now_ms: int = 0
+    aged: list[int] = []
+    rules: dict[str, dict[str, Any] | None] | None = None
+    sessions_erased: dict[str, list[str]] = {}
+    shared: int = 0
+    observed: dict[str, tuple[int, int, int]] = {}
+    knows_schemas: bool = False
 
 
 class Quality(msgspec.Struct, frozen=True):
@@ -149,6 +204,32 @@ class Drift(msgspec.Struct, frozen=True):
     hr_after: float
 
 
+BUSINESS_KEYS = b"business/"
+
+
+class Business(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What lists bring, so far. On the topic of `Quality`; record key: `business/<surface>/<arm>/<metric>`.
+
+    `arm` is the name of the experiment and its arm, with a colon between them, or "none". `value` is `numerator` over
+    `denominator`, null where that is 0; `users`: of whom anything is counted. `squares`: summed over these users the
+    square of what a user adds to the numerator, its product with what they add to the denominator, and the square of
+    that. `by`: position, source, reason → label → numerator and denominator. `windows`: start, numerator, denominator,
+    and whether nothing of it changes any more. `timestamp`: the watermark.
+    """
+
+    metric: str
+    surface: str
+    arm: str
+    value: float | None
+    numerator: float
+    denominator: float
+    users: int
+    timestamp: int
+    squares: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    by: dict[str, dict[str, tuple[float, float]]] = {}
+    windows: tuple[tuple[int, float, float, bool], ...] = ()
+
+
 class SeatClaim(msgspec.Struct, frozen=True):
     """A start of a worker, on the topic of workers. Record key: `seat`. The last one of a seat has it.
 
@@ -160,3 +241,17 @@ class SeatClaim(msgspec.Struct, frozen=True):
     instance: str
     host: str = ""
     pid: int = 0
+
+
+class WorkerAddress(msgspec.Struct, frozen=True):
+    """Where a worker answers questions, on the topic of workers. Record key: `<application>-<seat>/address`.
+
+    It answers for the users of `partitions`, of the `of` that the interactions topic has, and says so again every few
+    seconds: one that has said nothing since is away.
+    """
+
+    seat: str
+    address: str
+    partitions: list[int]
+    of: int
+    at_ms: int

@@ -4,29 +4,35 @@ import atexit
 import io
 import os
 import sys
+from collections.abc import Callable
 
 from streamer.cli.main import main as cli_main
 
 
 def main() -> None:
     """Entry point of the `freshet` command."""
+    end_with(cli_main)
+
+
+def end_with(command: Callable[[], int]) -> None:
+    """Runs a command line, and ends the process with its exit code."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
     try:
-        code = _exit_code()
+        code = _exit_code(command)
         sys.stdout.flush()
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     atexit._run_exitfuncs()  # what exporters of traces have not sent yet
     sys.stderr.flush()
-    os._exit(code)  # threads of Arrow that live still can abort an interpreter that takes itself down
+    os._exit(code)  # a thread of Arrow that asks an ending interpreter for its lock aborts it: see DECISIONS.md
 
 
-def _exit_code() -> int:
+def _exit_code(command: Callable[[], int]) -> int:
     try:
-        return cli_main()
+        return command()
     except SystemExit as end:  # argparse has printed help, or what is wrong with the flags
         return int(end.code or 0)
 

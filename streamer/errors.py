@@ -11,10 +11,15 @@ FreshetError                exit 1: it failed
 ├── EmbeddingsDamaged       a version of trained embeddings cannot be read
 ├── ThreadEnded             a thread of the process ended by an error that nothing expects
 ├── ProcessEnded            one of the processes that train together ended before the others
+├── ChildDied               a process of `up` ended again and again before it was ready
+├── RulesRefused            exit 3: what is to be the rules of a surface is none
 └── UsageError              exit 2: a setting or flag is wrong
 """
 
 from consumers.errors import FreshetError, Transient
+
+LASTING = 78
+"""The exit code of a process that is kept at work, for an error that does not pass by itself: not `may_pass`."""
 
 
 class ListsDamaged(Transient):
@@ -36,6 +41,8 @@ class StateUnreadable(FreshetError):
 class PortTaken(FreshetError):
     """Operator: end the other process, or choose another `--port`."""
 
+    may_pass = True
+
 
 class NoDemoData(FreshetError):
     """Operator: give the demo a file of your own with `--file`, or a network."""
@@ -48,9 +55,25 @@ class EmbeddingsDamaged(FreshetError):
 class ThreadEnded(FreshetError):
     """Operator: start it again, as an orchestrator does, and report the line: it is a defect."""
 
+    may_pass = True
+
 
 class ProcessEnded(FreshetError):
     """Operator: go on with `--resume`; with fewer `--processes` where the memory did not suffice."""
+
+
+class ChildDied(FreshetError):
+    """Operator: mend what its own last lines say, and start again."""
+
+
+class RulesRefused(FreshetError):
+    """Operator: mend the field of the rules that the message names. `field`: that field, "" where it is none's."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class UsageError(FreshetError):

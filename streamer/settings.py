@@ -22,15 +22,18 @@ from pydantic_settings import (
 )
 
 from consumers.event_weights import MAX_WEIGHT, Weight
+from consumers.files.names import wrong_left_side
 from streamer.errors import UsageError
 from tgn.config import Part
 
 PREFIX = "FRESHET_"
 SECRET = re.compile(
-    r"password|passphrase|secret|token|credential|api_key|jaas|private|\.key\b|\.pem\b|oauth", re.IGNORECASE
+    r"password|passphrase|secret|token|credential|api_key|user\.info|jaas|private|\.key\b|\.pem\b|oauth", re.IGNORECASE
 )
 OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP)")  # it sets these for a service named freshet
 BROKER = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?")
+NAMESPACE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
+TABLES, ADDRESSES = ("kafka", "schema_registry_config"), ("bootstrap", "schema_registry")  # where passwords may stand
 BROKERS = ("bootstrap.servers", "metadata.broker.list")  # two names that librdkafka has for `bootstrap`
 
 
@@ -54,6 +57,12 @@ class Settings(BaseSettings):
     application: str = Field(
         "freshet", description="name of the application: its consumer group, and the prefix of its transactional ids"
     )
+    namespace: str = Field(
+        "",
+        pattern=f"^({NAMESPACE})?$",
+        description="what the names of the application and its topics begin with, NAME.interactions and so on: several "
+        "applications beside one another, each with a state of its own",
+    )
     kafka: dict[str, str | int | float | bool] = Field({}, description="librdkafka keys, passed through: SASL, TLS, …")
 
     # topics
@@ -67,11 +76,32 @@ class Settings(BaseSettings):
         "interactions.dead", description="topic of records that could not be taken, with the reason"
     )
     epochs_topic: str = Field("freshet.epochs", description="internal topic: which records each epoch took")
-    workers_topic: str = Field("freshet.workers", description="internal topic, on Kafka: which process has which seat")
+    workers_topic: str = Field(
+        "freshet.workers", description="internal topic: which process has which seat, and where workers answer"
+    )
+    observed_topic: str = Field(
+        "freshet.observed", description="internal topic: what each worker admitted, so that the others observe it"
+    )
+    rules_topic: str = Field("freshet.rules", description="topic of the rules of each surface")
+    experiments_topic: str = Field("freshet.experiments", description="topic of the experiments, by name")
+    lists_topic: str = Field("freshet.lists", description="topic of every list that left, asked for or published")
+    keep_lists: bool = Field(
+        True, description="write each published list to the topic of lists too, in the transaction that publishes it"
+    )
 
     # records
     field_map: dict[str, str] = Field(
         {}, description="names of fields in the stream, ours = theirs, such as user_id = uid"
+    )
+    schema_registry: Annotated[str, Field(pattern=r"^https?://[^\s@]+$")] | None = Field(
+        None,
+        description="address of the schema registry whose schemas framed records are read by, such as "
+        "http://localhost:8081; several with commas between",
+    )
+    schema_registry_config: dict[str, str | int | float | bool] = Field(
+        {},
+        description="keys of confluent-kafka's SchemaRegistryClient, passed through: basic.auth.user.info, "
+        "ssl.ca.location, …",
     )
     max_weight: float = Field(
         MAX_WEIGHT,
@@ -127,12 +157,34 @@ class Settings(BaseSettings):
         description="protocol by which workers share partitions: cooperative-sticky (classic), or KIP-848, where the "
         "broker assigns them (consumer)",
     )
+    observe: bool = Field(
+        True,
+        description="observe what the other workers of the application take, and tell them what this one takes; Kafka",
+    )
     delivery: Literal["exactly-once", "at-least-once"] = Field(
         "exactly-once", description="delivery guarantee of published lists"
     )
 
     # lists
     k: int = Field(20, ge=1, le=10_000, description="number of items in a list")
+    publish_distance: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="distance from the published list above which a new one is published, as one minus the rank-biased "
+        "overlap; 0: any change",
+    )
+    age_after_s: list[Annotated[float, Field(gt=0)]] = Field(
+        [3_600.0, 21_600.0, 86_400.0, 259_200.0],
+        min_length=1,
+        description="later times at which a published list is scored again, to see when it is to be made anew, s",
+    )
+    age_distance: float = Field(
+        0.1, ge=0, lt=1, description="distance that a list has from what it would be when it is made anew, likewise"
+    )
+    ageing_share: float = Field(
+        0.05, ge=0, le=0.5, description="share of the time in which a worker looks when lists age; 0: they do not"
+    )
     exclude_seen: bool = Field(False, description="leave out of lists what the user has consumed")
     request_context: bool = Field(
         False,
@@ -140,6 +192,35 @@ class Settings(BaseSettings):
         "asked for",
     )
     surface: str = Field("default", description="name of the place where lists are shown")
+
+    # what came of lists
+    feedback_events: dict[str, Literal["impression", "click", "conversion", "engagement", "return"]] = Field(
+        {
+            "impression": "impression",
+            "click": "click",
+            "purchase": "conversion",
+            "conversion": "conversion",
+            "dwell": "engagement",
+            "engagement": "engagement",
+            "return": "return",
+        },
+        description="what each event of feedback is: impression, click, conversion, engagement (its value is a time, "
+        "s) or return; other events are counted, and change no figure",
+    )
+    attribution: Literal["quoted", "last-touch", "position"] = Field(
+        "last-touch",
+        description="which lists a conversion is credited to: the one that it quotes (quoted), the one on which the "
+        "user clicked the item last (last-touch), or all of these, the more the higher the item stood (position)",
+    )
+    attribution_window_s: float = Field(
+        2_592_000.0, gt=0, description="time for which a list, or a click on it, can be credited with what follows, s"
+    )
+    feedback_lateness_s: float = Field(
+        604_800.0, gt=0, description="lateness up to which feedback is counted, s; later it is dead-lettered"
+    )
+    feedback_window_s: float = Field(
+        86_400.0, ge=1, description="width of the windows in which feedback is counted beside the totals, s"
+    )
 
     # the model
     seed: int = Field(0, ge=0, description="seed of every random draw")
@@ -206,7 +287,8 @@ class Settings(BaseSettings):
     max_streams: int = Field(
         1_000,
         ge=0,
-        description="largest number of open event streams; fewer where the limit of open files leaves less room",
+        description="largest number of open event streams and WebSockets; fewer where the limit of open files leaves "
+        "less room",
     )
     metrics_host: str = Field("127.0.0.1", description="address on which `run` answers /livez, /readyz and /metrics")
     metrics_port: int | None = Field(
@@ -214,6 +296,25 @@ class Settings(BaseSettings):
         ge=0,
         le=65535,
         description="port on which `run` answers these; without one it does not listen, 0: a free one",
+    )
+    api_host: str = Field("127.0.0.1", description="address on which `run` answers questions")
+    api_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="port on which `run` answers for the users of its partitions; without one it does not listen, "
+        "0: a free one",
+    )
+    api_address: str | None = Field(
+        None,
+        pattern=r"^https?://[^/\s]+$",
+        description="address at which `serve` reaches this worker, such as http://worker-3:8766 (default: the one that "
+        "it listens on)",
+    )
+    namespaces: dict[Annotated[str, Field(pattern=f"^{NAMESPACE}$")], str] = Field(
+        {},
+        description="namespaces that `serve` answers for under /ns/NAME too, each with its own api_key_file; without "
+        "keys where that is empty",
     )
     max_body_bytes: int = Field(1_000_000, gt=0, description="largest body of a request, bytes")
 
@@ -234,6 +335,13 @@ class Settings(BaseSettings):
             if address is None or int(address["port"] or 9092) > 65_535:
                 raise ValueError("input should be HOST:PORT[,HOST:PORT]; user and password belong in the table [kafka]")
         return brokers
+
+    @field_validator("field_map")
+    @classmethod
+    def _check_map(cls, field_map: dict[str, str]) -> dict[str, str]:
+        if wrong := wrong_left_side(list(field_map)):
+            raise ValueError(wrong)
+        return field_map
 
     @field_validator("event_weights")
     @classmethod
@@ -305,7 +413,21 @@ class Settings(BaseSettings):
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
         settings._check_topics()
+        settings = settings._with_names_of_namespace()
         return settings.model_copy(update={"bootstrap": None}) if "log" in given else settings
+
+    def in_namespace(self, name: str, keys: str) -> "Settings":
+        """These settings for a namespace of another name, which has its own keys. keys: its api_key_file, or ""."""
+        own = {"namespace": name, "api_key": None, "api_key_file": Path(keys) if keys else None}
+        return self.model_copy(update=own)._with_names_of_namespace()
+
+    def _with_names_of_namespace(self) -> "Settings":
+        if not self.namespace:
+            return self
+        named = ["application", *(name for name in type(self).model_fields if name.endswith("_topic"))]
+        names: dict[str, Any] = {name: f"{self.namespace}.{getattr(self, name)}" for name in named}
+        state = None if self.state is None else self.state / self.namespace
+        return self.model_copy(update={**names, "state": state})
 
     def _check_topics(self) -> None:
         """Raises UsageError where one topic is to hold two kinds of record: a worker would read its own lists."""
@@ -366,7 +488,7 @@ def _explain(problems: Iterable[Any]) -> list[str]:
         if field is not None and len(place) > 2:
             place = place[:2]  # what follows names the types that the value might have had
         name = ".".join(place)
-        if place[0] == "kafka" and isinstance(problem["input"], dict):
+        if place[0] in TABLES and isinstance(problem["input"], dict):
             told[name] = [f'setting {name!r} got a table: write the whole key in quotes, such as "sasl.password" = "…"']
             continue
         if problem["type"] == "extra_forbidden":
@@ -381,7 +503,7 @@ def _explain(problems: Iterable[Any]) -> list[str]:
 
 
 def _shown(name: str, value: Any) -> str:
-    if is_secret(name) or name == "kafka" or (name == "bootstrap" and "@" in str(value)):
+    if is_secret(name) or name in TABLES or (name in ADDRESSES and "@" in str(value)):
         return "a value that is not shown"
     if isinstance(value, dict | list | tuple):
         return f"a {'table' if isinstance(value, dict) else 'list'}"

@@ -14,7 +14,8 @@ from consumers.open_log import OwnedLog
 from streamer.engine.compilation import ensure_compiled
 from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
-from tests import kafka_broker, neo4j_server, waiting
+from tests import apicurio_registry, kafka_broker, neo4j_server, waiting
+from tests.topic_names import topics_under
 
 hypothesis.settings.register_profile(  # kernels compile on first use, and the machines of CI are slow at times
     "freshet", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
@@ -41,7 +42,7 @@ def pytest_report_header() -> str:
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Tests use kernels as commands do, and leave none in the cache that commands would use."""
-    ensure_compiled()
+    ensure_compiled(everything=True)
 
 
 def missing(reason: str) -> None:
@@ -51,7 +52,7 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-Service = TypeVar("Service", kafka_broker.Broker, neo4j_server.Server)
+Service = TypeVar("Service", kafka_broker.Broker, neo4j_server.Server, apicurio_registry.Registry)
 
 
 @contextmanager
@@ -78,6 +79,13 @@ def neo4j_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real Neo4j 5.26 that lives as long as the tests of a file."""
     with running(neo4j_server.Server, neo4j_server.missing(), tmp_path_factory.mktemp("neo4j")) as server:
         yield server.uri
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[apicurio_registry.Registry]:
+    """A real schema registry that lives as long as the tests of a file."""
+    with running(apicurio_registry.Registry, apicurio_registry.missing(), tmp_path_factory.mktemp("registry")) as one:
+        yield one
 
 
 @pytest.fixture
@@ -121,8 +129,7 @@ def on_kafka(kafka_bootstrap: str, settings: Settings, monkeypatch: pytest.Monke
 def own_topics(bootstrap: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The settings on a broker under names of the test's own, in the environment too."""
     prefix = f"{settings.state.parent.name}." if settings.state else ""
-    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs", "workers")
-    own = {f"{name}_topic": prefix + name for name in names} | {"application": prefix + "app", "bootstrap": bootstrap}
+    own = topics_under(prefix) | {"application": prefix + "app", "bootstrap": bootstrap}
     for name, value in own.items():
         monkeypatch.setenv(f"FRESHET_{name.upper()}", value)
     return settings.model_copy(update={**own, "log": None})

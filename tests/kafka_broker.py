@@ -17,6 +17,7 @@ from tests.waiting import end, ended, until
 
 HERE = Path(__file__).parent
 JARS = HERE.parent / ".cache" / "kafka"
+FETCH_TRIES = 3
 
 
 def missing() -> str | None:
@@ -32,13 +33,33 @@ def missing_java(what: str) -> str | None:
 
 def fetch_jars(pom: Path, folder: Path, one_of_them: str) -> None:
     """Copies what a pom depends on into a folder, unless a file that matches is there."""
+    fetch(folder, one_of_them, "-f", str(pom), "dependency:copy-dependencies")
+
+
+def fetch(folder: Path, one_of_them: str, *goal: str) -> None:
+    """Lets Maven put files into a folder, unless one that matches is there, which comes last.
+
+    A repository that does not answer is asked again. Raises RuntimeError with what Maven says.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "fetching").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # tests run in several processes
         if list(folder.glob(one_of_them)):
             return
-        command = ["mvn", "-q", "-B", "-f", str(pom), "dependency:copy-dependencies"]
-        subprocess.run([*command, f"-DoutputDirectory={folder}"], check=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as room:
+            fetched = Path(room, "fetched")
+            command = ["mvn", "-q", "-B", *goal, f"-DoutputDirectory={fetched}"]
+            for _ in range(FETCH_TRIES):
+                # Maven leaves markers of what it has unpacked where it runs, and does not unpack it there again
+                done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=room)
+                if not done.returncode:
+                    break
+            else:
+                raise RuntimeError(f"Maven did not fetch {one_of_them}: {done.stdout[-2000:]}{done.stderr[-1000:]}")
+            for path in sorted(fetched.iterdir(), key=lambda path: path.match(one_of_them)):
+                if (there := folder / path.name).is_dir():
+                    shutil.rmtree(there)
+                path.replace(there)
 
 
 def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:

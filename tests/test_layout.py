@@ -34,8 +34,31 @@ def test_a_package_says_in_one_line_what_lives_there(folder: Path) -> None:
     assert bool(code) == (dotted(folder) in WITH_CODE)
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    homes: dict[str, list[str]] = {}
+    for package in PACKAGES:
+        for file in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    homes.setdefault(node.name.lstrip("_"), []).append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert homes["Worker"]
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
 def test_no_module_imports_itself_by_a_detour() -> None:
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
     assert imports["streamer.worker.worker"]
     TopologicalSorter(imports).prepare()  # raises CycleError, which names the modules of a cycle
+
+
+def test_no_limit_of_a_test_is_a_number_of_seconds() -> None:
+    """Limits grow with the slowness of the machine, see `tests.waiting`: `timeout=scaled(30)`."""
+    fixed = []
+    for file in sorted((ROOT / "tests").rglob("*.py")):
+        if "benchmarks" in file.parts or file.name == "shop.py":  # that one is what README shows
+            continue
+        for call in ast.walk(ast.parse(file.read_text())):
+            limits = [k for k in call.keywords if k.arg == "timeout"] if isinstance(call, ast.Call) else []
+            fixed += [f"{file.relative_to(ROOT)}:{k.value.lineno}" for k in limits if isinstance(k.value, ast.Constant)]
+    assert fixed == []

@@ -1,7 +1,8 @@
 """Waiting in tests: for conditions, never for a time; limits grow with the slowness of the machine.
 
 A limit is written for two quiet cores of 2024. How much slower this machine is, load included, is measured when the
-tests begin, and again where a limit has run out: a machine that became slow meanwhile gets the time that it needs.
+tests begin, again where a limit has run out, and every minute in which one is asked for: a machine that became slow
+meanwhile gets the time that it needs.
 """
 
 import os
@@ -15,6 +16,7 @@ from typing import Any, TypeVar
 
 LOOP_S = 0.05  # what the loop takes where limits were chosen
 LOOP_COUNTS = 1_000_000
+AGAIN_S = 60.0
 
 Found = TypeVar("Found")
 
@@ -31,7 +33,12 @@ def measured_slowness() -> float:
     return max(1.0, sorted(times)[1] / LOOP_S)
 
 
-_slowness = measured_slowness()
+_slowness, _measured_s = measured_slowness(), time.monotonic()
+
+
+def _measure_again() -> None:
+    global _slowness, _measured_s
+    _slowness, _measured_s = max(_slowness, measured_slowness()), time.monotonic()
 
 
 def slowness() -> float:
@@ -41,6 +48,8 @@ def slowness() -> float:
 
 def scaled(limit_s: float) -> float:
     """A limit for what cannot be asked again and again: a call with a timeout of its own."""
+    if time.monotonic() - _measured_s > AGAIN_S:
+        _measure_again()
     return limit_s * _slowness
 
 
@@ -51,11 +60,10 @@ def until(
 
     Args: limit_s: on a usual machine; said: what a failure shows; every_s: between two questions.
     """
-    global _slowness
     started = time.monotonic()
     while not (found := condition()):
-        if time.monotonic() - started > scaled(limit_s):
-            _slowness = max(_slowness, measured_slowness())
+        if time.monotonic() - started > limit_s * _slowness:
+            _measure_again()
             if time.monotonic() - started > scaled(limit_s):
                 raise AssertionError(f"not within {scaled(limit_s):.0f} s: {said()}")
         time.sleep(every_s)
@@ -86,6 +94,15 @@ def end(process: "subprocess.Popen[Any]") -> None:
     for pipe in (process.stdin, process.stdout, process.stderr):
         if pipe is not None:
             pipe.close()
+
+
+def terminate(process: "subprocess.Popen[Any]") -> None:
+    """Asks a process to end, and kills it where it does not."""
+    process.terminate()
+    try:
+        ended(process)
+    finally:
+        end(process)
 
 
 def freeze(pid: int) -> None:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tgn.compiling.aligned import zeros
 from tgn.config import (
     CO_INTERACTION,
     DAY_MS,
@@ -23,6 +24,7 @@ from tgn.features import (
     CO_COSINE,
     CO_LAST,
     CO_LAST_SHORT,
+    CO_SITTING,
     FEATURES,
     HOUR,
     HOUR_WIDTH_MS,
@@ -66,6 +68,7 @@ class Pool(NamedTuple):
 TOGETHER, NOT_RETRIEVED, FROM_RING = 0, 1, 2
 """Cells of `Pool.sizes`: all candidates; the first of them, which retrieval did not give; those of the user's ring."""
 SIZES = 3
+DRAWN_OUTSIDE = 12  # active items that are drawn beside an item which the pool missed
 
 
 def new_pool(config: ModelConfig, items: int) -> Pool:
@@ -73,10 +76,10 @@ def new_pool(config: ModelConfig, items: int) -> Pool:
     bound = config.ring + (config.transition_sources + config.co_sources) * config.row
     bound += len(config.popularity_scales_ms) * config.head + config.newest + config.retrieved
     bound += config.waiting_nearest
-    room = (max(bound, config.every_item_below) + 15) // 16 * 16
+    room = (max(bound, config.every_item_below) + 1 + DRAWN_OUTSIDE + 15) // 16 * 16
     return Pool(
         np.zeros(room, np.int32),
-        np.zeros((FEATURES, room), np.float32),
+        zeros((FEATURES, room), np.float32),
         np.zeros(items, np.int64),
         np.zeros(items, np.int32),
         np.zeros(1, np.int64),
@@ -114,6 +117,7 @@ def gather(graph: Graph, pool: Pool, request: Request, config: KernelConfig) -> 
         pool.x[f, : pool.sizes[FROM_RING]] = 0
     for f in range(TRANSITION, CO_LAST_SHORT + 1):
         pool.x[f, : pool.sizes[TOGETHER]] = 0
+    pool.x[CO_SITTING, : pool.sizes[TOGETHER]] = 0
     n = 0
     if not config.off & RING:
         n = _from_ring(graph, pool, request, n, config.scales)
@@ -220,6 +224,7 @@ def _from_co(graph: Graph, pool: Pool, request: Request, n: int, source: int, ba
         w = rows.weight[source, long, m]
         x[CO, p] += nearness * w * share
         x[CO_COSINE, p] += w * cosine
+        x[CO_SITTING, p] += nearness * rows.weight[source, 0, m] * share_short
         if back == 0:
             x[CO_LAST, p] = w * share
             x[CO_LAST_SHORT, p] = rows.weight[source, 0, m] * share_short

@@ -66,13 +66,14 @@ RANGES = {
     "window": Range(1, 1_024),
     "popularity_scales_ms": Range(1, LONGEST_MS),
     "row_scales_ms": Range(1, LONGEST_MS),
+    "sitting_ms": Range(0, LONGEST_MS),
     "baseline_scale": Range(0, POPULARITY_SCALES - 1),
     "transition_sources": Range(0, 1_024),
     "co_sources": Range(0, 1_024),
     "head": Range(1, 1_024),
     "newest": Range(1, 1_024),
     "every_item_below": Range(0, 1_000_000),
-    "hidden": Range(2, 256, 2),
+    "hidden": Range(4, 256, 4),
     "learning_rate": Range(0, 1, None),
     "learning_draws": Range(1, 1_024),
     "embedding": Range(1, 256),
@@ -99,7 +100,8 @@ class ModelConfig:
     row: int = 120  # M: successors kept per item and relation
     window: int = 20  # W: how many of a user's last interactions a new one co-interacts with
     popularity_scales_ms: tuple[int, ...] = (10 * MINUTE_MS, 4 * HOUR_MS, DAY_MS, 7 * DAY_MS, 45 * DAY_MS)
-    row_scales_ms: tuple[int, ...] = (30 * DAY_MS, 365 * DAY_MS)
+    row_scales_ms: tuple[int, ...] = (30 * DAY_MS, 365 * DAY_MS)  # of several the first counts one sitting alone
+    sitting_ms: int = HOUR_MS  # two interactions of a user with no more time between are of one sitting
     baseline_scale: int = 2  # index of the popularity scale that fills lists and serves as the baseline
     transition_sources: int = 3  # the user's last items whose transition rows are read
     co_sources: int = 8  # the user's last items whose co-interaction rows are read
@@ -152,6 +154,7 @@ class KernelConfig(NamedTuple):
     """The numbers of ModelConfig that kernels read: what is constant."""
 
     window: int
+    sitting_ms: int
     transition_sources: int
     co_sources: int
     every_item_below: int

@@ -31,6 +31,7 @@ MEMORY_USERS, MEMORY_ITEMS = 40, 41  # do the same users lead to both, do the sa
 CONTENT_LAST, CONTENT_RING = 42, 43  # is it like the last item, like the items of the ring
 TRAINED_LAST, TRAINED_RING = 44, 45  # the same, by the vectors of a trained version
 TRAINED_USER = 46  # how near it is to the user's own trained vector
+CO_SITTING = 47  # P(with | source) by what lay in one sitting, from the rows of the user's last items
 # the same for every candidate of a query: only column 0 holds it
 USER_FEATURES = 48
 USER_COUNT, USER_IDLE, USER_REPEATS, CATALOGUE = 48, 49, 50, 51
@@ -86,13 +87,11 @@ def complete_features(
             x[CO_COSINE, c] /= np.sqrt(graph.co.total[candidates[c], long] * factor + np.float32(1))
     for f in range(TRANSITION, CO_LAST_SHORT + 1):
         _squash_row(x[f], n)
+    _squash_row(x[CO_SITTING], n)
+    popularity_features(items, x, candidates, 0, n, now, scales)
     for c in range(n):
         z = candidates[c]
-        idle_ms = np.float32(max(now - items.last_time[z], 0))
-        for s in range(len(scales.popularity)):
-            p = items.log_popularity[z, s] - idle_ms * np.float32(1 / scales.popularity[s])
-            x[POPULARITY + s, c] = max(p, np.float32(-4)) * np.float32(0.25) + np.float32(1)
-        x[IDLE, c] = idle_ms
+        x[IDLE, c] = np.float32(max(now - items.last_time[z], 0))
         x[ITEM_AGE, c] = np.float32(now - items.first_time[z])
         x[ITEM_COUNT, c] = np.float32(items.events[z])
         x[PREDECESSORS, c] = np.float32(items.predecessors[z])
@@ -107,6 +106,17 @@ def complete_features(
     _item_hour(items, x[ITEM_HOUR], candidates, n, hour_of_day(now))
     _user_features(graph.users, x, held, request)
     x[CATALOGUE, 0] = np.float32(np.log(catalogue + 1.0) * 0.1)
+
+
+@kernel
+def popularity_features(items: Items, x: F32, candidates: I32, first: int, n: int, now: int, scales: Scales) -> None:
+    """Writes the decayed popularities of candidates [first, n) into x [F, C], log p / 4 + 1, at least 0."""
+    for c in range(first, n):
+        z = candidates[c]
+        idle_ms = np.float32(max(now - items.last_time[z], 0))
+        for s in range(len(scales.popularity)):
+            p = items.log_popularity[z, s] - idle_ms * np.float32(1 / scales.popularity[s])
+            x[POPULARITY + s, c] = max(p, np.float32(-4)) * np.float32(0.25) + np.float32(1)
 
 
 @kernel
@@ -159,6 +169,7 @@ def leave_out(x: F32, off: int) -> None:
         x[TRANSITION : TRANSITION_SHORT + 1] = 0
     if off & CO_INTERACTION:
         x[CO : CO_LAST_SHORT + 1] = 0
+        x[CO_SITTING] = 0
     if off & POPULAR:
         x[POPULARITY:IDLE] = 0
     if off & HOURS:

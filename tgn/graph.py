@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from tgn.compiling.addresses import by_address
+from tgn.compiling.aligned import full, zeros
 from tgn.config import ModelConfig
 
 I8: TypeAlias = NDArray[np.int8]
@@ -32,7 +34,7 @@ class Users(NamedTuple):
     repeats: I32  # [U] of them, how many named an item already in the ring
     context: I16  # [U, SLOTS] of the last interaction: rows of `tgn.context_embedding.Contexts`, −1: none
     attribute: I16  # [U, SLOTS] the user's own, likewise
-    listed: I64  # [U] digest of the ranking published last; 0: none yet
+    list_digest: I64  # [U] digest of the ranking published last; 0: none yet
     dirty: U8  # [U] 1: changed since the last checkpoint
 
 
@@ -87,6 +89,7 @@ class Pairs(NamedTuple):
     dirty: U8  # [slots / PAIRS_A_PAGE] 1: changed since the last checkpoint
 
 
+@by_address
 class Graph(NamedTuple):
     """All of layer 1."""
 
@@ -159,7 +162,7 @@ def new_items(config: ModelConfig, n: int) -> Items:
         np.full(n, -1, np.int64),
         np.full(n, -1, np.int64),
         np.zeros(n, np.int32),
-        np.zeros((n, 24), np.int32),
+        zeros((n, 24), np.int32),
         np.ones(n, np.uint8),
         np.zeros(n, np.uint8),
     )
@@ -169,8 +172,8 @@ def new_rows(config: ModelConfig, n: int) -> Rows:
     """Room for the rows of so many items, all of them empty."""
     scales = len(config.row_scales_ms)
     return Rows(
-        np.full((n, config.row), -1, np.int32),
-        np.zeros((n, scales, config.row), np.float32),
+        full((n, config.row), -1, np.int32),
+        zeros((n, scales, config.row), np.float32),
         np.zeros((n, scales), np.float32),
         np.zeros(n, np.int64),
         np.zeros(n, np.int32),

@@ -3,32 +3,34 @@
 Every item has two vectors: one for what it says of a user who has it in the ring (h), one for how it suits a user as
 a candidate (v). The user's embedding at any time is a sum over the ring, nearer items counting more,
 
-    e(u) = Σ_k h(i_k) / √(1 + k),          s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
+    e(u) = 1.4 Σ_k w_k h(i_k) / √(Σ_k w_k),   w_k = 1 / √(1 + k),       s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
 
-so it moves with every event and needs no training for a new user; `tgn.context_embedding` adds what else a user
-brings along. It is a bag-of-events form of the sequence models
-of session recommendation, learned online by its own softmax over the candidate pool (sampled as in `tgn.ranker`) with
-row-wise AdaGrad (Duchi et al. 2011). Popularity comes from the graph, as fresh as it is there, and takes the place of
-a learned bias (the logQ correction of sampled softmax, its weights β learned too): e·v is left to say what popularity
-does not, and a bias that stops being learned misleads. What the ring holds is none of its business: the ranker knows
-better, and learning repeats makes the ids overfit. The ranker reads e·v and the softmax of s as features and so learns
-how far to trust them.
+so a long history says more than a short one, and not in proportion to its length (the n^−α of FISM, Kabbur et al.
+2013); it moves with every event and needs no training for a new user; `tgn.context_embedding` adds what else a user
+brings along. It is a bag-of-events form of the sequence models of session recommendation, learned online by its own
+softmax over the candidate pool (sampled as in `tgn.ranker`) with row-wise AdaGrad (Duchi et al. 2011). Popularity comes
+from the graph, as fresh as it is there, and takes the place of a learned bias (the logQ correction of sampled softmax,
+its weights β learned too): e·v is left to say what popularity does not, and a bias that stops being learned misleads.
+What the ring holds is none of its business: the ranker knows better, and learning repeats makes the ids overfit. The
+ranker reads e·v and the softmax of s as features and so learns how far to trust them.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
+from tgn.compiling.aligned import aligned
 from tgn.config import ModelConfig
 from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
 from tgn.graph import F32, I32, U8, Users, copy_into
 from tgn.kernel import fast_log, kernel
 from tgn.outside_vectors import SIZE
-from tgn.ranker import softmax
+from tgn.ranker import drawn, softmax
 
 INITIAL_RANGE = 0.17  # uniform in ±: a standard deviation of 0.1
 INITIAL_ADAGRAD = 0.1
 POPULARITY_RATE = np.float32(0.1)
+RING_SCALE = np.float32(1.4)  # a ring of two or three items counts as their plain weighted sum
 NEVER = np.float32(-30)  # the score of what has no share
 SHARE_FLOOR = np.float32(1e-5)
 SHARE_SHIFT = np.float32(2.8782)  # −ln(SHARE_FLOOR) / 4
@@ -69,8 +71,8 @@ def new_embeddings(config: ModelConfig, items: int) -> Embeddings:
     """Room for so many items. A row's first values depend on seed and index alone, not on when room was made."""
     d = config.embedding
     return Embeddings(
-        _initial(config.seed, items, d, 0),
-        _initial(config.seed, items, d, 1),
+        aligned(_initial(config.seed, items, d, 0)),
+        aligned(_initial(config.seed, items, d, 1)),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.zeros(items, np.uint8),
@@ -118,12 +120,23 @@ def new_taste(config: ModelConfig, room: int) -> Taste:
 def embed(embeddings: Embeddings, users: Users, user: int, out: F32) -> None:
     """Writes e(u) into out [D]. Pure."""
     ring = users.ring_item.shape[1]
+    held = min(users.events[user], ring)
+    scale = _ring_scale(held)
     out[:] = 0
-    for back in range(min(users.events[user], ring)):
+    for back in range(held):
         row = embeddings.history[users.ring_item[user, (users.events[user] - 1 - back) % ring]]
-        weight = np.float32(1) / np.sqrt(np.float32(1 + back))
+        weight = scale / np.sqrt(np.float32(1 + back))
         for d in range(len(out)):
             out[d] += weight * row[d]
+
+
+@kernel
+def _ring_scale(held: int) -> float:
+    """1.4 / √(Σ_k w_k) of a ring that holds so many items."""
+    total = np.float32(0)
+    for back in range(held):
+        total += np.float32(1) / np.sqrt(np.float32(1 + back))
+    return RING_SCALE / np.sqrt(max(total, np.float32(1)))
 
 
 @kernel
@@ -154,11 +167,35 @@ def embedding_features(
 
 
 @kernel
+def share_with(
+    embeddings: Embeddings, popularity: PopularityWeights, taste: Taste, items: I32, x: F32, size: int, n: int,
+    drawn_for: float,
+) -> None:  # fmt: skip
+    """Shares of a pool and of what is added to it after `embedding_features`: candidates [size, n) without evidence.
+
+    The first of these is an item by itself, the others were drawn, each for `drawn_for` items like it, so that its
+    share is theirs (the logQ correction of sampled softmax, Bengio & Senécal 2008).
+    """
+    for c in range(size, n):
+        row, s = embeddings.candidate[items[c]], np.float32(0)
+        for d in range(len(taste.user)):
+            s += taste.user[d] * row[d]
+        for scale in range(len(popularity.weight)):
+            s += popularity.weight[scale] * x[POPULARITY + scale, c]
+        taste.score[c] = s + (np.float32(np.log(drawn_for)) if c > size else np.float32(0))
+    softmax(taste.score, taste.share, n)
+
+
+@kernel
 def learn_embedding(
     embeddings: Embeddings, popularity: PopularityWeights, taste: Taste, users: Users, items: I32, x: F32, n: int,
-    user: int, target: int, rate: float, draws: int, offset: float,
+    user: int, target: int, rate: float, draws: int, offset: float, pooled: bool,
 ) -> None:  # fmt: skip
-    """One step on −log share[target] after `embedding_features`, over `draws` systematic draws from the pool."""
+    """One step on −log share[target] after `embedding_features`, over `draws` systematic draws from the pool.
+
+    pooled: the target was in the pool. Else it alone learns, with the candidates that are drawn: most of what a pool
+    misses nobody could tell, and taught of that too, the ring's vectors get worse.
+    """
     each = np.float32(1) / np.float32(draws)
     next_draw = offset * each
     cumulated = np.float32(0)
@@ -167,10 +204,7 @@ def learn_embedding(
     taste.popularity_gradient[:] = 0
     for c in range(n):
         cumulated += taste.share[c]
-        g = np.float32(0)
-        while cumulated > next_draw:
-            g += each
-            next_draw += each
+        g, next_draw = drawn(cumulated, next_draw, each)
         if c == target:
             g -= np.float32(1)
         taste.stepped[c] = g != 0
@@ -178,6 +212,8 @@ def learn_embedding(
             _step_candidate(embeddings, taste, items[c], g, norm, rate)
             for scale in range(len(popularity.weight)):
                 taste.popularity_gradient[scale] += g * x[POPULARITY + scale, c]
+    if not pooled:
+        return
     for scale in range(len(popularity.weight)):
         g = taste.popularity_gradient[scale]
         popularity.adagrad[scale] += g * g
@@ -200,12 +236,14 @@ def _step_candidate(embeddings: Embeddings, taste: Taste, z: int, g: float, norm
 def _step_history(embeddings: Embeddings, taste: Taste, users: Users, user: int, rate: float) -> None:
     norm = mean_square(taste.gradient)
     ring = users.ring_item.shape[1]
-    for back in range(min(users.events[user], ring)):
+    held = min(users.events[user], ring)
+    scale = _ring_scale(held)
+    for back in range(held):
         z = users.ring_item[user, (users.events[user] - 1 - back) % ring]
-        square = norm / np.float32(1 + back)
+        square = scale * scale * norm / np.float32(1 + back)
         embeddings.dirty[z] = 1
         embeddings.history_adagrad[z] += square
-        step = rate / np.sqrt(np.float32(1 + back) * embeddings.history_adagrad[z])
+        step = scale * rate / np.sqrt(np.float32(1 + back) * embeddings.history_adagrad[z])
         row = embeddings.history[z]
         for d in range(len(row)):
             row[d] -= step * taste.gradient[d]

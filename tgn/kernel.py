@@ -12,12 +12,21 @@ import numba as nb
 import numpy as np
 from numba.core.caching import CacheImpl, UserProvidedCacheLocator
 
-from tgn.config import HOUR_MS, KERNEL_FOLDERS
+from tgn.compiling.addresses import by_address
+from tgn.compiling.kernels import Kernel
+from tgn.config import HOUR_MS, KERNEL_FOLDERS, KernelConfig
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 _PACKAGE = Path(__file__).parent
+WITHOUT_KERNELS = frozenset(
+    {
+        "asking/asked_lists.py", "asking/counterfactual.py", "asking/item_order.py", "asking/similar_items.py",
+        "model.py", "reference.py", "serialization.py",
+    }
+)  # fmt: skip
+"""Modules that call kernels and of which no kernel reads anything: they change, and what is compiled stays."""
 
 
 def _cache_of_this_source() -> tuple[Path, str]:
@@ -54,14 +63,16 @@ def _is_complete(folder: Path) -> bool:
 
 
 def _digest() -> str:
-    """What compiled kernels depend on: compilers, kind of processor, every source of this package.
+    """What compiled kernels depend on: compilers, kind of processor, every source of this package that they read.
 
     Kernels call each other and what numba makes of NumPy, which numba's version tells: nothing else (tested).
     """
     compilers = f"{nb.__version__} {llvmlite.__version__} {np.__version__} {sys.implementation.cache_tag}"
     digest = hashlib.blake2b(f"{compilers} {processor()}".encode(), digest_size=8)
     for path in sorted(_PACKAGE.rglob("*.py")):
-        digest.update(f" {path.relative_to(_PACKAGE)} ".encode() + path.read_bytes())
+        name = path.relative_to(_PACKAGE).as_posix()
+        if name not in WITHOUT_KERNELS:
+            digest.update(f" {name} ".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -111,8 +122,11 @@ def kernel(function: Function) -> Function:
     so they cannot allocate. No `nnan`, `ninf` in fastmath: −inf marks what must never be listed.
     """
     fastmath = {"nsz", "arcp", "contract", "afn", "reassoc"}
-    compiled = nb.njit(cache=True, nogil=True, fastmath=fastmath, error_model="numpy", _nrt=False)(function)
-    return cast(Function, compiled)
+    options = {"nopython": True, "nogil": True, "fastmath": fastmath, "error_model": "numpy", "_nrt": False}
+    return cast(Function, Kernel(function, options | {"no_cfunc_wrapper": True}))
+
+
+by_address(KernelConfig)  # whose module knows no numba
 
 
 def plain(*arrays: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tgn.compiling.aligned import zeros
 from tgn.config import ModelConfig
 from tgn.features import MEMORY_ITEMS, MEMORY_USERS
 from tgn.graph import F32, I32, I64, U8, copy_into
@@ -47,7 +48,7 @@ class Memories(NamedTuple):
 def new_memory(config: ModelConfig, nodes: int) -> Memory:
     """Room for so many nodes, none of which has met another yet."""
     return Memory(
-        np.zeros((nodes, LAYERS, config.memory), np.float32),
+        zeros((nodes, LAYERS, config.memory), np.float32),
         np.zeros((nodes, LAYERS), np.float32),
         np.zeros(nodes, np.int64),
         np.zeros(nodes, np.uint8),

@@ -3,16 +3,32 @@
 What happens to one interaction stands on a page, `tgn.reference`: read that first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from tgn.candidate_pool import TOGETHER, new_pool
-from tgn.capacity import grow
-from tgn.config import ModelConfig, Request, kernel_config
+from tgn.compiling.addresses import CallArrays, CallColumn, Place
+from tgn.config import KernelConfig, ModelConfig, Request, kernel_config
 from tgn.context_embedding import new_contexts
-from tgn.graph import F32, I16, I32, I64, NONE, SLOTS, U8, new_graph, no_contexts
+from tgn.graph import (
+    F32,
+    I16,
+    I32,
+    I64,
+    NONE,
+    SLOTS,
+    U8,
+    Graph,
+    copy_into,
+    new_graph,
+    new_items,
+    new_rows,
+    new_users,
+    no_contexts,
+)  # fmt: skip
 from tgn.item_embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.kernel import plain
 from tgn.memory import Memories, grown_memory, new_memory, recall
@@ -22,10 +38,36 @@ from tgn.outside_vectors import SIZE, Trained, describe, grown_vectors, new_vect
 from tgn.prequential import InteractionBatch, Lists, ModelArrays, Outcome, Scratch, prequential, query, relist
 from tgn.ranker import new_activations, new_ranker
 from tgn.reasons import Evidence
-from tgn.repair import History, Pair, next_batch, readers, rebuild, settle
+from tgn.repair import (
+    History,
+    Nearby,
+    Pair,
+    Part,
+    add_pairs,
+    near,
+    new_part,
+    next_batch,
+    observe_again,
+    put_in,
+    readers,
+    rebuild,
+    settle,
+)
 from tgn.retrieval import grown_active, new_active, restore
+from tgn.seen_pairs import grown_pairs
+from tgn.selection import Allowed, masked, passing, roomy, widened
 
+SLICE = 8  # interactions of one call of the kernel where somebody waits for it: some 2 ms
 NO_VECTOR = np.zeros(SIZE, np.float32)
+RECALLED = 500_000  # of a user's last interactions, how many a memory is made anew of: under 0.2 s
+
+
+class Places:
+    """Where what a model gives to kernels is laid out for them."""
+
+    def __init__(self) -> None:
+        self.arrays, self.scratch, self.config = Place(), Place(), Place()
+        self.listing, self.roomy, self.widened = Place(), Place(), Place()  # under a mask
 
 
 class Model:
@@ -48,10 +90,10 @@ class Model:
         self.ranker = new_ranker(config)
         self.events = 0  # taken since the stream began
         self.saved_rows: dict[bytes, np.ndarray] = {}  # group → [rows] bool: which have a page, see tgn.serialization
-        pool = new_pool(config, 1024)
-        candidates = len(pool.item)
-        self._scratch = Scratch(pool, new_taste(config, candidates), new_activations(config, candidates))
+        self._scratch = new_scratch(config, 1024)
+        self._roomy: Scratch | None = None  # with room for all of a selection
         self._config = kernel_config(config)
+        self._places = Places()
 
     def take(
         self,
@@ -68,23 +110,40 @@ class Model:
         block: I64 | None = None,
         exclude_seen: bool = False,
         request_context: bool = False,
+        between: Callable[[], None] | None = None,
+        allowed: Allowed | None = None,
+        sources: bool = False,
     ) -> Outcome:
         """Takes N interactions in order: score → learn → observe, event by event.
 
         user, item: node indices from `users.encode`, `items.encode`; t: epoch ms; weight: of the event types;
         context: [N, SLOTS] rows of Contexts, −1: none, as by default; score, learn, publish: 1 where the test list is
         wanted, learned from, the published list wanted; block: see InteractionBatch, every event is its own by default;
-        request_context: see `prequential`.
+        request_context: see `prequential`; between: called first and after every SLICE interactions, where each is a
+        block of its own; it may read the model; allowed: what may be listed, of as many items as there is room for now;
+        sources: whether the sources of the test lists are wanted.
         """
         n = len(user)
         context = no_contexts(n) if context is None else context
         self.make_room(n)
-        out = _new_outcome(n, k, bool(score.any()), bool(publish.any()))
-        block = np.arange(n) if block is None else block
-        batch = InteractionBatch(*plain(user, item, t, weight, context, score, learn, publish, block))
-        prequential(
-            self.arrays(), self._scratch, self._config, len(self.items), batch, exclude_seen, request_context, out
-        )
+        arrays, listing, scratch, config = self._held(allowed)
+        out: Outcome
+        test = bool(score.any())
+        out, into = outcome_block(n, k, test, bool(publish.any()), sources and test).new()
+        columns, batch = _batch_block(n).new()
+        given = user, item, t, weight, context, score, learn, publish, np.arange(n) if block is None else block
+        for column, values in zip(columns, given, strict=True):
+            column[...] = values
+        size = SLICE if between else max(n, 1)
+        if between:
+            between()
+        for first in range(0, max(n, 1), size):
+            prequential(
+                arrays, listing, scratch, config, len(self.items), batch, first, min(first + size, n), exclude_seen,
+                request_context, into,
+            )  # fmt: skip
+            if between:
+                between()
         self.events += n
         return out
 
@@ -95,11 +154,12 @@ class Model:
     def ranking(self, user: int, now: int, k: int, exclude_seen: bool = False) -> tuple[list[int], list[float]]:
         """The same with the scores; items that were no candidates follow, with scores below every candidate's. Pure."""
         self.make_room(0)
-        lists = _new_lists(1, k)
+        lists = new_lists(1, k)
         node: Any = np.int32(user)  # the types that `prequential` gives it: one compilation
         t: Any = np.int64(now)
         request = Request(node, t, exclude_seen, False, len(self.items))
-        query(self.arrays(), self._scratch, self._config, request, lists, 0)
+        arrays, _, scratch, config = self._held(None)
+        query(arrays, scratch, config, request, lists, 0)
         size = int(lists.size[0])
         return lists.item[0, :size].tolist(), lists.score[0, :size].tolist()
 
@@ -113,14 +173,39 @@ class Model:
         """How many candidates the last list was chosen from."""
         return int(self._scratch.pool.sizes[TOGETHER])
 
-    def relist(self, user: I32, t: int, k: int, exclude_seen: bool = False) -> Outcome:
-        """Published lists of users [N] at time t (epoch ms) with no interaction; the rest of the outcome is empty."""
+    def relist(self, user: I32, t: int, k: int, exclude_seen: bool = False, allowed: Allowed | None = None) -> Outcome:
+        """Published lists of users [N] at time t (epoch ms) with no interaction; the rest of the outcome is empty.
+
+        allowed: see `take`.
+        """
         self.make_room(0)
-        out = _new_outcome(len(user), k, False, True)
+        out: Outcome
+        out, into = outcome_block(len(user), k, False, True).new()
         now: Any = np.int64(t)
         [users] = plain(user)
-        relist(self.arrays(), self._scratch, self._config, len(self.items), users, now, exclude_seen, out)
+        _, listing, scratch, config = self._held(allowed)
+        relist(listing, scratch, config, len(self.items), users, now, exclude_seen, into)
         return out
+
+    def _held(self, allowed: Allowed | None) -> tuple[ModelArrays, ModelArrays, Scratch, KernelConfig]:
+        """The state, and what lists are made of, into what, and by which constants: as kernels take them."""
+        arrays, place = self._places.arrays.hold(self.arrays()), self._places
+        if allowed is None:
+            return arrays, arrays, place.scratch.hold(self._scratch), place.config.hold(self._config)
+        listing, scratch, config = self._listing(allowed)
+        return arrays, place.listing.hold(listing), place.roomy.hold(scratch), place.widened.hold(config)
+
+    def _listing(self, allowed: Allowed) -> tuple[ModelArrays, Scratch, KernelConfig]:
+        """What candidates are gathered from under a mask, into what, and by which constants.
+
+        The popular and the newest items are those of all: masked ones would not follow what is being taken.
+        """
+        if self._roomy is None:
+            self._roomy = new_scratch(roomy(self.config), len(self.graph.items.events))
+        config = self._config
+        if allowed.selected:
+            config = widened(self.graph, config, len(passing(self.graph, allowed)))
+        return self.arrays()._replace(graph=masked(self.graph, allowed)), self._roomy, config
 
     def readers(self, wanted: U8) -> I32:
         """The users whose interactions `rebuild` has to read; see `tgn.repair.rebuild`."""
@@ -134,14 +219,38 @@ class Model:
         settle(self.graph, self.config, changed, removed, wanted, history)
         anew = np.zeros(len(self.graph.users.events), np.uint8)
         anew[changed] = 1
-        liked = history.weight > 0
+        liked = (history.weight > 0) & _among_last(history.user, changed, RECALLED)
         user, item, t = history.user[liked], history.item[liked], history.t[liked]
         recall(self.memories, anew, user, item, t, self._config.memory_scale_ms, self._config.seed)
+
+    def add_pairs(self, user: I32, item: I32) -> None:
+        """Notes that users [N] have touched items [N], which they have not been observed to do; `settle` follows."""
+        self.make_room(len(user))
+        add_pairs(self.graph.pairs, user, item)
 
     def rebuild(self, wanted: U8, history: History) -> None:
         """Builds items again from the interactions with them; see `tgn.repair.rebuild`."""
         self.make_room(0)
-        self.graph = rebuild(self.graph, self.config, wanted, History(*plain(*history)))
+        self._rebuilt(rebuild(self.graph, self.config, wanted, History(*plain(*history))))
+
+    def new_part(self, items: I32, introduced: I64) -> Part:
+        """What `observe_again` builds items [B] again in; see `tgn.repair.new_part`."""
+        return new_part(self.config, items, introduced)
+
+    def near(self, user: I32, item: I32, wanted: U8) -> tuple[I64, I32]:
+        """Which interactions a rebuild of the `wanted` items observes again; see `tgn.repair.near`."""
+        return near(user, item, wanted, self.config.window)
+
+    def observe_again(self, part: Part, nearby: Nearby, order: I64) -> None:
+        """Goes on with what `rebuild` does at once; see `tgn.repair.observe_again`."""
+        observe_again(self.graph, self.config, part, nearby, order)
+
+    def put_in(self, part: Part) -> None:
+        """Ends it: the part takes its place in the graph."""
+        self._rebuilt(put_in(self.graph, self.config, part))
+
+    def _rebuilt(self, graph: Graph) -> None:
+        self.graph = graph
         restore(self.active, self.graph.items, self.embeddings, self._longest_ms())
 
     def repair(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
@@ -149,7 +258,7 @@ class Model:
 
         wanted: [I] 1 for every item of those, every item within `config.window` of a change, and every item in the last
         `config.ring` interactions of a changed user; history: all interactions, as they should have been, of the
-        changed users and of `readers(wanted)`.
+        changed users and of `readers(wanted)`, in the order of all of them.
         """
         self.settle(changed, removed, wanted, history)
         self.rebuild(wanted, history)
@@ -212,7 +321,7 @@ class Model:
 
     def forget_published(self, users: I32) -> None:
         """What is published of these users is not known: the next list of each counts as another one."""
-        self.graph.users.listed[users] = 0
+        self.graph.users.list_digest[users] = 0
         self.graph.users.dirty[users] = 1
 
     def refresh(self) -> None:
@@ -234,10 +343,11 @@ class Model:
 
     def _renew_pool(self) -> None:
         self._scratch = self._scratch._replace(pool=new_pool(self.config, len(self.graph.items.events)))
+        self._roomy = None
 
     def make_room(self, events: int) -> None:
         """Room in every array for the nodes that have an index, and for so many more pairs."""
-        self.graph = grow(self.graph, self.config, len(self.users), len(self.items), events)
+        self.graph = _grown(self.graph, self.config, len(self.users), len(self.items), events)
         users, room = len(self.graph.users.events), len(self.graph.items.events)
         if len(self.memories.user.norm) < users:
             self.memories = self.memories._replace(user=grown_memory(self.memories.user, self.config, users))
@@ -254,18 +364,69 @@ class Model:
             self._renew_pool()
 
 
-def _new_lists(rows: int, k: int) -> Lists:
+def _among_last(user: I32, of: I32, most: int) -> Any:
+    """[N] False for those users' interactions that have `most` of the same user behind them."""
+    last = np.ones(len(user), bool)
+    if len(user) > most:
+        for busy in of[np.bincount(user, minlength=int(of.max()) + 1)[of] > most].tolist():
+            last[np.flatnonzero(user == busy)[:-most]] = False
+    return last
+
+
+def new_scratch(config: ModelConfig, items: int) -> Scratch:
+    """Scratch arrays of one query over so many items."""
+    pool = new_pool(config, items)
+    candidates = len(pool.item)
+    return Scratch(pool, new_taste(config, candidates), new_activations(config, candidates))
+
+
+def new_lists(rows: int, k: int) -> Lists:
+    """Room for so many lists of k items."""
     return Lists(np.full((rows, k), -1, np.int32), np.zeros((rows, k), np.float32), np.zeros(rows, np.int32))
 
 
-def _new_outcome(n: int, k: int, test: bool, published: bool) -> Outcome:
+def new_outcome(n: int, k: int, test: bool, published: bool, sources: bool = False) -> Outcome:
+    """Room for what n events give; test, published: whether lists of that kind are in it, sources: of test lists."""
+    outcome: Outcome = outcome_block(n, k, test, published, sources).new()[0]
+    return outcome
+
+
+@lru_cache(maxsize=1024)
+def outcome_block(n: int, k: int, test: bool, published: bool, sources: bool = False) -> CallArrays:
+    """Makes outcomes, for kernels to write into."""
+    of: Any = CallColumn
     rows = n if published else 0
-    return Outcome(
-        _new_lists(n if test else 0, k),
-        _new_lists(rows, k),
-        Evidence(np.zeros((rows, k), np.uint8), np.full((rows, k), -1, np.int32)),
-        np.zeros(n, np.uint8),
-        np.full(n, -1, np.int32),
-        np.zeros(n, np.int32),
-        np.zeros(n, np.float32),
-    )
+    source = of(np.uint8, (n if sources else 0, k))
+    evidence = Evidence(of(np.uint8, (rows, k)), of(np.int32, (rows, k), -1))
+    changed, rank = of(np.uint8, (n,)), of(np.int32, (n,), -1)
+    popularity_rank, surprise = of(np.int32, (n,)), of(np.float32, (n,))
+    test_lists, lists = _lists_of(n if test else 0, k), _lists_of(rows, k)
+    return CallArrays(Outcome(test_lists, source, lists, evidence, changed, rank, popularity_rank, surprise))
+
+
+def _lists_of(rows: int, k: int) -> Lists:
+    of: Any = CallColumn
+    return Lists(of(np.int32, (rows, k), -1), of(np.float32, (rows, k)), of(np.int32, (rows,)))
+
+
+@lru_cache(maxsize=1024)
+def _batch_block(n: int) -> CallArrays:
+    columns: Any = [CallColumn(dtype, (n,)) for dtype in (np.int32, np.int32, np.int64, np.float32)]
+    columns += [CallColumn(np.int16, (n, SLOTS)), *[CallColumn(np.uint8, (n,))] * 3, CallColumn(np.int64, (n,))]
+    return CallArrays(InteractionBatch(*columns))
+
+
+def _grown(graph: Graph, config: ModelConfig, users: int, items: int, events: int) -> Graph:
+    """The same graph with room for `users` and `items` nodes and `events` more pairs; amortised by doubling."""
+    if users > len(graph.users.events):
+        size = max(users, 2 * len(graph.users.events))
+        graph = graph._replace(users=copy_into(new_users(config, size), graph.users))
+    if items > len(graph.items.events):
+        size = max(items, 2 * len(graph.items.events))
+        graph = graph._replace(
+            items=copy_into(new_items(config, size), graph.items),
+            transitions=copy_into(new_rows(config, size), graph.transitions),
+            co=copy_into(new_rows(config, size), graph.co),
+        )
+    pairs = grown_pairs(graph.pairs, events)
+    return graph if pairs is graph.pairs else graph._replace(pairs=pairs)

@@ -32,7 +32,8 @@ def name_before(names: Names, a: int, b: int) -> bool:
 class NodeIndex:
     """id ↔ index. Indices are given in order of first sight and never change.
 
-    Args: ids: distinct ids in the order of their indices; "" for one that was forgotten.
+    Args:
+        ids: distinct ids in the order of their indices; "" for one that was forgotten.
     """
 
     def __init__(self, ids: Iterable[str] = ()) -> None:

@@ -1,28 +1,26 @@
 """`observe`: the one write to the temporal graph. O(R + W·M) per interaction, no allocation."""
 
-from typing import Any
-
 import numpy as np
 
 from tgn.graph import DELETED, F64, HIDDEN, I16, LISTED, SLOTS, Graph, Items, Users
 from tgn.kernel import decay, hour_of_day, kernel
 from tgn.popularity_heads import drop, lift
 from tgn.seen_pairs import add_pair
-from tgn.successors import add_successor
+from tgn.successors import add_successor, with_distance
 
 LEAST = 1e-300  # popularity of an item all of whose interactions came so late that their weight has decayed to nothing
 
 
 @kernel
 def observe(
-    graph: Graph, user: int, item: int, t: int, weight: float, context: I16, window: int, popularity_scales: F64,
-    row_scales: F64,
+    graph: Graph, user: int, item: int, t: int, weight: float, context: I16, window: int, sitting_ms: int,
+    popularity_scales: F64, row_scales: F64,
 ) -> None:  # fmt: skip
     """Takes one interaction into the graph.
 
     Args: user, item: indices; t: epoch ms; weight: the event type's weight, ≤ 0 a dislike, which is remembered
-    as seen and in the ring but adds to no count; context: [SLOTS] rows of Contexts; window: W; scales: τ in ms, [L]
-    and [S].
+    as seen and in the ring but adds to no count; context: [SLOTS] rows of Contexts; window: W; sitting_ms: see
+    ModelConfig; scales: τ in ms, [L] and [S].
     """
     if weight > 0:
         if graph.items.first_time[item] < 0:
@@ -30,7 +28,7 @@ def observe(
         observe_item(graph.items, item, t, weight, popularity_scales)
         if graph.items.alive[item] == LISTED:
             _lift(graph, item, popularity_scales)
-        relate(graph, graph.users, user, item, t, weight, window, row_scales, None)
+        _relate(graph, user, item, t, weight, window, sitting_ms, row_scales)
     observe_user(graph.users, user, item, t, weight, context, graph.items.events[item])
     add_pair(graph.pairs, user, item)
 
@@ -67,13 +65,11 @@ def popularity_key(items: Items, item: int, scale: int, scales: F64) -> float:
 
 
 @kernel
-def relate(
-    graph: Graph, users: Users, user: int, item: int, t: int, weight: float, window: int, scales: F64, wanted: Any
+def _relate(
+    graph: Graph, user: int, item: int, t: int, weight: float, window: int, sitting_ms: int, scales: F64
 ) -> None:
-    """Adds what the interaction says of its item and the user's last ones to their rows.
-
-    `users`: whose ring holds what came before; `wanted`: [I] 1 where an item's rows are to be written; None: every.
-    """
+    """Adds what the interaction says of its item and the user's last ones to their rows."""
+    users = graph.users
     ring = users.ring_item.shape[1]
     count = users.events[user]
     reach = min(count, ring, window)
@@ -82,24 +78,17 @@ def relate(
         other = users.ring_item[user, place]
         if other == item or users.ring_weight[user, place] <= 0:
             continue
-        if _is_wanted(wanted, other):
-            if back == 0:
-                new, evicted = add_successor(graph.transitions, other, item, t, weight, scales)
-                graph.items.predecessors[item] += new
-                if evicted >= 0:
-                    graph.items.predecessors[evicted] -= 1
-                    graph.items.dirty[evicted] = 1
-            graph.items.dirty[other] = 1
-            add_successor(graph.co, other, item, t, weight, scales)
-        if _is_wanted(wanted, item):
-            add_successor(graph.co, item, other, t, weight, scales)
-
-
-@kernel
-def _is_wanted(wanted: Any, item: int) -> bool:
-    if wanted is None:  # decided when the kernel is compiled
-        return True
-    return wanted[item] != 0
+        sitting = t - users.ring_time[user, place] <= sitting_ms
+        if back == 0:
+            new, evicted = add_successor(graph.transitions, other, item, t, weight, scales, sitting)
+            graph.items.predecessors[item] += new
+            if evicted >= 0:
+                graph.items.predecessors[evicted] -= 1
+                graph.items.dirty[evicted] = 1
+        graph.items.dirty[other] = 1
+        amount = with_distance(weight, back)
+        add_successor(graph.co, other, item, t, amount, scales, sitting)
+        add_successor(graph.co, item, other, t, amount, scales, sitting)
 
 
 @kernel

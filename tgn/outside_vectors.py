@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tgn.compiling.aligned import zeros
 from tgn.config import ModelConfig
 from tgn.features import CONTENT_LAST, CONTENT_RING, TRAINED_LAST, TRAINED_RING, TRAINED_USER
 from tgn.graph import F32, I8, I32, I64, LISTED, U8, Items, Users, copy_into
@@ -63,7 +64,7 @@ def wait(waiting: Waiting, item: int) -> None:
 
 def new_vectors(nodes: int) -> Vectors:
     """Room for so many nodes, of which nothing is known."""
-    return Vectors(np.zeros((nodes, SIZE), np.int8), np.zeros(1, np.int64), np.zeros(nodes, np.uint8))
+    return Vectors(zeros((nodes, SIZE), np.int8), np.zeros(1, np.int64), np.zeros(nodes, np.uint8))
 
 
 def grown_vectors(vectors: Vectors, nodes: int) -> Vectors:
@@ -79,7 +80,7 @@ def describe(vectors: Vectors, nodes: int | Sequence[int], vector: F32) -> None:
 
 
 @kernel
-def taste_of(vectors: Vectors, users: Users, user: int, out: F32) -> bool:
+def sum_taste(vectors: Vectors, users: Users, user: int, out: F32) -> bool:
     """Writes the sum over what the user liked of the ring into out [D]; False where it is 0."""
     ring, count = users.ring_item.shape[1], users.events[user]
     out[:] = 0
@@ -119,14 +120,14 @@ def nearest_waiting(waiting: Waiting, content: Vectors, items: Items, taste: F32
 
 @kernel
 def content_features(content: Vectors, users: Users, user: int, items: I32, x: F32, n: int, taste: F32) -> None:
-    """Writes the two cosines of n candidates into x [F, C]; taste [D] of `taste_of`."""
-    _cosines(content, users, user, items, x[CONTENT_LAST], x[CONTENT_RING], n, taste)
+    """Writes the two cosines of n candidates into x [F, C]; taste [D] of `sum_taste`."""
+    cosines(content, users, user, items, x[CONTENT_LAST], x[CONTENT_RING], n, taste)
 
 
 @kernel
 def trained_features(trained: Trained, users: Users, user: int, items: I32, x: F32, n: int, taste: F32) -> None:
     """Writes the two cosines, and that of the user's own vector, likewise."""
-    _cosines(trained.item, users, user, items, x[TRAINED_LAST], x[TRAINED_RING], n, taste)
+    cosines(trained.item, users, user, items, x[TRAINED_LAST], x[TRAINED_RING], n, taste)
     own = trained.user.vector[user]
     for c in range(n):
         row, product = trained.item.vector[items[c]], np.int32(0)
@@ -136,7 +137,7 @@ def trained_features(trained: Trained, users: Users, user: int, items: I32, x: F
 
 
 @kernel
-def _cosines(
+def cosines(
     vectors: Vectors, users: Users, user: int, items: I32, like_last: F32, like_ring: F32, n: int, taste: F32
 ) -> None:
     """Writes the cosines of n candidates with the user's last item [C], and with the taste [C]."""

@@ -4,26 +4,45 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tgn.candidate_pool import FROM_RING, TOGETHER, Pool, add_catalogue, enter, gather
+from tgn.by_popularity import fill, popularity_rank
+from tgn.candidate_pool import DRAWN_OUTSIDE, FROM_RING, TOGETHER, Pool, add_catalogue, enter, gather
+from tgn.compiling.addresses import by_address
 from tgn.config import CONTENT, CONTEXT, EMBEDDINGS, MEMORIES, RANKER, RETRIEVAL, TRAINED_VECTORS, KernelConfig, Request
 from tgn.context_embedding import Contexts, add_contexts, step_contexts
-from tgn.features import REPEAT, complete_features, leave_out
-from tgn.graph import F32, I16, I32, I64, LISTED, REQUEST_SLOTS, U8, Graph, Users
-from tgn.item_embedding import Embeddings, PopularityWeights, Taste, embed, embedding_features, learn_embedding
+from tgn.features import REPEAT, complete_features, leave_out, popularity_features
+from tgn.graph import F32, I16, I32, I64, REQUEST_SLOTS, U8, Graph, Users
+from tgn.item_embedding import (
+    Embeddings,
+    PopularityWeights,
+    Taste,
+    embed,
+    embedding_features,
+    learn_embedding,
+    share_with,
+)
 from tgn.kernel import kernel
 from tgn.memory import Memories, memory_features, remember
 from tgn.node_index import Names
 from tgn.observe import note_context, observe
-from tgn.outside_vectors import Trained, Vectors, Waiting, content_features, nearest_waiting, taste_of, trained_features
+from tgn.outside_vectors import (
+    Trained,
+    Vectors,
+    Waiting,
+    content_features,
+    nearest_waiting,
+    sum_taste,
+    trained_features,
+)
 from tgn.ranker import Activations, Ranker, forward, learn, softmax, uniform
-from tgn.reasons import Evidence, explain
-from tgn.retrieval import Active, best, refresh_vector, scan, touch
+from tgn.reasons import Evidence, explain, source_of
+from tgn.retrieval import USED, Active, any_active, best, refresh_vector, scan, touch
 from tgn.seen_pairs import has_pair
 from tgn.top_k import top_k
 
 CHANCE = np.float32(0.01)  # the share of chance in P(item): what the pool missed is no infinite surprise
 
 
+@by_address
 class InteractionBatch(NamedTuple):
     """N interactions in the order in which they are taken."""
 
@@ -46,10 +65,12 @@ class Lists(NamedTuple):
     size: I32  # [N]
 
 
+@by_address
 class Outcome(NamedTuple):
     """What a batch gave."""
 
     test: Lists  # before the event was learned from and observed
+    source: U8  # [N, K] of the test lists, index into tgn.reasons.SOURCES; [0, K] where nobody asks for it
     published: Lists  # right after
     evidence: Evidence  # of the published lists
     changed: U8  # [N] 1: the published ranking differs from the user's last one, or is the first
@@ -58,6 +79,7 @@ class Outcome(NamedTuple):
     surprise: F32  # [N] −ln P(item), nats; where measured
 
 
+@by_address
 class ModelArrays(NamedTuple):
     """What is state: all of it is in the checkpoint, or follows from what is."""
 
@@ -74,6 +96,7 @@ class ModelArrays(NamedTuple):
     names: Names
 
 
+@by_address
 class Scratch(NamedTuple):
     """What one query writes and the next one overwrites."""
 
@@ -84,47 +107,52 @@ class Scratch(NamedTuple):
 
 @kernel
 def prequential(
-    arrays: ModelArrays, scratch: Scratch, config: KernelConfig, items: int, batch: InteractionBatch,
-    exclude_seen: bool, request_context: bool, out: Outcome,
+    arrays: ModelArrays, listing: ModelArrays, scratch: Scratch, config: KernelConfig, items: int,
+    batch: InteractionBatch, start: int, end: int, exclude_seen: bool, request_context: bool, out: Outcome,
 ) -> None:  # fmt: skip
-    """Takes a batch: for each event score, then learn, then observe, then the published list where asked.
+    """Takes events [start, end): for each score, then learn, then observe, then the published list where asked.
 
+    `listing`: the same arrays, but for which items may be listed: candidates are gathered from it.
     `items`: how many item indices exist; `request_context`: an event's contexts are known when its list is asked for,
     so that it is scored with them. A block that goes on in the next batch is cut at the batch's end. Within a
     block the ranker learns at once, since its few weights cannot tell one user from another; embeddings, which could
     carry one event's answer to the next, learn when all of the block is scored.
     """
     graph, pool, act = arrays.graph, scratch.pool, scratch.act
-    first = 0
-    for n in range(len(batch.user)):
+    first = start
+    for n in range(start, end):
         user, item = batch.user[n], batch.item[n]
         request = Request(user, batch.t[n], exclude_seen, batch.learn[n] == 0, items)
-        last = n + 1 == len(batch.user) or batch.block[n + 1] != batch.block[n]
+        last = n + 1 == end or batch.block[n + 1] != batch.block[n]
         out.rank[n] = -1
         if request_context:
             note_context(graph.users, user, batch.context[n], REQUEST_SLOTS)
         if batch.score[n] or batch.learn[n]:
-            size = query(arrays, scratch, config, request, out.test, n if batch.score[n] else -1)
-            target = _place_of(pool, item, size)
+            size = query(listing, scratch, config, request, out.test, n if batch.score[n] else -1)
+            if batch.score[n] and len(out.source) > 0:
+                for place in range(out.test.size[n]):
+                    out.source[n, place] = source_of(graph, pool, out.test.item[n, place])
+            target = _find_in_pool(pool, item, size)
             softmax(act.score, act.probability, size)
             if batch.score[n] and not (exclude_seen and has_pair(graph.pairs, user, item)):
                 out.rank[n] = _rank(out.test, n, item)
                 out.surprise[n] = _surprise(graph, act, target)
                 out.popularity_rank[n] = popularity_rank(
-                    graph, request, item, config.baseline_scale, out.test.item.shape[1]
+                    listing.graph, request, item, config.baseline_scale, out.test.item.shape[1]
                 )
-            if batch.learn[n] and batch.weight[n] > 0 and target >= 0:
-                _learn_ranker(arrays, scratch, config, size, target)
+            if batch.learn[n] and batch.weight[n] > 0:
+                if target >= 0:
+                    _learn_ranker(arrays, scratch, config, size, target)
                 if last and first == n:
-                    _learn_embedding(arrays, scratch, config, user, size, target)
+                    _learn_embeddings(arrays, scratch, config, request, size, item)
         if last:
             if first < n:
-                _learn_embeddings_of_block(arrays, scratch, config, items, batch, first, n + 1, exclude_seen)
+                _learn_embeddings_of_block(listing, scratch, config, items, batch, first, n + 1, exclude_seen)
             for m in range(first, n + 1):
                 _observe(arrays, config, batch, m)
             first = n + 1
         if batch.publish[n]:
-            _publish(arrays, scratch, config, request, out, n)
+            _publish(listing, scratch, config, request, out, n)
 
 
 @kernel
@@ -144,7 +172,7 @@ def _publish(
     query(arrays, scratch, config, request, out.published, n)
     for place in range(out.published.size[n]):
         explain(arrays.graph, scratch.pool, request, out.published.item[n, place], config, out.evidence, n, place)
-    out.changed[n] = _note_listed(arrays.graph.users, request.user, out.published.item[n])
+    out.changed[n] = _note_list_change(arrays.graph.users, request.user, out.published.item[n])
 
 
 @kernel
@@ -161,14 +189,15 @@ def _observe(arrays: ModelArrays, config: KernelConfig, batch: InteractionBatch,
     user, item, t, weight, scales = batch.user[n], batch.item[n], batch.t[n], batch.weight[n], config.scales
     if weight > 0 and not config.off & MEMORIES:
         remember(arrays.memories, user, item, t, config.memory_scale_ms, config.seed)
-    observe(arrays.graph, user, item, t, weight, batch.context[n], config.window, scales.popularity, scales.rows)
+    context, window, sitting_ms = batch.context[n], config.window, config.sitting_ms
+    observe(arrays.graph, user, item, t, weight, context, window, sitting_ms, scales.popularity, scales.rows)
     if weight > 0:
         touch(arrays.active, arrays.graph.items, arrays.embeddings, item, scales.popularity[len(scales.popularity) - 1])
 
 
 @kernel
 def _learn_ranker(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, size: int, target: int) -> None:
-    """Learns, after `query`, that `target` of the pool was right. Nothing is learned from an event the pool missed."""
+    """Learns, after `query`, that `target` of the pool was right; nothing from an event that the pool missed."""
     if not config.off & RANKER:
         learn(
             arrays.ranker, scratch.act, scratch.pool.x, size, target,
@@ -177,22 +206,53 @@ def _learn_ranker(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, s
 
 
 @kernel
-def _learn_embedding(
-    arrays: ModelArrays, scratch: Scratch, config: KernelConfig, user: int, size: int, target: int
+def _learn_embeddings(
+    arrays: ModelArrays, scratch: Scratch, config: KernelConfig, request: Request, size: int, item: int
 ) -> None:
-    """The same for the embeddings, unless the user's ring holds the target."""
-    pool, taste, users = scratch.pool, scratch.taste, arrays.graph.users
-    if pool.x[REPEAT, target] > 0 or config.off & EMBEDDINGS:
+    """The same for the embeddings, whether the pool held the item or missed it; not where the user's ring holds it."""
+    pool, taste, users, user = scratch.pool, scratch.taste, arrays.graph.users, request.user
+    if config.off & EMBEDDINGS:
+        return
+    target = _find_in_pool(pool, item, size)
+    pooled = target >= 0
+    if not pooled:
+        target, size = _add_missed(arrays, scratch, config, request, size, item)
+    if target < 0 or pool.x[REPEAT, target] > 0:
         return
     learn_embedding(
         arrays.embeddings, arrays.popularity, taste, users, pool.item, pool.x, size, user, target,
-        np.float32(config.embedding_rate), config.learning_draws, uniform(arrays.ranker.steps),
+        np.float32(config.embedding_rate), config.learning_draws, uniform(arrays.ranker.steps), pooled,
     )  # fmt: skip
-    if not config.off & CONTEXT:
+    if pooled and not config.off & CONTEXT:
         step_contexts(arrays.contexts, users, user, taste.gradient, np.float32(config.embedding_rate))
     for c in range(size):
         if taste.stepped[c]:
             refresh_vector(arrays.active, arrays.embeddings, pool.item[c])
+
+
+@kernel
+def _add_missed(
+    arrays: ModelArrays, scratch: Scratch, config: KernelConfig, request: Request, size: int, item: int
+) -> tuple[int, int]:
+    """Adds an item that the pool missed, and active ones drawn at random, with their shares: its place, the new size.
+
+    Alone it would teach that an item without evidence is the right one. The place is −1 if it may not be listed.
+    """
+    graph, pool, active = arrays.graph, scratch.pool, arrays.active
+    place, n = enter(graph, pool, request, size, item)
+    if place < 0:
+        return place, size
+    key = config.seed + request.now + 7919 * item + request.user
+    for nth in range(DRAWN_OUTSIDE if active.hand[USED] > 0 else 0):
+        drawn = any_active(active, key, nth)
+        if graph.items.first_time[drawn] >= 0:
+            _, n = enter(graph, pool, request, n, drawn)
+    for c in range(size, n):
+        pool.x[REPEAT, c] = 0
+    popularity_features(graph.items, pool.x, pool.item, size, n, request.now, config.scales)
+    outside = max(np.float32(active.hand[USED] - size) / np.float32(DRAWN_OUTSIDE), np.float32(1))
+    share_with(arrays.embeddings, arrays.popularity, scratch.taste, pool.item, pool.x, size, n, outside)
+    return place, n
 
 
 @kernel
@@ -203,10 +263,8 @@ def _learn_embeddings_of_block(
     for n in range(first, end):
         if batch.learn[n] and batch.weight[n] > 0:
             request = Request(batch.user[n], batch.t[n], exclude_seen, False, items)
-            size = _pool_of(arrays, scratch, config, request)
-            target = _place_of(scratch.pool, batch.item[n], size)
-            if target >= 0:
-                _learn_embedding(arrays, scratch, config, batch.user[n], size, target)
+            size = _gather_pool(arrays, scratch, config, request)
+            _learn_embeddings(arrays, scratch, config, request, size, batch.item[n])
 
 
 @kernel
@@ -216,19 +274,19 @@ def query(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, request: 
     Pure: it reads the graph and the weights.
     """
     pool, act, ranker = scratch.pool, scratch.act, arrays.ranker
-    n = _pool_of(arrays, scratch, config, request)
+    n = _gather_pool(arrays, scratch, config, request)
     forward(ranker.slow if request.frozen else ranker.weights, act, pool.x, n, pool.sizes[FROM_RING])
     if row >= 0:
         size = top_k(pool.item, act.score, n, arrays.names, lists.item[row], lists.score[row])
         if size < len(lists.item[row]) and size < arrays.graph.newest.total[0]:
-            size = _fill(arrays, pool, config, request, size, lists, row)
+            size = fill(arrays.graph, arrays.names, pool, config, request, size, lists.item[row], lists.score[row])
         lists.size[row] = size
         lists.item[row, size:] = -1
     return n
 
 
 @kernel
-def _pool_of(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, request: Request) -> int:
+def _gather_pool(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, request: Request) -> int:
     """Gathers the candidates with all of their features; returns how many."""
     graph, pool, taste, user = arrays.graph, scratch.pool, scratch.taste, request.user
     n = gather(graph, pool, request, config)
@@ -236,7 +294,7 @@ def _pool_of(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, reques
     if not (request.frozen or config.off & CONTEXT):
         add_contexts(arrays.contexts, graph.users, user, taste.user)
     content = arrays.content.known[0] and not config.off & CONTENT
-    if content and taste_of(arrays.content, graph.users, user, taste.vector):
+    if content and sum_taste(arrays.content, graph.users, user, taste.vector):
         n = _add_waiting(arrays, scratch, request, n)
     known = graph.newest.total[0]  # not `items`: ids of events still to come must change nothing
     if known <= config.every_item_below:
@@ -253,7 +311,7 @@ def _pool_of(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, reques
     if content:
         content_features(arrays.content, graph.users, user, pool.item, pool.x, n, taste.vector)
     if arrays.trained.item.known[0] and not config.off & TRAINED_VECTORS:
-        taste_of(arrays.trained.item, graph.users, user, taste.vector)
+        sum_taste(arrays.trained.item, graph.users, user, taste.vector)
         trained_features(arrays.trained, graph.users, user, pool.item, pool.x, n, taste.vector)
     leave_out(pool.x, config.off)
     return n
@@ -281,20 +339,20 @@ def _add_nearest(arrays: ModelArrays, scratch: Scratch, config: KernelConfig, re
 
 
 @kernel
-def _note_listed(users: Users, user: int, ranking: I32) -> bool:
-    """Remembers the ranking published last by its FNV-1a digest; 1 if it differs from the one before."""
+def _note_list_change(users: Users, user: int, ranking: I32) -> bool:
+    """Whether a ranking differs from the one published last, by its FNV-1a digest, which is kept for the next one."""
     digest = np.uint64(0xCBF29CE484222325)
     for item in ranking:
         digest = (digest ^ np.uint64(item + 1)) * np.uint64(0x100000001B3)
     digest |= np.uint64(1)
-    changed = np.uint64(users.listed[user]) != digest
-    users.listed[user] = np.int64(digest)
+    changed = np.uint64(users.list_digest[user]) != digest
+    users.list_digest[user] = np.int64(digest)
     users.dirty[user] = 1
     return changed
 
 
 @kernel
-def _place_of(pool: Pool, item: int, n: int) -> int:
+def _find_in_pool(pool: Pool, item: int, n: int) -> int:
     """Where `item` stands in the pool, −1 if it does not."""
     if pool.stamp[item] != pool.query[0] or n == 0:
         return -1
@@ -307,51 +365,3 @@ def _rank(lists: Lists, row: int, item: int) -> int:
         if lists.item[row, place] == item:
             return place + 1
     return 0
-
-
-@kernel
-def _fill(
-    arrays: ModelArrays, pool: Pool, config: KernelConfig, request: Request, size: int, lists: Lists, row: int
-) -> int:
-    """Appends items outside the pool by decayed popularity; their scores are below any score of the pool's."""
-    graph, scale = arrays.graph, config.baseline_scale
-    chosen, keys, scores = pool.rest_item, pool.rest_key, pool.rest_score
-    room = len(lists.item[row]) - size
-    n = 0
-    for item in range(request.items):
-        if graph.items.first_time[item] < 0 or graph.items.alive[item] != LISTED or pool.stamp[item] == pool.query[0]:
-            continue
-        if request.exclude_seen and has_pair(graph.pairs, request.user, item):
-            continue
-        chosen[n] = item
-        keys[n] = (
-            graph.items.log_popularity[item, scale] + graph.items.last_time[item] / config.scales.popularity[scale]
-        )
-        n += 1
-    lowest = lists.score[row, size - 1] if size > 0 else np.float32(0)
-    filled = top_k(chosen, keys, n, arrays.names, lists.item[row, size:], scores[:room])
-    for place in range(filled):
-        lists.score[row, size + place] = lowest - np.float32(place + 1)
-    return size + filled
-
-
-@kernel
-def popularity_rank(graph: Graph, request: Request, item: int, scale: int, k: int) -> int:
-    """The place of `item` among what the user may be shown by decayed popularity, from 1; 0: not in the first k.
-
-    Ties count against the item.
-    """
-    heads = graph.heads
-    key = -np.inf
-    for h in range(heads.size[scale]):
-        if heads.item[scale, h] == item:
-            key = heads.key[scale, h]
-    if key == -np.inf or (request.exclude_seen and has_pair(graph.pairs, request.user, item)):
-        return 0
-    rank = 1
-    for h in range(heads.size[scale]):
-        other = heads.item[scale, h]
-        ahead = other != item and heads.key[scale, h] >= key
-        if ahead and not (request.exclude_seen and has_pair(graph.pairs, request.user, other)):
-            rank += 1
-    return rank if rank <= k else 0

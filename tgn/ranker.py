@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn import features as f
+from tgn.compiling.aligned import zeros
 from tgn.config import ModelConfig
 from tgn.graph import F32, I64
 from tgn.kernel import flushed, kernel
@@ -59,7 +60,7 @@ def new_ranker(config: ModelConfig) -> Ranker:
     h, size = config.hidden, parameters(config.hidden)
     rng = np.random.default_rng(config.seed)
     weights = np.zeros(size, np.float32)
-    drawn = np.delete(np.arange(f.FEATURES), np.arange(f.TRAINED_LAST, f.USER_FEATURES))
+    drawn = np.delete(np.arange(f.FEATURES), np.arange(f.TRAINED_LAST, f.TRAINED_USER + 1))
     weights[: h * f.FEATURES].reshape(h, -1)[:, drawn] = rng.normal(0, (2 / len(drawn)) ** 0.5, (h, len(drawn)))
     weights[h * f.FEATURES : h * f.FEATURES + h * h] = rng.normal(0, (2 / h) ** 0.5, h * h)
     skip = weights[size - f.FEATURES :]
@@ -86,10 +87,10 @@ def new_activations(config: ModelConfig, room: int) -> Activations:
     """Scratch space for `room` candidates."""
     h = config.hidden
     return Activations(
-        np.zeros((h, room), np.float32),
-        np.zeros((h, room), np.float32),
-        np.zeros(room, np.float32),
-        np.zeros(room, np.float32),
+        zeros((h, room), np.float32),
+        zeros((h, room), np.float32),
+        zeros(room, np.float32),
+        zeros(room, np.float32),
         np.zeros(f.FEATURES + 2 * h, np.float32),
         np.zeros(parameters(h), np.float32),
     )
@@ -194,15 +195,25 @@ def learn(
     cumulated = np.float32(0)
     for c in range(n):
         cumulated += act.probability[c]
-        g = np.float32(0)
-        while cumulated > next_draw:
-            g += each
-            next_draw += each
+        g, next_draw = drawn(cumulated, next_draw, each)
         if c == target:
             g -= np.float32(1)
         if g != 0:
             _backward(weights, gradient, act, x, c, g)
     _step(ranker, act.gradient, rate)
+
+
+@kernel
+def drawn(cumulated: float, next_draw: float, each: float) -> tuple[float, float]:
+    """What part of evenly spaced draws falls on a candidate, and where the next draw is.
+
+    cumulated: the probability up to the candidate, its own counted; each: the part of one draw.
+    """
+    part = np.float32(0)
+    while cumulated > next_draw:
+        part += each
+        next_draw += each
+    return part, next_draw
 
 
 @kernel

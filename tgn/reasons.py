@@ -34,6 +34,16 @@ def explain(
     column: int,
 ) -> None:
     """Writes the evidence for one listed item, from the pool that its list was made of. Pure otherwise."""
+    source = source_of(graph, pool, item)
+    evidence.source[row, column] = source
+    rows = graph.transitions if source == BY_TRANSITION else graph.co
+    if source in (BY_TRANSITION, BY_CO):
+        evidence.cause[row, column] = _cause(graph.users, rows, request, item, config)
+
+
+@kernel
+def source_of(graph: Graph, pool: Pool, item: int) -> int:
+    """The index into SOURCES of the strongest evidence for one listed item, in the pool that its list was made of."""
     source = BY_POPULARITY
     if pool.stamp[item] == pool.query[0] and pool.place[item] >= 0:
         place = pool.place[item]
@@ -50,10 +60,7 @@ def explain(
             source = BY_NEWNESS
         elif place >= pool.sizes[NOT_RETRIEVED] and pool.x[EMBEDDING, place] > 0:
             source = BY_TASTE
-    evidence.source[row, column] = source
-    rows = graph.transitions if source == BY_TRANSITION else graph.co
-    if source in (BY_TRANSITION, BY_CO):
-        evidence.cause[row, column] = _cause(graph.users, rows, request, item, config)
+    return source
 
 
 @kernel
@@ -64,11 +71,15 @@ def _cause(users: Users, rows: Rows, request: Request, item: int, config: Kernel
     long = rows.weight.shape[1] - 1
     for back in range(min(users.events[user], ring, config.co_sources)):
         source = users.ring_item[user, (users.events[user] - 1 - back) % ring]
+        successors, place = rows.item[source], -1
+        for m in range(len(successors)):  # no early exit: a vector compare; unused places hold −1
+            if successors[m] == item:
+                place = m
+        if place < 0:
+            continue
         factor = to_now(rows.time, source, request.now, scales[long])
         total = rows.total[source, long] * factor + np.float32(1)
-        for m in range(rows.size[source]):
-            if rows.item[source, m] == item:
-                share = rows.weight[source, long, m] * factor / total / np.float32(1 + back)
-                if share > best:
-                    best, cause = share, source
+        share = rows.weight[source, long, place] * factor / total / np.float32(1 + back)
+        if share > best:
+            best, cause = share, source
     return cause

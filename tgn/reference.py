@@ -32,6 +32,7 @@ SMALL = ModelConfig(
 SMOOTHING = 1.0  # P(next | source) = w / (total + 1): an item that little is known of promises little
 LEFT_TO_NEWCOMER = 0.5  # of the weight that a full row drops (`tgn.successors`)
 FLOOR, SHARE_FLOOR = 1e-4, 1e-5  # below them a probability counts as none
+RING_SCALE = 1.4  # of the weights of a ring
 NEVER_SEEN, HELD = 2.0, -30.0  # idle time of a new user; score by embeddings of what the ring holds
 INITIAL_ADAGRAD, POPULARITY_RATE = 0.1, 0.1
 BETA2, MEAN_SHARE, SHORTEST_MEAN, WARM_UP, EPSILON = 0.999, 0.9, 1e-4, 50, 1e-8  # of schedule-free Adam
@@ -98,6 +99,8 @@ def take(s: State, event: Event) -> list[tuple[int, float]]:
     q = score(s, event.user, event.t)
     if event.weight > 0 and event.item in q.items:
         learn(s, q, event.user, q.items.index(event.item))
+    elif event.weight > 0 and event.item not in s.known:  # SMALL misses nothing else that may be listed
+        _learn_missed(s, q, event.item)
     observe(s, event)
     return sorted(zip(q.items, q.score.tolist(), strict=True), key=lambda at: (-at[1], s.names[at[0]].encode()))
 
@@ -164,8 +167,10 @@ def _row_features(s: State, x: F64, items: list[int], user: int, now: int) -> No
                     for amount, row in ((w, goes_with), (goes_with.total, goes_with), (other.total, other))
                 )
                 x[place[z], f.CO_COSINE] += weight / np.sqrt((total + SMOOTHING) * (other_total + SMOOTHING))
+                x[place[z], f.CO_SITTING] += p[0] / (1 + back)
                 x[place[z], [f.CO_LAST, f.CO_LAST_SHORT]] += (p[-1], p[0]) if back == 0 else (0, 0)
-    x[:, f.TRANSITION : f.CO_LAST_SHORT + 1] = squash(x[:, f.TRANSITION : f.CO_LAST_SHORT + 1])
+    rows = [*range(f.TRANSITION, f.CO_LAST_SHORT + 1), f.CO_SITTING]
+    x[:, rows] = squash(x[:, rows])
 
 
 def _probability(s: State, row: Row, weight: F64, now: int) -> F64:
@@ -189,15 +194,21 @@ def _item_and_user_features(s: State, x: F64, items: list[int], user: int, now: 
 
 
 def _embedding_features(s: State, x: F64, items: list[int], user: int) -> tuple[F64, F64]:
-    """e(u) = Σ_k h(i_k) / √(1 + k); P(z) = softmax of e·v(z) + Σ_l β_l pop_l(z) (`tgn.item_embedding`)."""
+    """e(u) = 1.4 Σ_k w_k h(i_k) / √(Σ_k w_k); P(z) = softmax of e·v(z) + Σ_l β_l pop_l(z) (`tgn.item_embedding`)."""
     taste = np.zeros(s.config.embedding)
-    for back, held in enumerate(s.ring[user]):
-        taste += s.history[held.event.item] / np.sqrt(1 + back)
+    for weight, held in zip(_ring_weights(s, user), s.ring[user], strict=True):
+        taste += weight * s.history[held.event.item]
     new, product = x[:, f.REPEAT] == 0, s.candidate[items] @ taste  # what the ring holds is the ranker's business
     share = softmax(np.where(new, product + x[:, f.POPULARITY : f.IDLE] @ s.beta, HELD))
     x[:, f.EMBEDDING] = np.where(new, np.clip(product, -4, 4) / 2, 0)
     x[:, f.EMBEDDING_SHARE] = np.where(new, (log(share + SHARE_FLOOR) - np.log(SHARE_FLOOR)) / 4, 0)
     return taste, share
+
+
+def _ring_weights(s: State, user: int) -> F64:
+    """[R] 1.4 w_k / √(Σ_k w_k), w_k = 1 / √(1 + k)."""
+    weights = 1 / np.sqrt(1 + np.arange(len(s.ring[user])))
+    return np.asarray(RING_SCALE * weights / np.sqrt(max(weights.sum(), 1)))
 
 
 def learn(s: State, q: Query, user: int, target: int) -> None:
@@ -240,15 +251,27 @@ def _learn_embedding(s: State, q: Query, user: int, target: int) -> None:
     """Row-wise AdaGrad (Duchi et al. 2011): a row's steps shrink with the root of its summed squared gradients."""
     g, rate = _score_gradient(s, q.share, target), s.config.embedding_rate
     of_taste, of_beta = g @ s.candidate[q.items], g @ q.x[:, f.POPULARITY : f.IDLE]
-    for z, of_score in zip(q.items, g, strict=True):
-        s.candidate_adagrad[z] += np.mean((of_score * q.taste) ** 2)
-        s.candidate[z] -= rate * of_score * q.taste / np.sqrt(s.candidate_adagrad[z])
+    _step_candidates(s, q.taste, q.items, g)
     s.beta_adagrad += of_beta**2
     s.beta -= POPULARITY_RATE * of_beta / np.sqrt(s.beta_adagrad)
-    for back, held in enumerate(s.ring[user]):
-        z, gradient = held.event.item, of_taste / np.sqrt(1 + back)
+    for weight, held in zip(_ring_weights(s, user), s.ring[user], strict=True):
+        z, gradient = held.event.item, weight * of_taste
         s.history_adagrad[z] += np.mean(gradient**2)
         s.history[z] -= rate * gradient / np.sqrt(s.history_adagrad[z])
+
+
+def _learn_missed(s: State, q: Query, item: int) -> None:
+    """A step of the vectors of candidates alone, with the item added to the pool (`tgn.prequential`)."""
+    items, pop = [*q.items, item], np.vstack([q.x[:, f.POPULARITY : f.IDLE], np.zeros(len(s.scales))])
+    held = np.append(q.x[:, f.REPEAT] > 0, False)
+    share = softmax(np.where(held, HELD, s.candidate[items] @ q.taste + pop @ s.beta))
+    _step_candidates(s, q.taste, items, _score_gradient(s, share, len(q.items)))
+
+
+def _step_candidates(s: State, taste: F64, items: list[int], g: F64) -> None:
+    for z, of_score in zip(items, g, strict=True):
+        s.candidate_adagrad[z] += np.mean((of_score * taste) ** 2)
+        s.candidate[z] -= s.config.embedding_rate * of_score * taste / np.sqrt(s.candidate_adagrad[z])
 
 
 def observe(s: State, event: Event) -> None:
@@ -270,18 +293,20 @@ def _relate(s: State, event: Event) -> None:
     """The last item → this one; and this one with each of the last W, both ways."""
     for back, other in _liked(s, event.user):
         if back < s.config.window and other != event.item:
+            sitting = event.t - s.ring[event.user][back].event.t <= s.config.sitting_ms
             if back == 0:
-                dropped = _add(s, s.transitions[other], event.item, event)
+                dropped = _add(s, s.transitions[other], event.item, event, 1, sitting)
                 s.predecessors[event.item] += dropped != event.item
                 s.predecessors[dropped] -= dropped not in (-1, event.item)
-            _add(s, s.co[other], event.item, event)
-            _add(s, s.co[event.item], other, event)
+            _add(s, s.co[other], event.item, event, 1 / np.sqrt(1 + back), sitting)
+            _add(s, s.co[event.item], other, event, 1 / np.sqrt(1 + back), sitting)
 
 
-def _add(s: State, row: Row, successor: int, event: Event) -> int:
+def _add(s: State, row: Row, successor: int, event: Event, share: float, sitting: bool) -> int:
     """Returns whom the successor drove out, −1: nobody, though it is new in the row; itself: it was there."""
     left, dropped = decay(event.t - row.time, s.row_scales), -1
-    row.weight, row.total, row.time = row.weight * left, row.total * left + event.weight, event.t
+    weight = share * event.weight * np.array([sitting] + [True] * (len(left) - 1))  # the first scale: one sitting alone
+    row.weight, row.total, row.time = row.weight * left, row.total * left + weight, event.t
     if successor in row.items:
         dropped = successor
     elif len(row.items) < s.config.row:
@@ -290,7 +315,7 @@ def _add(s: State, row: Row, successor: int, event: Event) -> int:
         least = int(np.argmin(row.weight[:, -1]))
         dropped, row.items[least] = row.items[least], successor
         row.weight[least] *= LEFT_TO_NEWCOMER
-    row.weight[row.items.index(successor)] += event.weight
+    row.weight[row.items.index(successor)] += weight
     return dropped
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tgn.compiling.aligned import zeros
 from tgn.config import ModelConfig
 from tgn.graph import F32, I32, I64, U8, Items
 from tgn.item_embedding import Embeddings, PopularityWeights
@@ -40,9 +41,9 @@ def new_active(config: ModelConfig, items: int) -> Active:
         np.full(config.active, -1, np.int32),
         np.zeros(config.active, np.uint8),
         np.zeros(3, np.int64),
-        np.zeros((config.active // LANES, config.embedding, LANES), np.float32),
-        np.zeros(config.active, np.float32),
-        np.zeros(config.active, np.float32),
+        zeros((config.active // LANES, config.embedding, LANES), np.float32),
+        zeros(config.active, np.float32),
+        zeros(config.active, np.float32),
         np.zeros(BINS, np.int32),
         np.full(items, -1, np.int32),
     )
@@ -128,6 +129,16 @@ def scan(active: Active, popularity: PopularityWeights, user: F32) -> None:
             u, row = user[d], vectors[d]
             for lane in range(LANES):
                 score[lane] += u * row[lane]
+
+
+@kernel
+def any_active(active: Active, key: int, nth: int) -> int:
+    """An active item, each as likely, by a hash (splitmix64) of key and nth alone, so that a replay draws the same."""
+    z = np.uint64(key + 1) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(nth) * np.uint64(0xD1342543DE82EF95)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return active.item[np.int64(z >> np.uint64(33)) % active.hand[USED]]
 
 
 @kernel

@@ -21,7 +21,7 @@ def _home(key: int, mask: int) -> int:
 
 
 @kernel
-def _slot_of(keys: U64, key: int) -> int:
+def _find_slot(keys: U64, key: int) -> int:
     """Where `key` is, or the empty slot where it would go (linear probing after Fibonacci hashing)."""
     mask = np.uint64(len(keys) - 1)
     slot = _home(key, mask)
@@ -34,14 +34,14 @@ def _slot_of(keys: U64, key: int) -> int:
 def has_pair(pairs: Pairs, user: int, item: int) -> bool:
     """Whether the user has ever interacted with the item."""
     key = pair_key(user, item)
-    return pairs.key[_slot_of(pairs.key, key)] == key
+    return pairs.key[_find_slot(pairs.key, key)] == key
 
 
 @kernel
 def add_pair(pairs: Pairs, user: int, item: int) -> bool:
     """Adds the pair; True if it was new. The caller has made room (`grown_pairs`)."""
     key = pair_key(user, item)
-    slot = _slot_of(pairs.key, key)
+    slot = _find_slot(pairs.key, key)
     if pairs.key[slot] == key:
         return False
     pairs.key[slot] = key
@@ -54,7 +54,7 @@ def add_pair(pairs: Pairs, user: int, item: int) -> bool:
 def remove_pair(pairs: Pairs, user: int, item: int) -> bool:
     """Takes the pair out; True if it was there. What follows it in its run of slots moves up, so no search is cut."""
     keys, mask = pairs.key, np.uint64(len(pairs.key) - 1)
-    hole = _slot_of(keys, pair_key(user, item))
+    hole = _find_slot(keys, pair_key(user, item))
     if keys[hole] == 0:
         return False
     pairs.size[0] -= 1
@@ -102,10 +102,11 @@ def list_users(pairs: Pairs, row: I32, begin: I64, out: I32) -> None:
 
 
 @kernel
-def _rehash(old: U64, new: U64) -> None:
+def rehash(old: U64, new: U64) -> None:
+    """Puts every key of `old` into `new`, which is empty."""
     for key in old:
         if key != 0:
-            new[_slot_of(new, key)] = key
+            new[_find_slot(new, key)] = key
 
 
 def grown_pairs(pairs: Pairs, more: int) -> Pairs:
@@ -116,5 +117,5 @@ def grown_pairs(pairs: Pairs, more: int) -> Pairs:
     if slots == len(pairs.key):
         return pairs
     keys = np.zeros(slots, np.uint64)
-    _rehash(pairs.key, keys)
+    rehash(pairs.key, keys)
     return Pairs(keys, pairs.size, np.ones(slots // PAIRS_A_PAGE, np.uint8))

@@ -19,6 +19,7 @@ from tgn.node_index import NodeIndex
 from tgn.outside_vectors import Trained, new_vectors
 
 Arrays = Sequence[Any]  # of NumPy arrays
+ROWS_AT_ONCE = 256  # pages that are made without a pause: 1 to 2 ms
 SCALARS = b"model"  # the page of what has no rows
 
 
@@ -26,7 +27,7 @@ class PagesDamaged(Exception):
     """Pages are missing, or are none that `changed_pages` made."""
 
 
-class Group(NamedTuple):
+class PageGroup(NamedTuple):
     """Pages of one row each, of arrays that have a row per node. `dirty` of the first value says which rows changed."""
 
     name: bytes
@@ -60,16 +61,16 @@ def _pair_pages(pairs: Pairs) -> PairPages:
 
 UNWRITTEN = ("dirty", "known")  # `Vectors.known` follows from the vectors
 GROUPS = (
-    Group(b"users", lambda m: [m.graph.users], lambda m: len(m.users)),
-    Group(b"items", lambda m: [m.graph.items, m.graph.transitions, m.graph.co], lambda m: len(m.items)),
-    Group(b"embeddings", lambda m: [m.embeddings], lambda m: len(m.items)),
-    Group(b"content", lambda m: [m.content], lambda m: len(m.items)),
-    Group(b"trained-users", lambda m: [m.trained.user], lambda m: min(len(m.users), len(m.trained.user.dirty))),
-    Group(b"trained-items", lambda m: [m.trained.item], lambda m: min(len(m.items), len(m.trained.item.dirty))),
-    Group(b"contexts", lambda m: [m.contexts], lambda m: len(m.contexts.dirty)),
-    Group(b"user-memories", lambda m: [m.memories.user], lambda m: len(m.users)),
-    Group(b"item-memories", lambda m: [m.memories.item], lambda m: len(m.items)),
-    Group(b"pairs", lambda m: [_pair_pages(m.graph.pairs)], lambda m: len(m.graph.pairs.dirty)),
+    PageGroup(b"users", lambda m: [m.graph.users], lambda m: len(m.users)),
+    PageGroup(b"items", lambda m: [m.graph.items, m.graph.transitions, m.graph.co], lambda m: len(m.items)),
+    PageGroup(b"embeddings", lambda m: [m.embeddings], lambda m: len(m.items)),
+    PageGroup(b"content", lambda m: [m.content], lambda m: len(m.items)),
+    PageGroup(b"trained-users", lambda m: [m.trained.user], lambda m: min(len(m.users), len(m.trained.user.dirty))),
+    PageGroup(b"trained-items", lambda m: [m.trained.item], lambda m: min(len(m.items), len(m.trained.item.dirty))),
+    PageGroup(b"contexts", lambda m: [m.contexts], lambda m: len(m.contexts.dirty)),
+    PageGroup(b"user-memories", lambda m: [m.memories.user], lambda m: len(m.users)),
+    PageGroup(b"item-memories", lambda m: [m.memories.item], lambda m: len(m.items)),
+    PageGroup(b"pairs", lambda m: [_pair_pages(m.graph.pairs)], lambda m: len(m.graph.pairs.dirty)),
 )
 WHOLE: dict[str, Callable[[Model], Arrays]] = {
     "heads": lambda m: m.graph.heads,
@@ -87,13 +88,19 @@ INDICES: tuple[tuple[bytes, Callable[[Model], NodeIndex]], ...] = (
 NAMES = (*(group.name for group in GROUPS), *(name for name, _ in INDICES), SCALARS)
 
 
-def changed_pages(model: Model) -> dict[bytes, bytes | None]:
-    """What changed since the last call, None for what is to be deleted; the flags are cleared."""
+def changed_pages(model: Model, between: Callable[[], None] = lambda: None) -> dict[bytes, bytes | None]:
+    """What changed since the last call, None for what is to be deleted; the flags are cleared.
+
+    between: called after every ROWS_AT_ONCE pages; it may read the model.
+    """
     pages: dict[bytes, bytes | None] = {}
     for group in GROUPS:
         dirty = group.dirty(model)
         rows = np.flatnonzero(dirty[: group.rows(model)])
-        pages.update(zip(_keys(group.name, rows), _pack(group.arrays(model), rows), strict=True))
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[first : first + ROWS_AT_ONCE]
+            pages.update(zip(_keys(group.name, some), _pack(group.arrays(model), some), strict=True))
+            between()
         dirty[:] = 0
         _note_saved(model, group.name, rows)
     for name, index_of in INDICES:
@@ -212,7 +219,7 @@ def _pack(arrays: Arrays, rows: np.ndarray) -> list[bytes]:
     return [row.tobytes() for row in whole]
 
 
-def _unpack(group: Group, model: Model, pages: list[tuple[bytes, bytes]]) -> np.ndarray:
+def _unpack(group: PageGroup, model: Model, pages: list[tuple[bytes, bytes]]) -> np.ndarray:
     """Writes pages into their rows; returns these."""
     if not pages:
         return np.zeros(0, np.int64)

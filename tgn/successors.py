@@ -3,6 +3,8 @@
 The counts are those of smoothed-count link prediction; a full row drops its least weight and the newcomer takes
 over half of it (space-saving sketch), so that a rising successor is not evicted again and again.
 
+Of several scales the first one counts only pairs of one sitting: what is taken together, apart from what is taken next.
+
 A row's weights are inflated sums Σ w·exp((t − t₀)/τ) with the row's own t₀, so an interaction touches one place of a
 row, and sums commute: a late one adds exp(−(t₀ − t)/τ) exactly. t₀ moves when the exponent grows large.
 """
@@ -16,8 +18,10 @@ LARGEST_EXPONENT = 16.0
 
 
 @kernel
-def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, scales: F64) -> tuple[int, int]:
-    """Adds `weight` at time t to item → successor at every scale.
+def add_successor(
+    rows: Rows, item: int, successor: int, t: int, weight: float, scales: F64, sitting: bool
+) -> tuple[int, int]:
+    """Adds `weight` at time t to item → successor at every scale; at the first of several only within a sitting.
 
     Returns (1 if the successor is new in the row, the one that it drove out or −1).
     """
@@ -40,7 +44,8 @@ def add_successor(rows: Rows, item: int, successor: int, t: int, weight: float, 
             place = _evict(weights)
             evicted = ids[place]
         ids[place] = successor
-    for s in range(len(scales)):
+    first = 0 if sitting or len(scales) == 1 else 1
+    for s in range(first, len(scales)):
         amount = weight * np.exp((t - rows.time[item]) / scales[s])
         weights[s, place] += amount
         rows.total[item, s] += amount
@@ -82,3 +87,9 @@ def _evict(weights: F32) -> int:
     for s in range(weights.shape[0]):
         weights[s, place] *= 0.5
     return place
+
+
+@kernel
+def with_distance(weight: float, back: int) -> float:
+    """What an interaction counts for a co-interaction with the one `back` places before the last one of its user."""
+    return weight / np.sqrt(1.0 + back)

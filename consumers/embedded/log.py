@@ -102,7 +102,7 @@ class EmbeddedLog(Closable):
     ) -> None:
         self.folder, self._db = folder, _open(folder, accept_damage)
         self._write_options = WriteOptions()
-        self._write_options.sync = sync
+        self._write_options.sync = self.syncs = sync
         self._compaction_lag_ms = compaction_lag_ms
         self._tombstone_retention_ms = tombstone_retention_ms
         self._specs: dict[str, TopicSpec] = {}
@@ -135,14 +135,8 @@ class EmbeddedLog(Closable):
                     self._add_topic(spec)
                     self._written.note({tp: self._ends[tp] for tp in self._partitions(spec.name)})
                     created.append(spec.name)
-                elif (old.partitions, set(old.cleanup.split(","))) != (
-                    spec.partitions,
-                    set(spec.cleanup.split(",")),
-                ):
-                    raise TopicConflict(
-                        f"topic {spec.name} exists with {old.partitions} partitions and cleanup {old.cleanup}, "
-                        f"not {spec.partitions} and {spec.cleanup}"
-                    )
+                else:
+                    old.check_same(spec)
         return created
 
     def topics(self) -> dict[str, TopicSpec]:
@@ -194,7 +188,8 @@ class EmbeddedLog(Closable):
     ) -> None:
         """See `Log.append`; nothing is waited for.
 
-        Args: once: who appends, and which of its appends it is: one that is there is not repeated.
+        Args:
+            once: who appends, and which of its appends it is: one that is there is not repeated.
         """
         with self.changed:
             self._check_open()
@@ -459,7 +454,7 @@ class EmbeddedReader(Closable):
         for tp, position in self._positions.items():
             if len(taken) >= max_records:
                 break
-            if tp in self._paused:
+            if tp in self._paused or position == self._log._ends[tp]:
                 continue
             records = self._log._fetch(tp, position, max_records - len(taken))
             if records:
@@ -497,14 +492,17 @@ def hold_generation(folder: Path, application: str, generation: int) -> None:
 class EmbeddedCommitter(Closable):
     """See `consumers.log.Committer`.
 
-    Args: held: the generation that the process had before. A process that starts gets the seat; one that opens the log
-    again must still have it. Raises Fenced where a later process has taken the seat since.
+    Args:
+        held: the generation that the process had before. A process that starts gets the seat; one that opens the log
+            again must still have it.
+
+    Raises Fenced where a later process has taken the seat since.
     """
 
     seat = ""
 
     def __init__(self, log: EmbeddedLog, application: str, held: int = 0) -> None:
-        self._log, self._application = log, application
+        self._log, self._application, self.waits = log, application, log.syncs
         name = application.encode()
         self._generation_key, self._positions_key = b"g/" + name, b"p/" + name
         self._state_prefix = _state_prefix(application)
@@ -600,7 +598,7 @@ def _missing(database: Path, expected: Mapping[TopicPartition, int]) -> str:
         return f"lost: {_named(_lost(expected, {}, every=True))}"
     try:
         with database_read_only(database) as db:
-            found = {_partition_of(key): int.from_bytes(end, "big") for key, end in scan(db, b"e/")}
+            found = {_decode_end_key(key): int.from_bytes(end, "big") for key, end in scan(db, b"e/")}
     except Damaged:
         return "nothing of it can be read"
     lost = _lost(expected, found, every=True)
@@ -645,7 +643,7 @@ def _end_key(tp: TopicPartition) -> bytes:
     return b"e/" + tp.topic.encode() + b"/" + tp.partition.to_bytes(4, "big")
 
 
-def _partition_of(end_key: bytes) -> TopicPartition:
+def _decode_end_key(end_key: bytes) -> TopicPartition:
     return TopicPartition(end_key[2:-5].decode(), int.from_bytes(end_key[-4:], "big"))
 
 

@@ -35,7 +35,7 @@ from consumers.embedded.log import (
 )
 from consumers.embedded.sole_member import SoleMember
 from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, StateDelta
-from consumers.positions import Rows, from_rows, rows_of
+from consumers.positions import Rows, from_rows, to_rows
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.storage.private_files import write_private
 
@@ -111,7 +111,7 @@ class _Session:
 
     def reader_positions(self) -> Rows:
         assert self._reader, "open_reader comes first"
-        return rows_of(self._reader.positions())
+        return to_rows(self._reader.positions())
 
     def pause(self, partitions: list[tuple[str, int]]) -> None:
         assert self._reader, "open_reader comes first"
@@ -123,7 +123,7 @@ class _Session:
 
     def positions(self) -> Rows:
         assert self._committer, "open_committer comes first"
-        return rows_of(self._committer.positions())
+        return to_rows(self._committer.positions())
 
     def commit(self, outputs: list[NewRecord], positions: Rows, state: _State) -> None:
         assert self._committer, "open_committer comes first"
@@ -135,7 +135,7 @@ class _Session:
         self._pages = self._committer.load_state(prefix)
 
     def stored_positions(self, application: str) -> Rows:
-        return rows_of(self._log.stored_state(application).positions())
+        return to_rows(self._log.stored_state(application).positions())
 
     def seek_pages(self, application: str, prefix: bytes) -> None:
         self._pages = self._log.stored_state(application).pages(prefix)
@@ -531,7 +531,7 @@ class RemoteReader(Closable):
         self._connection = connection
         self._at_end: frozenset[TopicPartition] = frozenset()
         try:
-            connection.call("open_reader", rows_of(positions))
+            connection.call("open_reader", to_rows(positions))
         except errors.WireError:
             connection.close()
             raise
@@ -562,7 +562,7 @@ class RemoteReader(Closable):
 class RemoteCommitter(Closable):
     """See `consumers.log.Committer`."""
 
-    seat = ""
+    seat, waits = "", True
 
     def __init__(self, connection: _Connection, application: str, folder: Path) -> None:
         self._connection = connection
@@ -578,7 +578,7 @@ class RemoteCommitter(Closable):
         *first, last = _record_pieces(outputs)
         *first_pages, last_pages = _state_pieces(state or {})
         staged = [*((piece, ()) for piece in first), *(((), piece) for piece in first_pages)]
-        self._connection.call("commit", list(last), rows_of(positions), list(last_pages), staged=staged)
+        self._connection.call("commit", list(last), to_rows(positions), list(last_pages), staged=staged)
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`; one read at a time."""

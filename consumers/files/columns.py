@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 from consumers.dead_letter import Reason
 from consumers.decode import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Refused
 from consumers.errors import DataRefused
-from consumers.files.formats import RawColumns, looks_like_a_row
+from consumers.files.raw import RawColumns
 from consumers.files.rows import (  # fmt: skip
     EXACT_FLOAT,
     MS_A_UNIT,
     NUMBER,
+    OF_NO_COLUMN,
     OWN,
     REQUIRED,
     TRUTH,
@@ -51,40 +52,40 @@ _WHOLE = r"^(\d{1,18}|1\d{18})$"  # fits 64 bits
 _ISO = r"^\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{3}|\.\d{6})?Z?$"
 
 
-def rows_of_columns(raw: RawColumns, seconds: bool, reading: Reading, path: Any) -> tuple[pa.Table, Refusals]:
+def rows_of_columns(raw: RawColumns, reading: Reading, where: object) -> tuple[pa.Table, Refusals]:
     """The canonical columns of raw ones, in file order, and what was refused. Raises DataRefused."""
-    return _ColumnRows(raw, seconds, reading, path).read()
+    return _ColumnRows(raw, reading, where).read()
 
 
 class _ColumnRows:
     """A file of columns that is being read."""
 
-    def __init__(self, raw: RawColumns, seconds: bool, reading: Reading, path: Any) -> None:
-        self._raw, self._reading, self._path = raw, reading, path
-        self._unit: TimeUnit = reading.time_unit or ("s" if seconds else "ms")
+    def __init__(self, raw: RawColumns, reading: Reading, where: object) -> None:
+        self._raw, self._reading, self._where = raw, reading, where
+        self._unit: TimeUnit = reading.time_unit or "ms"
         self._decoder, self._now_ms = reading.decoder(), reading.now()
         self._size = len(raw.cells[0]) if raw.cells else 0
         self._cells, self._extras = self._columns_by_name()
 
     def _columns_by_name(self) -> tuple[dict[str, pa.ChunkedArray], dict[str, pa.ChunkedArray]]:
-        """Our columns and the others. Raises DataRefused where one is missing or named twice."""
+        """Our columns and the others. Raises DataRefused where one is named twice."""
         raw, field_map = self._raw, self._reading.field_map
         places: dict[str, list[int]] = {}
         for n, name in enumerate(raw.names):
             places.setdefault(name, []).append(n)
-        missing = [theirs for theirs in field_map.values() if theirs not in places]
         wanted = {ours: field_map.get(ours, ours) for ours in (*OWN, *field_map)}
-        missing += [ours for ours in REQUIRED if wanted[ours] not in places and wanted[ours] not in missing]
-        if missing:
-            raise DataRefused(_missing(self._path, missing, raw))
         found: dict[str, pa.ChunkedArray] = {}
         for ours, theirs in wanted.items():
-            if theirs in places:
+            if theirs in places and not (theirs == ours and ours in raw.unread):
                 if len(places[theirs]) > 1:
-                    raise DataRefused(f"{self._path} has the column {theirs} {len(places[theirs])} times: which is it?")
+                    raise DataRefused(
+                        f"{self._where} has the column {theirs} {len(places[theirs])} times: which is it?"
+                    )
                 found[ours] = raw.cells[places[theirs][0]]
+        if raw.places is not None and "event_id" in found:
+            found["event_id"] = _ids_of_elements(found["event_id"], raw.places)
         extras = {name: found.pop(name) for name in field_map if name in found and name not in OWN}
-        used = {*wanted.values(), *field_map}
+        used = {*wanted.values(), *field_map, *raw.unread}
         for name, at in places.items():
             if name not in used:
                 for place, n in enumerate(at, 1):
@@ -98,7 +99,7 @@ class _ColumnRows:
             columns[name], sure = self._surely(name, cells)
             good = pc.and_(good, sure)
         if "event_type" not in columns:
-            kind = "rating" if "value" in columns else "interaction"
+            kind = self._reading.event_type or OF_NO_COLUMN["value" not in columns]
             columns["event_type"] = pa.repeat(pa.scalar(kind), self._size)
         good = pc.and_(good, self._small_enough())
         reasons, refusals = pa.nulls(self._size, pa.string()), Refusals()
@@ -303,17 +304,11 @@ class _ColumnRows:
         return wire_time(number_of(cell) if isinstance(cell, str) else cell, self._unit, self._reading.time_format)
 
 
-def _missing(path: Any, missing: Sequence[str], raw: RawColumns) -> str:
-    names = ", ".join(raw.names)
-    if not raw.headless and looks_like_a_row(raw.names):
-        return (
-            f"{path} lacks the column(s) {', '.join(missing)}, and its first line looks like a row: {names}; name the "
-            f"{len(raw.names)} columns in their order, such as --columns user_id,item_id,timestamp"
-        )
-    hint = "use --map ours=theirs"
-    if raw.text and not raw.headless and not set(OWN) & set(raw.names):
-        hint += "; if its first line is a row, name the columns in their order with --columns"
-    return f"{path} lacks the column(s) {', '.join(missing)}; it has {names}; {hint}"
+def _ids_of_elements(ids: pa.ChunkedArray, places: pa.Array) -> pa.Array:
+    """Ids of rows that are elements of one that had the id: the first keeps it."""
+    ids = _whole(ids).cast(pa.string())
+    more = pc.binary_join_element_wise(ids, places.cast(pa.string()), "-")
+    return pc.if_else(pc.or_(pc.equal(places, 0), pc.equal(ids, "")), ids, more)
 
 
 def _whole(cells: pa.ChunkedArray) -> pa.Array:

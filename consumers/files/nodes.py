@@ -3,18 +3,24 @@
 import datetime as dt
 import decimal
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from consumers.dead_letter import Reason
 from consumers.decode import Refused, flag_of
 from consumers.errors import DataRefused
-from consumers.files.formats import SECONDS, Broken, Kind, RawColumns, raw_rows
-from consumers.files.rows import Reading, Refusals, RefusedRow, TimeUnit, number_of, shown, wire_time
+from consumers.field_paths import ABSENT, alternatives, root_of, value_at
+from consumers.files.parts import FilePart
+from consumers.files.presets import shape_of
+from consumers.files.raw import Broken, Objects, RawColumns
+from consumers.files.reader import Opened, opened
+from consumers.files.rows import Kind, Reading, Refusals, RefusedRow, TimeUnit, number_of, shown, wire_time
+from consumers.files.shapes import fields_in
 from consumers.schemas import Item, User
 
+TIMES = {"item_id": ("timestamp", "available_from", "expires_at"), "user_id": ("timestamp",)}
+"""The fields that are times, by the field of the id."""
 NO_GENRES = "(no genres listed)"
 Node = TypeVar("Node", Item, User)
 
@@ -26,41 +32,55 @@ class Nodes(Generic[Node]):
     entries: list[tuple[str, Node | None]] = field(default_factory=list)
     refusals: Refusals = field(default_factory=Refusals)
     warnings: list[str] = field(default_factory=list)  # fields that were left out, and where
+    opened: list[Opened] = field(default_factory=list)
 
     def known(self) -> list[Node]:
         """Those that are not deleted."""
         return [node for _, node in self.entries if node is not None]
 
 
-def read_nodes(
-    path: Path, kind: Kind, node_of: Callable[..., Any], reading: Reading, format_: str | None
-) -> Nodes[Any]:
-    """Reads a file of items or users. Raises DataRefused where it cannot be read, or has no column of ids."""
+def read_nodes(parts: Sequence[FilePart], kind: Kind, node_of: Callable[..., Any], reading: Reading) -> Nodes[Any]:
+    """Reads files of items or users. Raises DataRefused where one cannot be read, or has no column of ids."""
     id_field = "item_id" if kind == "items" else "user_id"
-    found, raw = raw_rows(path, format_, kind, reading.names)
-    unit: TimeUnit = reading.time_unit or ("s" if found in SECONDS else "ms")
     latest_ms = reading.now() + reading.clock_skew_ms
     nodes: Nodes[Any] = Nodes()
-    rows = (
-        _rows_of_columns(raw, id_field, reading, path)
-        if isinstance(raw, RawColumns)
-        else zip(raw.values, raw.lines, strict=True)
-    )
-    for row, (fields, line) in enumerate(rows):
-        try:
-            fields = _fields(fields, reading)
-            if "timestamp" in fields:
-                fields["timestamp"] = wire_time(fields["timestamp"], unit, reading.time_format)
-            gone = flag_of("deleted", fields.pop("deleted", None))
-            node, warnings = node_of(fields, latest_ms)
-            id_ = node.item_id if kind == "items" else node.user_id
-            nodes.entries.append((id_, None if gone else node))
-            nodes.warnings += [f"line {line}: {warning}" for warning in warnings]
-        except Refused as refused:
-            said = shown(fields.line) if isinstance(fields, Broken) else f"{id_field} {shown(_get(fields, id_field))}"
-            nodes.refusals.rows.append(
-                RefusedRow(row=row, line=line, reason=refused.reason, message=refused.message, shown=said, record=b"")
-            )
+    row = -1
+    for part in parts:
+        one = opened(part, kind, reading)
+        unit: TimeUnit = one.reading.time_unit or "ms"
+        only = shape_of(one.preset, kind).only
+        where = f"{part}, " if len(parts) > 1 else ""
+        nodes.opened.append(replace(one, raw=one.raw.without_rows()))
+        rows = (
+            _rows_of_columns(one.raw, id_field, one.reading, part)
+            if isinstance(one.raw, RawColumns)
+            else _rows_of_objects(one.raw, id_field, one.reading, only)
+        )
+        for fields, line in rows:
+            row += 1
+            try:
+                if isinstance(fields, Broken):
+                    raise Refused(Reason.NOT_JSON, fields.why or "the line cannot be read as a row")
+                if not isinstance(fields, dict):
+                    raise Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(fields).__name__}")
+                for name in TIMES[id_field]:
+                    if name in fields:
+                        fields[name] = wire_time(fields[name], unit, one.reading.time_format)
+                gone = flag_of("deleted", fields.pop("deleted", None))
+                node, warnings = node_of(fields, latest_ms)
+                id_ = node.item_id if kind == "items" else node.user_id
+                nodes.entries.append((id_, None if gone else node))
+                nodes.warnings += [f"{where}line {line}: {warning}" for warning in warnings]
+            except Refused as refused:
+                said = (
+                    shown(fields.line) if isinstance(fields, Broken) else f"{id_field} {shown(_get(fields, id_field))}"
+                )
+                nodes.refusals.rows.append(
+                    RefusedRow(
+                        row=row, line=line, reason=refused.reason, message=refused.message, shown=said, record=b"",
+                        where=where,
+                    )
+                )  # fmt: skip
     return nodes
 
 
@@ -68,30 +88,40 @@ def _get(fields: Any, name: str) -> Any:
     return fields.get(name) if isinstance(fields, dict) else fields
 
 
-def _fields(value: Any, reading: Reading) -> dict[str, Any]:
-    """The fields of a row, by our names. Raises Refused."""
-    if isinstance(value, Broken):
-        raise Refused(Reason.NOT_JSON, value.why or "the line cannot be read as a row")
-    if not isinstance(value, dict):
-        raise Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(value).__name__}")
-    if "specversion" in value and isinstance(value.get("data"), dict):
-        value = value["data"]
+def _rows_of_objects(raw: Objects, id_field: str, reading: Reading, only: bool) -> Iterator[tuple[Any, int]]:
+    """Each value, an object by our names, and its line. only: nothing but what the field map names, and our fields."""
     field_map = reading.field_map
-    mapped = {ours: value[theirs] for ours, theirs in field_map.items() if theirs in value}
-    used = {field_map[ours] for ours in mapped}
-    return {name: cell for name, cell in value.items() if name not in used} | mapped
+    paths = [path for theirs in field_map.values() for path in (theirs, *alternatives(theirs))]
+    used = {name for path in paths for name in (path, root_of(path))}
+    for value, line in zip(raw.values, raw.lines, strict=True):
+        fields = fields_in(value)
+        if fields is None:
+            yield value, line
+            continue
+        mapped = {ours: value_at(fields, theirs) for ours, theirs in field_map.items()}
+        kept = {} if only else {name: cell for name, cell in fields.items() if name not in used}
+        if only and "timestamp" in fields:
+            kept["timestamp"] = fields["timestamp"]
+        found = kept | {ours: cell for ours, cell in mapped.items() if cell is not ABSENT}
+        for name in TIMES[id_field]:
+            if reading.time_unit and isinstance(found.get(name), str):
+                found[name] = number_of(found[name])
+        yield found, line
 
 
 def _rows_of_columns(
-    raw: RawColumns, id_field: str, reading: Reading, path: Path
+    raw: RawColumns, id_field: str, reading: Reading, where: object
 ) -> Iterator[tuple[dict[str, Any] | Broken, int]]:
-    """Each row's fields, without those that say nothing, and its line."""
+    """Each row's fields by our names, without those that say nothing, and its line."""
     theirs = reading.field_map.get(id_field, id_field)
-    if missing := [name for name in (theirs, *reading.field_map.values()) if name not in raw.names]:
-        hint = "use --map ours=theirs; if its first line is a row, name the columns in their order with --columns"
-        raise DataRefused(f"{path} lacks the column {missing[0]}; it has {', '.join(raw.names)}; {hint}")
-    if raw.names.count(theirs) > 1:
-        raise DataRefused(f"{path} has the column {theirs} {raw.names.count(theirs)} times: which is it?")
+    if (times := raw.names.count(theirs)) > 1:
+        raise DataRefused(f"{where} has the column {theirs} {times} times: which is it?")
+    ours: dict[str, list[str]] = {}
+    for name, expression in reading.field_map.items():
+        ours.setdefault(expression, []).append(name)
+    names = [
+        ours.get(name) or ([] if name in raw.unread or name in reading.field_map else [name]) for name in raw.names
+    ]
     row = 0
     size = len(raw.cells[0])
     for first in range(0, size, 10_000):
@@ -100,29 +130,30 @@ def _rows_of_columns(
             if row in raw.broken:
                 yield raw.broken[row], raw.line_of(row)
             else:
-                yield _row(raw, cells, id_field), raw.line_of(row)
+                yield _row(raw, names, cells, id_field), raw.line_of(row)
             row += 1
 
 
-def _row(raw: RawColumns, cells: tuple[Any, ...], id_field: str) -> dict[str, Any]:
+def _row(raw: RawColumns, names: list[list[str]], cells: tuple[Any, ...], id_field: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name, cell in zip(raw.names, cells, strict=True):
-        value = _text_value(raw, name, cell) if raw.text else _typed(cell, name == id_field)
-        if value is not None and not (name in found and name != id_field):  # of a repeated column the first counts
-            found[name] = value
+    for theirs, mine, cell in zip(raw.names, names, cells, strict=True):
+        for name in mine:
+            value = _text_value(raw, theirs, name, cell, id_field) if raw.text else _typed(cell, name == id_field)
+            if value is not None and not (name in found and name != id_field):  # of a repeated column the first counts
+                found[name] = value
     if raw.text and id_field not in found:
         found[id_field] = ""
     return found
 
 
-def _text_value(raw: RawColumns, name: str, cell: str) -> Any:
+def _text_value(raw: RawColumns, theirs: str, name: str, cell: str, id_field: str) -> Any:
     if not cell:
         return None
-    if name in raw.lists and name == "categories":
+    if name == "categories" and theirs in raw.lists:
         return cell.split()
     if name == "categories":
         return [one for one in cell.split("|") if one != NO_GENRES]
-    return number_of(cell) if name == "timestamp" else cell
+    return number_of(cell) if name in TIMES[id_field] else cell
 
 
 def _typed(cell: Any, is_id: bool = False) -> Any:

@@ -9,11 +9,11 @@ import pyarrow.compute as pc
 
 from consumers.dead_letter import Reason
 from consumers.decode import InteractionDecoder, Refused
-from consumers.errors import DataRefused
-from consumers.files.formats import Broken, Objects
+from consumers.field_paths import alternatives, root_of
+from consumers.files.raw import Broken, Objects
 from consumers.files.rows import (  # fmt: skip
+    OF_NO_COLUMN,
     OWN,
-    REQUIRED,
     Reading,
     Refusals,
     RefusedRow,
@@ -27,6 +27,7 @@ from consumers.files.rows import (  # fmt: skip
     why_broken,
     wire_time,
 )
+from consumers.files.shapes import keys_of
 from consumers.schemas import Interaction
 
 TYPES = {
@@ -37,52 +38,44 @@ TYPES = {
 MOST_COLUMNS = 256  # of what rows say besides; the rest stays in their context
 
 
-def rows_of_objects(raw: Objects, reading: Reading, path: Any) -> tuple[pa.Table, Refusals]:
-    """The canonical columns of JSON values, in file order, and what was refused. Raises DataRefused."""
-    return _ObjectRows(raw, reading, path).read()
+def rows_of_objects(raw: Objects, reading: Reading, only: bool = False) -> tuple[pa.Table, Refusals]:
+    """The canonical columns of JSON values, in file order, and what was refused.
+
+    only: whether nothing is kept but what the field map names.
+    """
+    return _ObjectRows(raw, reading, only).read()
 
 
 class _ObjectRows:
     """A file of JSON values that is being read."""
 
-    def __init__(self, raw: Objects, reading: Reading, path: Any) -> None:
-        self._raw, self._reading, self._path = raw, reading, path
+    def __init__(self, raw: Objects, reading: Reading, only: bool) -> None:
+        self._raw, self._reading, self._only = raw, reading, only
         self._decoder = InteractionDecoder(reading.field_map, reading.clock_skew_ms, reading.max_record_bytes)
         self._now_ms = reading.now()
         self._converts = reading.time_unit is not None or reading.time_format is not None
-        self._type = self._default_type()
+        self._type = reading.event_type or self._default_type()
+        paths = (path for theirs in reading.field_map.values() for path in (theirs, *alternatives(theirs)))
+        self._used = {name for path in paths for name in (path, root_of(path))} - {*reading.field_map}
 
     def _default_type(self) -> str | None:
-        """The event type of a file in which no row has one. Raises DataRefused where no row has a column."""
-        objects = [value for value in self._raw.values if isinstance(value, dict)]
-        seen: set[str] = set()
-        for value in objects:
-            seen.update(value)
-            if "specversion" in value and isinstance(value.get("data"), dict):
-                seen.update(value["data"], ("timestamp", "event_type"))
-        theirs = {ours: self._reading.field_map.get(ours, ours) for ours in (*OWN, *self._reading.field_map)}
-        have = {ours for ours, name in theirs.items() if name in seen or ours in seen}
-        missing = [theirs[name] for name in REQUIRED if name not in have]
-        if missing and objects:
-            names = ", ".join(sorted(seen)[:40])
-            raise DataRefused(
-                f"{self._path} lacks the field(s) {', '.join(missing)}; it has {names}; use --map ours=theirs"
-            )
+        """The event type of a file in which no row has one."""
+        have = {*keys_of(self._raw), *self._reading.field_map}
         if "event_type" in have:
             return None
-        return "rating" if "value" in have else "interaction"
+        return OF_NO_COLUMN["value" not in have]
 
     def read(self) -> tuple[pa.Table, Refusals]:
         rows: list[dict[str, Any]] = []
         extras: list[dict[str, Any]] = []
         refusals = Refusals()
-        mapped = set(self._reading.field_map.values())
         for row, value in enumerate(self._raw.values):
-            found, fields = self._decided(value, self._raw.sizes[row])
+            place = self._raw.places[row] if self._raw.places else 0
+            found, fields = self._decided(value, self._raw.sizes[row], place)
             others: dict[str, Any] = {}
             if isinstance(found, Interaction):
                 rows.append(cells_of(found) | {"reason": None})
-                others = {name: cell for name, cell in fields.items() if name not in OWN and name not in mapped}
+                others = {name: cell for name, cell in fields.items() if self._is_besides(name)}
             else:
                 said = shown(value.line) if isinstance(value, Broken) else which_cell(fields, fields, found)
                 record = value.line if isinstance(value, Broken) else encode(fields if fields else value)
@@ -106,8 +99,13 @@ class _ObjectRows:
             {name: columns[name] for name in OWN if name in columns} | besides | {"reason": reasons}
         ), refusals
 
-    def _decided(self, value: Any, size: int) -> tuple[Interaction | Refused, dict[str, Any]]:
-        """What a value is, and its fields."""
+    def _is_besides(self, name: str) -> bool:
+        if name in OWN or name in self._used:
+            return False
+        return not self._only or name in self._reading.field_map
+
+    def _decided(self, value: Any, size: int, place: int) -> tuple[Interaction | Refused, dict[str, Any]]:
+        """What a value is, and its fields. place: in the list of which it is an element."""
         if isinstance(value, Broken):
             return Refused(*why_broken(value.line, self._decoder, self._now_ms)), {}
         if size > self._reading.max_record_bytes:
@@ -115,8 +113,14 @@ class _ObjectRows:
         if not isinstance(value, dict):
             return Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(value).__name__}"), {}
         fields = self._decoder.unwrapped(value)
-        if self._type is not None:
+        if self._only and "context" not in self._reading.field_map:
+            fields = {name: cell for name, cell in fields.items() if name != "context"}
+        if self._reading.event_type:
+            fields = fields | {"event_type": self._reading.event_type}
+        elif self._type is not None:
             fields = {"event_type": self._type} | fields
+        if place and fields.get("event_id") is not None:
+            fields = fields | {"event_id": f"{fields['event_id']}-{place}"}
         if self._converts and "timestamp" in fields:
             unit, time_format, t = self._reading.time_unit or "ms", self._reading.time_format, fields["timestamp"]
             if self._reading.time_unit and isinstance(t, str):

@@ -21,7 +21,9 @@ from consumers.schemas import Interaction
 OWN = tuple(Interaction.__struct_fields__)
 REQUIRED = ("user_id", "item_id", "timestamp")
 THEIR_REASON = "reason of the file"  # what a column of theirs that is called `reason` is called here
+OF_NO_COLUMN = ("rating", "interaction")  # event types of files without a column of them, with and without a value
 EXACT_FLOAT = 1 << 53  # a float id above it is no longer the integer that it was
+Kind = Literal["interactions", "items", "users"]
 TimeUnit = Literal["s", "ms", "us", "ns"]
 MS_A_UNIT = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
 NUMBER = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
@@ -43,19 +45,31 @@ class Reading:
     """How a file is read.
 
     Args:
-        field_map: our field → the name of the file's column.
-        names: of the columns, where the file has no line of names.
+        field_map: our field → where it stands: a column, or an expression of `consumers.field_paths`.
+        format: of the file, one of `consumers.files.reader.ALL_FORMATS`; None: it is told by its name and content.
+        names: of the columns, where the file has no line of names; "_" is a column that nobody reads.
+        delimiter: between the cells of a row; None: the one that the first line has most of.
+        encoding: of the text; None: UTF-8, or what a byte order mark says.
         time_unit: of times that are numbers; None: the format's own, seconds for MovieLens, RecBole and JODIE, else ms.
         time_format: of other times, as in `strptime`; UTC where it names no zone.
+        event_type: of every row; None: that of its column, or `rating` or `interaction` where there is none.
+        order: "file": the file has no times, its rows are in their order.
+        beside: whether it is a file of items or users beside a stream, which need not have all that the map names.
         clock_skew_ms: how far in the future a timestamp may lie.
         max_record_bytes: larger values are refused.
         now_ms: the wall clock; None: that of the machine.
     """
 
     field_map: Mapping[str, str] = field(default_factory=dict)
+    format: str | None = None
     names: tuple[str, ...] | None = None
+    delimiter: str | None = None
+    encoding: str | None = None
     time_unit: TimeUnit | None = None
     time_format: str | None = None
+    event_type: str | None = None
+    order: Literal["time", "file"] = "time"
+    beside: bool = False
     clock_skew_ms: int = 300_000
     max_record_bytes: int = 1_000_000
     now_ms: int | None = None
@@ -78,6 +92,7 @@ class RefusedRow(NamedTuple):
     message: str
     shown: str  # what of it was refused, for who reads the message
     record: bytes  # the value that a record of it has
+    where: str = ""  # the file, where there are several
 
 
 @dataclass
@@ -85,6 +100,11 @@ class Refusals:
     """What of a file was refused."""
 
     rows: list[RefusedRow] = field(default_factory=list)
+
+    def add(self, others: "Refusals", rows_before: int, part: object = None) -> None:
+        """Adds what was refused of the next file, which is named where there are several."""
+        where = f"{part}, " if part else ""
+        self.rows += [row._replace(row=row.row + rows_before, where=where) for row in others.rows]
 
     def counts(self) -> dict[str, int]:
         """Reason → rows, most first."""
@@ -94,7 +114,9 @@ class Refusals:
         """The first of them: where, what, and what would have been taken."""
         row = min(self.rows, key=lambda one: one.row)
         accepted = _ACCEPTED.get(row.reason)
-        return f"line {row.line}, {row.shown}: {row.message}" + (f"; taken is {accepted}" if accepted else "")
+        return f"{row.where}line {row.line}, {row.shown}: {row.message}" + (
+            f"; taken is {accepted}" if accepted else ""
+        )
 
 
 def wire_time(value: Any, unit: TimeUnit, time_format: str | None) -> Any:

@@ -40,6 +40,8 @@ class KafkaCommitter(Closable):
     Args: claim: gives the seat of a name.
     """
 
+    waits = True
+
     def __init__(
         self,
         producer: dict[str, Any],
@@ -191,11 +193,13 @@ class KafkaCommitter(Closable):
         """At least once: the offsets follow the outputs, and a crash between them repeats those.
 
         No transaction refuses the outputs of one that has lost its seat: so it asks first, if it has not just done so,
-        and again before the manifest.
+        and again before the manifest. What was handed to the client then is sent all the same: the header says which
+        start of the seat it is from, and of two manifests of one epoch that of the later start counts.
         """
         if positions:
             self._generation()
-        for part in (outputs[:-1], outputs[-1:]):  # the manifest comes last: what it says was published is there
+        last = [self.claim.signed(manifest) for manifest in outputs[-1:]]
+        for part in (outputs[:-1], last):  # the manifest comes last: what it says was published is there
             if self.claim.is_due():
                 self.claim.check()
             deliveries = Deliveries()

@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer
@@ -12,7 +13,7 @@ from confluent_kafka import TopicCollection as Topics
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
-from consumers.errors import LogUnavailable, RecordRefused, TopicConflict, UnknownTopic
+from consumers.errors import LogUnavailable, RecordRefused, UnknownTopic
 from consumers.kafka.calls import (
     ANSWER_TIMEOUT_S,
     LEADERLESS,
@@ -39,6 +40,7 @@ _UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaEr
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # 16 bytes of zero
 APPEND_POLL_S = 0.005
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
+METADATA_EVERY_MS = 5_000  # how often a member looks for partitions that were added; librdkafka's own is five minutes
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
 _librdkafka.setLevel(logging.CRITICAL + 1)  # what is fatal is raised as well
@@ -81,6 +83,7 @@ class KafkaLog(Closable):
         }
         self._admin = client(AdminClient, self._config)
         self._producer: Any = None
+        self._making = Lock()  # of a producer: threads that append share one
         self._batch_bytes = BATCH_BYTES  # of a producer: no topic may refuse a batch of records that it takes singly
         try:
             self._admin.list_topics(timeout=START_TIMEOUT_S)
@@ -94,7 +97,7 @@ class KafkaLog(Closable):
         """See `Log.create`."""
         wanted, have = {spec.name: spec for spec in specs}, self.topics()
         for name in wanted.keys() & have.keys():
-            _check_same(have[name], wanted[name])
+            have[name].check_same(wanted[name])
         missing = [spec for name, spec in wanted.items() if name not in have]
         if missing:
             self._create(missing)
@@ -168,14 +171,8 @@ class KafkaLog(Closable):
     def append(self, records: Sequence[NewRecord], timeout_s: float = APPEND_TIMEOUT_S) -> None:
         """See `Log.append`."""
         deadline = time.monotonic() + timeout_s
-        if self._producer is None:
-            known = self._admin.list_topics(timeout=min(START_TIMEOUT_S, timeout_s)).topics
-            for topic in {record.topic for record in records}:
-                if topic not in known:
-                    raise _unknown(topic)
-            self.record_limits({record.topic for record in records})
-            self._producer = client(Producer, self._producer_config())
-        producer, taken, failures = self._producer, 0, list[tuple[KafkaError, str]]()
+        producer = self._shared_producer({record.topic for record in records}, timeout_s)
+        taken, failures = 0, list[tuple[KafkaError, str]]()
 
         def delivered(error: KafkaError | None, message: Any) -> None:
             nonlocal taken
@@ -201,6 +198,22 @@ class KafkaLog(Closable):
             raise refusal
         why = error.str() if error else f"no broker answered within {timeout_s:g} s"
         raise LogUnavailable(f"{len(records)} records were not acknowledged: {why}")
+
+    def _shared_producer(self, topics: Collection[str], timeout_s: float) -> Any:
+        """The producer of everything that is appended; the first to need one makes it, with a look at its topics."""
+        if not self._making.acquire(timeout=timeout_s):
+            raise LogUnavailable(f"no broker answered within {timeout_s:g} s")
+        try:
+            if self._producer is None:
+                known = self._admin.list_topics(timeout=min(START_TIMEOUT_S, timeout_s)).topics
+                for topic in topics:
+                    if topic not in known:
+                        raise _unknown(topic)
+                self.record_limits(topics)
+                self._producer = client(Producer, self._producer_config())
+            return self._producer
+        finally:
+            self._making.release()
 
     def _give_up(self, producer: Any) -> None:
         """Drops what a producer has not sent, so that it does not come after its sender was told that it failed."""
@@ -348,19 +361,15 @@ def _membership(protocol: str) -> dict[str, Any]:
     """How a worker is a member of its group."""
     if protocol == "consumer":  # KIP-848: the broker assigns, and knows the session's timeout
         return {"group.protocol": "consumer"}
-    return {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": SESSION_TIMEOUT_MS}
+    return {
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "topic.metadata.refresh.interval.ms": METADATA_EVERY_MS,
+    }
 
 
 def _topic_config(spec: TopicSpec) -> dict[str, str]:
     return {"cleanup.policy": spec.cleanup, "retention.ms": str(spec.retention_ms)} | spec.config
-
-
-def _check_same(have: TopicSpec, wanted: TopicSpec) -> None:
-    if (have.partitions, set(have.cleanup.split(","))) != (wanted.partitions, set(wanted.cleanup.split(","))):
-        raise TopicConflict(
-            f"topic {have.name} exists with {have.partitions} partitions and cleanup {have.cleanup}, "
-            f"not {wanted.partitions} and {wanted.cleanup}"
-        )
 
 
 def _unknown(topic: str) -> UnknownTopic:

@@ -20,7 +20,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.errors import Fenced, LogUnavailable
 from consumers.kafka.calls import answered, client
-from consumers.records import NewRecord
+from consumers.records import INCARNATION_HEADER, NewRecord
 from consumers.schemas import SeatClaim
 
 ANSWER_TIMEOUT_S = 5.0
@@ -90,6 +90,12 @@ class Seat:
         except (KafkaException, LogUnavailable) as error:
             _logger.debug("who has the seat is asked later: %s", error)
         self._refuse()
+
+    def signed(self, record: NewRecord) -> NewRecord:
+        """The record with the number of this start in a header. The seat has been taken."""
+        assert self._mine is not None
+        incarnation = str(self._mine.incarnation).encode()
+        return msgspec.structs.replace(record, headers=(*record.headers, (INCARNATION_HEADER, incarnation)))
 
     def is_due(self) -> bool:
         """Whether the last answer is some time old."""

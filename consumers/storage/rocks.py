@@ -11,7 +11,7 @@ from typing import Any
 from rocksdict import AccessType, DBRecoveryMode, Options, Rdict, WriteBatch
 
 from consumers.storage.private_files import hold_mask, only_mine, private_folder, release_mask
-from consumers.storage.wal import WalEnd, tail_of
+from consumers.storage.wal import WalEnd, find_end
 
 _LOCKED = ("while lock file", "lock hold by")  # what RocksDB says of the file LOCK
 _logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ def _tails(folder: Path) -> set[WalEnd]:
 
 def _tail(file: Path) -> WalEnd:
     try:
-        return tail_of(file)
+        return find_end(file)
     except OSError:  # RocksDB says what is missing
         return WalEnd.WHOLE
 

@@ -23,7 +23,7 @@ class WalEnd(Enum):
     DAMAGED = "damaged"
 
 
-def tail_of(file: Path) -> WalEnd:
+def find_end(file: Path) -> WalEnd:
     """Looks at the last block that holds anything; RocksDB checks those before it by itself.
 
     Not where zeros follow, which it would take for damage: then all of them are looked at.

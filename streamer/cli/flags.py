@@ -37,6 +37,9 @@ class SetAction(argparse.Action):
         namespace.set = given
 
 
+JSON_FLAG = "--json"
+
+
 def _value_of(name: str, text: str) -> Any:
     """What a text means for a setting: of lists and tables JSON, else the text itself; the setting checks it."""
     kind = get_origin(Settings.model_fields[name].annotation) if name in Settings.model_fields else None
@@ -69,7 +72,17 @@ def add_actions(parser: argparse.ArgumentParser, actions: Mapping[str, str]) -> 
 
 def add_json_flag(parser: argparse.ArgumentParser, what: str = "one JSON object") -> None:
     """Adds `--json`: the answer for machines."""
-    parser.add_argument("--json", action="store_true", help=f"print {what}")
+    parser.add_argument(JSON_FLAG, action="store_true", help=f"print {what}")
+
+
+def add_event_weight_flag(parser: argparse._ActionsContainer) -> None:
+    """Adds `--event-weight`: a weight beside those of the setting `event_weights`."""
+    parser.add_argument(
+        "--event-weight",
+        action="append",
+        metavar="TYPE=WEIGHT",
+        help="weight of an event type beside those of the settings, such as buy=5; may be given several times",
+    )
 
 
 def add_setting_flags(parser: argparse._ActionsContainer, *names: str) -> None:

@@ -1,14 +1,13 @@
 """The settings that a parsed command line gives."""
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import get_origin
+from typing import Any, get_origin
 
-from consumers.schemas import Interaction, Item, User
+from consumers.files.names import is_left_side
 from streamer.errors import UsageError
 from streamer.settings import Settings
-
-FIELDS = tuple(dict.fromkeys(field for kind in (Interaction, Item, User) for field in kind.__struct_fields__))
 
 
 def load_settings(arguments: argparse.Namespace, file: Path | None = None) -> Settings:
@@ -21,7 +20,20 @@ def load_settings(arguments: argparse.Namespace, file: Path | None = None) -> Se
     for name, value in getattr(arguments, "set", {}).items():
         table = flags.get(name)
         flags[name] = {**table, **value} if isinstance(table, dict) and isinstance(value, dict) else value
-    return Settings.load(file, **flags)
+    settings = Settings.load(file, **flags)
+    if given := getattr(arguments, "event_weight", None):
+        return Settings.load(file, **flags | {"event_weights": _weights(settings.event_weights, given)})
+    return settings
+
+
+def _weights(weights: Mapping[str, Any], given: Sequence[str]) -> dict[str, Any]:
+    """The weights with those of each --event-weight, whose type is one without regard to case. Raises UsageError."""
+    for text in given:
+        name, equals, weight = text.rpartition("=")
+        if not name or not equals:
+            raise UsageError(f"--event-weight got {text!r}: it takes TYPE=WEIGHT, such as buy=5")
+        weights = {kept: w for kept, w in weights.items() if kept.casefold() != name.casefold()} | {name: weight}
+    return dict(weights)
 
 
 def _mapped(text: str) -> list[str]:
@@ -30,7 +42,7 @@ def _mapped(text: str) -> list[str]:
     if "=" in first and not any("=" in part for part in more):
         return [text]  # a name of theirs may have commas
     pairs = [part.strip() for part in (first, *more)]
-    if not all("=" in pair and (not more or pair.partition("=")[0] in FIELDS) for pair in pairs):
+    if not all("=" in pair and (not more or is_left_side(pair.partition("=")[0])) for pair in pairs):
         raise UsageError(
             f"--map got {text!r}: it takes ours=theirs, such as user_id=uid; use --map once for each field"
         )

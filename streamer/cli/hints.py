@@ -4,10 +4,12 @@ import argparse
 import importlib
 import re
 import shlex
+from collections.abc import Sequence
 from functools import cache
 
 WHERE = ("bootstrap", "log", "state", "application")
 _HINT = re.compile(r"`freshet (\w+)([^`]*)`")
+_FLAGS = re.compile(r"did you mean (--[^;]+)")
 _UNKNOWN_TOPIC = re.compile(r"there is no topic (\S+); create it with `freshet topics create`")
 
 
@@ -22,6 +24,17 @@ def completed(text: str, arguments: argparse.Namespace) -> str:
 
     text = _UNKNOWN_TOPIC.sub(lambda topic: _of_topic(topic, arguments), text)
     return _HINT.sub(complete, text) if given else text
+
+
+def with_whole_commands(text: str, argv: Sequence[str]) -> str:
+    """A message whose `did you mean --flag …` is the whole command, to be pasted."""
+
+    def whole(hint: re.Match[str]) -> str:
+        choices = hint[1].split(" or --")
+        commands = (f"`freshet {shlex.join(argv)} {'--' * bool(n)}{flags}`" for n, flags in enumerate(choices))
+        return "did you mean " + " or ".join(commands)
+
+    return _FLAGS.sub(whole, text)
 
 
 @cache

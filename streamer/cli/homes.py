@@ -16,7 +16,6 @@ WITHOUT_EFFECT: dict[Home, dict[str, str]] = {  # why it has none
         "kafka": "it is for librdkafka, and events live in a folder",
         "delivery": "a commit of the embedded log is one write, exactly once",
         "group_protocol": "the embedded log has one worker an application",
-        "workers_topic": "the embedded log keeps its worker's seat in its folder",
         "state": "the state is in the embedded log itself",
     },
     "kafka": {
@@ -53,7 +52,8 @@ def without_effect(arguments: argparse.Namespace, settings: Settings) -> Iterato
 
 
 def _home(arguments: argparse.Namespace, settings: Settings) -> Home:
-    source = str(getattr(arguments, "source", ""))
+    given = getattr(arguments, "source", "")
+    source = given[0] if isinstance(given, list) else str(given)
     if source and ("://" in source or not (settings.bootstrap or arguments.log)):
         return "file"
     if arguments.command == "explain" and arguments.file:

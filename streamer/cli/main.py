@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from consumers.errors import FreshetError
-from streamer.cli.hints import completed
+from streamer.cli.hints import completed, with_whole_commands
+from streamer.errors import LASTING
 
 COMMANDS = {
     "demo": "play MovieLens-100k as a live stream on the embedded log, with a page to watch",
     "run": "take interactions from the log, publish lists to it",
     "serve": "take interactions over HTTP, give out lists and server-sent events",
+    "up": "do both: a worker and the front before it, on one embedded log",
     "replay": "put a file or a topic through the same engine, for evaluation",
     "evaluate": "measure what a file of lists is worth, by every measure",
     "compare": "compare two settings on one stream: the paired difference of their quality, with an interval",
@@ -24,6 +26,8 @@ COMMANDS = {
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
     "erase": "erase users: state, lists and what follows from them; say what stays where and for how long",
+    "rules": "check rules of lists, put them in force, show what they would do, go back to a version before",
+    "experiment": "compare ways of making lists on shares of the users, and say what came of it",
     "topics": "create or list the topics",
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
     "doctor": "look for what is wrong around a worker, and say how to mend it",
@@ -40,13 +44,18 @@ class Command(Protocol):
     def run(self, arguments: argparse.Namespace) -> int: ...
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command. Exit codes: 0 ok, 1 failed, 2 usage, 3 data refused, 130 interrupted."""
-    arguments = parser_for(sys.argv[1:] if argv is None else argv).parse_args(argv)
+def main(argv: Sequence[str] | None = None, *, told_apart: bool = False) -> int:
+    """Runs one command. Exit codes: 0 ok, 1 failed, 2 usage, 3 data refused, 130 interrupted.
+
+    told_apart: for who starts it again: LASTING in place of 1 where that would not help.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    arguments = parser_for(argv).parse_args(argv)
     try:
         return int(arguments.run(arguments))
     except FreshetError as error:
-        return _fail(completed(str(error), arguments), error.exit_code)
+        code = LASTING if told_apart and error.exit_code == 1 and not error.may_pass else error.exit_code
+        return _fail(with_whole_commands(completed(str(error), arguments), argv), code)
     except BrokenPipeError:
         raise  # whoever reads the output has seen enough: the entry point ends quietly
     except OSError as error:
@@ -86,7 +95,7 @@ class _Version(argparse.Action):
         from importlib import metadata
 
         try:
-            print(f"freshet {metadata.version('freshet')}")
+            print(f"freshet {metadata.version('freshet-recommender')}")
         except metadata.PackageNotFoundError:
             print("freshet (a checkout that is not installed)")
         parser.exit()

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from streamer.errors import UsageError
 from streamer.runtime.bars import text_bar
+from streamer.runtime.whole_files import whole_file
 
 if TYPE_CHECKING:  # torch loads where something is trained
     from streamer.embeddings.training_data import Source
@@ -33,7 +34,7 @@ class Neighbour(NamedTuple):
 
 def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
     """Writes what `trainer` attends to into the folder of its version; nothing where the model has no attention."""
-    from streamer.embeddings.training_data import nodes_of
+    from streamer.embeddings.training_data import list_nodes
     from tgn.family.gat import GAT
     from tgn.family.hetero import heaviest
 
@@ -43,7 +44,7 @@ def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
     of_user = node < len(source.users)
     neighbour, node, weight = neighbour[of_user], node[of_user], weight[of_user]
     kept = heaviest(node, neighbour, weight, KEPT)
-    kind, name = (np.array(column, object) for column in nodes_of(source))
+    kind, name = (np.array(column, object) for column in list_nodes(source))
     columns = {
         "user_id": name[node[kept]].tolist(),
         "kind": kind[neighbour[kept]].tolist(),
@@ -51,10 +52,11 @@ def write_attention(folder: Path, trainer: "Trainer", source: "Source") -> None:
         "weight": weight[kept],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.table(columns), folder / FILE)
+    with whole_file(folder / FILE) as part:
+        pq.write_table(pa.table(columns), part)
 
 
-def attention_of(folder: Path, user: str) -> list[Neighbour]:
+def read_attention(folder: Path, user: str) -> list[Neighbour]:
     """Those that a user attends to in the version of a folder, heaviest first. Raises UsageError."""
     if not (folder / FILE).is_file():
         raise UsageError(

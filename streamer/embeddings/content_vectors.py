@@ -7,7 +7,7 @@ import numpy as np
 
 from consumers.schemas import Item
 from streamer.embeddings.pretrained_encoders import WORDLLAMA, Images, embed_images, embed_texts
-from streamer.features.item_content import vector_of
+from streamer.features.item_content import hash_content
 from tgn.graph import F32
 
 
@@ -21,7 +21,7 @@ def item_vectors(
 
     What is not known of an item is 0. Raises UsageError as `streamer.embeddings.pretrained_encoders` does.
     """
-    known = [vector_of(msgspec.structs.replace(item, title=None)) for item in items]
+    known = [hash_content(msgspec.structs.replace(item, title=None)) for item in items]
     parts = [np.array(known), embed_texts([item.title or "" for item in items], text)]
     refused: list[str] = []
     if images:

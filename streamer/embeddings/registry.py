@@ -23,6 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from streamer.errors import EmbeddingsDamaged, UsageError
+from streamer.runtime.whole_files import whole_file
 
 MANIFEST, TRAINING, CURRENT = "manifest.json", "training.safetensors", "current"
 OFF = ""  # the version without vectors
@@ -108,7 +109,8 @@ def write_version(folder: Path, manifest: Mapping[str, Any], users: NodeVectors,
 def write_vectors(file: Path, ids: str, vectors: NodeVectors) -> None:
     """Writes a Parquet file of two columns, `ids` and embedding."""
     column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.vector.ravel()), vectors.vector.shape[1])
-    pq.write_table(pa.table({ids: vectors.ids, "embedding": column}), file)
+    with whole_file(file) as part:
+        pq.write_table(pa.table({ids: vectors.ids, "embedding": column}), part)
 
 
 def read_version(folder: Path, version: str) -> tuple[NodeVectors, NodeVectors]:

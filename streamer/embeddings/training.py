@@ -69,7 +69,7 @@ class Work:
     device: str = "cpu"
 
 
-def until_of(work: Work, source: Source) -> int:
+def find_until_ms(work: Work, source: Source) -> int:
     """Epoch ms before which everything in the graph happened."""
     return work.until_ms if work.until_ms is not None else int(source.events.t[-1]) + 1
 
@@ -89,7 +89,7 @@ def trained(
     is written after every pass.
     Raises UsageError where there is nothing in the window, nothing to resume, or what it begins from does not fit.
     """
-    until = until_of(work, source)
+    until = find_until_ms(work, source)
     since = max(0, until - work.window_ms) if work.window_ms is not None else 0
     digest = None if content is None else hashlib.blake2b(content.tobytes(), digest_size=8).hexdigest()
     version = f"{work.model}-{until}-{named((asdict(work), since, len(source.events.t), digest))}"

@@ -14,9 +14,9 @@ from consumers.event_weights import EventWeights
 from consumers.schemas import Item, User
 from streamer.embeddings.content_vectors import item_vectors
 from streamer.features.contexts import context_columns
-from streamer.features.item_content import known_of, place_of, values_of
-from streamer.features.tables import counted_rows, encode_ids, weights_of
-from tgn.family.hetero import ITEM, USER, Attribute, Events, season_of
+from streamer.features.item_content import as_texts, gather_attributes, read_place
+from streamer.features.tables import counted_rows, encode_ids, weigh_rows
+from tgn.family.hetero import ITEM, USER, Attribute, Events, derive_season
 from tgn.family.view import numbered
 from tgn.graph import F32
 from tgn.node_index import NodeIndex
@@ -36,7 +36,9 @@ class Source(NamedTuple):
     attributes: list[Attribute]
 
 
-def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = (), users: Iterable[User] = ()) -> Source:
+def gather_source(
+    table: pa.Table, weights: EventWeights, items: Iterable[Item] = (), users: Iterable[User] = ()
+) -> Source:
     """Reads a table of `read_interactions`; bad rows, and those whose weight is no liking, are left out.
 
     Raises DataRefused where nothing is left.
@@ -45,7 +47,7 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     region, event_type, …), and the season.
     """
     good = counted_rows(table)
-    weight = weights_of(good, weights)
+    weight = weigh_rows(good, weights)
     liked = weight > 0
     good, weight = good.filter(pa.array(liked)), weight[liked]
     if not len(good):
@@ -59,16 +61,18 @@ def source_of(table: pa.Table, weights: EventWeights, items: Iterable[Item] = ()
     kind, t = encode_ids(kinds, good["event_type"]), good["timestamp"].to_numpy()
     user, item, t, kind = (column.astype(np.int64) for column in (user, item, t, kind))
     events = Events(user=user, item=item, t=t, weight=weight, value=value, kind=kind)
-    attributes = [*_contexts(good), season_of(events)]
-    attributes += _of_nodes("item", item_index, ((i.item_id, known_of(i) | _cell(i.attributes or {})) for i in items))
+    attributes = [*_contexts(good), derive_season(events)]
+    attributes += _of_nodes(
+        "item", item_index, ((i.item_id, gather_attributes(i) | _cell(i.attributes or {})) for i in items)
+    )
     told = ((u.user_id, u.attributes or {}) for u in users)
-    attributes += _of_nodes("user", user_index, ((id_, values_of(known) | _cell(known)) for id_, known in told))
+    attributes += _of_nodes("user", user_index, ((id_, as_texts(known) | _cell(known)) for id_, known in told))
     return Source(
         users=user_index, items=item_index, events=events, kinds=kinds.ids, attributes=_distinct_names(attributes)
     )
 
 
-def nodes_of(source: Source) -> tuple[list[str], list[str]]:
+def list_nodes(source: Source) -> tuple[list[str], list[str]]:
     """The kind and the name of every node, as a view numbers them."""
     names = {USER: source.users.ids, ITEM: source.items.ids}
     names |= {attribute.kind: attribute.names for attribute in source.attributes}
@@ -76,7 +80,7 @@ def nodes_of(source: Source) -> tuple[list[str], list[str]]:
     return [kind for kind in kinds for _ in names[kind]], [name for kind in kinds for name in names[kind]]
 
 
-def content_of(source: Source, items: Sequence[Item]) -> F32:
+def make_content(source: Source, items: Sequence[Item]) -> F32:
     """[I, C] vectors of what records of items say (`streamer.embeddings.content_vectors`); each item gets a node."""
     vectors, _ = item_vectors(items)
     return _filled(source, dict(zip(source.items.encode([i.item_id for i in items]), vectors, strict=True)))
@@ -118,7 +122,7 @@ def _contexts(table: pa.Table) -> list[Attribute]:
 
 def _cell(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
     """The cell of a grid that a node lies in, where it lies anywhere."""
-    place = place_of(attributes)
+    place = read_place(attributes)
     return {"place": [",".join(f"{x // PLACE_DEGREES * PLACE_DEGREES:.2f}" for x in place)]} if place else {}
 
 

@@ -13,10 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from streamer.embeddings.registry import TRAINING, versions
-from streamer.embeddings.training_data import Source, nodes_of
+from streamer.embeddings.training_data import Source, list_nodes
 from streamer.errors import UsageError
 from tgn.family.encoder import Encoder
-from tgn.family.training import weights_of
+from tgn.family.training import read_best_weights
 
 FILE = "nodes.parquet"
 SHAPE = ("model", "size", "layers", "skip", "fusion")  # two trainings that agree in these have the same weights
@@ -24,7 +24,7 @@ SHAPE = ("model", "size", "layers", "skip", "fusion")  # two trainings that agre
 
 def write_nodes(folder: Path, source: Source) -> None:
     """Writes which nodes the names of a training are of, into the folder of its version."""
-    kind, name = nodes_of(source)
+    kind, name = list_nodes(source)
     pq.write_table(pa.table({"kind": kind, "name": name}), folder / FILE)
 
 
@@ -48,11 +48,11 @@ def take_over(encoder: Encoder, version: Path, source: Source) -> None:
 
     Raises UsageError where its content was of another size.
     """
-    learned = weights_of(load_file(version / TRAINING))
+    learned = read_best_weights(load_file(version / TRAINING))
     names = learned.pop(next(name for name in learned if name.endswith("name.weight")))
     table = pq.read_table(version / FILE)
     row = {node: n for n, node in enumerate(zip(*(table[c].to_pylist() for c in ("kind", "name")), strict=True))}
-    rows = torch.tensor([row.get(node, -1) for node in zip(*nodes_of(source), strict=True)])
+    rows = torch.tensor([row.get(node, -1) for node in zip(*list_nodes(source), strict=True)])
     known = rows >= 0
     with torch.no_grad():
         encoder.name.weight[known] = names[rows[known]]

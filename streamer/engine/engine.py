@@ -12,14 +12,17 @@ from streamer.embeddings.registry import OFF, NodeVectors, read_version
 from streamer.engine.compilation import ensure_compiled
 from streamer.errors import EmbeddingsDamaged
 from streamer.features.contexts import rows_of_attributes, rows_of_contexts, rows_of_table
-from streamer.features.item_content import vector_of
+from streamer.features.item_content import hash_content
 from streamer.features.tables import encode_ids
 from streamer.settings import Settings
 from tgn.config import ModelConfig
+from tgn.graph import LISTED
 from tgn.model import Model
 from tgn.node_index import NodeIndex
-from tgn.outside_vectors import SIZE
+from tgn.observe import hide_item
+from tgn.outside_vectors import SIZE, describe
 from tgn.prequential import Outcome
+from tgn.selection import Allowed
 
 
 class Columns(NamedTuple):
@@ -30,6 +33,14 @@ class Columns(NamedTuple):
     t: np.ndarray  # [N] int64 epoch ms
     weight: np.ndarray  # [N] float32
     context: np.ndarray  # [N, SLOTS] int16 rows of tgn.context_embedding.Contexts
+
+
+class Selection(NamedTuple):
+    """What a ranking is made of."""
+
+    k: int
+    exclude_seen: bool
+    allowed: Allowed | None = None  # which items; None: all that the model lists
 
 
 NOTHING = NodeVectors([], np.zeros((0, SIZE), np.float32))
@@ -91,22 +102,34 @@ class Engine:
             context=rows_of_table(table),
         )
 
-    def introduce(self, item: Item, now_ms: int) -> None:
-        """Takes what a record of the items topic says: the item may be listed from its own time on, or from now."""
-        node = self.model.items.encode([item.item_id])[0]
-        since = now_ms if item.timestamp is None else item.timestamp
-        self.model.introduce(node, since, vector_of(item), item.hidden)
+    def introduce(self, item: Item, now_ms: int, end_ms: int | None = None) -> None:
+        """Takes what a record of the items topic says: the item may be listed from its own time on, or from now.
 
-    def describe(self, user: User) -> None:
-        """Takes what a record of the users topic says; an unknown user becomes a node."""
+        A hidden one is in no list, nor one that expires by `end_ms`, by default now. One that is not available yet
+        counts as new only when it is: till then the model knows nothing but what it is like.
+        """
+        model, vector = self.model, hash_content(item)
+        node = model.items.encode([item.item_id])[0]
+        if item.available_from is not None and item.available_from > now_ms:
+            model.make_room(0)
+            describe(model.content, node, vector)
+            hide_item(model.graph, node)
+            return
+        since = now_ms if item.timestamp is None else item.timestamp
+        expired = item.expires_at is not None and item.expires_at <= (now_ms if end_ms is None else end_ms)
+        model.introduce(node, max(since, item.available_from or 0), vector, item.hidden or expired)
+
+    def describe(self, user: User) -> int:
+        """Takes what a record of the users topic says; an unknown user becomes a node. Returns the node."""
         node = self.model.users.encode([user.user_id])[0]
         self.model.describe_user(node, rows_of_attributes(user.attributes or {}))
+        return node
 
     def known_vectors(self, folder: Path, version: str) -> KnownVectors:
         """What a version of embeddings has of the nodes that there are; OFF has nothing. Raises EmbeddingsDamaged."""
-        return self._known_of(*_checked(folder, version))
+        return self._match_vectors(*_checked(folder, version))
 
-    def _known_of(self, users: NodeVectors, items: NodeVectors) -> KnownVectors:
+    def _match_vectors(self, users: NodeVectors, items: NodeVectors) -> KnownVectors:
         return KnownVectors(*_known(self.model.users, users), *_known(self.model.items, items))
 
     def adopt(self, folder: Path, version: str, is_erased: Callable[[str], bool] = lambda user_id: False) -> None:
@@ -119,7 +142,7 @@ class Engine:
         if not self.model.events:
             self.model.users.encode([id_ for id_ in users.ids if not is_erased(id_)])
             self.model.items.encode(items.ids)
-        known = self._known_of(users, items)
+        known = self._match_vectors(users, items)
         ids = self.model.users.ids
         kept = [row for row, node in enumerate(known.users) if not is_erased(ids[node])]
         nodes = [known.users[row] for row in kept]
@@ -131,32 +154,64 @@ class Engine:
         *,
         learn: np.ndarray | bool = True,
         score: bool = True,
-        publish: bool = True,
+        publish: np.ndarray | bool = True,
         block: np.ndarray | None = None,
+        between: Callable[[], None] | None = None,
+        under: Selection | None = None,
+        sources: bool = False,
     ) -> Outcome:
-        """score → learn → observe for each event; lists are published for the last event of each user."""
+        """score → learn → observe for each event; lists are published for the last event of each user.
+
+        Args:
+            publish: [N] 1: after this event; False: after none.
+            between: see `Model.take`.
+            under: what is listed; None: as the settings say.
+            sources: whether the sources of the test lists are wanted.
+        """
         n = len(columns.user)
         flags = np.ones(n, np.uint8)
+        if not isinstance(publish, np.ndarray):
+            publish = last_of_user(columns.user) if publish else np.zeros(n, np.uint8)
+        under = under or Selection(self.k, self.exclude_seen)
         return self.model.take(
             *columns,
-            k=self.k,
+            k=under.k,
             score=flags * score,
             learn=flags * np.asarray(learn, np.uint8),
-            publish=last_of_user(columns.user) if publish else np.zeros(n, np.uint8),
-            exclude_seen=self.exclude_seen,
+            publish=publish,
+            exclude_seen=under.exclude_seen,
             request_context=self.request_context,
             block=block,
+            between=between,
+            allowed=under.allowed,
+            sources=sources,
         )
 
-    def relist(self, users: np.ndarray, now_ms: int) -> Outcome:
-        """The published lists of users [N] at `now_ms`, with no interaction."""
-        return self.model.relist(users, now_ms, self.k, self.exclude_seen)
+    def relist(self, users: np.ndarray, now_ms: int, under: Selection | None = None) -> Outcome:
+        """The published lists of users [N] at `now_ms`, with no interaction; under: see `take`."""
+        return self.model.relist(users, now_ms, *(under or Selection(self.k, self.exclude_seen)))
+
+    def listable(self, item_id: str, user: int | None = None) -> int | None:
+        """The node of an item that is known and neither deleted nor hidden; user: who must not have taken it."""
+        node, items = self.model.items.get(item_id), self.model.graph.items
+        if node is None or node >= len(items.alive) or items.alive[node] != LISTED or items.first_time[node] < 0:
+            return None
+        return None if user is not None and self.has_taken(user, node) else node
+
+    def has_taken(self, user: int, item: int) -> bool:
+        """Whether the user has ever interacted with the item: `tgn.seen_pairs.has_pair`, for a few."""
+        keys, key = self.model.graph.pairs.key, (user + 1) << 32 | item
+        mask = len(keys) - 1
+        slot = ((key * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF) >> 20) & mask
+        while keys[slot] and int(keys[slot]) != key:
+            slot = (slot + 1) & mask
+        return bool(keys[slot])
 
     def warm_up(self) -> None:
         """Loads the kernels that an interaction needs, so that the first one takes no longer; changes nothing."""
         self.take(self.encode((), (), (), (), ()))
 
-    def list_of(self, user: str, now_ms: int) -> list[str]:
+    def recommend(self, user: str, now_ms: int) -> list[str]:
         """The ids that `user` would be listed at `now_ms`, best first; changes nothing."""
         node = self.model.users.get(user)
         if node is None:

@@ -24,7 +24,7 @@ MEASURES = (
 )  # fmt: skip
 
 
-class Part(NamedTuple):
+class SegmentScores(NamedTuple):
     """Mean quality of the measured events that have something in common."""
 
     name: str
@@ -43,8 +43,8 @@ class Evaluation(NamedTuple):
     unmatched: int  # lists of events that there are not
     with_seen_item: int  # lists of measured events that name what the user had taken before, where no repeats count
     measures: dict[str, float]  # by name, of MEASURES; diversity and calibration only where categories are known
-    by_user_age: list[Part]  # interactions of the user before
-    by_popularity: list[Part]  # interactions of the item before the measured part
+    by_user_age: list[SegmentScores]  # interactions of the user before
+    by_popularity: list[SegmentScores]  # interactions of the item before the measured part
 
 
 class _Ids:
@@ -105,7 +105,7 @@ def evaluate(
     if len(event) and not there.any():
         raise DataRefused(f"lists are of the events {event.min()} to {event.max()}; there are {len(item)}")
     place = np.arange(len(flat)) - np.repeat(lengths.cumsum() - lengths, lengths)
-    listed = _Listed(np.repeat(event, lengths), place, named)
+    listed = _ListPlaces(np.repeat(event, lengths), place, named)
     listed = listed.of(np.repeat(there, lengths))
     listed = listed.of(measured[listed.event])
     _check_distinct(listed)
@@ -140,16 +140,16 @@ def evaluate(
     return Evaluation(len(at), refused, without, int((~there).sum()), seen, named_measures, *parts)
 
 
-class _Listed(NamedTuple):
+class _ListPlaces(NamedTuple):
     """The places of lists, one after the other."""
 
     event: np.ndarray  # [P] whose list it is
     place: np.ndarray  # [P] from 0
     item: np.ndarray  # [P] index of an id
 
-    def of(self, wanted: np.ndarray) -> "_Listed":
+    def of(self, wanted: np.ndarray) -> "_ListPlaces":
         """The wanted places."""
-        return _Listed(*(column[wanted] for column in self))
+        return _ListPlaces(*(column[wanted] for column in self))
 
     def matrix(self, events: int, k: int) -> np.ndarray:
         """[events, K] item indices, −1 past a list's end and where there is no list."""
@@ -194,7 +194,7 @@ def _codes(column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(coded.indices.to_numpy(), np.int64)
 
 
-def _check_distinct(listed: _Listed) -> None:
+def _check_distinct(listed: _ListPlaces) -> None:
     order = np.lexsort((listed.item, listed.event))
     event, item = listed.event[order], listed.item[order]
     twice = np.flatnonzero((event[1:] == event[:-1]) & (item[1:] == item[:-1]))
@@ -202,7 +202,7 @@ def _check_distinct(listed: _Listed) -> None:
         raise DataRefused(f"the list of event {event[twice].min()} names an item twice")
 
 
-def _with_seen_item(listed: _Listed, user: np.ndarray, item: np.ndarray) -> int:
+def _with_seen_item(listed: _ListPlaces, user: np.ndarray, item: np.ndarray) -> int:
     """How many lists name an item that their user had taken before."""
     pairs = user << 32 | item
     known, first = np.unique(pairs, return_index=True)
@@ -243,10 +243,12 @@ def _gini(rows: np.ndarray, known: np.ndarray) -> float:
     return measures.gini(np.where(rows >= 0, np.searchsorted(known, rows), -1), len(known))
 
 
-def _parts(count: np.ndarray, good: np.ndarray, hr: np.ndarray, ndcg: np.ndarray, tail: np.ndarray) -> list[Part]:
+def _parts(
+    count: np.ndarray, good: np.ndarray, hr: np.ndarray, ndcg: np.ndarray, tail: np.ndarray
+) -> list[SegmentScores]:
     """By how many there were, in the bins of COUNTS, and last the rows that are not good."""
     groups = [*binned(count, COUNTS, good), *([(REFUSED, ~good)] if not good.all() else [])]
     return [
-        Part(name, int(inside.sum()), *(float(values[inside].mean()) for values in (hr, ndcg, tail)))
+        SegmentScores(name, int(inside.sum()), *(float(values[inside].mean()) for values in (hr, ndcg, tail)))
         for name, inside in groups
     ]

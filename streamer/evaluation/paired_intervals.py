@@ -7,6 +7,7 @@ counted once, as Cameron, Gelbach and Miller (2011, "Robust inference with multi
 V = V_user + V_time − V_event.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from streamer.monitoring.prequential_quality import metrics, places, scores
 
 LEAST_EVENTS, LEAST_USERS = 50, 10  # fewer say nothing of their spread
+EXACT = 1_000  # discordant events up to which McNemar's test is exact
 RESAMPLES = 4_000
 USER_GROUPS = 2_000  # at most; more users are dealt into groups at random: whole users stay together
 TIME_BLOCKS = 50
@@ -40,6 +42,39 @@ class Difference(NamedTuple):
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "no difference shown"
+
+
+class Discordance(NamedTuple):
+    """Events that one of A and B hit and the other missed, and McNemar's test of whether both are as frequent."""
+
+    only_a: int
+    only_b: int
+    p: float  # two-sided; it takes events for independent, which they are not, so it is too small
+
+    @property
+    def p_in_words(self) -> str:
+        """As many digits as say something."""
+        return f"{self.p:.2g}" if self.p > 1e-16 else "under 1e-16"
+
+
+def discordance(rank_a: np.ndarray, rank_b: np.ndarray, k: int) -> Discordance:
+    """Of ranks [N] of the same events, from 1, 0: missed; k: items in the shorter of their lists.
+
+    p is exact, of the binomial distribution, up to EXACT discordant events, and of the normal one with continuity
+    correction above (McNemar 1947, Edwards 1948).
+
+    >>> rank_a, rank_b = np.array([1] * 20 + [0] * 9), np.array([1] * 12 + [0] * 8 + [3] + [0] * 8)
+    >>> found = discordance(rank_a, rank_b, k=10)
+    >>> found.only_a, found.only_b, round(found.p, 4)
+    (8, 1, 0.0391)
+    """
+    hit_a, hit_b = (scores(rank, places(k))[:, 0] > 0 for rank in (rank_a, rank_b))
+    a, b = int((hit_a & ~hit_b).sum()), int((hit_b & ~hit_a).sum())
+    n = a + b
+    if n <= EXACT:
+        tail = sum(math.comb(n, hits) for hits in range(min(a, b) + 1)) / 2**n
+        return Discordance(a, b, min(1.0, 2 * tail))
+    return Discordance(a, b, math.erfc(max(abs(a - b) - 1, 0) / math.sqrt(2 * n)))
 
 
 def compare_ranks(

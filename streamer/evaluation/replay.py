@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -15,13 +15,20 @@ import pyarrow.parquet as pq
 
 from consumers.dead_letter import Reason
 from consumers.event_weights import EventWeights
+from consumers.schemas import Item, User
 from streamer.embeddings.registry import versions
 from streamer.engine.engine import Columns, Engine, last_of_user
+from streamer.evaluation.availability import Availability, clock_of
+from streamer.evaluation.held_out import HeldOut
 from streamer.evaluation.retractions import Retractions
-from streamer.features.tables import digests_of, retraction_rows, weights_of
+from streamer.features.tables import digest_rows, retraction_rows, weigh_rows
 from streamer.lists.list_files import TestLists, list_column
+from streamer.lists.rule_book import RuleBook
+from streamer.lists.rules import Rules
 from streamer.monitoring.drift import Alarm, DriftMonitor
 from streamer.monitoring.prequential_quality import QualityMeter
+from streamer.pipeline.surface_lists import SurfaceLists
+from streamer.runtime.whole_files import whole_file
 from streamer.settings import Settings
 from streamer.state.dedup import SeenEvents
 from tgn.prequential import Outcome
@@ -37,9 +44,14 @@ class ReplayOptions:
     last_lists_out: Path | None = None
     learn_until: float | None = None  # time quantile after which the weights stay
     stale: int = 1
+    lag_ms: int | None = None  # span of event time at the end of which its events are observed, in place of `stale`
     measure_after: float = 0.8  # share of the events before the measured ones
     score: bool = True  # False: observe only, to catch up or import
     chunk: int | None = None  # events taken at once; by default as many as memory allows. Changes no result
+    number: np.ndarray | None = None  # [N] number of each row's event in `lists_out`; −1: none; None: that of the row
+    pace: Callable[[int | None], None] | None = None  # waits until an event time, epoch ms, is due
+    ask: pa.Table | None = None  # interactions that are asked for and not observed: `lists_out` has their lists alone
+    learned: np.ndarray | None = None  # [N] bool: the rows that weights learn from; None: all
 
 
 class TakenChunk(NamedTuple):
@@ -65,6 +77,7 @@ class ReplayResult:
     quality: QualityMeter = field(default_factory=QualityMeter)
     drift: list[Alarm] = field(default_factory=list)
     retractions: Retractions | None = None  # where the stream takes interactions back: what was taken, without these
+    asked: HeldOut | None = None  # what was asked for, where anything was
 
 
 def replay(
@@ -74,6 +87,9 @@ def replay(
     advance: Callable[[int], None] = lambda n: None,
     watch: Callable[[TakenChunk], None] = lambda taken: None,
     engine: Engine | None = None,
+    items: Iterable[Item] = (),
+    users: Iterable[User] = (),
+    rules: Rules | None = None,
 ) -> ReplayResult:
     """Takes a table of `read_interactions`; event n is its row n, bad rows included.
 
@@ -84,6 +100,9 @@ def replay(
         advance: told how many events were taken.
         watch: shown each chunk after it was taken; its arrays are its own to keep.
         engine: a fresh one of these settings that takes the table, for who wants its model after it.
+        items: those that are known from the start; in no list before or after their time.
+        users: likewise.
+        rules: those that test lists and published lists obey; None: there are none.
 
     >>> from consumers.files.interactions import read_interactions
     >>> users, items = ["ann", "bob"] * 20, ["tea", "pot"] * 20
@@ -102,43 +121,64 @@ def replay(
     lists = options.score or options.last_lists_out is not None
     wanted = options.chunk or (LISTED_ITEMS_A_CHUNK // settings.k if lists else len(table))
     chunk = max(1, wanted // options.stale) * options.stale  # whole blocks
+    edges = _block_starts(table, options)
+    number = np.arange(len(table)) if options.number is None else options.number
+    learned = np.ones(len(table), bool) if options.learned is None else options.learned
     last_lists: dict[str, pa.Scalar] = {}
-    switches = _switches(table, settings.embeddings, options.stale)
-    retracts = retraction_rows(table)
-    if retracts.any():
+    switches = _switches(table, settings.embeddings, edges)
+    retracts, availability, clock = retraction_rows(table), Availability(engine, items, users), clock_of(table)
+    book = None if rules is None or rules.say_nothing() else RuleBook(rules)
+    if retracts.any() or (book is not None and book.rules.seen_for_ms() not in (0, np.inf)):
         result.retractions = Retractions(engine)
-    starts = sorted({*range(0, len(table), chunk), *switches, *_after_retractions(retracts, options.stale)})
-    with TestLists(options.lists_out) as test_lists:
-        for first, end in pairwise([*starts, len(table)]):
+    taken = result.retractions.ledger if result.retractions else None
+    surface = SurfaceLists(engine, availability.catalogue, taken, settings, book)
+    changes = np.concatenate([_after_retractions(retracts), availability.rows(clock)])
+    starts = {*_chunk_starts(edges, chunk, len(table)), *switches, *_next_starts(edges, changes)}
+    asked = None if options.ask is None else HeldOut(options.ask, engine, surface)
+    starts |= set() if asked is None else set(asked.rows(clock, edges).tolist())
+    result.asked = asked
+    with TestLists(options.lists_out) as lists_out, TestLists(None) as nowhere:
+        test_lists = nowhere if asked else lists_out
+        for first, end in pairwise([*sorted(starts), len(table)]):
+            if asked:
+                asked.answer(first, lists_out)
             chunk_started = time.perf_counter()
             if settings.embeddings and first in switches:
                 engine.adopt(settings.embeddings, switches[first])
+            availability.reach(clock[first:end])
             rows = table.slice(first, end - first)
+            if options.pace:
+                options.pace(rows["timestamp"][-1].as_py())
             backs = retracts[first:end]
             good, event, digests = _good_rows(rows, first, ~backs, seen_events, weights, result, measured_from)
             if len(good):
-                columns = engine.encode_table(good, weights_of(good, weights))
-                outcome = engine.take(
+                columns = engine.encode_table(good, weigh_rows(good, weights))
+                outcome = surface.take(
                     columns,
-                    learn=(columns.t <= learn_until_ms) & options.score,
+                    list_ids(event),
+                    learn=(columns.t <= learn_until_ms) & options.score & learned[event],
                     score=options.score,
                     publish=options.last_lists_out is not None,
-                    block=event // options.stale,
-                )
+                    block=np.searchsorted(edges, event, "right") - 1,
+                    sources=options.lists_out is not None and asked is None,
+                ).outcome
                 late_enough = event >= measured_from
                 result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
                 result.drift += monitor.add(event, columns.t, outcome.rank, outcome.surprise)
-                _write(test_lists, last_lists, options, engine, good, event, columns.user, outcome)
+                _write(test_lists, last_lists, options, engine, good, number[event], columns.user, outcome)
                 if result.retractions:
-                    result.retractions.note(event, columns, digests)
+                    result.retractions.note(event, columns, digests or [None] * len(event))
                 watch(TakenChunk(event, columns, outcome, time.perf_counter() - chunk_started))
             if result.retractions and backs.any():
                 changed = result.retractions.take_back(rows.filter(pa.array(backs)), seen_events)
-                _relist(last_lists, engine, changed, _clock_ms(table, end))
+                _relist(last_lists, engine, surface, changed, _clock_ms(table, end))
             not_taken = np.ones(len(rows), bool)
             not_taken[event - first] = False
-            test_lists.write_empty(first + np.flatnonzero(not_taken))
+            missed = number[first + np.flatnonzero(not_taken)]
+            test_lists.write_empty(missed[missed >= 0])
             advance(len(rows))
+        if asked:
+            asked.finish(lists_out)
     if options.last_lists_out:
         _write_last(options.last_lists_out, last_lists)
     result.users, result.items = len(engine.model.users), len(engine.model.items)
@@ -146,16 +186,53 @@ def replay(
     return result
 
 
-def _switches(table: pa.Table, folder: Path | None, stale: int) -> dict[int, str]:
+def list_ids(event: np.ndarray) -> Callable[[int], str]:
+    """What names the lists of a replay, as the key of what rules draw: row → id; event: [N] numbers of its events."""
+    return lambda row: f"0-{event[row]}"
+
+
+def _block_starts(table: pa.Table, options: ReplayOptions) -> np.ndarray:
+    """[blocks] the first row of each block: what is scored before any of it is observed."""
+    if options.lag_ms is None:
+        return np.arange(0, len(table), options.stale)
+    span = clock_of(table) // options.lag_ms
+    return np.flatnonzero(np.diff(span, prepend=-1))
+
+
+def _chunk_starts(edges: np.ndarray, wanted: int, rows: int) -> list[int]:
+    """Rows to begin a chunk at: starts of blocks, as many rows apart as are wanted, or fewer, where blocks let them.
+
+    >>> _chunk_starts(np.array([0, 3, 6, 9]), wanted=7, rows=11), _chunk_starts(np.array([0, 9]), wanted=3, rows=11)
+    ([0, 6], [0, 9])
+    """
+    starts = [0] if len(edges) else []
+    at = 0
+    while at + 1 < len(edges) and edges[at] + wanted < rows:
+        at = max(at + 1, int(np.searchsorted(edges, edges[at] + wanted, "right")) - 1)
+        starts.append(int(edges[at]))
+    return starts
+
+
+def _next_starts(edges: np.ndarray, rows: Sequence[int] | np.ndarray) -> list[int]:
+    """The first start of a block from each of the rows on, where there is one: blocks are whole.
+
+    >>> _next_starts(np.array([0, 3, 6, 9]), [0, 1, 6, 10])
+    [0, 3, 6]
+    """
+    at = np.searchsorted(edges, rows)
+    starts: list[int] = edges[at[at < len(edges)]].tolist()
+    return starts
+
+
+def _switches(table: pa.Table, folder: Path | None, edges: np.ndarray) -> dict[int, str]:
     """Row → the version to use from there on: the newest whose `until_ms` is past, so that nothing of it is to come."""
     if folder is None:
         return {}
-    clock = np.maximum.accumulate(table["timestamp"].fill_null(0).to_numpy())
+    clock = clock_of(table)
     found = {}
     for manifest in versions(folder):
-        row = int(np.searchsorted(clock, manifest["until_ms"]))
-        if row < len(table):
-            found[-(-row // stale) * stale] = manifest["version"]  # blocks are whole
+        for row in _next_starts(edges, [int(np.searchsorted(clock, manifest["until_ms"]))]):
+            found[row] = manifest["version"]
     return found
 
 
@@ -164,10 +241,9 @@ def first_measured(events: int, options: ReplayOptions) -> int:
     return int(events * options.measure_after)
 
 
-def _after_retractions(retracts: np.ndarray, stale: int) -> set[int]:
-    """Rows to begin anew at: what is taken back is gone for the next event, or the next block of --stale."""
-    last = np.flatnonzero(retracts & ~np.append(retracts[1:], False))
-    return {row for row in (-(-(last + 1) // stale) * stale).tolist() if row < len(retracts)}
+def _after_retractions(retracts: np.ndarray) -> np.ndarray:
+    """[M] rows to begin anew at: what is taken back is gone for the next event."""
+    return np.flatnonzero(retracts & ~np.append(retracts[1:], False)) + 1
 
 
 def _clock_ms(table: pa.Table, end: int) -> int:
@@ -198,7 +274,7 @@ def _good_rows(
     result.refused_measured += int(dead[max(measured_from - first, 0) :].sum())
     digests: list[bytes | None] = []
     if "event_id" in rows.column_names:
-        digests = digests_of(rows)
+        digests = digest_rows(rows)
         fresh = seen_events.add(digests, good)
         result.duplicates += int((good & ~fresh).sum())
         good &= fresh
@@ -235,8 +311,18 @@ def _write(
     outcome: Outcome,
 ) -> None:
     ids = engine.model.items.ids
-    if options.lists_out:
-        test_lists.write(event, list_column(outcome.test, np.arange(len(event)), ids))
+    if options.lists_out and options.ask is None:
+        at = np.flatnonzero(event >= 0)
+        whose = good.select(["user_id", "timestamp"]).take(pa.array(at))
+        test_lists.write(
+            event[at],
+            outcome.test,
+            outcome.source,
+            at,
+            ids,
+            whose["user_id"].to_pylist(),
+            whose["timestamp"].to_pylist(),
+        )
     if options.last_lists_out:
         rows = np.flatnonzero(last_of_user(user))
         last_lists.update(
@@ -244,13 +330,15 @@ def _write(
         )
 
 
-def _relist(last_lists: dict[str, pa.Scalar], engine: Engine, users: np.ndarray, now_ms: int) -> None:
+def _relist(
+    last_lists: dict[str, pa.Scalar], engine: Engine, surface: SurfaceLists, users: np.ndarray, now_ms: int
+) -> None:
     """The published lists of users whose interactions have changed; who has none left has no list."""
     model = engine.model
     listed = np.array([user for user in users.tolist() if model.users.ids[user] in last_lists], np.int32)
     if not len(listed):
         return
-    outcome = engine.relist(listed, now_ms)
+    outcome = surface.relist(listed, now_ms).outcome
     for row, items in enumerate(list_column(outcome.published, np.arange(len(listed)), model.items.ids)):
         user_id = model.users.ids[listed[row]]
         if model.graph.users.events[listed[row]]:
@@ -261,4 +349,5 @@ def _relist(last_lists: dict[str, pa.Scalar], engine: Engine, users: np.ndarray,
 
 def _write_last(path: Path, last_lists: dict[str, pa.Scalar]) -> None:
     items = pa.array([items.as_py() for items in last_lists.values()], pa.list_(pa.string()))
-    pq.write_table(pa.table({"user_id": list(last_lists), "items": items}), path)
+    with whole_file(path) as part:
+        pq.write_table(pa.table({"user_id": list(last_lists), "items": items}), part)

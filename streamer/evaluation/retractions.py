@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamer.engine.engine import Columns, Engine
-from streamer.features.tables import digests_of
+from streamer.features.tables import digest_rows
 from streamer.state.dedup import SeenEvents
 from streamer.state.ledger import ENTRY, Ledger, event_number
 from streamer.state.pending_repairs import Amendments
@@ -39,7 +39,7 @@ class Retractions:
 
         An interaction that comes after its retraction is a duplicate.
         """
-        for user_id, digest in zip(rows["user_id"].to_pylist(), digests_of(rows), strict=True):
+        for user_id, digest in zip(rows["user_id"].to_pylist(), digest_rows(rows), strict=True):
             node = self._engine.model.users.get(user_id)
             if digest is not None:
                 seen_events.take(digest)

@@ -11,10 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from consumers.schemas import CONTEXT_NAMES
 from tgn.context_embedding import NEW_USER, ROWS
 from tgn.graph import I16, NONE, SLOTS, no_contexts
 
-NAMES = ("device", "geo", "os", "country", "referrer", "region")
+NAMES = CONTEXT_NAMES
 """What of an interaction's context is learned from, a slot each; a request can know the first REQUEST_SLOTS of them."""
 EXACT_BELOW, STEPS_A_DOUBLING = 10, 4
 CACHED_CHARS = 200  # longer texts are hashed each time: producers choose them, and the cache keeps them
@@ -25,7 +26,7 @@ def rows_of_contexts(contexts: Sequence[Mapping[str, Any] | None]) -> I16:
     rows = no_contexts(len(contexts))
     for n, context in enumerate(contexts):
         if context:
-            rows[n] = [_row_of(name, context.get(name)) for name in NAMES]
+            rows[n] = [_find_row(name, context.get(name)) for name in NAMES]
     return rows
 
 
@@ -38,7 +39,7 @@ def rows_of_table(table: pa.Table) -> I16:
         if column is not None:
             coded = pc.dictionary_encode(column.combine_chunks(), null_encoding="encode")
             coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
-            values = [_row_of(name, value) for value in coded.dictionary.to_pylist()]
+            values = [_find_row(name, value) for value in coded.dictionary.to_pylist()]
             rows[:, slot] = np.array(values, np.int16)[coded.indices.to_numpy()]
     return rows
 
@@ -50,13 +51,13 @@ def context_columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:
         contexts = [msgspec.json.decode(text) if text else {} for text in table["context"].to_pylist()]
         for name in NAMES:
             if name not in found:
-                found[name] = pa.chunked_array([[text_of(one.get(name)) for one in contexts]], pa.string())
+                found[name] = pa.chunked_array([[as_text(one.get(name)) for one in contexts]], pa.string())
     return found
 
 
 def rows_of_attributes(attributes: Mapping[str, Any]) -> I16:
     """[SLOTS] rows of a user's attributes, the first by name; a number of two digits or more stands with its likes."""
-    found = [_row_of(name, _rounded(value)) for name, value in sorted(attributes.items())]
+    found = [_find_row(name, _rounded(value)) for name, value in sorted(attributes.items())]
     known = [row for row in found if row != NONE][:SLOTS]
     return np.array(known + [NONE] * (SLOTS - len(known)), np.int16)
 
@@ -71,15 +72,15 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray | None:
     return None
 
 
-def text_of(value: Any) -> str | None:
+def as_text(value: Any) -> str | None:
     """A value of a context as text; None for what is no text, number or truth value."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # what a missing value elsewhere has made a float
     return str(value) if isinstance(value, str | int | float) else None
 
 
-def _row_of(name: str, value: Any) -> int:
-    text = text_of(value)
+def _find_row(name: str, value: Any) -> int:
+    text = as_text(value)
     if not text:
         return NONE
     return _cached(name, text) if len(name) + len(text) <= CACHED_CHARS else _hashed(name, text)

@@ -25,26 +25,26 @@ WORD = re.compile(r"\w{2,}")
 CACHED_CHARS = 200  # longer texts are hashed each time: producers choose them, and the cache keeps them
 
 
-def vector_of(item: Item) -> F32:
+def hash_content(item: Item) -> F32:
     """[SIZE] of length 1; 0 where nothing is known."""
     attributes = item.attributes or {}
-    parts = [_hashed(name, values) for name, values in known_of(item).items()]
+    parts = [_hashed(name, values) for name, values in gather_attributes(item).items()]
     if item.title:
         parts.append(_hashed("title", WORD.findall(item.title.lower())))
-    if place := place_of(attributes):
+    if place := read_place(attributes):
         parts.append(_near(place))
     return _unit(_sum(parts))
 
 
-def known_of(item: Item) -> dict[str, list[str]]:
+def gather_attributes(item: Item) -> dict[str, list[str]]:
     """Attribute → values of an item, its categories among them; latitude and longitude are not."""
-    known = values_of(item.attributes or {})
+    known = as_texts(item.attributes or {})
     if item.categories:
         known["category"] = list(item.categories)
     return known
 
 
-def values_of(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
+def as_texts(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
     """Attribute → values as text, of those that are text, whole numbers, truth values or lists of them."""
     known: dict[str, list[str]] = {}
     for name, value in attributes.items():
@@ -54,7 +54,7 @@ def values_of(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
     return known
 
 
-def place_of(attributes: Mapping[str, Any]) -> Coordinates | None:
+def read_place(attributes: Mapping[str, Any]) -> Coordinates | None:
     """Where something is, of its attributes `lat` and `lon`; None where they are no place on earth."""
     try:
         lat, lon = float(attributes["lat"]), float(attributes["lon"])

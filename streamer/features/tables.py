@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.event_weights import EventWeights
-from streamer.features.event_ids import digest_of
+from streamer.features.event_ids import digest_event_id
 from tgn.node_index import NodeIndex
 
 
@@ -19,7 +19,7 @@ def encode_ids(index: NodeIndex, column: pa.ChunkedArray) -> np.ndarray:
     return np.asarray(nodes[codes])
 
 
-def weights_of(rows: pa.Table, weights: EventWeights) -> np.ndarray:
+def weigh_rows(rows: pa.Table, weights: EventWeights) -> np.ndarray:
     """[N] float32 weight of each interaction; see `EventWeights.of` for one that is refused."""
     if "value" not in rows.column_names or not weights.reads_value:
         types = pc.dictionary_encode(rows["event_type"].combine_chunks())
@@ -37,12 +37,12 @@ def retraction_rows(table: pa.Table) -> np.ndarray:
     return np.asarray(wanted.to_numpy(), bool)
 
 
-def digests_of(rows: pa.Table) -> list[bytes | None]:
+def digest_rows(rows: pa.Table) -> list[bytes | None]:
     """What stands for the event id of each row; None: it has none."""
     if "event_id" not in rows.column_names:
         return [None] * len(rows)
     ids = zip(rows["user_id"].to_pylist(), rows["event_id"].to_pylist(), strict=True)
-    return [digest_of(user, id_) if user and id_ else None for user, id_ in ids]
+    return [digest_event_id(user, id_) if user and id_ else None for user, id_ in ids]
 
 
 def counted_rows(table: pa.Table) -> pa.Table:
@@ -51,7 +51,7 @@ def counted_rows(table: pa.Table) -> pa.Table:
     if "event_id" in table.column_names:
         retracts = retraction_rows(table)
         row_of: dict[bytes, int | None] = {}
-        for row, digest in enumerate(digests_of(table)):
+        for row, digest in enumerate(digest_rows(table)):
             if digest is None or not kept[row]:
                 continue
             if retracts[row]:

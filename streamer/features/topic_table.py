@@ -8,13 +8,14 @@ import msgspec
 import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
+from consumers.decode_merge import merge_of
 from consumers.files.interactions import in_time_order
 from consumers.log import Log
-from consumers.schemas import Interaction
-from streamer.features.contexts import NAMES, text_of
+from consumers.schemas import Interaction, Merge
+from streamer.features.contexts import NAMES, as_text
 from streamer.features.event_ids import id_of_record
 from streamer.runtime.decoders import interaction_decoder
-from streamer.runtime.topics import end_positions, records_of, whole
+from streamer.runtime.topics import end_positions, read_records, whole
 from streamer.settings import Settings
 
 _SCHEMA = pa.schema(
@@ -44,11 +45,17 @@ def read_topic(log: Log, topic: str, settings: Settings) -> pa.Table:
     now_ms = int(time.time() * 1000)
     found = [
         (record.partition, record.offset, decoder.decode(record, now_ms))
-        for record in records_of(log, whole(log, topic))
+        for record in read_records(log, whole(log, topic))
         if record.offset < ends[record.topic_partition]
     ]
+    found = [entry for entry in found if not _says_of_merge(entry[2])]
     found.sort(key=lambda entry: entry[:2])
-    return table_of(_named(found))
+    return tabulate(_named(found))
+
+
+def _says_of_merge(decoded: Interaction | DeadLetter) -> bool:
+    """Whether it is a record of a merge, which is nothing that somebody did: the session stays one of its own here."""
+    return isinstance(decoded, DeadLetter) and isinstance(merge_of(decoded.record), Merge)
 
 
 def _named(found: list[tuple[int, int, Interaction | DeadLetter]]) -> Iterator[Interaction | DeadLetter]:
@@ -61,7 +68,7 @@ def _named(found: list[tuple[int, int, Interaction | DeadLetter]]) -> Iterator[I
         yield one
 
 
-def table_of(decoded: Iterable[Interaction | DeadLetter]) -> pa.Table:
+def tabulate(decoded: Iterable[Interaction | DeadLetter]) -> pa.Table:
     """A table as `consumers.files.interactions.read_interactions` gives it, in time order; equal times keep theirs."""
     return in_time_order(pa.Table.from_pylist([_row(one) for one in decoded], _SCHEMA))
 
@@ -71,4 +78,4 @@ def _row(decoded: Any) -> dict[str, Any]:
         return {"reason": str(decoded.reason)}
     context = decoded.context or {}
     own = {name: getattr(decoded, name, None) for name in _SCHEMA.names}
-    return own | {name: text_of(context.get(name)) for name in NAMES}
+    return own | {name: as_text(context.get(name)) for name in NAMES}

@@ -4,8 +4,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from streamer.runtime.bars import text_bar
+from tgn.asking.counterfactual import (
+    Carrier,
+    Histories,
+    Standing,
+    Step,
+    carried_by,
+    paths,
+    standing,
+    taken_lately,
+    without,
+)
 from tgn.config import DAY_MS, HOUR_MS, MINUTE_MS
-from tgn.counterfactual import Carrier, Histories, Standing, Step, carried_by, paths, standing, taken_lately, without
 from tgn.model import Model
 
 MOST = 5  # interactions that are taken out, one after the other, until the item falls

@@ -1,18 +1,19 @@
 """The records that an epoch publishes: lists, quality, drift alarms, the manifest."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
 
 import msgspec
 
 from consumers.records import RECORD_BYTES, Headers, NewRecord, size_of
-from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, ListedItem, Quality, RecommendationList
+from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, Quality, RecommendationList
+from streamer.lists.listed_items import configuration_name, fallback_of, listed_items, model_version
+from streamer.lists.rule_book import RuleBook
 from streamer.monitoring.drift import Alarm
 from streamer.settings import Settings
+from tgn.graph import F64
 from tgn.model import Model
 from tgn.prequential import Outcome
-from tgn.reasons import SOURCES
 
 APPLICATION, MADE_ANEW = "freshet-application", "freshet-made-anew"  # headers of manifests
 _encode = msgspec.json.Encoder().encode
@@ -22,43 +23,52 @@ class Publisher:
     """Makes records for the topics of the settings. The model's configuration and seed, and the trained embeddings in
     use, name its version: what it knows at a position follows from them.
 
-    Args: limits: the largest record of each topic, see `Log.record_limits`.
+    Args:
+        limits: the largest record of each topic, see `Log.record_limits`.
     """
 
     def __init__(self, settings: Settings, model: Model, limits: Mapping[str, int] | None = None) -> None:
         self._settings, self._model = settings, model
         self._list_bytes = (limits or {}).get(settings.recommendations_topic, RECORD_BYTES)
-        self._model_version = "walk-counts-" + hashlib.blake2b(repr(model.config).encode(), digest_size=4).hexdigest()
+        self._configuration = configuration_name(model)
         self._surface = "" if settings.surface == "default" else f"-{settings.surface}"
 
-    def list_of(self, cause: str, user: str, as_of: AsOf, outcome: Outcome, n: int, headers: Headers = ()) -> NewRecord:
-        """The published list in row n of an outcome. `cause`: the list's id without the surface."""
-        settings, ids = self._settings, self._model.items.ids
-        size = int(outcome.published.size[n])
-        rows = zip(
-            outcome.published.item[n, :size].tolist(),
-            outcome.published.score[n, :size].tolist(),
-            outcome.evidence.source[n, :size].tolist(),
-            outcome.evidence.cause[n, :size].tolist(),
-            strict=True,
-        )
-        items = tuple(
-            ListedItem(
-                ids[item],
-                round(score, 6),
-                SOURCES[source],
-                _reason(SOURCES[source], ids[cause] if cause >= 0 else None),
-            )
-            for item, score, source, cause in rows
-        )
+    def list_id(self, cause: str) -> str:
+        """The id of a list that something has caused."""
+        return cause + self._surface
+
+    def make_list(
+        self,
+        cause: str,
+        user: str,
+        as_of: AsOf,
+        outcome: Outcome,
+        n: int,
+        headers: Headers = (),
+        book: RuleBook | None = None,
+        propensity: F64 | None = None,
+    ) -> NewRecord:
+        """The published list in row n of an outcome.
+
+        Args:
+            cause: the list's id without the surface.
+            book: the rules that made it.
+            propensity: [N, K] of each place; None: 1.
+        """
+        settings, items = self._settings, listed_items(outcome, n, self._model.items.ids)
+        if propensity is not None:
+            drawn = zip(items, propensity[n].tolist(), strict=False)
+            items = tuple(msgspec.structs.replace(item, propensity=chance) for item, chance in drawn)
         value = RecommendationList(
-            list_id=cause + self._surface,
+            list_id=self.list_id(cause),
             user_id=user,
             surface=settings.surface,
             items=items,
             as_of=as_of,
-            model_version=self._version(),
-            fallback=_fallback(items),
+            model_version=model_version(self._configuration, self._model),
+            fallback=fallback_of(items),
+            rules=None if book is None else book.version,
+            experiment=None if book is None else book.arm_of(user),
         )
         record = self._list_record(value, headers)
         return record if size_of(record) <= self._list_bytes else self._cut(value, headers)
@@ -67,6 +77,9 @@ class Publisher:
         fields = msgspec.structs.asdict(value)
         if not value.cut:
             del fields["cut"]
+        for name in ("rules", "experiment"):
+            if fields[name] is None:
+                del fields[name]
         return NewRecord(self._settings.recommendations_topic, value.user_id.encode(), _encode(fields), headers)
 
     def _cut(self, value: RecommendationList, headers: Headers) -> NewRecord:
@@ -77,10 +90,6 @@ class Publisher:
         kept = sum(end <= room for end in ends)
         cut = msgspec.structs.replace(value, items=value.items[:kept], cut=len(value.items) - kept)
         return self._list_record(cut, headers)
-
-    def _version(self) -> str:
-        trained = self._model.trained_version
-        return f"{self._model_version}+{trained}" if trained else self._model_version
 
     def withdrawal(self, user: str) -> NewRecord:
         """The tombstone of a user's list."""
@@ -119,26 +128,3 @@ def most_refusals(room: int) -> int:
 def most_erasures(room: int, partitions: int) -> int:
     """How many users an epoch may erase, whose manifest has a digest and the positions for each; room: bytes."""
     return max(room * 2 // 5 // (40 + 32 * partitions), 1)
-
-
-def _reason(source: str, cause: str | None) -> str:
-    match source:
-        case "repeat":
-            return "chosen before"
-        case "transition":
-            return f"often chosen right after {cause}"
-        case "co-interaction":
-            return f"often chosen along with {cause}"
-        case "taste":
-            return "suits what was chosen lately"
-        case "new":
-            return "new"
-    return "popular now"
-
-
-def _fallback(items: Sequence[ListedItem]) -> str | None:
-    """What the list was made from where the user's own history gave nothing."""
-    sources = {item.source for item in items}
-    if sources & {"repeat", "transition", "co-interaction", "taste"}:
-        return None
-    return "popular" if "popular" in sources else "new"

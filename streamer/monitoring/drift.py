@@ -23,7 +23,7 @@ RANGE = 6.0  # nats, taken as 1 in that bound; one event's surprise has a standa
 # scaled by √B the block is judged as sharply as its events would be.
 SCALE = math.sqrt(BLOCK) / RANGE
 UNIT = 1_000  # surprise is summed in whole thousandths of a nat: no sum depends on the cut into batches
-OFF = "drift alarms are off: they need river, `pip install 'freshet[drift]'`"
+OFF = "drift alarms are off: they need river, `pip install 'freshet-recommender[drift]'`"
 _logger = logging.getLogger(__name__)
 
 

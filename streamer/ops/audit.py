@@ -10,11 +10,11 @@ import msgspec
 
 from consumers.errors import UnknownTopic
 from consumers.log import Log
-from consumers.records import NewRecord, Record, TopicSpec
+from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.schemas import EpochManifest, RecommendationList
 from streamer.errors import StateUnreadable
 from streamer.pipeline.pipeline import Pipeline
-from streamer.runtime.topics import output_limits, records_of, whole
+from streamer.runtime.topics import output_limits, read_records, whole
 from streamer.settings import Settings
 from streamer.state.in_force import MODEL, with_model, with_recorded
 from streamer.state.stream_state import StreamState
@@ -86,6 +86,7 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
         outputs |= pass_.outputs
     expected = [output for manifest in every for output in outputs[manifest.worker, manifest.epoch]]
     topics = {t for s in _in_force(settings, every) for t in (s.recommendations_topic, s.quality_topic, s.dead_topic)}
+    topics |= {output.topic for output in expected}
     found = _Comparison(log, settings, expected).of(sorted({*topics, settings.epochs_topic}))
     events = sum(manifest.events for manifest in every if not manifest.adopted)
     return Audit(len(every), events, len(expected), **found, digests=digests)
@@ -149,7 +150,7 @@ class _Pass:
                 state = self._anew(settings, epochs[:n], rebuilt)
             if manifest.rebuilt:
                 fresh = self._anew(settings, epochs[:n], n)
-                records = [*lists_anew(state, fresh, self._limits), rebuilt_manifest(fresh, self._worker)]
+                records = [*lists_anew(state, fresh, self._worker, self._limits), rebuilt_manifest(fresh, self._worker)]
                 self._note(manifest.epoch, records)
                 state, begun, rebuilt = fresh, n + 1, n
         self._listen(settings, state, epochs[begun:], advance)
@@ -186,7 +187,11 @@ class _Pass:
         topic = self._settings.epochs_topic
         self.outputs[self._worker, epoch] = [
             _Output(
-                topic=r.topic, key=r.key, value=_comparable(r, topic), list_id=_id_of(r, topic), certain=self._certain
+                topic=r.topic,
+                key=r.key,
+                value=_comparable(r, topic),
+                list_id=_identify(r, topic),
+                certain=self._certain,
             )
             for r in records
         ]
@@ -205,6 +210,8 @@ class _Comparison:
             self._by_value[output.topic, output.key, output.value].append(output)
             if output.list_id is not None:
                 self._by_id[output.topic, output.list_id].append(output)
+        self._all_certain = all(output.certain for output in expected)
+        self._last_certain = dict[TopicPartition, int]()  # the offset of the newest record that can be told for sure
         self._foreign_last: set[tuple[str, bytes | None]] = set()  # keys whose newest record is of no epoch
         self._found = dict.fromkeys(("lost", "doubled", "differing", "superseded", "foreign", "untold"), 0)
 
@@ -214,7 +221,7 @@ class _Comparison:
         there = [topic for topic in topics if topic in specs]
         if missing := {topic for topic, _ in self._by_key} - set(there):
             raise UnknownTopic(f"there is no topic {min(missing)}; outputs of epochs were written to it")
-        others = [record for record in records_of(self._log, whole(self._log, *there)) if not self._match(record)]
+        others = [record for record in read_records(self._log, whole(self._log, *there)) if not self._match(record)]
         for record in others:
             self._tell(record)
         for (topic, key), outputs in self._by_key.items():
@@ -229,6 +236,8 @@ class _Comparison:
             self._foreign_last.add((record.topic, record.key))
             return False
         output.found = True
+        if output.certain:
+            self._last_certain[record.topic_partition] = record.offset
         self._foreign_last.discard((record.topic, record.key))
         return True
 
@@ -237,9 +246,10 @@ class _Comparison:
         if (record.topic, record.key, _comparable(record, self._epochs_topic)) in self._by_value:
             self._found["doubled"] += 1
             return
-        same_id = self._by_id.get((record.topic, _id_of(record, self._epochs_topic)), [])
-        if not same_id:
-            self._found["foreign"] += 1
+        same_id = self._by_id.get((record.topic, _identify(record, self._epochs_topic)), [])
+        if not same_id:  # a list that is others' by what the log still has may have been an epoch's by what it had
+            may_be_ours = not self._all_certain and record.offset > self._last_certain.get(record.topic_partition, -1)
+            self._found["untold" if may_be_ours else "foreign"] += 1
             return
         output = next((output for output in same_id if not output.found), same_id[0])
         output.found = True
@@ -271,7 +281,7 @@ def _comparable(record: NewRecord | Record, epochs_topic: str) -> object:
     return repr((plain, void, sorted(manifest.erased_at.values())))
 
 
-def _id_of(record: NewRecord | Record, epochs_topic: str) -> object:
+def _identify(record: NewRecord | Record, epochs_topic: str) -> object:
     """What no two outputs share: the id of a list, worker and number of an epoch; None for other records."""
     if record.topic == epochs_topic:
         manifest = _manifest(record, epochs_topic)

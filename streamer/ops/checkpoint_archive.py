@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
 from consumers.storage.private_files import write_private
+from streamer.runtime.whole_files import whole_file
 
 KIND, SEAT = b"freshet-checkpoint", b"freshet-seat"
 ROWS_A_GROUP = 10_000
@@ -21,16 +22,13 @@ def write_file(pages: Iterable[tuple[bytes, bytes]], file: Path, seat: str = "")
     `seat`: whose state it is, as `StoredState.seat` has it.
     """
     schema = _SCHEMA.with_metadata({KIND: b"1", SEAT: seat.encode()})
-    part, count, rest = file.with_name(f".{file.name}.part"), 0, iter(pages)
-    write_private(part, "")  # the writer keeps the rights of a file that is there
-    try:
+    count, rest = 0, iter(pages)
+    with whole_file(file) as part:
+        write_private(part, "")  # the writer keeps the rights of a file that is there
         with pq.ParquetWriter(part, schema, compression="zstd", use_dictionary=False, write_page_checksum=True) as out:
             while rows := list(islice(rest, ROWS_A_GROUP)):
                 out.write_table(pa.table(list(zip(*rows, strict=True)), schema=schema))
                 count += len(rows)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
     return count
 
 
@@ -46,7 +44,7 @@ def read_file(file: Path) -> Iterator[tuple[bytes, bytes]]:
         raise DataRefused(f"{file} is torn or damaged ({_line(error)}); export it again") from error
 
 
-def seat_of(file: Path) -> str:
+def read_seat(file: Path) -> str:
     """Whose state is in a file that can be read."""
     return str((pq.read_schema(file).metadata or {}).get(SEAT, b"").decode())
 

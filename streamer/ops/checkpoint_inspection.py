@@ -1,6 +1,5 @@
 """A checkpoint as an operator sees it: what is in it, whether it is whole, whether the log can go on from it."""
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
@@ -14,11 +13,13 @@ from consumers.log import Log
 from consumers.positions import from_rows
 from consumers.records import TopicPartition
 from streamer.errors import StateUnreadable
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.settings import Settings
 from streamer.state.ledger import ENTRY
 from streamer.state.stream_state import (
     FORMAT,
     GROUPS,
+    LISTED_BESIDE,
     OF_NO_PAGE,
     READS,
     STREAM_GROUP,
@@ -55,9 +56,9 @@ class Summary(NamedTuple):
     written_ms: int | None
     groups: list[PageTotals]
 
-    def age_s(self) -> float | None:
+    def age_s(self, clock: Clock = SYSTEM_CLOCK) -> float | None:
         """Seconds since it was written; None where nobody noted when."""
-        return None if self.written_ms is None else time.time() - self.written_ms / 1000
+        return None if self.written_ms is None else (clock.now_ms() - self.written_ms) / 1000
 
 
 def summarise(pages: StoredPages) -> Summary | None:
@@ -167,7 +168,7 @@ class _Inspection:
         group = group_of(key)
         self._pages[group] += 1
         self._bytes[group] += len(value)
-        if group not in GROUPS:
+        if group not in GROUPS and not group.startswith(LISTED_BESIDE):
             self._wrong.append(f"there are no pages {group}")
             return
         try:
@@ -188,8 +189,12 @@ class _Inspection:
             msgspec.msgpack.decode(value, type=list[bytes])
         elif group == "ledger" and (not value or len(value) % ENTRY.itemsize):
             self._wrong.append(f"a page of the ledger has {len(value)} bytes")
-        elif group == "listed" and (not value or len(value) % 4):
+        elif (group == "listed" or group.startswith(LISTED_BESIDE)) and (not value or len(value) % 4):
             self._wrong.append(f"a page of the lists has {len(value)} bytes")
+        elif group == "merged":
+            msgspec.msgpack.decode(value, type=tuple[int, int])
+        elif group == "catalogue":
+            msgspec.msgpack.decode(value, type=dict[str, Any])
         elif group.startswith("model/"):
             self._last[group] = max(self._last.get(group, -1), int.from_bytes(key[-8:], "big"))
             self._sizes.setdefault(group, set()).add(len(value))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +17,11 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest, Interaction
 from streamer.errors import StateBusy
 from streamer.ops.checkpoint_inspection import Summary, verify
-from streamer.runtime.decoders import interaction_decoder
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
+from streamer.runtime.decoders import interaction_decoder, registry_of
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.time_units import all_like_seconds
-from streamer.runtime.topics import DEFAULT_LOG, input_topics, open_log_of, records_of, state_folder, topic_specs
+from streamer.runtime.topics import DEFAULT_LOG, input_topics, open_log_of, read_records, state_folder, topic_specs
 from streamer.settings import Settings
 from streamer.worker import log_reach
 
@@ -47,12 +47,13 @@ class Patient(NamedTuple):
     log: Log
     settings: Settings
     probe: KafkaProbe | None  # None: the log is embedded
+    clock: Clock
 
 
 Examination = Callable[[Patient], Iterator[Finding]]
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
+def examine(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Finding]:
     """Everything, one after the other; a check that cannot be made is a finding itself."""
     yield from _state_folder(settings)
     yield _disk("state", state_folder(settings))
@@ -67,15 +68,15 @@ def examine(settings: Settings) -> Iterator[Finding]:
         if settings.bootstrap:
             with KafkaProbe(settings.bootstrap, settings.kafka) as probe:
                 yield Finding("log", True, f"the broker at {settings.bootstrap} answers")
-                yield from _everything_of(Patient(log, settings, probe))
+                yield from _examine_all(Patient(log, settings, probe, clock))
         else:
             folder = settings.log or DEFAULT_LOG
             yield Finding("log", True, f"the embedded log in {folder} is open")
             yield _disk("log", folder)
-            yield from _everything_of(Patient(log, settings, None))
+            yield from _examine_all(Patient(log, settings, None, clock))
 
 
-def _everything_of(patient: Patient) -> Iterator[Finding]:
+def _examine_all(patient: Patient) -> Iterator[Finding]:
     for check in CHECKS:
         try:
             yield from check(patient)
@@ -124,7 +125,7 @@ def _disk(what: str, folder: Path) -> Finding:
 
 def _clock(patient: Patient) -> Iterator[Finding]:
     """Whether the newest records were written in the future, as this machine sees it."""
-    now_ms = time.time() * 1000
+    now_ms = patient.clock.now_ms()
     newest = _last(patient.log, patient.settings.interactions_topic, 1)
     ahead_s = max((record.timestamp_ms - now_ms for record in newest), default=0.0) / 1000
     fine = ahead_s <= 1
@@ -145,6 +146,14 @@ def _times(patient: Patient) -> Iterator[Finding]:
         yield Finding("times", True, "no sign of seconds in place of milliseconds")
 
 
+def _schema_registry(patient: Patient) -> Iterator[Finding]:
+    """Whether the schema registry answers, where one is named."""
+    settings = patient.settings
+    if (registry := registry_of(settings.schema_registry, settings.schema_registry_config)) is not None:
+        registry.check()
+        yield Finding("schema registry", True, f"the one at {settings.schema_registry} answers")
+
+
 # the broker
 
 
@@ -162,8 +171,8 @@ def _rights(patient: Patient) -> Iterator[Finding]:
     probe, settings = patient.probe, patient.settings
     if probe is None:
         return
-    both = {settings.epochs_topic, settings.workers_topic}
-    read = both | {*input_topics(settings)}
+    both = {settings.epochs_topic, settings.workers_topic, *([settings.observed_topic] if settings.observe else [])}
+    read = both | {*input_topics(settings), settings.rules_topic}
     written = both | {settings.recommendations_topic, settings.quality_topic, settings.dead_topic}
     rights = probe.topic_rights(read | written)
     missing = [f"READ {topic}" for topic in sorted(read & rights.keys()) if "READ" not in rights[topic]]
@@ -197,7 +206,8 @@ def _topics(patient: Patient) -> Iterator[Finding]:
     specs = topic_specs(patient.settings)
     brokers = patient.probe.broker().brokers if patient.probe else 1
     copies = patient.probe.replication([spec.name for spec in specs]) if patient.probe and brokers > 1 else {}
-    lasting = (patient.settings.interactions_topic, patient.settings.epochs_topic)
+    settings = patient.settings
+    lasting = (settings.interactions_topic, settings.epochs_topic, settings.observed_topic)
     for spec in specs:
         name, topic = f"topic {spec.name}", have.get(spec.name)
         if topic is None:
@@ -255,7 +265,7 @@ def _positions(patient: Patient) -> Iterator[Finding]:
     waiting = {TopicPartition(topic, p): at[p] for p in ends if at[p] < ends[p]}
     lag = sum(ends[tp.partition] - position for tp, position in waiting.items())
     if lag <= COUNTED:  # offsets count the markers of transactions too
-        lag = sum(1 for _ in records_of(log, waiting)) if waiting else 0
+        lag = sum(1 for _ in read_records(log, waiting)) if waiting else 0
     mend = "start a worker, or find out why it does not keep up" if lag > MANY else ""
     yield Finding("lag", lag <= MANY, f"{lag:,} records of {topic} wait", mend)
 
@@ -296,7 +306,7 @@ def _open_transactions(patient: Patient) -> Iterator[Finding]:
     read = (*input_topics(settings), settings.epochs_topic)
     if patient.probe is None:
         return
-    now_ms = time.time() * 1000
+    now_ms = patient.clock.now_ms()
     held = [
         f"{at.topic}[{at.partition}] from offset {since.offset} on, for {(now_ms - since.timestamp_ms) / 1000:,.0f} s"
         for at, since in patient.probe.open_transactions(read).items()
@@ -317,12 +327,12 @@ def _checkpoint(patient: Patient) -> Iterator[Finding]:
     elif summary is None:
         yield Finding("checkpoint", True, "none yet")
     else:
-        yield Finding("checkpoint", True, _described(summary))
+        yield Finding("checkpoint", True, _described(summary, patient.clock))
 
 
-def _described(summary: Summary) -> str:
+def _described(summary: Summary, clock: Clock) -> str:
     size = sum(group.bytes for group in summary.groups) / 2**20
-    age_s = summary.age_s()
+    age_s = summary.age_s(clock)
     age = "" if age_s is None else f", {age_s:,.0f} s old"
     return f"format {summary.format}, epoch {summary.epoch:,}, {size:,.1f} MiB{age}, every page whole"
 
@@ -330,7 +340,7 @@ def _described(summary: Summary) -> str:
 def _last(log: Log, topic: str, n: int) -> list[Record]:
     """Up to the last n records of each partition."""
     ends, starts = log.ends(topic), log.starts(topic)
-    return list(records_of(log, {TopicPartition(topic, p): max(starts[p], end - n) for p, end in ends.items()}))
+    return list(read_records(log, {TopicPartition(topic, p): max(starts[p], end - n) for p, end in ends.items()}))
 
 
 CHECKS: tuple[Examination, ...] = (
@@ -344,4 +354,5 @@ CHECKS: tuple[Examination, ...] = (
     _checkpoint,
     _clock,
     _times,
+    _schema_registry,
 )

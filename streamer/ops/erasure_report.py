@@ -1,11 +1,14 @@
-"""Where bytes of an erased user may be, and when those go."""
+"""Of which users the log knows nothing; where bytes of an erased user may be, and when those go."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from consumers.log import Log
-from consumers.records import TopicSpec
+from consumers.records import TopicPartition, TopicSpec
+from consumers.schemas import Interaction
 from streamer.embeddings.registry import versions
-from streamer.runtime.topics import state_folder
+from streamer.pipeline.ingest import Intake
+from streamer.runtime.topics import read_records, state_folder, whole
 from streamer.settings import Settings
 
 DAY_MS = 24 * 3_600_000
@@ -20,6 +23,35 @@ class Residue(NamedTuple):
     gone: str
 
 
+def unknown(log: Log, settings: Settings, users: Sequence[str]) -> list[str]:
+    """Those of whom the log knows nothing: no list, no record of theirs, no interaction that no worker has taken yet.
+
+    Interactions are asked first: who takes one meanwhile makes a list of it.
+    """
+    left = {user.encode(): user for user in users}
+    topics = log.topics()
+    if settings.interactions_topic in topics:
+        intake = Intake(settings)
+        for record in read_records(log, _not_taken(log, settings)):
+            interaction = intake.arrival(record, record.timestamp_ms).payload
+            if isinstance(interaction, Interaction):
+                left.pop(interaction.user_id.encode(), None)
+    for topic in {settings.users_topic, settings.recommendations_topic} & topics.keys():
+        newest = {record.key: record.value for record in read_records(log, whole(log, topic)) if record.key in left}
+        left = {key: user for key, user in left.items() if newest.get(key) is None}
+    return list(left.values())
+
+
+def _not_taken(log: Log, settings: Settings) -> dict[TopicPartition, int]:
+    """Where the interactions begin that no worker has committed."""
+    topic, taken = settings.interactions_topic, log.stored_state(settings.application).positions()
+    ends = log.ends(topic)
+    return {
+        tp: taken[tp] if tp in taken and start <= taken[tp] <= ends[tp.partition] else start
+        for tp, start in whole(log, topic).items()
+    }
+
+
 def report(log: Log, settings: Settings) -> list[Residue]:
     """Every topic, file and sink of this application that may name a user."""
     topics = log.topics()
@@ -32,6 +64,7 @@ def report(log: Log, settings: Settings) -> list[Residue]:
         )
     )  # fmt: skip
     found.append(Residue("lists that `serve` keeps", "state", "when it has taken the withdrawal and the tombstone"))
+    found.append(Residue("what `run feedback` keeps", "state", "when it has taken the tombstone; totals stay"))
     found.append(Residue("files of `checkpoint export`", "file", "when you delete those made before"))
     if settings.embeddings is not None:
         found += [

@@ -3,15 +3,19 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 
+import msgspec
+
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.event_weights import EventWeights
-from consumers.schemas import Interaction
-from streamer.features.event_ids import digest_of, id_of_record
+from consumers.schemas import Interaction, Merge
+from streamer.features.event_ids import digest_event_id, id_of_record
 from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.event_order import Ordering, Placed
+from streamer.pipeline.observed_block import Retracted
 from streamer.settings import Settings
 from streamer.state.dedup import SeenEvents
 from streamer.state.ledger import event_number
+from streamer.state.merges import WaitingMerge
 from streamer.state.stream_state import StreamState
 
 
@@ -20,7 +24,8 @@ class Admitted:
     """An epoch's interactions, sorted out; each list in the order of arrival."""
 
     placed: list[Placed] = field(default_factory=list)
-    retractions: list[Interaction] = field(default_factory=list)
+    retractions: list[tuple[int, Retracted]] = field(default_factory=list)  # with the partition of each
+    merges: list[WaitingMerge] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     duplicates: int = 0
     void: int = 0  # of users that were erased, or taken back, after the record was written
@@ -50,12 +55,16 @@ def admit(
         if isinstance(payload, DeadLetter):
             admitted.dead.append(payload)
             continue
-        digest = digest_of(payload.user_id, payload.event_id or id_of_record(arrival.partition, arrival.offset))
+        if isinstance(payload, Merge):
+            _admit_merge(arrival, payload, state, admitted)
+            continue
+        digest = digest_event_id(payload.user_id, payload.event_id or id_of_record(arrival.partition, arrival.offset))
         if is_void(arrival, payload.user_id, state):
             admitted.void += 1
         elif payload.retract:
             state.seen_events.take(digest)  # an interaction that comes after its retraction is a duplicate
-            admitted.retractions.append(payload)
+            if payload.event_id is not None:
+                admitted.retractions.append((arrival.partition, Retracted(payload.user_id, payload.event_id)))
         elif digest in void_events:
             admitted.void += 1
         elif not weights.takes(payload.event_type, payload.value):
@@ -70,14 +79,38 @@ def admit(
             admitted.duplicates += 1
         else:
             nth = number + len(admitted.placed)
-            admitted.placed.append(ordering.place(arrival, payload, nth, event_number(digest)))
+            own_id = digest if payload.event_id else b""
+            admitted.placed.append(ordering.place(arrival, owned(payload, state), nth, event_number(digest), own_id))
     state.seen_events.forget_old()
     state.clock_ms, state.newest_place = ordering.clock_ms, ordering.newest
     return admitted
 
 
+def _admit_merge(arrival: Arrival, merge: Merge, state: StreamState, admitted: Admitted) -> None:
+    if is_void(arrival, merge.user_id, state) or is_void(arrival, merge.merge, state):
+        admitted.void += 1
+    elif _is_of_another(merge, state):
+        admitted.dead.append(DeadLetter(arrival.record, Reason.OTHER_USER, "the session is another user's already"))
+    else:
+        admitted.merges.append(WaitingMerge(merge, arrival.partition))
+
+
+def _is_of_another(merge: Merge, state: StreamState) -> bool:
+    users = state.engine.model.users
+    user = users.get(merge.user_id)
+    owner, of_user = state.merges.owner(users.get(merge.merge)), state.merges.owner(user)
+    return owner is not None and owner.user != (user if of_user is None else of_user.user)
+
+
 def _is_new(event_id: str, digest: bytes, seen: SeenEvents) -> bool:
     return not seen.has_unscoped(event_id) and seen.take(digest)
+
+
+def owned(interaction: Interaction, state: StreamState) -> Interaction:
+    """An interaction as that of the user whose session it was done in."""
+    users = state.engine.model.users
+    owner = state.merges.owner(users.get(interaction.user_id)) if state.merges else None
+    return interaction if owner is None else msgspec.structs.replace(interaction, user_id=users.ids[owner.user])
 
 
 def is_void(arrival: Arrival, user_id: str, state: StreamState) -> bool:

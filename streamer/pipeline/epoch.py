@@ -3,13 +3,16 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from consumers.dead_letter import DeadLetter
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import Item, User
 from streamer.pipeline.admission import Admitted
 from streamer.pipeline.arrivals import Arrival
+from streamer.pipeline.observed_block import ObservedBlock
 from streamer.state.in_force import Recorded
+from tgn.graph import I32
 from tgn.prequential import Outcome
 
 
@@ -42,9 +45,19 @@ class Erasure:
     by_name: bool = False
 
 
+ChangedRules = Mapping[str, dict[str, Any] | None]
+"""Surface → `version` and `rules` as JSON has them; None: it has none any more."""
 NodeChange = ItemChange | UserChange | Erasure
 Change = tuple[Record, NodeChange | DeadLetter]
 """A record of the items or users topic, and what it says."""
+
+
+class CommittedBlock(NamedTuple):
+    """A block of another worker, and where it lies."""
+
+    partition: int
+    at: int  # its offset
+    block: ObservedBlock
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,11 @@ class EpochInput:
     embeddings: str | None  # the version to switch to first
     settings: Recorded | None  # those in force from here on, see streamer.state.in_force
     compacted: int  # records of items and users that it took and the log no longer has
+    now_ms: int  # the stream's clock where it has gone on without interactions; 0: it has not
+    aged: tuple[int, ...]  # users, by index, whose lists are to be made anew at `now_ms`
+    rules: ChangedRules | None  # those in force from here on, of surfaces whose rules have changed
+    shared: int  # partitions of the topic of blocks: of those that it takes records of, a block is written each
+    observed: tuple[CommittedBlock, ...]  # what other workers admitted, in the order of each partition
 
 
 def epoch_input(
@@ -79,6 +97,11 @@ def epoch_input(
     embeddings: str | None = None,
     settings: Recorded | None = None,
     compacted: int = 0,
+    now_ms: int = 0,
+    aged: Iterable[int] = (),
+    rules: ChangedRules | None = None,
+    shared: int = 0,
+    observed: Iterable[CommittedBlock] = (),
 ) -> EpochInput:
     """Makes the input of an epoch: live, at a takeover, in recovery, in a rebuild and for a sink.
 
@@ -107,6 +130,11 @@ def epoch_input(
         embeddings=embeddings,
         settings=settings,
         compacted=compacted,
+        now_ms=now_ms,
+        aged=tuple(aged),
+        rules=rules or None,
+        shared=shared,
+        observed=tuple(observed),
     )
 
 
@@ -117,7 +145,9 @@ class EpochOutput:
     records: list[NewRecord]
     taken: list[Arrival]  # the interactions that counted, in order
     outcome: Outcome | None
+    listed: I32  # users, by index, whose lists were made
     admitted: Admitted
+    observed: int  # interactions of other workers' partitions
     dead: int
     repaired: bool
     erased: int  # users

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from consumers.schemas import Interaction
 from streamer.pipeline.arrivals import Arrival
 
-_OFFSET_BITS = 44
+OFFSET_BITS = 44
 
 
 class Placed(NamedTuple):
@@ -17,12 +17,16 @@ class Placed(NamedTuple):
     order: int
     late: bool  # it was observed after others that it belongs before
     event: int  # see `streamer.state.ledger.event_number`
+    digest: bytes = b""  # of its user and its event id; empty: it has none
 
 
 class Ordering:
-    """Gives places. `clock_ms`: the watermark, the latest event time taken; `newest`: the last place in order.
+    """Gives places.
 
-    Args: lateness_ms: how far behind the watermark an interaction may be and still take its place in event time.
+    Args:
+        lateness_ms: how far behind the watermark an interaction may be and still take its place in event time.
+        clock_ms: the watermark, the latest event time taken.
+        newest: the last place in order.
     """
 
     def __init__(self, lateness_ms: int, clock_ms: int, newest: tuple[int, int]) -> None:
@@ -33,12 +37,12 @@ class Ordering:
         """Whether its place in event time is closed."""
         return interaction.timestamp < self.clock_ms - self._lateness_ms
 
-    def place(self, arrival: Arrival, interaction: Interaction, number: int, event: int) -> Placed:
+    def place(self, arrival: Arrival, interaction: Interaction, number: int, event: int, digest: bytes = b"") -> Placed:
         """The place of the next interaction that is taken, the `number`th of all; `arrival`: as it came."""
         t = interaction.timestamp
         order_ms = self.clock_ms if self.too_late(interaction) else t
-        order = arrival.partition << _OFFSET_BITS | arrival.offset if self._lateness_ms else number
+        order = arrival.partition << OFFSET_BITS | arrival.offset if self._lateness_ms else number
         self.clock_ms = max(self.clock_ms, t)
         late = (order_ms, order) < self.newest
         self.newest = max(self.newest, (order_ms, order))
-        return Placed(arrival=arrival, interaction=interaction, order_ms=order_ms, order=order, late=late, event=event)
+        return Placed(arrival, interaction, order_ms, order, late, event, digest)

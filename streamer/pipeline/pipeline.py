@@ -1,29 +1,43 @@
 """One epoch: records → score, learn, observe → records to publish. No clock, no I/O but the ledger's: a function."""
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
-from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
+from consumers.dead_letter import DeadLetter, dead_letter_record
 from consumers.event_weights import EventWeights
-from consumers.positions import by_topic
-from consumers.records import RECORD_BYTES, NewRecord, TopicPartition
-from consumers.schemas import AsOf, EpochManifest, Interaction
-from streamer.engine.engine import Columns
+from consumers.records import RECORD_BYTES, NewRecord
+from consumers.schemas import AsOf
+from streamer.engine.engine import Columns, last_of_user
 from streamer.errors import StateUnreadable
-from streamer.features.event_ids import digest_of, unscoped_digest_of
+from streamer.features.event_ids import digest_event_id, digest_unscoped
+from streamer.lists.distance import distance
 from streamer.lists.publisher import Publisher
 from streamer.pipeline.admission import admit
-from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange, NodeChange, UserChange
+from streamer.pipeline.arrivals import Arrival
+from streamer.pipeline.beside import ListsBeside
+from streamer.pipeline.entering import enter
+from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange
 from streamer.pipeline.event_order import Placed
+from streamer.pipeline.known_positions import by_partition, places_in, positions_after
+from streamer.pipeline.manifest import manifest
+from streamer.pipeline.merging import merge_sessions
+from streamer.pipeline.node_changes import NodeChanges
+from streamer.pipeline.observed_block import Retracted
+from streamer.pipeline.observing import Observed, observe
+from streamer.pipeline.relisting import cause_of_epoch, relist
+from streamer.pipeline.sharing import shared_blocks
+from streamer.pipeline.surface_lists import Listed, surfaces_of
 from streamer.runtime.telemetry import carried
 from streamer.settings import Settings
-from streamer.state.ledger import ENTRY, event_number
+from streamer.state.ledger import event_number
+from streamer.state.merges import WaitingMerge
 from streamer.state.pending_repairs import ALL
 from streamer.state.stream_state import StreamState
-from tgn.graph import I32, I64
+from tgn.graph import I32
 from tgn.prequential import Outcome
 
 NOBODY = np.zeros(0, np.int32)
@@ -37,18 +51,28 @@ class Pipeline:
         void_events: see `streamer.pipeline.admission.admit`.
         worker: whose epochs these are.
         limits: the largest record of each topic that is written to, see `Log.record_limits`.
+
+    `between`, where it is set, is called before an epoch and between two pieces of work on it, and may read the state.
+    `test_sources`: whether somebody wants the sources of the test lists.
     """
+
+    between: Callable[[], None] | None = None
+    test_sources = False
 
     def __init__(
         self,
         settings: Settings,
         state: StreamState,
-        void_events: Container[bytes] = (),
+        void_events: Collection[bytes] = (),
         worker: str = "",
         limits: Mapping[str, int] | None = None,
     ) -> None:
         self._embeddings, self._state, self._void_events, self._worker = settings.embeddings, state, void_events, worker
+        self._void_numbers = np.array([event_number(digest) for digest in void_events], np.uint64)
         self._limits = limits or {}
+        self._surfaces = surfaces_of(state)
+        self._beside = ListsBeside(state, self._surfaces, self._limits)
+        self._nodes = NodeChanges(state, self._beside)
         self._follow(state.settings)
 
     def _follow(self, settings: Settings) -> None:
@@ -56,36 +80,61 @@ class Pipeline:
         self._weights = EventWeights(settings.event_weights, settings.max_weight, self._state.value_means)
         self._publish = Publisher(settings, self._state.engine.model, self._limits)
         self._dead_bytes = self._limits.get(settings.dead_topic, RECORD_BYTES)
+        self._block_bytes = self._limits.get(settings.observed_topic, RECORD_BYTES)
 
     def take(self, epoch: EpochInput) -> EpochOutput:
         """The one way of an epoch, live and in recovery.
 
-        (1) a switch to other settings and embeddings, (2) items and users, (3) interactions, (4) what is taken back,
-        (5) a piece of the repair of the graph, where it is due, (6) positions and the manifest.
+        (1) a switch to other settings, rules and embeddings, (2) items and users, what other workers admitted, items
+        that come into lists or leave them by now, (3) interactions, (4) sessions that are users' now, and what is taken
+        back, (5) a piece of the repair of the graph, where it is due, (6) positions and the manifest.
         """
+        if self.between is not None:
+            self.between()
         state = self._state
-        taken_back = state.amendments.taken_back
+        taken_back, clock_ms = state.amendments.taken_back, state.clock_ms
         self._switch(epoch)  # (1)
-        withdrawn = self._change_nodes(epoch.changes)  # (2)
+        passed = self._beside.passing() if epoch.changes else {}
+        withdrawn = self._nodes.take(epoch.changes, self._publish)  # (2)
+        observed = observe(state, epoch.observed, self._void_numbers, self.between) if epoch.observed else Observed()
+        self._go_on(epoch.arrivals)
         admitted = admit(epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted)
-        listed = self._learn_and_list(admitted.placed, epoch) if admitted.placed else _Listed(None, {}, [])  # (3)
-        self._retract(admitted.retractions)  # (4)
+        self._nodes.flip_items(
+            max([clock_ms, epoch.now_ms, *(placed.interaction.timestamp for placed in admitted.placed[:1])]),
+            max(state.clock_ms, epoch.now_ms),
+        )
+        if items := sorted({change.item_id for change in epoch.changes if isinstance(change, ItemChange)}):
+            nodes = np.array(state.engine.model.items.encode(items), np.int32)
+            state.amendments.relist(self._beside.refused(passed, nodes))
+        listed = self._learn_and_list(admitted.placed, epoch) if admitted.placed else _EpochLists()  # (3)
+        blocks = [] if epoch.adopted else shared_blocks(epoch, admitted, listed.columns, state, self._block_bytes)
+        merges = [*observed.merges, *admitted.merges]
+        merged = self._merge(merges, epoch) if merges or state.merges.waiting else {}  # (4)
+        self._retract([*observed.retractions, *(retracted for _, retracted in admitted.retractions)])
         erased = [change for change in epoch.changes if isinstance(change, Erasure)]
-        repaired = bool(len(state.amendments)) and (epoch.repair or bool(erased))
+        repaired = bool(len(state.amendments)) and (epoch.repair or bool(erased) or bool(merged))
         changed = state.amendments.repair(epoch.repair_size or ALL) if repaired else NOBODY  # (5)
-        lists = listed.lists | self._relist(changed, state.epoch + 1)
+        now_ms = max(state.clock_ms, epoch.now_ms)
+        anew = np.union1d(changed, np.array(epoch.aged, np.int32))
+        beside = self._publish_beside(admitted.placed, anew, epoch)
+        lists = {**listed.lists, **merged} | relist(
+            state, self._surfaces.main(), self._publish, self._worker, anew, now_ms, self.between
+        )
         state.positions.update(epoch.ends)  # (6)
         state.records += len(epoch.arrivals)
         state.epoch += 1
-        manifest = self._manifest(epoch, repaired, erased)
+        named = manifest(epoch, state, self._worker, repaired, erased, self._nodes.sessions_erased)
+        written = self._publish.manifest(named, state.made_anew)
         state.made_anew = []
         letters = self._dead_letters((*epoch.dead, *admitted.dead))
-        outputs = [] if epoch.adopted else [*letters, *listed.measured, *withdrawn, *lists.values()]
+        outputs = [] if epoch.adopted else [*letters, *listed.measured, *withdrawn, *lists.values(), *beside, *blocks]
         return EpochOutput(
-            records=[*outputs, manifest],
+            records=[*outputs, written],
             taken=[placed.arrival for placed in admitted.placed],
             outcome=listed.outcome,
+            listed=state.listed.noted(),
             admitted=admitted,
+            observed=observed.events,
             dead=len(letters),
             repaired=repaired,
             erased=len(erased),
@@ -99,6 +148,10 @@ class Pipeline:
             state.take_on(epoch.settings)
         if state.settings is not self._settings:
             self._follow(state.settings)
+        if epoch.rules is not None:
+            state.take_rules(epoch.rules)
+            if {state.settings.surface, *self._beside.names()} & epoch.rules.keys():
+                state.amendments.relist(np.array(sorted(state.listed.lists()), np.int32))
         for partition in epoch.released:
             state.listed.release(partition)
         for partition in epoch.regained:
@@ -121,51 +174,36 @@ class Pipeline:
 
         self._state.engine.adopt(folder or Path(), version, is_erased)
 
-    # items and users
-
-    def _change_nodes(self, changes: Sequence[NodeChange]) -> list[NewRecord]:
-        """Takes changes of items and users; returns the withdrawn lists of those who were erased."""
-        withdrawn: list[NewRecord] = []
-        for change in changes:
-            if isinstance(change, ItemChange):
-                self._change_item(change)
-            elif isinstance(change, UserChange):
-                self._state.engine.describe(change.user)
-            else:
-                withdrawn += self._erase(change)
-        return withdrawn
-
-    def _change_item(self, change: ItemChange) -> None:
-        state, model = self._state, self._state.engine.model
-        if change.item is not None:
-            state.engine.introduce(change.item, state.clock_ms)
-            if not change.item.hidden:
-                return
-        node = model.items.encode([change.item_id])[0]
-        if change.item is None:
-            model.delete(node)
-            state.amendments.drop_item(node)
-        state.amendments.relist(state.listed.naming(node))
-
-    def _erase(self, erasure: Erasure) -> list[NewRecord]:
-        """Takes a user out of the ledger, the lists and the ids; what comes of them later is somebody new."""
-        state, user_id = self._state, erasure.user_id
-        topic = self._settings.interactions_topic
-        before = {tp.partition: offset for tp, offset in state.positions.items() if tp.topic == topic}
-        erased = state.erased_by_name if erasure.by_name else state.erased
-        erased[erasure.digest or state.digest_of(user_id)] = (erasure.at_ms, before)
-        node = state.engine.model.users.get(user_id)
-        if node is None:
+    def _publish_beside(self, placed: Sequence[Placed], anew: I32, epoch: EpochInput) -> list[NewRecord]:
+        """The lists of other surfaces, of the users of an epoch's interactions, and of those to be listed anew."""
+        state = self._state
+        if not self._beside.names() or epoch.adopted:
             return []
-        had_list = state.listed.has_list(np.array([node], np.int32))[0]
-        state.amendments.erase(node)
-        state.listed.withdraw(np.array([node], np.int32))
-        state.engine.model.forget_user(node)
-        return [self._publish.withdrawal(user_id)] if had_list else []
+        last = {p.interaction.user_id: p for p in placed}
+        users = np.array([state.engine.model.users.get(user) for user in last], np.int32)
+        again = np.setdiff1d(anew, users).astype(np.int32)
+        again = again[state.listed.has_list(again) | self._beside.has_list(again)]
+        ids = state.engine.model.users.ids
+        causes = [
+            *map(_cause, last.values()),
+            *(cause_of_epoch(state, self._worker, ids[user]) for user in again.tolist()),
+        ]
+        positions = by_partition({**state.positions, **epoch.ends}, self._settings.interactions_topic)
+        as_of = AsOf(max(state.clock_ms, epoch.now_ms), positions)
+        partitions = [p.arrival.partition for p in last.values()] + state.listed.partitions(again).tolist()
+        every = np.concatenate([users, again]).astype(np.int32)
+        return self._beside.publish(every, causes.__getitem__, as_of, np.array(partitions, np.int32), self.between)
 
     # interactions
 
-    def _learn_and_list(self, placed: Sequence[Placed], epoch: EpochInput) -> "_Listed":
+    def _go_on(self, arrivals: Sequence[Arrival]) -> None:
+        """Where partitions have come from other workers, their watermarks count from their first records here on."""
+        state = self._state
+        if state.watermarks:
+            came = {arrival.partition for arrival in arrivals} & state.watermarks.keys()
+            state.clock_ms = max([state.clock_ms, *(state.watermarks.pop(partition) for partition in came)])
+
+    def _learn_and_list(self, placed: Sequence[Placed], epoch: EpochInput) -> "_EpochLists":
         """Scores, learns and observes interactions; returns what is to be published of them."""
         state = self._state
         interactions = [p.interaction for p in placed]
@@ -176,29 +214,53 @@ class Pipeline:
             [self._weights.of(i.event_type, i.value) for i in interactions],
             [i.context for i in interactions],
         )
-        outcome = state.engine.take(columns)
+        surface = self._surfaces.main()
+        outcome, propensity = surface.take(
+            columns,
+            lambda n: self._publish.list_id(_cause(placed[n])),
+            publish=surface.is_published(),
+            between=self.between,
+            sources=self.test_sources,
+        )
         if epoch.adopted:  # what was published came from another worker's state
             state.engine.model.forget_published(columns.user)
         self._enter(placed, columns)
-        lists = self._lists(placed, outcome, epoch)
-        changed = np.flatnonzero(outcome.changed)
+        changed = np.flatnonzero(self._matters(columns.user, outcome))
+        lists = self._lists(placed, Listed(outcome, propensity), changed, epoch)
         partitions = np.array([p.arrival.partition for p in placed], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
-        return _Listed(outcome, lists, self._measure(placed, columns, outcome, epoch))
+        return _EpochLists(columns, outcome, lists, self._measure(placed, columns, outcome, epoch))
 
-    def _lists(self, placed: Sequence[Placed], outcome: Outcome, epoch: EpochInput) -> dict[str, NewRecord]:
-        """The last list of each user that these interactions changed."""
-        positions = _positions_after(placed, epoch, self._state.positions, self._settings.interactions_topic)
+    def _matters(self, users: I32, outcome: Outcome) -> np.ndarray:
+        """[N] whether the list after each interaction is to be published: where it is far enough from the last one."""
+        threshold, surface = self._settings.publish_distance, self._surfaces.main()
+        changed = outcome.changed.astype(bool)
+        if surface.has_wishes:  # what changed is the list, not the ranking that it was chosen from
+            changed = last_of_user(users).astype(bool) & surface.is_published()
+        if threshold or surface.has_wishes:
+            rows = np.flatnonzero(changed)
+            before = self._state.listed.rows(users[rows])
+            had_none = before[:, 0] == self._state.listed.NO_LIST
+            changed[rows] = had_none | (distance(before, outcome.published.item[rows]) > threshold)
+        return changed
+
+    def _lists(
+        self, placed: Sequence[Placed], listed: Listed, changed: np.ndarray, epoch: EpochInput
+    ) -> dict[str, NewRecord]:
+        """The last list of each user that these interactions changed; changed: which interactions' lists."""
+        positions = positions_after(placed, changed, epoch, self._state.positions, self._settings.interactions_topic)
         lists = {}
-        for n in np.flatnonzero(outcome.changed).tolist():
+        for n in changed.tolist():
             arrival, interaction = placed[n].arrival, placed[n].interaction
-            lists[interaction.user_id] = self._publish.list_of(
-                f"{arrival.partition}-{arrival.offset}",
+            lists[interaction.user_id] = self._publish.make_list(
+                _cause(placed[n]),
                 interaction.user_id,
                 AsOf(interaction.timestamp, positions[n]),
-                outcome,
+                listed.outcome,
                 n,
                 carried(arrival.record.headers),
+                self._surfaces.main().book,
+                listed.propensity,
             )
         return lists
 
@@ -212,120 +274,54 @@ class Pipeline:
         if before // QUALITY_EVERY != state.quality.events // QUALITY_EVERY:
             figures = state.quality.figures(self._settings.k)
             records += self._publish.quality(figures, state.quality.events, state.clock_ms)
-        event = state.records + _places(placed, epoch)
+        event = state.records + places_in(placed, epoch)
         alarms = state.drift.add(event, columns.t, outcome.rank, outcome.surprise)
         return records + [self._publish.alarm(alarm) for alarm in alarms]
 
     def _enter(self, placed: Sequence[Placed], columns: Columns) -> None:
         """Writes interactions into the ledger, and notes those that came late."""
-        entries = np.zeros(len(placed), ENTRY)
-        entries["order_ms"] = [p.order_ms for p in placed]
-        entries["order"] = [p.order for p in placed]
-        entries["t"] = [p.interaction.timestamp for p in placed]
-        entries["event"] = [p.event for p in placed]
-        entries["item"], entries["weight"], entries["context"] = columns.item, columns.weight, columns.context
-        self._state.ledger.add(columns.user, entries)
-        self._state.amendments.spare(columns.user, entries)
-        for n, p in enumerate(placed):
-            if p.late:
-                self._state.amendments.late(int(columns.user[n]), p.order_ms, p.order)
+        enter(
+            self._state,
+            columns,
+            np.array([p.order_ms for p in placed], np.int64),
+            np.array([p.order for p in placed], np.uint64),
+            np.array([p.event for p in placed], np.uint64),
+            np.flatnonzero([p.late for p in placed]),
+        )
 
     # undo
 
-    def _retract(self, retractions: list[Interaction]) -> None:
+    def _retract(self, retractions: Iterable[Retracted]) -> None:
         events: dict[int, list[int]] = {}
-        for retraction in retractions:
-            user_id, event_id = retraction.user_id, retraction.event_id
+        for user_id, event_id in retractions:
             node = self._state.engine.model.users.get(user_id)
-            if node is not None and event_id is not None:
-                digests = digest_of(user_id, event_id), unscoped_digest_of(event_id)  # what older checkpoints have
-                events.setdefault(node, []).extend(map(event_number, digests))
+            if node is None:
+                continue
+            owner = self._state.merges.owner(node)
+            owner_node = node if owner is None else owner.user
+            ids = self._state.engine.model.users.ids
+            names = {user_id, *(ids[one] for one in (owner_node, *self._state.merges.sessions_of(owner_node)))}
+            digests = [digest_event_id(name, event_id) for name in sorted(names)]
+            digests.append(digest_unscoped(event_id))  # what older checkpoints have
+            events.setdefault(owner_node, []).extend(map(event_number, digests))
         for node, of_user in events.items():
             self._state.amendments.retract(node, of_user)
 
-    def _relist(self, changed: I32, epoch: int) -> dict[str, NewRecord]:
-        """The new lists of those users whose interactions or listed items changed and who had one."""
-        if not len(changed):
-            return {}
-        state, lists = self._state, dict[str, NewRecord]()
-        model = state.engine.model
-        users = changed[state.listed.has_list(changed)]
-        active = model.graph.users.events[users] > 0
-        for user in users[~active].tolist():
-            lists[model.users.ids[user]] = self._publish.withdrawal(model.users.ids[user])
-        state.listed.withdraw(users[~active])
-        users = users[active]
-        outcome = state.engine.relist(users, state.clock_ms)
-        topic = self._settings.interactions_topic
-        as_of = AsOf(state.clock_ms, by_partition(state.positions, topic))
-        for n in np.flatnonzero(outcome.changed).tolist():
-            user_id = model.users.ids[users[n]]
-            lists[user_id] = self._publish.list_of(f"{epoch}-{user_id}", user_id, as_of, outcome, n)
-        state.listed.note(users, outcome.published.item)
-        return lists
-
-    def _manifest(self, epoch: EpochInput, repaired: bool, erased: Sequence[Erasure]) -> NewRecord:
-        refused: dict[str, list[int]] = {}
-        for arrival in epoch.arrivals:
-            if isinstance(arrival.payload, DeadLetter) and arrival.payload.reason is Reason.FUTURE_TIMESTAMP:
-                refused.setdefault(str(arrival.partition), []).append(arrival.offset)
-        state, void, erased_at = self._state, dict[str, dict[str, int]](), dict[str, int]()
-        for erasure in erased:
-            digest = erasure.digest or state.digest_of(erasure.user_id)
-            _, before = (state.erased_by_name if erasure.by_name else state.erased)[digest]
-            void[digest.hex()] = {str(p): end for p, end in before.items()}
-            erased_at[digest.hex()] = erasure.at_ms
-        return self._publish.manifest(
-            EpochManifest(
-                epoch=state.epoch,
-                ends=by_topic(epoch.ends),
-                events=len(epoch.arrivals),
-                refused=refused,
-                repaired=repaired,
-                erased=void,
-                worker=self._worker,
-                adopted=epoch.adopted,
-                released=list(epoch.released),
-                regained=list(epoch.regained),
-                embeddings=epoch.embeddings,
-                settings=epoch.settings,
-                erased_at=erased_at,
-                repair_size=epoch.repair_size if repaired else 0,
-            ),
-            state.made_anew,
-        )
+    def _merge(self, merges: Sequence[WaitingMerge], epoch: EpochInput) -> dict[str, NewRecord]:
+        topic, positions = self._settings.interactions_topic, {**self._state.positions, **epoch.ends}
+        reached = {tp.partition: at for tp, at in positions.items() if tp.topic == topic}
+        return merge_sessions(self._state, merges, reached, self._publish)
 
 
-class _Listed(NamedTuple):
+def _cause(placed: Placed) -> str:
+    """What names an interaction in the ids of lists."""
+    return f"{placed.arrival.partition}-{placed.arrival.offset}"
+
+
+class _EpochLists(NamedTuple):
     """What comes of an epoch's interactions."""
 
-    outcome: Outcome | None
-    lists: dict[str, NewRecord]  # by user
-    measured: list[NewRecord]  # figures of quality, and alarms
-
-
-def _places(taken: Sequence[Placed], epoch: EpochInput) -> I64:
-    """[N] which of the epoch's arrivals each taken one is."""
-    if len(taken) == len(epoch.arrivals):
-        return np.arange(len(taken))
-    place = {(a.partition, a.offset): n for n, a in enumerate(epoch.arrivals)}
-    return np.array([place[p.arrival.partition, p.arrival.offset] for p in taken])
-
-
-def _positions_after(
-    taken: Sequence[Placed], epoch: EpochInput, before: Mapping[TopicPartition, int], topic: str
-) -> list[dict[str, int]]:
-    """What each list knew: the next offset of every partition after each taken event."""
-    reached = by_partition(before, topic)
-    after, n = [], 0
-    for arrival in epoch.arrivals:
-        reached[str(arrival.partition)] = arrival.offset + 1
-        if n < len(taken) and arrival is taken[n].arrival:
-            after.append(dict(sorted(reached.items(), key=lambda entry: int(entry[0]))))
-            n += 1
-    return after
-
-
-def by_partition(positions: Mapping[TopicPartition, int], topic: str) -> dict[str, int]:
-    """The positions of one topic as records name them."""
-    return {str(tp.partition): offset for tp, offset in sorted(positions.items()) if tp.topic == topic}
+    columns: Columns | None = None
+    outcome: Outcome | None = None
+    lists: Mapping[str, NewRecord] = MappingProxyType({})  # by user
+    measured: Sequence[NewRecord] = ()  # figures of quality, and alarms

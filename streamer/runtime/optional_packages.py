@@ -6,7 +6,7 @@ from streamer.errors import UsageError
 
 
 def require(extra: str, *packages: str) -> None:
-    """Raises UsageError where one of the packages that `freshet[extra]` brings is not installed."""
+    """Raises UsageError where one of the packages that `freshet-recommender[extra]` brings is not installed."""
     for package in packages:
         if find_spec(package) is None:
-            raise UsageError(f"{package} is not installed: install freshet with its extra, freshet[{extra}]")
+            raise UsageError(f"{package} is not installed: `pip install 'freshet-recommender[{extra}]'` brings it")

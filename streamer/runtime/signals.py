@@ -1,13 +1,20 @@
-"""SIGTERM and SIGINT as a question that a loop asks between two pieces of work."""
+"""SIGTERM, SIGINT and SIGHUP as questions that a loop asks between two pieces of work."""
 
+import os
 import signal
+import sys
 import threading
+
+
+class ToldToEnd(Exception):
+    """What was being waited for is not needed any more: a StopRequest is true."""
 
 
 class StopRequest:
     """True once the process was asked to end; a second signal ends it at once.
 
-    Args: on_signals: False is for a part of the process that is asked by the rest of it alone.
+    Args:
+        on_signals: False is for a part of the process that is asked by the rest of it alone.
     """
 
     def __init__(self, on_signals: bool = True) -> None:
@@ -31,3 +38,37 @@ class StopRequest:
     def wait(self, timeout_s: float) -> bool:
         """Waits for the request; True once it is there."""
         return self._event.wait(timeout_s)
+
+
+class HangUps:
+    """Whether SIGHUP came: the settings are to be read again. Where the terminal is gone, it asks to end instead.
+
+    Args: stop: is asked to end then.
+    """
+
+    def __init__(self, stop: StopRequest) -> None:
+        self._stop, self._event = stop, threading.Event()
+        self._had_terminal = _has_terminal()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGHUP, self._on_signal)
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        if self._had_terminal and not _has_terminal():
+            self._stop.set()
+        else:
+            self._event.set()
+
+    def take(self) -> bool:
+        """Whether one has come since the last call."""
+        came = self._event.is_set()
+        if came:
+            self._event.clear()
+        return came
+
+
+def _has_terminal() -> bool:
+    try:
+        os.tcgetpgrp(sys.stdin.fileno())
+    except (OSError, ValueError, AttributeError):  # none, closed, or hung up
+        return False
+    return True

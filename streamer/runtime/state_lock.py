@@ -12,24 +12,28 @@ from streamer.errors import StateBusy, UsageError
 class StateLock:
     """Holds a state folder as long as the process lives; the system lets go of it when the process dies.
 
+    Args: mend: what may be done where another process has it.
+
     Raises StateBusy when another process holds it, UsageError where the folder cannot be made or written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, mend: str = "end it, or give this one its own --state") -> None:
         try:
             private_folder(folder)
             self._file = os.fdopen(os.open(folder / "lock", os.O_WRONLY | os.O_CREAT, FILE), "w")
         except OSError as error:
             reason = (error.strerror or "").lower()
-            mend = "name another with --state, or with --log"
-            raise UsageError(f"{folder} cannot hold the state: {reason}; {mend}") from error
+            instead = "name another with --state, or with --log"
+            raise UsageError(f"{folder} cannot hold the state: {reason}; {instead}") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
-            raise StateBusy(
-                f"another worker uses the state folder {folder}; end it, or give this one its own --state"
-            ) from error
+            raise StateBusy(f"another worker uses the state folder {folder}; {mend}") from error
+
+    def close(self) -> None:
+        """Lets go of it."""
+        self._file.close()
 
     def __enter__(self) -> "StateLock":
         return self
@@ -37,4 +41,4 @@ class StateLock:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self.close()

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from consumers.errors import FreshetError, RecordRefused, Transient
 from streamer.errors import ThreadEnded
-from streamer.runtime.signals import StopRequest
+from streamer.runtime.signals import StopRequest, ToldToEnd
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
 Service = TypeVar("Service")
@@ -49,6 +49,8 @@ def supervise(
                 since, started = time.monotonic(), True
                 run(service)
             return
+        except ToldToEnd:
+            return
         except retried as error:
             if not started:
                 raise
@@ -71,7 +73,8 @@ def supervise(
 class Threads:
     """The long-lived threads of a process.
 
-    Args: on_failure: called when one ends by an error, such as `StopRequest.set`: the process is to end.
+    Args:
+        on_failure: called when one ends by an error, such as `StopRequest.set`: the process is to end.
     """
 
     def __init__(self, on_failure: Callable[[], None] = lambda: None) -> None:

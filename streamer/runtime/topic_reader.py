@@ -21,7 +21,9 @@ class TopicReader(Closable):
     Once a second it asks where the topics end. When everything before those ends was read, the reader was current at
     the moment of asking: `age_s` says how long ago that is, whatever it is that keeps it back.
 
-    Args: known: the ids of topics from which the places are, see `Log.topic_ids`.
+    Args:
+        known: the ids of topics from which the places are, see `Log.topic_ids`.
+
     Raises UnknownTopic, LogUnavailable, and PositionGone where a topic was made anew: it has another id than before,
     or ends before a position.
     """
@@ -36,7 +38,7 @@ class TopicReader(Closable):
     ) -> None:
         self._log, self._topics, self._place, self._clock = log, tuple(topics), place, clock
         self.ids = dict(known)
-        self._check_ids()
+        self.check()
         self._current_at: float | None = None
         self._asked_at = self._clock.monotonic()
         self._target = self._ends()
@@ -46,7 +48,11 @@ class TopicReader(Closable):
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`. To read again says that what was read before has been taken."""
         self._follow_ends()
-        return self._reader.read(max_records, timeout_s)
+        try:
+            return self._reader.read(max_records, timeout_s)
+        except PositionGone:
+            self.check()  # that the topic is another one says more
+            raise
 
     def positions(self) -> dict[TopicPartition, int]:
         """The next offset to read of each partition."""
@@ -65,6 +71,18 @@ class TopicReader(Closable):
         positions = self.positions()
         return sum(max(end - positions.get(tp, 0), 0) for tp, end in self._target.items())
 
+    def check(self) -> None:
+        """Raises PositionGone where a topic is another one by now, and LogUnavailable.
+
+        A consumer reads on in a topic made anew, at the offsets of the former one, until somebody asks for its id. Who
+        cannot take back what it makes of records asks between reading them and making it.
+        """
+        ids = self._log.topic_ids(self._topics)
+        for topic, id_ in ids.items():
+            if self.ids.get(topic, id_) != id_:
+                raise PositionGone(f"the topic {topic} was deleted and made anew")
+        self.ids |= ids
+
     def close(self) -> None:
         self._reader.close()
 
@@ -76,7 +94,7 @@ class TopicReader(Closable):
         if self._clock.monotonic() - self._asked_at < (NEW_TARGET_S if self._pending else ASK_EVERY_S):
             return
         asked_at = self._clock.monotonic()
-        self._check_ids()
+        self.check()
         ends, positions = self._ends(), self.positions()
         for tp, position in positions.items():
             if position > ends.get(tp, -1):
@@ -84,14 +102,6 @@ class TopicReader(Closable):
         added = {tp: end for tp, end in ends.items() if tp not in positions}
         self._reader = widened(self._log, self._reader, self._placed(added))
         self._asked_at, self._target, self._pending = asked_at, ends, True
-
-    def _check_ids(self) -> None:
-        """Asked before offsets are: what is read may belong to another topic for a moment, and then is found out."""
-        ids = self._log.topic_ids(self._topics)
-        for topic, id_ in ids.items():
-            if self.ids.get(topic, id_) != id_:
-                raise PositionGone(f"the topic {topic} was deleted and made anew")
-        self.ids |= ids
 
     def _ends(self) -> dict[TopicPartition, int]:
         return end_positions(self._log, *self._topics)

@@ -1,6 +1,6 @@
 """The log and the topics that the settings name."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -8,8 +8,9 @@ import yaml
 
 from consumers.errors import LogUnavailable, TopicConflict
 from consumers.log import Log, Positions
-from consumers.open_log import open_log
+from consumers.open_log import follow_log, open_log
 from consumers.records import Record, TopicPartition, TopicSpec
+from streamer.runtime.signals import StopRequest, ToldToEnd
 from streamer.settings import Settings
 
 DEFAULT_LOG, DEFAULT_STATE = Path("freshet-log"), Path("freshet-state")
@@ -31,6 +32,27 @@ def open_log_of(settings: Settings) -> Log:
     )
 
 
+def follow_log_of(settings: Settings, stop: StopRequest) -> Log:
+    """The embedded log through whoever has it open, who is waited for. Raises ToldToEnd once `stop` is true."""
+    while True:
+        try:
+            return follow_log(settings.log or DEFAULT_LOG)
+        except LogUnavailable:
+            if stop.wait(0.1):
+                raise ToldToEnd from None
+
+
+def create_missing(
+    log: Log, settings: Settings, partitions: int | None = None, names: Collection[str] | None = None
+) -> None:
+    """Creates those of the topics that are not there; those that are may have as many partitions as they like.
+
+    names: only of these; None: all.
+    """
+    there, specs = log.topics(), topic_specs(settings, partitions)
+    log.create([spec for spec in specs if spec.name not in there and (names is None or spec.name in names)])
+
+
 def whole(log: Log, *topics: str) -> dict[TopicPartition, int]:
     """The first position of every partition of these topics. Raises UnknownTopic."""
     return {TopicPartition(topic, p): start for topic in topics for p, start in log.starts(topic).items()}
@@ -41,7 +63,7 @@ def end_positions(log: Log, *topics: str) -> dict[TopicPartition, int]:
     return {TopicPartition(topic, p): end for topic in topics for p, end in log.ends(topic).items()}
 
 
-def existing_log_of(settings: Settings) -> Log:
+def open_existing_log(settings: Settings) -> Log:
     """The same, for who only looks: a folder without a log is an error, not a new log. Raises LogUnavailable."""
     folder = settings.log or DEFAULT_LOG
     if not settings.bootstrap and not (folder / "rocksdb").is_dir():
@@ -49,7 +71,7 @@ def existing_log_of(settings: Settings) -> Log:
     return open_log_of(settings)
 
 
-def records_of(log: Log, positions: Positions) -> Iterator[Record]:
+def read_records(log: Log, positions: Positions) -> Iterator[Record]:
     """Every record from these positions up to the log's end."""
     with log.reader(positions) as reader:
         while not reader.at_end() >= positions.keys():
@@ -58,7 +80,8 @@ def records_of(log: Log, positions: Positions) -> Iterator[Record]:
 
 def output_limits(log: Log, settings: Settings) -> dict[str, int]:
     """The largest record of each topic that a worker writes to, bytes. Raises TopicConflict where one is too small."""
-    limits = log.record_limits(output_topics(settings))
+    observed = {settings.observed_topic} & log.topics().keys()
+    limits = log.record_limits((*output_topics(settings), *observed))
     for topic, limit in limits.items():
         if limit < LEAST_RECORD_BYTES:
             raise TopicConflict(
@@ -70,7 +93,8 @@ def output_limits(log: Log, settings: Settings) -> dict[str, int]:
 
 def state_folder(settings: Settings) -> Path:
     """Where a worker keeps its lock and its identity, and on Kafka its checkpoint."""
-    return settings.state or (DEFAULT_STATE if settings.bootstrap else (settings.log or DEFAULT_LOG) / "state")
+    default = DEFAULT_STATE if settings.bootstrap else (settings.log or DEFAULT_LOG) / "state"
+    return settings.state or default / settings.namespace
 
 
 def topic_specs(settings: Settings, partitions: int | None = None) -> list[TopicSpec]:
@@ -87,6 +111,7 @@ def topic_specs(settings: Settings, partitions: int | None = None) -> list[Topic
                 partitions if partitions and wide else topic["partitions"],
                 topic["cleanup"],
                 topic.get("retention_ms", -1),
+                shared=topic.get("shared", False),
             )
         )
     return specs
@@ -102,6 +127,11 @@ def output_topics(settings: Settings) -> tuple[str, str, str, str]:
     return settings.recommendations_topic, settings.epochs_topic, settings.quality_topic, settings.dead_topic
 
 
+def topic_of_surface(settings: Settings, surface: str) -> str:
+    """The topic of the lists of a surface that is published beside the one that the settings name."""
+    return f"{settings.recommendations_topic}.{surface}"
+
+
 def topic_names(settings: Settings) -> dict[str, str]:
     """Name in topics.yaml → name in the settings."""
     return {
@@ -114,6 +144,10 @@ def topic_names(settings: Settings) -> dict[str, str]:
         "interactions.dead": settings.dead_topic,
         "freshet.epochs": settings.epochs_topic,
         "freshet.workers": settings.workers_topic,
+        "freshet.rules": settings.rules_topic,
+        "freshet.experiments": settings.experiments_topic,
+        "freshet.lists": settings.lists_topic,
+        "freshet.observed": settings.observed_topic,
     }
 
 

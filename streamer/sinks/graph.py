@@ -1,5 +1,6 @@
 """The sink: what the log's input topics say, as a graph in a store (`consumers.neo4j`)."""
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -8,15 +9,15 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from consumers.dead_letter import DeadLetter
 from consumers.decode import decode_item, decode_user
-from consumers.log import Closable, Log
+from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
+from consumers.log import Closable, Log, Positions
 from consumers.neo4j import GraphBatch, GraphStore, Row
 from consumers.records import Record
 from consumers.schemas import Interaction, Item, User
 from streamer.features.event_ids import id_of_record
-from streamer.features.item_content import known_of, values_of
-from streamer.features.topic_table import table_of
+from streamer.features.item_content import as_texts, gather_attributes
+from streamer.features.topic_table import tabulate
 from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import Erasure, UserChange, epoch_input
 from streamer.pipeline.ingest import Intake
@@ -26,11 +27,13 @@ from streamer.runtime.topic_reader import TopicReader
 from streamer.runtime.topics import input_topics
 from streamer.settings import Settings
 from streamer.state.stream_state import digest_by_name
+from streamer.worker.log_reach import bounds_of, gone, stop_where_gone
 from streamer.worker.recovery import FAR_FUTURE_MS
 
 RECORDS_A_TRANSACTION = 5_000
 PLACE = re.compile(r"@(\d+)-(\d+)")  # the id of a record that has none of its own
 CONTEXT = "context_"  # what the properties of an edge begin with that were in the interaction's context
+_logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,7 +48,7 @@ def follow(
     """Keeps the store in step until `stop`, or until everything in the log is in it. `advance`: told the records.
 
     Where the log or the store goes away it goes on from the positions of the store; see `supervise`.
-    Raises LogUnavailable, GraphUnavailable where the first try fails.
+    Raises LogUnavailable, GraphUnavailable, UnknownTopic where the first try fails, PositionGone; see `Sink`.
     """
 
     @contextmanager
@@ -64,22 +67,39 @@ def follow(
             if exit_at_end and not taken and sink.at_end():
                 return
 
-    supervise(opened, run, stop, achieved=lambda: total)
+    supervise(opened, run, stop, achieved=lambda: total, retried=(Transient, UnknownTopic))
 
 
 class Sink(Closable):
-    """Writes the log from where the store is. Bad records are the worker's to report; here they are passed over."""
+    """Writes the log from where the store is. Bad records are the worker's to report; here they are passed over.
+
+    Raises PositionGone where the log no longer has, or never had, what comes after the store, unless the settings say
+    to go on with what there is.
+    """
 
     def __init__(self, log: Log, store: GraphStore, settings: Settings) -> None:
         self._store, self._settings, self._intake = store, settings, Intake(settings)
-        known = store.positions()
-        self._reader = TopicReader(log, input_topics(settings), lambda tp, start, end: max(start, known.get(tp, 0)))
+        known = _meet_log(log, store, settings)
+        self._reader = TopicReader(
+            log, input_topics(settings), lambda tp, start, end: max(start, known.get(tp, 0)), store.topic_ids()
+        )
+        store.write(GraphBatch(positions=dict(known)), self._reader.ids)  # a graph of before has no ids
 
     def step(self, wait_s: float = 1.0) -> int:
-        """One transaction; how many records it took. Raises GraphUnavailable, LogUnavailable."""
-        records = self._reader.read(RECORDS_A_TRANSACTION, wait_s)
+        """One transaction; how many records it took.
+
+        Raises GraphUnavailable, LogUnavailable, and PositionGone where a topic was made anew meanwhile.
+        """
+        try:
+            records = self._reader.read(RECORDS_A_TRANSACTION, wait_s)
+            if records:
+                self._reader.check()  # their edges could not be told from those of the former topic
+        except PositionGone as error:
+            if self._settings.on_position_gone == "stop":
+                raise PositionGone(f'{error}; set on_position_gone = "earliest" to go on with what there is') from None
+            raise LogUnavailable(f"{error}; opening it again") from error
         if records:
-            self._store.write(batch_of(records, self._intake, self._settings))
+            self._store.write(gather_batch(records, self._intake, self._settings), self._reader.ids)
         return len(records)
 
     def at_end(self) -> bool:
@@ -90,7 +110,25 @@ class Sink(Closable):
         self._reader.close()
 
 
-def batch_of(records: list[Record], intake: Intake, settings: Settings) -> GraphBatch:
+def _meet_log(log: Log, store: GraphStore, settings: Settings) -> Positions:
+    """Where to go on, which the log has; see `streamer.worker.log_reach.meet_log`."""
+    topics = input_topics(settings)
+    has, positions = bounds_of(log, *topics), store.positions()
+    at = {tp: position for tp, position in positions.items() if tp.topic in topics}
+    lost = gone(settings, has, at, store.topic_ids())
+    stop_where_gone(settings, lost)
+    for topic, partition, found in lost:
+        former = [tp for tp in at if tp.topic == topic and partition in (None, tp.partition)]
+        dropped = sum(has.starts[tp] - at[tp] for tp in former if at[tp] <= has.starts.get(tp, -1))
+        if partition is None or not dropped:  # another topic of that name
+            _logger.warning("%s: going on at its first record; what is in the graph of the former one stays", found)
+            store.forget(former, settings.interactions_topic)
+        else:
+            _logger.warning("%s: going on at the first one, %d records are lost", found, dropped)
+    return store.positions()
+
+
+def gather_batch(records: list[Record], intake: Intake, settings: Settings) -> GraphBatch:
     """What a transaction writes of some records. The order within a partition decides, as it does for the worker.
 
     What lay in the future when it was written is passed over: the log's clock says so, and says the same every time.
@@ -129,8 +167,8 @@ def _edges(arrivals: Iterable[Arrival], settings: Settings) -> tuple[list[Row], 
     retracted: set[str] = set()
     for arrival in arrivals:
         interaction, record = arrival.payload, arrival.record
-        if isinstance(interaction, DeadLetter):
-            continue
+        if not isinstance(interaction, Interaction):
+            continue  # a session that is merged stays a node of its own here
         key = _key(interaction, record)
         if interaction.retract:
             retracted.add(key)
@@ -143,7 +181,9 @@ def _edges(arrivals: Iterable[Arrival], settings: Settings) -> tuple[list[Row], 
 
 
 def _node(id_: str, known: Item | User) -> Row:
-    values: Mapping[str, list[str]] = known_of(known) if isinstance(known, Item) else values_of(known.attributes or {})
+    values: Mapping[str, list[str]] = (
+        gather_attributes(known) if isinstance(known, Item) else as_texts(known.attributes or {})
+    )
     properties = {"id": id_, "record": _encode(known).decode()}
     if isinstance(known, Item) and known.title:
         properties["title"] = known.title
@@ -203,4 +243,4 @@ def read_graph(store: GraphStore) -> tuple[pa.Table, list[Item], list[User]]:
         )
     items = [decode_item(record.encode()) for record in store.records("Item")]
     users = [decode_user(record.encode()) for record in store.records("User")]
-    return table_of(rows), [i for i in items if i is not None], [u for u in users if u is not None]
+    return tabulate(rows), [i for i in items if i is not None], [u for u in users if u is not None]

@@ -10,7 +10,7 @@ from itertools import islice
 import msgspec
 import numpy as np
 
-from streamer.features.event_ids import unscoped_digest_of
+from streamer.features.event_ids import digest_unscoped
 
 
 class SeenEvents:
@@ -42,7 +42,7 @@ class SeenEvents:
 
     def has_unscoped(self, event_id: str) -> bool:
         """Whether an id is among those of an older checkpoint."""
-        return self._first < self.scoped_from and unscoped_digest_of(event_id) in self._ids
+        return self._first < self.scoped_from and digest_unscoped(event_id) in self._ids
 
     def take(self, id_: bytes) -> bool:
         """Whether the id is new; remembers it."""
@@ -51,6 +51,13 @@ class SeenEvents:
         self._ids[id_] = None
         self._unsaved.append(id_)
         return True
+
+    def take_all(self, ids: Iterable[bytes]) -> None:
+        """Remembers ids that count as taken."""
+        fresh = [id_ for id_ in dict.fromkeys(ids) if id_ not in self._ids]
+        self._ids.update(dict.fromkeys(fresh))
+        self._unsaved += fresh
+        self.forget_old()
 
     def forget_old(self) -> None:
         """Lets go of the ids that left the window."""

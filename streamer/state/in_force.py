@@ -25,23 +25,33 @@ CHANGEABLE = frozenset(
         # what counts, and how much
         "event_weights", "max_weight", "dedup_window", "allowed_lateness_ms", "too_late", "request_context",
         # lists, and where outputs go
-        "k", "exclude_seen", "surface", "recommendations_topic", "quality_topic", "dead_topic",
+        "k", "exclude_seen", "surface", "publish_distance", "recommendations_topic", "quality_topic", "dead_topic",
     }
 )  # fmt: skip
 """What may change from one epoch to the next."""
 
+AT_ONCE = CHANGEABLE - {
+    "field_map", "clock_skew_ms", "max_record_bytes", "recommendations_topic", "quality_topic", "dead_topic",
+}  # fmt: skip
+"""What of these a worker takes on while it runs; the others, and those of the other groups, need a restart."""
+
 ELSEWHERE = frozenset(
     {
         # where things are and who one is: not what is computed
-        "bootstrap", "log", "state", "application", "kafka", "feedback_topic", "embeddings",
+        "bootstrap", "log", "state", "application", "namespace", "namespaces", "kafka", "feedback_topic", "embeddings",
         # where epochs are cut and what is waited for: each manifest says what came of it
         "commit_interval_ms", "max_epoch_events", "checkpoint_interval_ms", "alignment_ms", "shadow_events",
+        "age_after_s", "age_distance", "ageing_share",
         "on_position_gone", "on_log_damaged", "group_protocol", "delivery", "workers_topic",
         # what is said of the work, and other processes
         "log_level", "log_format",
         "neo4j_user", "neo4j_password", "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
         "api_key_file", "health_public", "metrics_public", "allowed_hosts", "cors_origins", "max_streams",
-        "request_timeout_s", "append_timeout_s",
+        "request_timeout_s", "append_timeout_s", "api_host", "api_port", "api_address", "lists_topic",
+        "rules_topic", "experiments_topic", "keep_lists", "observed_topic", "observe", "schema_registry",
+        "schema_registry_config",
+        # what is counted of what came of lists
+        "feedback_events", "attribution", "attribution_window_s", "feedback_lateness_s", "feedback_window_s",
     }
 )  # fmt: skip
 """What neither the state nor a list depends on, given the manifests."""
@@ -65,6 +75,14 @@ def with_recorded(settings: Settings, values: Mapping[str, Any]) -> Settings:
     known = {name: _adapter(name).validate_python(values[name]) for name in CHANGEABLE if name in values}
     unknown = {name: fields[name].get_default(call_default_factory=True) for name in CHANGEABLE - known.keys()}
     return settings.model_copy(update=unknown | known)
+
+
+def with_those_read(settings: Settings, read: Settings) -> tuple[Settings, list[str]]:
+    """The settings with what a running worker can take on of those that were read again, and the names of the others
+    that differ."""
+    names = sorted(name for name in type(settings).model_fields if getattr(settings, name) != getattr(read, name))
+    changed = {name: getattr(read, name) for name in names if name in AT_ONCE}
+    return settings.model_copy(update=changed), [name for name in names if name not in AT_ONCE]
 
 
 def with_model(settings: Settings, values: Mapping[str, Any]) -> Settings:

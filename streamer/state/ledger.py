@@ -1,10 +1,12 @@
 """The undo ledger: every interaction that was taken, by user, in the checkpoint; read only where something is undone.
 
-A user's interactions lie in blocks, one for each checkpoint that they were active in; an edit makes one block of them.
+A user's interactions lie in blocks, one for each checkpoint that they were active in. An edit writes those again that
+it changes.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 
@@ -26,7 +28,8 @@ ENTRY = np.dtype(
 KEY_BYTES = 12  # user, number of the block
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
 READ_AT_ONCE = 256  # users read ahead before it is asked whether to stop
-HELD = 2_000_000  # users whose saved interactions are held at most
+HELD_BYTES = 1 << 30  # of saved interactions that are held, about
+BLOCK = 1 << 16  # interactions in a block that an edit makes
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
 
 
@@ -53,32 +56,36 @@ class Ledger:
         self._pages, self._expected = pages, expected
         self._users: list[np.ndarray] = []  # of what was added since the last checkpoint
         self._entries: list[np.ndarray] = []
-        self._edited: dict[int, np.ndarray] = {}  # whole ledgers that replace what is saved and added
-        self._held: dict[int, bytes] = {}  # the blocks of users who are read again and again
+        self._edited: dict[int, np.ndarray] = {}  # what replaces all that is saved
+        self._held: dict[int, list[tuple[bytes, bytes]]] = {}  # the saved blocks of users who are read again and again
+        self._held_bytes = 0
         self._blocks = 0  # number of the next block
         self.saved = 0  # blocks in the checkpoint
 
     def add(self, users: I32, entries: np.ndarray) -> None:
         """Adds interactions [N], entries of dtype ENTRY, of users [N]."""
-        edited = np.isin(users, list(self._edited)) if self._edited else np.zeros(len(users), bool)
-        for user in set(users[edited].tolist()):
-            self._edited[user] = _in_order(np.concatenate([self._edited[user], entries[users == user]]))
-        self._users.append(users[~edited])
-        self._entries.append(entries[~edited])
+        self._users.append(users)
+        self._entries.append(entries)
 
     def of(self, user: int) -> np.ndarray:
         """A user's interactions in order, dtype ENTRY."""
-        return self._read([user])[1]
+        return self.read(np.array([user], np.int32))[1]
 
     def history(self, users: I32) -> History:
         """The interactions of several users in the order of all of them."""
-        user, entries = self.read(users)
+        user, entries = self._read(users.tolist())
+        order = _order_of(entries)
+        user, entries = user[order], entries[order]
         return History(
             user=user, item=entries["item"], t=entries["t"], weight=entries["weight"], context=entries["context"]
         )
 
+    def before(self, user: int) -> np.ndarray:
+        """A user's interactions, dtype ENTRY, but for those of an epoch that is being taken."""
+        return self._read([user], checked=False)[1]
+
     def read(self, users: I32) -> tuple[I32, np.ndarray]:
-        """Whose interaction it is [N], and what, dtype ENTRY, of several users in the order of all of them.
+        """Whose interaction it is [N], and what, dtype ENTRY, user by user, each user's in order.
 
         What is read is held until `let_go`: who is read for a piece of a repair is read for the next ones too.
         """
@@ -88,18 +95,23 @@ class Ledger:
     def hold(self, users: I32, stop: Callable[[], bool] = lambda: False) -> bool:
         """Reads what is saved of users ahead, until it is told to stop; True once all of it is held."""
         missing = [user for user in users.tolist() if user not in self._held and user not in self._edited]
-        if self._held and len(self._held) + len(missing) > HELD:
+        if self._held_bytes > HELD_BYTES and missing:
             self.let_go()
             return self.hold(users, stop)
         for n, user in enumerate(missing):
             if n % READ_AT_ONCE == READ_AT_ONCE - 1 and stop():
                 return False
-            self._held[user] = b"".join(_block(key, value) for key, value in self._pages(_prefix(user)))
+            self._hold(user, list(self._saved_blocks(user)))
         return True
+
+    def _hold(self, user: int, blocks: list[tuple[bytes, bytes]]) -> None:
+        self._held_bytes -= sum(len(block) for _, block in self._held.get(user, ()))
+        self._held[user] = blocks
+        self._held_bytes += sum(len(block) for _, block in blocks)
 
     def let_go(self) -> None:
         """Holds nothing any more."""
-        self._held = {}
+        self._held, self._held_bytes = {}, 0
 
     def replace(self, user: int, entries: np.ndarray) -> None:
         """Makes `entries` all that a user has done."""
@@ -112,25 +124,41 @@ class Ledger:
         """Blocks to write and to delete at a checkpoint."""
         pages: dict[bytes, bytes | None] = {}
         for user, entries in self._edited.items():
-            gone = [key for key, _ in self._pages(_prefix(user))]
-            pages.update((key, None) for key in gone)
-            self.saved -= len(gone)
-            if len(entries):
-                pages[self._key(user)] = entries.tobytes()
-            if user in self._held:
-                self._held[user] = entries.tobytes()
+            pages.update(self._blocks_again(user, entries))
         users, entries = self._unsaved()
         order = np.argsort(users, kind="stable")
         users, entries = users[order], entries[order]
         starts = np.flatnonzero(np.diff(users, prepend=-1))
         for start, end in pairwise([*starts.tolist(), len(users)]):
             user = int(users[start])
-            pages[self._key(user)] = entries[start:end].tobytes()
+            key, block = self._key(user), entries[start:end].tobytes()
+            pages[key] = block
             if user in self._held:
-                self._held[user] += entries[start:end].tobytes()
+                self._hold(user, [*self._held[user], (key, block)])
+            self.saved += 1
         self._users, self._entries, self._edited = [], [], {}
         self._blocks += 1
-        self.saved += sum(value is not None for value in pages.values())
+        return pages
+
+    def _blocks_again(self, user: int, entries: np.ndarray) -> dict[bytes, bytes | None]:
+        """What makes a user's saved blocks hold these entries, in order: each keeps its part of the order."""
+        before = self._held.get(user) or list(self._saved_blocks(user))
+        first = [np.frombuffer(block, ENTRY, 1)[0] for _, block in before[1:]]
+        last = [np.frombuffer(block, ENTRY)[-1] for _, block in before[-1:]]
+        cuts = np.maximum.accumulate(ranks(entries, np.array(first + last, ENTRY))).tolist()
+        if before:
+            cuts[-1] = min(cuts[-1] + 1, len(entries))
+        parts = [entries[begin:end] for begin, end in pairwise([0, *cuts])]
+        after = [(key, part.tobytes()) for (key, _), part in zip(before, parts, strict=True)]
+        pages = {key: block or None for (key, block), (_, was) in zip(after, before, strict=True) if block != was}
+        self.saved -= sum(block is None for block in pages.values())
+        for begin in range(cuts[-1] if before else 0, len(entries), BLOCK):
+            after.append((self._key(user), entries[begin : begin + BLOCK].tobytes()))
+            pages[after[-1][0]] = after[-1][1]
+            self._blocks += 1
+            self.saved += 1
+        if user in self._held:
+            self._hold(user, [(key, block) for key, block in after if block])
         return pages
 
     def state(self) -> int:
@@ -144,48 +172,46 @@ class Ledger:
     def _key(self, user: int) -> bytes:
         return _prefix(user) + self._blocks.to_bytes(8, "big")
 
-    def _read(self, wanted: Sequence[int]) -> tuple[I32, np.ndarray]:
+    def _read(self, wanted: Sequence[int], checked: bool = True) -> tuple[I32, np.ndarray]:
         users, entries = self._unsaved()
         mine = np.isin(users, wanted)
-        of, blocks = list[int](), list[bytes]()
-        for user, block in self._whole(wanted):
-            of.append(user)
-            blocks.append(block)
-        sizes = [len(block) // ENTRY.itemsize for block in blocks]
-        whole = np.frombuffer(b"".join(blocks), ENTRY)  # joined as bytes: NumPy compares the fields of each array
-        users = np.concatenate([np.repeat(np.array(of, np.int32), sizes), users[mine]])
-        entries = np.concatenate([whole, entries[mine]])
-        self._check(np.array(sorted(wanted), np.int32), users)
-        order = _order_of(entries)
-        return users[order], entries[order]
+        blocks = sorted(self._whole(wanted), key=itemgetter(0))
+        sizes = [len(block) // ENTRY.itemsize for _, block in blocks]
+        saved = np.repeat(np.array([user for user, _ in blocks], np.int32), sizes)
+        whole = np.frombuffer(b"".join([block for _, block in blocks]), ENTRY)  # NumPy would compare the fields of each
+        if mine.any():
+            saved, whole = np.concatenate([saved, users[mine]]), np.concatenate([whole, entries[mine]])
+        saved, whole = _by_user(saved, whole)
+        if checked:
+            self._check(np.array(sorted(wanted), np.int32), saved)
+        return saved, whole
 
-    def _whole(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        """What of users is saved or edited, in pieces."""
+    def _whole(self, wanted: Sequence[int]) -> Iterator[tuple[int, bytes | memoryview]]:
+        """What of users is saved or edited, in pieces, each user's in the order in which they were saved."""
         missing = []
         for user in wanted:
             if user in self._edited:
-                yield user, self._edited[user].tobytes()
+                yield user, self._edited[user].view(np.uint8).data
             elif user in self._held:
-                yield user, self._held[user]
+                yield from ((user, block) for _, block in self._held[user])
             else:
                 missing.append(user)
-        yield from self._saved(missing)
-
-    def _saved(self, users: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-        if len(users) > ALL_AT_ONCE:
-            wanted = set(users)
+        if len(missing) > ALL_AT_ONCE:
+            every = set(missing)
             for key, value in self._pages(b""):
                 user = int.from_bytes(key[:4], "big")
-                if user in wanted:
+                if user in every:
                     yield user, _block(key, value)
             return
-        for user in users:
-            for key, value in self._pages(_prefix(user)):
-                yield user, _block(key, value)
+        for user in missing:
+            yield from ((user, block) for _, block in self._saved_blocks(user))
+
+    def _saved_blocks(self, user: int) -> Iterator[tuple[bytes, bytes]]:
+        return ((key, _block(key, value)) for key, value in self._pages(_prefix(user)))
 
     def _check(self, wanted: I32, found: I32) -> None:
-        """Finds blocks that are missing: `found` has the user of every interaction that was read of `wanted`."""
-        expected, found = self._expected(wanted), np.sort(found)
+        """Finds blocks that are missing: `found` has the user of each interaction that was read of `wanted`, sorted."""
+        expected = self._expected(wanted)
         count = np.searchsorted(found, wanted, "right") - np.searchsorted(found, wanted, "left")
         wrong = np.flatnonzero((expected >= 0) & (count != expected))
         if len(wrong):
@@ -208,8 +234,26 @@ def _block(key: bytes, value: bytes) -> bytes:
     return value
 
 
-def _in_order(entries: np.ndarray) -> np.ndarray:
-    return np.asarray(entries[_order_of(entries)])
+def ranks(entries: np.ndarray, places: np.ndarray) -> I64:
+    """How many of a user's entries, in order, come before each place [N], with order_ms and order."""
+    ms, order = np.ascontiguousarray(entries["order_ms"]), np.ascontiguousarray(entries["order"])
+    first, end = (np.searchsorted(ms, places["order_ms"], side) for side in ("left", "right"))
+    for n in np.flatnonzero(first < end).tolist():
+        first[n] += np.searchsorted(order[first[n] : end[n]], places["order"][n])
+    return first
+
+
+def _by_user(users: I32, entries: np.ndarray) -> tuple[I32, np.ndarray]:
+    """User by user, each user's by order_ms, then order: as they are but for lateness and what is not saved yet."""
+    if (users[1:] < users[:-1]).any():
+        by_user = np.argsort(users, kind="stable")
+        users, entries = users[by_user], entries[by_user]
+    ms, order = entries["order_ms"], entries["order"]
+    back = (ms[1:] < ms[:-1]) | ((ms[1:] == ms[:-1]) & (order[1:] < order[:-1]))
+    if (back & (users[1:] == users[:-1])).any():
+        by_place = np.lexsort((order, ms, users))
+        users, entries = users[by_place], entries[by_place]
+    return users, entries
 
 
 def _order_of(entries: np.ndarray) -> np.ndarray:

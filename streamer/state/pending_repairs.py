@@ -4,8 +4,9 @@ The ledger is edited at once, but for the interactions with a deleted item, of w
 follows in repairs, a piece at a time, each an epoch's:
 
 (1) lists that name a deleted item, (2) the users: what a deleted item left in their ledgers, then their rings, pairs
-and memories, (3) once no user waits, items: each is built again from the interactions of everybody who touched it,
-(4) the lists of the users, once every item that was wanted when they came is built.
+and memories, (3) once no user waits, items: each is built again from the interactions of everybody who touched it, in
+as many pieces as it takes (`Rebuilding`), (4) the lists of the users, once every item that was wanted when they came is
+built.
 
 What a piece does follows from the state and its size, which the epoch's manifest says, never from the clock. Each of
 its steps leaves users and items as they would be without what was taken back, so that interactions between two pieces
@@ -13,26 +14,30 @@ are observed as ever.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from streamer.state.ledger import ENTRY, Ledger
+from streamer.state.ledger import Ledger, ranks
+from streamer.state.rebuilding import OBSERVE, READ, Rebuilding, first_place
 from tgn.graph import I32, I64, U8
 from tgn.model import Model
 from tgn.repair import History
 
 PIECE = 150_000  # interactions that a piece reads at most: about a tenth of a second
 ALL = 1 << 62  # the size of a piece that does everything
-READ, EDIT, LIST = 8, 100, 200  # what it costs besides to read a user, to edit one, to make a list, in interactions
+NONE = np.zeros(0, np.int32)
+EDIT, LIST = 100, 200  # what it costs besides to edit a user, and to make a list, in interactions
 
 
-class Place(NamedTuple):
-    """Where a user's sequence is another than was observed."""
-
-    order_ms: int
-    order: int
-    to_end: bool  # what came after it was observed in another order
+PLACE = np.dtype(
+    [
+        ("order_ms", "<i8"),
+        ("order", "<u8"),
+        ("to_end", "?"),  # what came after it was observed in another order
+    ]
+)
+"""Where a user's sequence is another than was observed."""
 
 
 class _Room:
@@ -59,12 +64,13 @@ class Amendments:
 
     def __init__(self, model: Model, ledger: Ledger) -> None:
         self._model, self._ledger = model, ledger
-        self._places: dict[int, list[Place]] = {}  # of users whose rings do not follow their ledgers yet
-        self._removed: dict[int, list[int]] = {}  # user → items, likewise
+        self._places: dict[int, np.ndarray] = {}  # of users whose rings do not follow their ledgers yet
+        self._removed: dict[int, I32] = {}  # user → items, likewise
         self._drops: dict[int, int] = {}  # deleted item → the next of its users to look at
         self._spared: set[tuple[int, int, int, int]] = set()  # (item, user, order_ms, order) since its deletion
         self._wanted = np.zeros(0, np.uint8)  # [I] 1: to be built again
         self._next = 0  # the item to go on with
+        self._rebuilding: Rebuilding | None = None  # items on their way
         self._relist: set[int] = set()  # users whose list is out of date
         self._settled: tuple[set[int], set[int]] = (set(), set())  # users whose list waits: since this round, before it
         self.taken_back = 0  # interactions, since the process started
@@ -74,6 +80,11 @@ class Amendments:
         waiting = (self._places, self._drops, self._relist, *self._settled)
         return sum(len(part) for part in waiting) + int(np.count_nonzero(self._wanted))
 
+    def lists_alone(self) -> bool:
+        """Whether nothing waits but lists: the graph is what the ledger says."""
+        others = self._places or self._drops or any(self._settled) or np.count_nonzero(self._wanted)
+        return bool(self._relist) and not others
+
     def pending(self) -> I32:
         """The users whose ledger says something else than the graph: it has been edited since."""
         return np.array(sorted(self._places), np.int32)
@@ -81,7 +92,10 @@ class Amendments:
     def retract(self, user: int, events: Iterable[int]) -> int:
         """Takes back the user's interactions with these digests of their event ids; returns how many there were."""
         entries = self._ledger.of(user)
-        return self._keep(user, entries, ~np.isin(entries["event"], np.array(list(events), np.uint64)))
+        taken_back = self._keep(user, entries, ~np.isin(entries["event"], np.array(list(events), np.uint64)))
+        if not len(self):
+            self._ledger.let_go()
+        return taken_back
 
     def drop_item(self, item: int) -> None:
         """Takes back every interaction with an item so far."""
@@ -90,6 +104,8 @@ class Amendments:
 
     def spare(self, users: I32, entries: np.ndarray) -> None:
         """Says that interactions [N], entries of dtype ENTRY, are new: those with a deleted item stay."""
+        if self._rebuilding:
+            self._rebuilding.add(users, entries)
         if self._drops:
             for n in np.flatnonzero(np.isin(entries["item"], list(self._drops))).tolist():
                 entry = entries[n]
@@ -103,9 +119,39 @@ class Amendments:
             self._settle(np.array([user], np.int32))
         return taken_back
 
+    def merge(self, session: int, user: int) -> None:
+        """Makes what a session did the user's, each interaction in its place. What both hold follows at once.
+
+        An interaction with a deleted item that nobody has looked at yet is taken back instead.
+        """
+        self._model.make_room(0)
+        mine, theirs = self._ledger.of(user), self._ledger.of(session)
+        stays = np.ones(len(theirs), bool)
+        for item in self._drops:
+            stays &= self._stays(item, session, theirs)
+        moved = theirs[stays]
+        if len(theirs):
+            self._keep(session, theirs, np.zeros(len(theirs), bool))
+            self.taken_back -= len(moved)
+        self._spared = {(item, user if by == session else by, ms, order) for item, by, ms, order in self._spared}
+        if len(moved):
+            places = np.zeros(len(moved), PLACE)
+            places["order_ms"], places["order"], places["to_end"] = moved["order_ms"], moved["order"], True
+            self._add_places(user, places)
+            entries = np.concatenate([mine, moved])
+            self._ledger.replace(user, entries[np.lexsort((entries["order"], entries["order_ms"]))])
+            users = np.full(len(moved), user, np.int32)
+            self._model.add_pairs(users, moved["item"])
+            if self._rebuilding:
+                self._rebuilding.add(users, moved)
+        changed = [node for node in sorted((session, user)) if node in self._places]
+        if changed:
+            self._settle(np.array(changed, np.int32))
+            self._relist.add(user)
+
     def late(self, user: int, order_ms: int, order: int) -> None:
         """Says that an interaction which has been observed belongs before others that were."""
-        self._places.setdefault(user, []).append(Place(order_ms, order, True))
+        self._add_places(user, np.array([(order_ms, order, True)], PLACE))
 
     def relist(self, users: I32) -> None:
         """Says that the lists of users [N] name what may no longer be listed."""
@@ -125,7 +171,7 @@ class Amendments:
             self._settle(users[: room.some(self._cost(users, EDIT))])
         if not self._drops and not self._places:
             if self._wanted.any() and room.left > size // 2:
-                self._rebuild(room)
+                self._rebuild(room, size)
             if not self._wanted.any():
                 self._end_round()
                 self._end_round()
@@ -138,53 +184,63 @@ class Amendments:
 
         Changes nothing but how long the piece takes.
         """
+        if not self._drops and not self._places:
+            return self._rebuilding is None or self._rebuilding.prepare(size, stop)
         if self._drops:
             item, first = next(iter(self._drops.items()))
             users = self._model.readers(self._only([item]))
             users = users[np.searchsorted(users, first) :]
-            users = users[: _Room(size).some(self._cost(users, EDIT))]
-        elif self._places:
-            users = np.array(sorted(self._places), np.int32)
-            users = users[: _Room(size).some(self._cost(users, EDIT))]
-        elif self._wanted.any():
-            users = self._next_batch(size)[1]
         else:
-            return True
-        return self._ledger.hold(users, stop)
+            users = np.array(sorted(self._places), np.int32)
+        held = self._ledger.hold(users[: _Room(size).some(self._cost(users, EDIT))], stop)
+        return held and (self._rebuilding is None or self._rebuilding.read_ahead(stop))
 
     def state(self) -> tuple[Any, ...]:
         """What a checkpoint keeps."""
-        removed = [(user, item) for user, items in self._removed.items() for item in items]
+        removed = [(user, item) for user, items in self._removed.items() for item in items.tolist()]
         wanted = np.packbits(np.trim_zeros(self._wanted, "b")).tobytes()
         settled = [sorted(users) for users in self._settled]
-        more = list(self._drops.items()), sorted(self._spared), wanted, self._next, settled
-        return list(self._places.items()), removed, sorted(self._relist), more
+        more: tuple[Any, ...] = list(self._drops.items()), sorted(self._spared), wanted, self._next, settled
+        if self._rebuilding:
+            more = *more, self._rebuilding.state()
+        places = [(user, places.tolist()) for user, places in self._places.items()]
+        return places, removed, sorted(self._relist), more
 
     def restore(self, state: tuple[Any, ...]) -> None:
         """Takes back what `state` gave, in an earlier version too."""
         places, removed, relist, *more = state
-        self._places = {user: [Place(*place) for place in places] for user, places in places}
-        self._removed = {}
+        self._places = {user: np.array([tuple(place) for place in places], PLACE) for user, places in places}
+        items: dict[int, list[int]] = {}
         for user, item in removed:
-            self._removed.setdefault(user, []).append(item)
+            items.setdefault(user, []).append(item)
+        self._removed = {user: np.array(of_user, np.int32) for user, of_user in items.items()}
         self._relist = set(relist)
         if more:
-            drops, spared, wanted, self._next, (now, before) = more[0]
+            drops, spared, wanted, self._next, (now, before), *rebuilding = more[0]
             self._drops, self._spared = dict(drops), {tuple(entry) for entry in spared}
             self._wanted = np.unpackbits(np.frombuffer(wanted, np.uint8))
             self._settled = set(now), set(before)
+            for nodes, introduced, reached in rebuilding:
+                self._rebuilding = Rebuilding(
+                    self._model, self._ledger, np.array(nodes, np.int32), introduced, (reached[0], reached[1])
+                )
 
     # users
 
     def _keep(self, user: int, entries: np.ndarray, keep: np.ndarray) -> int:
         gone = entries[~keep]
         if len(gone):
-            places = self._places.setdefault(user, [])
-            places += [Place(*place, False) for place in zip(*_order(gone), strict=True)]
-            self._removed.setdefault(user, []).extend(gone["item"].tolist())
+            places = np.zeros(len(gone), PLACE)
+            places["order_ms"], places["order"] = gone["order_ms"], gone["order"]
+            follows = np.append(False, ~keep[:-1])[~keep]  # what was next to another is in the same place without it
+            self._add_places(user, places[~follows])
+            self._removed[user] = np.union1d(self._removed.get(user, NONE), gone["item"])
             self._ledger.replace(user, entries[keep])
             self.taken_back += len(gone)
         return len(gone)
+
+    def _add_places(self, user: int, places: np.ndarray) -> None:
+        self._places[user] = np.concatenate([self._places.get(user, places[:0]), places])
 
     def _drop(self, room: _Room) -> bool:
         """Takes a deleted item out of the next of its users' ledgers, and settles them; True after the last of them."""
@@ -202,8 +258,6 @@ class Amendments:
 
     def _drop_of(self, item: int, users: I32) -> None:
         user, entries = self._ledger.read(users)
-        order = np.argsort(user, kind="stable")
-        user, entries = user[order], entries[order]
         begins, ends = (np.searchsorted(user, users, side).tolist() for side in ("left", "right"))
         for node, begin, end in zip(users.tolist(), begins, ends, strict=True):
             mine = entries[begin:end]
@@ -220,32 +274,49 @@ class Amendments:
     def _settle(self, users: I32) -> None:
         """Makes users follow their ledgers, and marks the items within a window of their edits."""
         user, entries = self._ledger.read(users)
-        wanted = self._grown()
         places = {node: self._places.pop(node) for node in users.tolist()}
-        removed = {node: self._removed.pop(node, []) for node in places}
-        wanted[_near(user, entries, places, self._model.config.window)] = 1
+        removed = {node: self._removed.pop(node, NONE) for node in places}
         of = np.repeat(users, [len(items) for items in removed.values()])
-        item = np.array([item for items in removed.values() for item in items], np.int32)
-        wanted[item] = 1  # [R]
-        self._model.settle(users, (of, item), wanted, _history(user, entries))
+        item = np.concatenate([NONE, *removed.values()])  # [R]
+        near, unknown = self._only(_near(user, entries, places, self._model.config.window)), self._only(NONE)
+        near[item] = 1
+        self._model.settle(users, (of, item), unknown, _history(user, entries))
+        if self._rebuilding and places:
+            self._rebuilding.edited(users)
+            items, first = self._rebuilding.items, min(first_place(of_user) for of_user in places.values())
+            if unknown[items].any() or (near[items].any() and self._rebuilding.has_observed(first)):
+                self._rebuilding.again()
+        self._grown()[np.flatnonzero(near | unknown)] = 1
         self._settled[0].update(places)
 
     # items
 
-    def _rebuild(self, room: _Room) -> None:
-        """Builds the next items again from the ledgers of everybody who touched them."""
-        items, readers = self._next_batch(room.left)
-        self._model.rebuild(self._only(items), _history(*self._ledger.read(readers)))
+    def _rebuild(self, room: _Room, size: int) -> None:
+        """Goes on with the items that are being built again, and begins with the next ones.
+
+        What those need is read ahead of the next piece, unless all is done in one.
+        """
+        if self._rebuilding is None:
+            self._rebuilding = self._next_batch(size)
+            if size < ALL:
+                return
+        observed, built = self._rebuilding.piece(size)
+        room.spend(OBSERVE * observed + 1)
+        if not built:
+            return
+        items, self._rebuilding = self._rebuilding.items, None
         self._wanted[items] = 0
-        room.spend(int(self._cost(readers).sum()) + 1)
         came_round = bool((items < self._next).any())
         self._next = int(items[-1]) + 1
         if came_round:
             self._end_round()
+        if self._wanted.any():
+            self._rebuilding = self._next_batch(size)
 
-    def _next_batch(self, most: int) -> tuple[I32, I32]:
+    def _next_batch(self, size: int) -> Rebuilding:
         every = np.arange(len(self._model.graph.users.events), dtype=np.int32)
-        return self._model.next_to_rebuild(self._grown(), self._next, self._cost(every), most)
+        items, _ = self._model.next_to_rebuild(self._grown(), self._next, self._cost(every), size // 2)
+        return Rebuilding(self._model, self._ledger, items)
 
     def _end_round(self) -> None:
         """Every item that was wanted when the round began is built: the lists of who came before it may be made."""
@@ -254,10 +325,16 @@ class Amendments:
         self._settled = set(), now
 
     def _lists(self, room: _Room) -> I32:
-        users = np.array(sorted(self._relist), np.int32)
+        users = self._latest_first(np.array(sorted(self._relist), np.int32))
         users = users[: room.some(np.full(len(users), LIST))]
         self._relist -= set(users.tolist())
         return users
+
+    def _latest_first(self, users: I32) -> I32:
+        """In order of their last interactions: who is here now sees a list that is right first."""
+        of = self._model.graph.users
+        last_ms = of.ring_time[users, (of.events[users] - 1) % of.ring_time.shape[1]]
+        return users[np.argsort(-last_ms, kind="stable")]
 
     def _cost(self, users: I32, each: int = READ) -> I64:
         """[N] of reading each user's interactions; each: what it costs besides."""
@@ -284,27 +361,13 @@ def _history(user: I32, entries: np.ndarray) -> History:
     )
 
 
-def _order(entries: np.ndarray) -> tuple[list[int], list[int]]:
-    return entries["order_ms"].tolist(), entries["order"].tolist()
-
-
-def _near(user: I32, entries: np.ndarray, places: dict[int, list[Place]], window: int) -> I32:
-    """The items within a window of the places; user: [N] of entries [N], in order."""
-    of = np.repeat(np.array(list(places), np.int32), [len(of_user) for of_user in places.values()])
-    edits = [place for of_user in places.values() for place in of_user]
-    edit = np.zeros(len(edits), ENTRY)
-    edit["order_ms"], edit["order"] = [e.order_ms for e in edits], [e.order for e in edits]
-    keys = [np.concatenate([entries[name], edit[name]]) for name in ("order", "order_ms")]
-    every = np.concatenate([user, of])
-    is_entry = np.arange(len(every)) < len(entries)
-    order = np.lexsort((is_entry, *keys, every))  # user by user; an edit before what has its very place
-    before = np.cumsum(is_entry[order])  # entries up to there
-    rank = np.zeros(len(edits), np.int64)
-    rank[order[~is_entry[order]] - len(entries)] = before[~is_entry[order]]
-    by_user = order[is_entry[order]]
-    begin, end = (np.searchsorted(user[by_user], of, side) for side in ("left", "right"))
-    to_end = np.array([e.to_end for e in edits], bool)
+def _near(user: I32, entries: np.ndarray, places: dict[int, np.ndarray], window: int) -> I32:
+    """The items within a window of the places; user: [N] of entries [N], user by user, in order."""
+    nodes = np.array(list(places), np.int32)
+    begins, ends = (np.searchsorted(user, nodes, side).tolist() for side in ("left", "right"))
     change = np.zeros(len(entries) + 1, np.int64)
-    np.add.at(change, np.maximum(rank - window, begin), 1)
-    np.add.at(change, np.where(to_end, end, np.minimum(rank + window, end)), -1)
-    return np.asarray(entries["item"][by_user][np.cumsum(change)[:-1] > 0])
+    for edits, begin, end in zip(places.values(), begins, ends, strict=True):
+        rank = begin + ranks(entries[begin:end], edits)
+        np.add.at(change, np.maximum(rank - window, begin), 1)
+        np.add.at(change, np.where(edits["to_end"], end, np.minimum(rank + window, end)), -1)
+    return np.asarray(entries["item"][np.cumsum(change)[:-1] > 0])

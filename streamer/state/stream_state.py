@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -12,25 +12,40 @@ import numpy as np
 
 from consumers.errors import CheckpointDamaged
 from consumers.event_weights import Means
-from consumers.positions import from_rows, rows_of
+from consumers.log import StateDelta
+from consumers.positions import from_rows, to_rows
 from consumers.records import TopicPartition
 from streamer.engine.engine import Engine, model_config
 from streamer.errors import StateUnreadable
 from streamer.monitoring.drift import DriftMonitor, new_adwin
 from streamer.monitoring.prequential_quality import QualityMeter, places
 from streamer.settings import Settings
+from streamer.state.catalogue import Catalogue
 from streamer.state.dedup import SeenEvents
 from streamer.state.in_force import Recorded, identity, recorded, with_recorded
 from streamer.state.ledger import Ledger, Pages
+from streamer.state.merges import Merges
 from streamer.state.pending_repairs import Amendments
 from streamer.state.published_lists import PublishedLists
 from tgn.graph import I32, I64
 from tgn.serialization import NAMES, PagesDamaged, changed_pages, load_pages, page_counts
 
-FORMAT, READS = 10, (9, 10)
+FORMAT, READS = 12, (9, 10, 11, 12)
 _STREAM, _MODEL, _EVENTS, _LISTED, _LEDGER = b"stream", b"model/", b"events/", b"listed/", b"ledger/"
+_CATALOGUE, CATALOGUE_SINCE = b"catalogue/", 11
+LISTED_BESIDE = "listed."  # begins the group of the lists of another surface
+_MERGED = b"merged/"
 STREAM_GROUP, WRITTEN_GROUP = "stream", "written"
-GROUPS = (STREAM_GROUP, WRITTEN_GROUP, "events", "listed", "ledger", *(f"model/{name.decode()}" for name in NAMES))
+GROUPS = (
+    STREAM_GROUP,
+    WRITTEN_GROUP,
+    "events",
+    "listed",
+    "ledger",
+    "catalogue",
+    "merged",
+    *(f"model/{name.decode()}" for name in NAMES),
+)
 """Every kind of page of a checkpoint. How many there must be of each but the first two stands in the page `stream`."""
 OF_NO_PAGE = (msgspec.MsgspecError, ValueError, KeyError, IndexError, TypeError, AttributeError)
 """What comes of reading bytes that are none of ours, behind a right checksum."""
@@ -75,14 +90,19 @@ class StreamState:
         self.engine = Engine(settings)
         self.seen_events = SeenEvents(settings.dedup_window)
         self.listed = PublishedLists(settings.k)
+        self.catalogue = Catalogue(self.engine.model)
+        self.has_catalogue = True  # False: the checkpoint is of before there was one, see streamer.worker.node_topics
         self.ledger = Ledger(lambda prefix: _without(_LEDGER, prefix, pages), self._interactions_of)
         self.amendments = Amendments(self.engine.model, self.ledger)
+        self.merges = Merges()
         self.erasure_key, self.has_key = secrets.token_bytes(32), False  # whether the checkpoint had one
         self.erased: dict[bytes, tuple[int, dict[int, int]]] = {}  # digest of a user → when, and the offsets reached
         self.erased_by_name: dict[bytes, tuple[int, dict[int, int]]] = {}  # the same before format 10
         self.quality = QualityMeter()
         self.drift = DriftMonitor()
         self.positions: dict[TopicPartition, int] = {}  # next offset to take of each input partition
+        self.observed: dict[int, int] = {}  # next block to take of each partition that others have, or had
+        self.watermarks: dict[int, int] = {}  # of their owners, until this worker takes records of them
         self.epoch = 0
         self.clock_ms = 0  # latest event time taken
         self.newest_place = (0, 0)  # the last place that an interaction took in the order of all
@@ -91,18 +111,28 @@ class StreamState:
         self.manifest_position = 0  # where in the epochs topic the epochs after this state begin
         self.topic_ids: dict[str, str] = {}  # of the topics to which the positions belong
         self.made_anew: list[str] = []  # topics that go on from their start, of which no manifest says so yet
+        self.rules: dict[str, dict[str, Any]] = {}  # in force, by surface: `version` and `rules`, as JSON has them
+        self.beside: dict[str, PublishedLists] = {}  # the lists of other surfaces, likewise
         self._config = asdict(model_config(settings))
 
-    def delta(self) -> dict[bytes, bytes | None]:
-        """What changed since the last call, for `Committer.commit`. Raises CheckpointDamaged: it reads blocks too."""
+    def delta(self, between: Callable[[], None] = lambda: None) -> dict[bytes, bytes | None]:
+        """What changed since the last call, for `Committer.commit`. Raises CheckpointDamaged: it reads blocks too.
+
+        between: called between two pieces of the work; it may read the state.
+        """
         pages: dict[bytes, bytes | None] = {}
-        for prefix, changed in (
-            (_MODEL, changed_pages(self.engine.model)),
-            (_EVENTS, self.seen_events.delta()),
-            (_LISTED, self.listed.delta()),
-            (_LEDGER, self.ledger.delta()),
-        ):
-            pages.update((prefix + key, value) for key, value in changed.items())
+        parts: tuple[tuple[bytes, Callable[[], StateDelta]], ...] = (
+            (_MODEL, lambda: changed_pages(self.engine.model, between)),
+            (_EVENTS, self.seen_events.delta),
+            (_LISTED, self.listed.delta),
+            (_LEDGER, self.ledger.delta),
+            (_CATALOGUE, self.catalogue.delta),
+            *((_beside(surface), lists.delta) for surface, lists in self.beside.items()),
+            (_MERGED, self.merges.delta),
+        )
+        for prefix, changed in parts:
+            pages.update((prefix + key, value) for key, value in changed().items())
+            between()
         pages[_STREAM] = msgspec.msgpack.encode(self._stream())
         return pages
 
@@ -135,6 +165,14 @@ class StreamState:
         self.seen_events.load(self._counted(_EVENTS, found), stream.get("events_first", 0), stream.get("scoped_from"))
         self.listed.load(self._counted(_LISTED, found))
         self.listed.away = set(stream.get("away", ()))
+        self.catalogue.load(self._counted(_CATALOGUE, found))
+        for surface in stream.get("beside", ()):
+            self.beside[surface] = lists = PublishedLists(self.settings.k)
+            lists.load(self._counted(_beside(surface), found))
+            lists.away = self.listed.away
+        self.merges.load(self._counted(_MERGED, found))
+        self.merges.restore(stream.get("merges_waiting", ()))
+        self.has_catalogue = stream["format"] >= CATALOGUE_SINCE
         counted = stream.get("pages")
         if counted is None:
             found["ledger"] = sum(1 for _ in self._pages(_LEDGER))
@@ -155,6 +193,8 @@ class StreamState:
         self.drift.restore(stream["drift"])
         self.value_means.update(stream.get("value_means", {}))
         self.positions = from_rows(stream["positions"])
+        self.observed, self.watermarks = dict(stream.get("observed", ())), dict(stream.get("watermarks", ()))
+        self.take_rules(stream.get("rules", {}))
         self.topic_ids, self.made_anew = stream.get("topic_ids", {}), stream.get("made_anew", [])
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
             setattr(self, name, stream[name])
@@ -181,6 +221,14 @@ class StreamState:
         self.engine.set_lists(self.settings)
         self.seen_events.window = self.settings.dedup_window
 
+    def take_rules(self, changed: Mapping[str, dict[str, Any] | None]) -> None:
+        """From here on these rules are in force, by surface; None: the surface has none any more."""
+        for surface, record in changed.items():
+            if record is None:
+                self.rules.pop(surface, None)
+            else:
+                self.rules[surface] = record
+
     def unrecorded(self, settings: Settings) -> Recorded | None:
         """What the next epoch has to record for these settings to be in force; None where they are."""
         values = recorded(settings)
@@ -188,7 +236,7 @@ class StreamState:
 
     # users that were erased
 
-    def digest_of(self, user_id: str) -> bytes:
+    def digest_user(self, user_id: str) -> bytes:
         """16 bytes that stand for an erased user here and in manifests; who has not the key cannot guess whom."""
         return _digest(user_id, self.erasure_key)
 
@@ -198,7 +246,7 @@ class StreamState:
 
     def erasure_of(self, user_id: str) -> tuple[int, dict[int, int]] | None:
         """When a user was erased last, and the offset of each partition before which nothing of theirs counts."""
-        found = self.erased.get(self.digest_of(user_id)) if self.erased else None
+        found = self.erased.get(self.digest_user(user_id)) if self.erased else None
         if found is None and self.erased_by_name:
             found = self.erased_by_name.get(self.digest_by_name(user_id))
         return found
@@ -216,20 +264,32 @@ class StreamState:
         return self._counters() | {
             "erased": sorted((at_ms, sorted(before.items())) for at_ms, before in erased),  # whatever the key
             "settings": self.in_force,
+            "rules": sorted(self.rules.items()),
             "events": self.seen_events.digests(),
             "listed": list(self.listed.lists().items()),
+            "beside": [(surface, list(lists.lists().items())) for surface, lists in sorted(self.beside.items())],
+            "catalogue": self.catalogue.records(),
             "history": [column.tobytes() for column in history],
+            **({"merged": merged} if (merged := [self.merges.owners(), self.merges.state()]) != [[], []] else {}),
         }
 
     def _stream(self) -> dict[str, Any]:
         model = {f"model/{name}": count for name, count in page_counts(self.engine.model).items()}
-        others = {"events": self.seen_events.saved(), "listed": self.listed.saved(), "ledger": self.ledger.saved}
+        others = {
+            "events": self.seen_events.saved(),
+            "listed": self.listed.saved(),
+            "ledger": self.ledger.saved,
+            "catalogue": self.catalogue.saved(),
+            **({"merged": self.merges.saved()} if self.merges else {}),
+        }
         return self._counters() | {
             "format": FORMAT,
             "config": self._config,
             "stream": identity(self.settings),
             "settings": self.in_force,
-            "pages": model | others,
+            "rules": self.rules,
+            "pages": model | others | {f"listed.{name}": lists.saved() for name, lists in self.beside.items()},
+            "beside": list(self.beside),
             "erasure_key": self.erasure_key,
             "erased": self.erased,
             "erased_by_name": self.erased_by_name,
@@ -240,6 +300,7 @@ class StreamState:
             "away": sorted(self.listed.away),
             "topic_ids": self.topic_ids,
             "made_anew": self.made_anew,
+            "merges_waiting": self.merges.state(),
         }
 
     def _counters(self) -> dict[str, Any]:
@@ -249,7 +310,9 @@ class StreamState:
             "records": self.records,
             "newest_place": self.newest_place,
             "amendments": self.amendments.state(),
-            "positions": sorted(rows_of(self.positions)),
+            "positions": sorted(to_rows(self.positions)),
+            "observed": sorted(self.observed.items()),
+            "watermarks": sorted(self.watermarks.items()),
             "quality": self.quality.state(),
             "drift": self.drift.state(),
             "value_means": self.value_means,
@@ -262,7 +325,8 @@ class StreamState:
             )
         mine = msgspec.msgpack.decode(msgspec.msgpack.encode(self._config | identity(self.settings)))
         its = stream["config"] | stream.get("stream", {name: mine[name] for name in identity(self.settings)})
-        other = [f"{name} = {its.get(name)}" for name in mine if mine[name] != its.get(name)]
+        known = [name for name in mine if name in its]  # what is newer than the checkpoint has no value there
+        other = [f"{name} = {its[name]}" for name in known if mine[name] != its[name]]
         if other:
             raise StateUnreadable(
                 f"the state was made with {', '.join(other)}; set that again, or remove the state to rebuild it"
@@ -282,6 +346,11 @@ class StreamState:
         count[known] = events[users[known]]
         count[np.isin(users, self.amendments.pending())] = -1
         return count
+
+
+def _beside(surface: str) -> bytes:
+    """What the keys of the lists of a surface begin with."""
+    return f"{LISTED_BESIDE}{surface}/".encode()
 
 
 def digest_by_name(user_id: str, application: str) -> bytes:

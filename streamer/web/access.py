@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 
 from streamer.errors import UsageError
@@ -40,8 +40,9 @@ class Access:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._keys = keys_of(settings)
+        self._keys = read_keys(settings)
         self._sessions: OrderedDict[bytes, tuple[float, frozenset[Scope]]] = OrderedDict()
+        self._cookie = "_".join([COOKIE, *filter(None, [settings.namespace])])  # a browser may be in several
         on_loopback = is_loopback(settings.host)
         self._open = {
             "open": True,
@@ -49,7 +50,7 @@ class Access:
             "metrics": on_loopback if settings.metrics_public is None else settings.metrics_public,
         }
 
-    def check(self, request: Request, door: DoorKind) -> None:
+    def check(self, request: HTTPConnection, door: DoorKind) -> None:
         """Raises ApiError 401 without a valid key, 403 where it lacks the scope."""
         if not self._keys or self._open.get(door, False):
             return
@@ -65,7 +66,7 @@ class Access:
         if scope not in scopes and "admin" not in scopes:
             raise ApiError(403, "forbidden", f"this key lacks the scope {scope!r}")
 
-    def scopes_of(self, request: Request) -> frozenset[Scope] | None:
+    def scopes_of(self, request: HTTPConnection) -> frozenset[Scope] | None:
         """What the key or the session of a request may do; None where there is none that is valid."""
         if not self._keys:
             return frozenset(SCOPES)
@@ -75,7 +76,7 @@ class Access:
             key = token.strip()
         if key is not None:
             return self.scopes_of_key(key)
-        return self._scopes_of_session(request.cookies.get(COOKIE, ""))
+        return self._scopes_of_session(request.cookies.get(self._cookie, ""))
 
     def scopes_of_key(self, key: str) -> frozenset[Scope] | None:
         """What a key may do; the time it takes says nothing about the keys that there are."""
@@ -94,20 +95,20 @@ class Access:
         self._sessions[_digest(token)] = (time.monotonic() + SESSION_S, scopes)
         if len(self._sessions) > SESSIONS:
             self._sessions.popitem(last=False)
-        response.set_cookie(COOKIE, token, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
+        response.set_cookie(self._cookie, token, max_age=SESSION_S, httponly=True, samesite="strict", secure=secure)
         return True
 
     def close_session(self, request: Request, response: Response) -> None:
         """Forgets the session of a request."""
-        self._sessions.pop(_digest(request.cookies.get(COOKIE, "")), None)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        self._sessions.pop(_digest(request.cookies.get(self._cookie, "")), None)
+        response.delete_cookie(self._cookie, httponly=True, samesite="strict")
 
     def _scopes_of_session(self, token: str) -> frozenset[Scope] | None:
         until, scopes = self._sessions.get(_digest(token), (0.0, None))
         return scopes if time.monotonic() < until else None
 
 
-def keys_of(settings: Settings) -> list[Key]:
+def read_keys(settings: Settings) -> list[Key]:
     """The keys of `api_key`, which may do everything, and of `api_key_file`. Raises UsageError."""
     keys = []
     if settings.api_key is not None:
@@ -117,21 +118,37 @@ def keys_of(settings: Settings) -> list[Key]:
     return keys
 
 
+def is_open_to_all(settings: Settings, host: str) -> bool:
+    """Whether others than this machine may ask at an address without a key."""
+    return not is_loopback(host) and settings.api_key is None and settings.api_key_file is None
+
+
+def admin_key(settings: Settings) -> str | None:
+    """A key with the scope `admin`, for what one process of the application asks another; None without any."""
+    if settings.api_key is not None or settings.api_key_file is None:
+        return settings.api_key
+    return next((key for key, scopes in _lines(settings.api_key_file) if "admin" in scopes), None)
+
+
 def _read(file: Path) -> list[Key]:
-    """A key a line, its scopes behind it; without scopes it may do everything."""
+    return [_key(text, scopes) for text, scopes in _lines(file)]
+
+
+def _lines(file: Path) -> list[tuple[str, Sequence[Scope]]]:
+    """A key a line, its scopes behind it; without scopes it may do everything. Raises UsageError."""
     try:
         lines = file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise UsageError(f"api_key_file {file} cannot be read: {reason}") from None
-    keys = []
+    keys: list[tuple[str, Sequence[Scope]]] = []
     for number, line in enumerate(lines, 1):
         key, *scopes = line.replace(",", " ").split() or [""]
         if not key or key.startswith("#"):
             continue
         if wrong := [scope for scope in scopes if scope not in SCOPES]:
             raise UsageError(f"{file}, line {number}: there is no scope {wrong[0][:20]!r}; {', '.join(SCOPES)}")
-        keys.append(_key(key, [scope for scope in SCOPES if scope in scopes] or SCOPES))
+        keys.append((key, [scope for scope in SCOPES if scope in scopes] or SCOPES))
     if not keys:
         raise UsageError(f"api_key_file {file} has no key: write one a line, with its scopes behind it")
     return keys

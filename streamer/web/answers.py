@@ -48,6 +48,11 @@ class ApiError(Exception):
         return JSONResponse(self.body, self.status, self.headers)
 
 
+def too_many(message: str) -> ApiError:
+    """What is refused because it would wait for too long."""
+    return ApiError(429, "too-many-requests", message, headers={"Retry-After": "1"})
+
+
 _CODES = {404: "not-found", 405: "method-not-allowed"}
 
 

@@ -50,6 +50,19 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float) -> Body:
     return Body(value if isinstance(value, list) else [value])
 
 
+def one_object(body: Body) -> dict[str, Any]:
+    """The one object of a body. Raises ApiError where it holds something else."""
+    if len(body.values) != 1 or not isinstance(body.values[0], dict):
+        raise ApiError(400, "not-an-object", "send one object")
+    return body.values[0]
+
+
+async def read_bytes(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """The same as it came, for who decodes it otherwise. Raises ApiError."""
+    _content_type(request)
+    return await _bytes_of(request, max_bytes, timeout_s)
+
+
 def _content_type(request: Request) -> str:
     given = request.headers.get("content-type", "")
     kind, *parameters = (part.strip().lower() for part in given.split(";"))

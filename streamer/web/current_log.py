@@ -11,7 +11,8 @@ from consumers.records import NewRecord
 class CurrentLog:
     """Holds the open log. One thread opens it, as often as it goes away; any thread may ask for it meanwhile.
 
-    Args: open_log: opens the log. Raises LogUnavailable, LogBusy.
+    Args:
+        open_log: opens the log. Raises LogUnavailable, LogBusy.
     """
 
     def __init__(self, open_log: Callable[[], Log]) -> None:

@@ -57,14 +57,15 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        method = scope.get("method", "GET")  # of a WebSocket's handshake it is GET
         headers = Headers(scope=scope)
         shared = _origin(headers.get("origin", "")) in self._origins
 
         async def send_on(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"] in ("http.response.start", "websocket.http.response.start"):
                 answer = MutableHeaders(scope=message)
                 answer.setdefault("X-Content-Type-Options", "nosniff")
                 answer.setdefault("Cross-Origin-Resource-Policy", "same-origin")
@@ -76,18 +77,19 @@ class Guard:
             await send(message)
 
         try:
-            self._check(headers, scope, shared)
+            self._check(headers, method, shared)
         except ApiError as error:
             await error.response()(scope, receive, send_on)
             return
-        if shared and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
+        if shared and method == "OPTIONS" and "access-control-request-method" in headers:
             await _preflight(headers)(scope, receive, send_on)
             return
         await self._app({**scope, "path": scope["raw_path"].decode("latin-1")}, receive, send_on)
 
-    def _check(self, headers: Headers, scope: Scope, shared: bool) -> None:
-        host = headers.get("host", "")
-        if not self._knows(host):
+    def _check(self, headers: Headers, method: str, shared: bool) -> None:
+        hosts = headers.getlist("host")
+        host = hosts[0] if hosts else ""
+        if len(hosts) > 1 or not self._knows(host):
             raise ApiError(
                 400, "bad-host", f"this server is not {host[:100]!r}; the setting `allowed_hosts` adds a name to it"
             )
@@ -97,7 +99,7 @@ class Guard:
         if any(_netloc(origin) != _with_port(host, origin) for origin in origins):
             raise ApiError(403, "foreign-origin", "pages of other origins are refused; see the setting `cors_origins`")
         site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
-        comes_by_link = mode == "navigate" and scope["method"] in ("GET", "HEAD")
+        comes_by_link = mode == "navigate" and method in ("GET", "HEAD")
         if not origins and site in ("cross-site", "same-site") and not comes_by_link:
             raise ApiError(403, "foreign-origin", "pages of other origins are refused; see the setting `cors_origins`")
 

@@ -1,6 +1,8 @@
 """What an orchestrator and Prometheus ask a worker: /livez, /readyz, /metrics. Nothing else, and nothing to change."""
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from typing import Protocol
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -9,14 +11,26 @@ from starlette.types import ASGIApp
 
 from streamer.web.answers import HANDLERS, ApiError
 from streamer.web.guard import Guard
-from streamer.worker.prometheus import RunMetrics
 
 
-def health_app(metrics: RunMetrics, host: str) -> ASGIApp:
-    """The application. The answers are made in threads: they may wait for the broker, the worker does not.
+class Measured(Protocol):
+    """What a process says of itself."""
 
-    host: the address that it listens on.
-    """
+    registry: CollectorRegistry
+
+    def is_ready(self) -> bool: ...
+    def stage_line(self) -> str: ...
+
+
+def health_app(metrics: Measured, host: str) -> ASGIApp:
+    """The application; host: the address that it listens on."""
+    app = Starlette(routes=health_routes(metrics), exception_handlers=HANDLERS)
+    app.router.redirect_slashes = False
+    return Guard(app, host)
+
+
+def health_routes(metrics: Measured) -> list[Route]:
+    """The three. The answers are made in threads: they may wait for the broker, the worker does not."""
 
     def livez(request: Request) -> Response:
         return PlainTextResponse("live\n")
@@ -29,7 +43,4 @@ def health_app(metrics: RunMetrics, host: str) -> ASGIApp:
     def measured(request: Request) -> Response:
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    routes = [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", measured)]
-    app = Starlette(routes=routes, exception_handlers=HANDLERS)
-    app.router.redirect_slashes = False
-    return Guard(app, host)
+    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", measured)]

@@ -1,5 +1,6 @@
 """From what a request holds to records for the log, with what was taken otherwise than its sender may think."""
 
+import os
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -8,10 +9,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import MAX_ID_BYTES
+from consumers.decode import MAX_ID_BYTES, Refused, is_cloud_event
 from consumers.records import Headers, NewRecord, Record
-from consumers.schemas import Interaction
-from streamer.runtime.decoders import interaction_decoder, node_decoder
+from consumers.schemas import Feedback, Interaction, Item
+from streamer.runtime.decoders import feedback_decoder, interaction_decoder, node_decoder
 from streamer.runtime.time_units import like_seconds
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
@@ -34,6 +35,13 @@ class IncomingRecords(NamedTuple):
         return {"accepted": len(self.records), "event_ids": self.event_ids, "warnings": warnings}
 
 
+class IncomingFeedback(NamedTuple):
+    """Feedback, each with an event id, of which the user may not be known yet."""
+
+    feedback: list[Feedback]
+    warnings: list[dict[str, Any]]
+
+
 class Incoming:
     """Checks records as the worker will, so that a request is refused whole or lies in the log whole."""
 
@@ -41,6 +49,7 @@ class Incoming:
         self._settings = settings
         self._decoder = interaction_decoder(settings)
         self._nodes_decoder = node_decoder(settings)
+        self._feedback_decoder = feedback_decoder(settings)
         self._fields = {*Interaction.__struct_fields__, *settings.field_map.values()}
 
     def interactions(self, body: Body, clock_ms: int, now_ms: int) -> IncomingRecords:
@@ -50,10 +59,13 @@ class Incoming:
         `now_ms`: the wall clock, for the skew bound.
         """
         taken, in_seconds = IncomingRecords([], [], []), list[tuple[int, float]]()
+        random = os.urandom(16 * len(body.values))  # a call of the system
         for n, value in enumerate(body.values):
-            data = _data_of(value)
+            data = _unwrapped(value)
             if isinstance(data, dict) and not self._has_time(value, data, body.headers):
                 self._set(data, "timestamp", clock_ms)
+            if data is value and not body.headers and isinstance(data, dict) and self._lacks_event_id(data):
+                data["event_id"] = _event_id(random, n)
             encoded = _encode(value)
             interaction = self._decoder.decode(
                 Record(
@@ -64,8 +76,8 @@ class Incoming:
             if isinstance(interaction, DeadLetter):
                 raise _refused(n, interaction.reason, interaction.message)
             event_id = interaction.event_id
-            if event_id is None:
-                event_id = str(uuid.uuid4())
+            if event_id is None:  # it is there, and empty, or was looked for elsewhere
+                event_id = _event_id(random, n)
                 self._set(data, "event_id", event_id)
                 encoded = _encode(value)
             self._check_size(n, encoded)
@@ -74,7 +86,7 @@ class Incoming:
             )
             taken.event_ids.append(event_id)
             taken.warnings.extend(
-                _warning(n, "unknown-field", f"the field {name[:100]!r} is ignored", name[:100])
+                warning(n, "unknown-field", f"the field {name[:100]!r} is ignored", name[:100])
                 for name in sorted(data.keys() - self._fields)
             )
             if like_seconds(interaction.timestamp) and self._is_number(data, interaction.timestamp):
@@ -99,6 +111,42 @@ class Incoming:
         """Users likewise."""
         return self._nodes(body, "user", self._settings.users_topic, now_ms)
 
+    def feedback(self, body: Body, clock_ms: int, now_ms: int) -> IncomingFeedback:
+        """Feedback, plain or as CloudEvents. Raises ApiError likewise; what has no time or event id gets one here."""
+        taken, in_seconds = IncomingFeedback([], []), list[tuple[int, float]]()
+        headers = {name.lower(): text.decode("utf-8", "replace") for name, text in body.headers}
+        for n, value in enumerate(body.values):
+            data = _unwrapped(value)
+            if not isinstance(data, dict):
+                raise _refused(n, Reason.NOT_AN_OBJECT, f"the value is a JSON {type(data).__name__}")
+            event = value if data is not value else {}
+            given = {name: one for name, one in data.items() if one is not None}
+            time = event.get("time") or headers.get("ce_time") or clock_ms
+            event_id = event.get("id") or headers.get("ce_id") or str(uuid.uuid4())
+            try:
+                one = self._feedback_decoder.of_fields({"timestamp": time, "event_id": event_id} | given, now_ms)
+            except Refused as refused:
+                raise _refused(n, refused.reason, refused.message) from None
+            self._check_size(n, _encode(one))
+            taken.feedback.append(one)
+            taken.warnings.extend(self._uncounted(n, one))
+            taken.warnings.extend(
+                warning(n, "unknown-field", f"the field {name[:100]!r} is ignored", name[:100])
+                for name in sorted(data.keys() - {*Feedback.__struct_fields__})
+            )
+            if like_seconds(one.timestamp) and isinstance(given.get("timestamp"), int | float):
+                in_seconds.append((n, one.timestamp))
+        taken.warnings[:0] = _seconds(in_seconds)
+        return taken
+
+    def _uncounted(self, n: int, one: Feedback) -> list[dict[str, Any]]:
+        """A warning where nothing will count what is taken all the same."""
+        kinds = self._settings.feedback_events
+        if one.event in kinds:
+            return []
+        message = f"nothing counts {one.event[:100]!r}: `feedback_events` has {', '.join(sorted(kinds))}"
+        return [warning(n, "unknown-event", message, "event")]
+
     def _nodes(self, body: Body, noun: str, topic: str, now_ms: int) -> IncomingRecords:
         taken, in_seconds = IncomingRecords([], [], []), list[tuple[int, float]]()
         decode: Any = self._nodes_decoder.item if noun == "item" else self._nodes_decoder.user
@@ -114,8 +162,8 @@ class Incoming:
             encoded = _encode(known.node)
             self._check_size(n, encoded)
             taken.records.append(NewRecord(topic, getattr(known.node, f"{noun}_id").encode(), encoded))
-            taken.warnings.extend(_warning(n, "left-out", warning) for warning in known.warnings)
-            time = _data_of(value).get("timestamp")
+            taken.warnings.extend(warning(n, "left-out", text) for text in known.warnings)
+            time = _unwrapped(value).get("timestamp")
             if isinstance(time, int | float) and like_seconds(time):
                 in_seconds.append((n, time))
         taken.warnings[:0] = _seconds(in_seconds)
@@ -126,6 +174,10 @@ class Incoming:
         if data is not value:
             given.append(value.get("time"))
         return any(time is not None for time in given)
+
+    def _lacks_event_id(self, data: dict[str, Any]) -> bool:
+        """Whether a record, plain JSON, certainly has none and may be given one: a retraction has to name its own."""
+        return not data.keys() & {"event_id", "retract"} and "event_id" not in self._settings.field_map
 
     def _times(self, data: dict[str, Any]) -> list[Any]:
         """What stands for the time in a record, under our name and under the stream's."""
@@ -146,6 +198,11 @@ class Incoming:
             raise _refused(index, Reason.OVERSIZED, message)
 
 
+def _event_id(random: bytes, n: int) -> str:
+    """The nth of the ids that random bytes have room for."""
+    return str(uuid.UUID(bytes=random[16 * n : 16 * n + 16], version=4))
+
+
 def checked_id(text: str, field: str) -> str:
     """An id of a path or a parameter. Raises ApiError."""
     try:
@@ -159,20 +216,22 @@ def checked_id(text: str, field: str) -> str:
     return text
 
 
-def _data_of(value: Any) -> Any:
+def _unwrapped(value: Any) -> Any:
     """The record in a CloudEvent of structured mode; anything else is one itself."""
-    if isinstance(value, dict) and "specversion" in value and isinstance(value.get("data"), dict):
+    if isinstance(value, dict) and is_cloud_event(value):
         return value["data"]
     return value
 
 
+_FIELDS = (*Item.__struct_fields__, *Interaction.__struct_fields__, *Feedback.__struct_fields__)
 _FIELD = {Reason.BAD_TIMESTAMP: "timestamp", Reason.FUTURE_TIMESTAMP: "timestamp", Reason.BAD_VALUE: "value"}
 
 
 def _refused(index: int, reason: Reason, message: str, field: str | None = None) -> ApiError:
+    field = field or next((name for name in _FIELDS if message.startswith((f"{name}: ", f"{name} is "))), None)
     field = field or _FIELD.get(reason)
     if field is None and reason is Reason.MISSING_FIELD:
-        field = next((name for name in message.split() if name in Interaction.__struct_fields__), None)
+        field = next((name for name in message.split() if name in _FIELDS), None)
     return ApiError(400, str(reason), f"record {index}: {reason}: {message}", field=field, index=index)
 
 
@@ -184,9 +243,10 @@ def _seconds(found: list[tuple[int, float]]) -> Iterable[dict[str, Any]]:
         message = f"the timestamp {time} is taken as epoch milliseconds, which is {day}: is it in seconds?"
         if len(found) > 1:
             message += f" {len(found):,} records have such a one"
-        yield _warning(index, "seconds", message, "timestamp")
+        yield warning(index, "seconds", message, "timestamp")
 
 
-def _warning(index: int, code: str, message: str, field: str | None = None) -> dict[str, Any]:
+def warning(index: int, code: str, message: str, field: str | None = None) -> dict[str, Any]:
+    """A warning of an answer, about the record of that number in the request."""
     about = {} if field is None else {"field": field}
     return {"index": index, "code": code, "message": f"record {index}: {message}", **about}

@@ -4,13 +4,15 @@ import asyncio
 import json
 import logging
 import os
+import re
 import resource
 import time
 from http import HTTPStatus
 from typing import Any
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from streamer.web.answers import ApiError
 
@@ -19,13 +21,25 @@ ACCEPTED_AT_ONCE = 1  # a turn of the loop: it takes five turns until one that i
 STREAM_RESERVE = RESERVE + 8  # those without a stream go on for a while
 REFUSED_S = 1.0  # a client that is one too many may take so long to ask
 STALLED_S = 30.0  # a client that reads nothing for so long is cut off
+KEEP_ALIVE_S, FEW_LEFT_KEEP_ALIVE_S = 75, 5
+"""How long a connection stays open without a request: one made while half of the descriptors are free, and others."""
+MAX_HELD_BYTES = 65_536  # of headers that are not complete
 SAY_EVERY_S = 30.0
+SOCKET_PATH = "/v1/ws"  # the one path that is a WebSocket; on others a client that asks for one gets HTTP
+MAX_MESSAGE_BYTES = 1_000_000  # of a WebSocket
+_SOCKETS = re.compile(rf"(/ns/[^/]+)?{SOCKET_PATH}".encode())
 _ONE_TOO_MANY = ApiError(503, "too-many-connections", "the server has as many connections as it can hold")
+_REQUEST_LINE = re.compile(
+    rb"(?!(?:GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS) )[!#$%&'*+.^_`|~\w-]+ [!-~]+ HTTP/1\.[01]\r\n"
+)
+_UNKNOWN_METHOD = ApiError(501, "method-not-implemented", "there is no such method here")
+_NO_HTTP = ApiError(400, "bad-request", "this is no HTTP request")
+_HEADERS_TOO_LARGE = ApiError(431, "headers-too-large", f"the headers are longer than {MAX_HELD_BYTES} bytes")
 _logger = logging.getLogger(__name__)
 
 
 class Limiter:
-    """Counts open event streams against a setting and against the descriptors that are left."""
+    """Counts open event streams and WebSockets against a setting and against the descriptors that are left."""
 
     def __init__(self, max_streams: int) -> None:
         self._max_streams = max_streams
@@ -35,10 +49,10 @@ class Limiter:
     def open_stream(self) -> None:
         """Takes a place; `close_stream` gives it back. Raises ApiError 503 where there is none."""
         if self._streams >= self._max_streams:
-            self._refuse(f"{self._streams} event streams are open, as many as `max_streams` allows")
+            self._refuse(f"{self._streams} streams are open, as many as `max_streams` allows")
         without_streams = free_descriptors() + BoundedProtocol.open_now  # connections that ask and go are no reason
         if without_streams - self._streams <= STREAM_RESERVE:
-            self._refuse("the limit of open files leaves no room for another event stream")
+            self._refuse("the limit of open files leaves no room for another stream")
         self._streams += 1
 
     def close_stream(self) -> None:
@@ -75,15 +89,42 @@ def said_once(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         _logger.warning("connections cannot be accepted: %s", error.strerror)
 
 
-class BoundedProtocol(H11Protocol):
-    """uvicorn's protocol with a limit of time for headers, for a client that reads nothing, and of descriptors.
+class _CutOffWhereStalled(asyncio.Protocol):
+    """Cuts off a client that reads nothing."""
 
-    uvicorn has none of the three. Its own refusals are in plain text; here they are JSON like all others.
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reads_again()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._reads_again()
+        super().resume_writing()
+
+    def _reads_again(self) -> None:
+        if self._stalled:
+            self._stalled.cancel()
+            self._stalled = None
+
+
+class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
+    """uvicorn's protocol with limits: of time and size for headers, of time for a client that reads nothing, and of
+    descriptors.
+
+    uvicorn has none of them. Its own refusals are in plain text; here they are JSON like all others.
     """
 
     request_timeout_s = 20.0
     _waiting: asyncio.TimerHandle | None = None
-    _stalled: asyncio.TimerHandle | None = None
+    _in_head = False  # a request has begun, and its headers are not complete
+    _held_bytes = 0  # came since the last part of a request that was complete
     open_now = 0  # connections of this process
     _refused = False
     _said = -SAY_EVERY_S  # of the class: once for all connections
@@ -92,8 +133,11 @@ class BoundedProtocol(H11Protocol):
         super().connection_made(transport)
         BoundedProtocol.open_now += 1
         free = free_descriptors()
+        self.timeout_keep_alive = KEEP_ALIVE_S if free > BoundedProtocol.open_now else FEW_LEFT_KEEP_ALIVE_S
         if free >= RESERVE:
-            self._wait_for_headers()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
             return
         if time.monotonic() - BoundedProtocol._said > SAY_EVERY_S:
             BoundedProtocol._said = time.monotonic()
@@ -106,9 +150,9 @@ class BoundedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         BoundedProtocol.open_now -= 1
-        for timer in (self._waiting, self._stalled):
-            if timer:
-                timer.cancel()
+        self._unset_keepalive_if_required()
+        if self._waiting:
+            self._waiting.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -117,30 +161,80 @@ class BoundedProtocol(H11Protocol):
         if self._refused:
             self._refuse(_ONE_TOO_MANY)
             return
-        super().data_received(data)
-        self._wait_for_headers()
+        self._unset_keepalive_if_required()
+        self._held_bytes += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(_UNKNOWN_METHOD if _REQUEST_LINE.match(data) else _NO_HTTP)
+            return
+        if self._held_bytes > MAX_HELD_BYTES:
+            self._refuse(_HEADERS_TOO_LARGE)
+        elif self.transport.get_protocol() is self:
+            self._wait_for_headers()
+
+    def on_message_begin(self) -> None:
+        self._in_head, self._held_bytes = True, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # and no trailer
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head, self._held_bytes = False, 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._held_bytes = 0
+        super().on_body(body)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self.conn.trailing_data[0]:  # the beginning of another request
+        if self._in_head:  # the beginning of another request
             self._wait_for_headers()
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stalled = self.loop.call_later(STALLED_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        if self._stalled:
-            self._stalled.cancel()
-            self._stalled = None
-        super().resume_writing()
-
     def _should_upgrade(self) -> bool:
-        return False  # there is no WebSocket here; uvicorn would say so in the log for each request
+        """Asked of a request that wants another protocol: uvicorn passes it over, and `_parse` sees what it is."""
+        return True
 
-    def send_400_response(self, msg: str) -> None:
-        """What uvicorn calls for a request that is no HTTP."""
-        self._refuse(ApiError(400, "bad-request", msg))
+    def _parse(self, data: bytes) -> None:
+        """Parses what came. Raises HttpParserError.
+
+        A request that wants another protocol where there is none, as Java's client does of each, is taken as if it did
+        not: of such a one the parser takes the body for something else than a request's.
+        """
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                rest = data[upgrade.args[0] :]
+                if self.scope["method"] == "CONNECT":
+                    raise httptools.HttpParserError("this is no proxy") from None
+                if self._wants_socket():
+                    self._hand_over(rest)
+                    return
+                data = self._head_without_upgrade() + rest
+
+    def _wants_socket(self) -> bool:
+        """Whether the request is for the WebSocket, and everything before it has been answered."""
+        at_door = self.scope["method"] == "GET" and bool(_SOCKETS.fullmatch(self.url.partition(b"?")[0]))
+        is_next = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+        return at_door and is_next and self._get_upgrade() == b"websocket" and self._should_upgrade_to_ws()
+
+    def _hand_over(self, rest: bytes) -> None:
+        """The connection is a `BoundedSocket`'s from here on, which notices its end. rest: what came behind."""
+        if self._waiting:
+            self._waiting.cancel()
+        self.handle_websocket_upgrade()
+        if rest:
+            self.transport.get_protocol().data_received(rest)  # type: ignore[attr-defined]
+
+    def _head_without_upgrade(self) -> bytes:
+        line = f"{self.scope['method']} ".encode() + self.url + f" HTTP/{self.scope['http_version']}\r\n".encode()
+        fields = (name + b": " + value + b"\r\n" for name, value in self.headers if name != b"upgrade")
+        return line + b"".join(fields) + b"\r\n"
 
     def _wait_for_headers(self) -> None:
         """Begins to wait for the end of headers, or ends it where a request is being answered."""
@@ -157,12 +251,22 @@ class BoundedProtocol(H11Protocol):
             self._refuse(ApiError(408, "timeout", f"no request was there after {self.request_timeout_s:g} s"))
 
     def _refuse(self, error: ApiError) -> None:
-        """Answers without a request, and closes."""
+        """Answers in place of the request that is on its way, and closes; without an answer where that is not next."""
         if self.transport.is_closing():
             return
-        body = json.dumps(error.body).encode()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        cycle = self.cycle
+        is_next = cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
+        if is_next and not self.pipeline:
+            body = json.dumps(error.body).encode()
             head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\n"
             head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
             self.transport.write(head.encode() + body)
         self.transport.close()
+
+
+class BoundedSocket(_CutOffWhereStalled, WSProtocol):
+    """uvicorn's WebSocket: it is counted among the connections, and a client that reads nothing is cut off."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        BoundedProtocol.open_now -= 1
+        super().connection_lost(exc)

@@ -10,6 +10,7 @@ Keys of the database:
 What a batch of records changes and the positions after it are one write: after a crash both are there, or neither.
 """
 
+import itertools
 import logging
 import secrets
 import shutil
@@ -25,7 +26,7 @@ from typing import Any
 import msgspec
 from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, WriteBatch
 
-from consumers.positions import Rows, from_rows, rows_of
+from consumers.positions import Rows, from_rows, to_rows
 from consumers.records import TopicPartition
 from consumers.storage.rocks import Damaged, Locked, open_database, shut
 from streamer.errors import ListsDamaged, ListsUnavailable
@@ -37,6 +38,7 @@ MAX_AGE_MS = 12 * 3_600_000  # a compacted topic may drop tombstones after a day
 REMOVED = (
     1_000  # keys of withdrawn lists whose bytes are still on the disk; of more RocksDB takes care by itself, later
 )
+SLICE = 2_000  # titles that are looked through before others may read
 _LIST, _TITLE, _ERASED, _META = b"l", b"t", b"e", b"m"
 _logger = logging.getLogger(__name__)
 
@@ -107,6 +109,28 @@ class ListStore:
         """An item's title. Raises ListsDamaged, ListsUnavailable."""
         title = self._get(_TITLE + item.encode("utf-8", "replace"))
         return None if title is None else title.decode()
+
+    def find_titles(self, text: str, most: int) -> list[tuple[str, str]]:
+        """Up to `most` items whose title has `text` in it, upper and lower case alike, with their titles.
+
+        It reads titles one after the other, a slice at a time: others read meanwhile. Raises ListsDamaged,
+        ListsUnavailable.
+        """
+        wanted, after = text.casefold(), _TITLE
+        found: list[tuple[str, str]] = []
+        while len(found) < most and (part := self._titles(after)):
+            found += [(item[1:].decode(), title) for item, title in part if wanted in title.casefold()]
+            after = part[-1][0] + b"\0"
+        return found[:most]
+
+    def _titles(self, first: bytes) -> list[tuple[bytes, str]]:
+        """The next SLICE titles by key, from `first` on."""
+        with self._lock:
+            try:
+                rows = itertools.islice(self._open_database().items(from_key=first), SLICE)
+                return [(key, value.decode()) for key, value in rows if key[:1] == _TITLE]
+            except Exception as error:  # rocksdict raises bare Exception
+                raise self._error(error, "read") from error
 
     def erased_ms(self, user: str) -> int | None:
         """When the tombstone of an erased user came, epoch ms. Raises ListsDamaged, ListsUnavailable."""
@@ -207,7 +231,7 @@ class ListStore:
         meta = _Meta(
             format=FORMAT,
             source=self._source,
-            positions=rows_of(positions),
+            positions=to_rows(positions),
             lists=lists,
             current_ms=current_ms,
             key=self._meta.key,

@@ -1,23 +1,21 @@
 """What the page and the API show: a view of the topics, kept current by one thread that follows the log."""
 
-import asyncio
 import logging
 import math
 import threading
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from statistics import quantiles
 from typing import Any, NamedTuple
 
 import msgspec
 
 from consumers.dead_letter import DeadLetter
 from consumers.decode import decode_item
-from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
+from consumers.errors import LogUnavailable, PositionGone, RegistryUnavailable, Transient, UnknownTopic
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
-from consumers.schemas import DRIFT_KEY, ListedItem, Quality
+from consumers.schemas import BUSINESS_KEYS, DRIFT_KEY, Drift, ListedItem, Quality, WorkerAddress
 from streamer.errors import ListsDamaged, ListsUnavailable
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.decoders import interaction_decoder
@@ -26,17 +24,28 @@ from streamer.runtime.supervisor import Threads, supervise
 from streamer.runtime.topic_reader import TopicReader
 from streamer.runtime.topics import DEFAULT_LOG
 from streamer.settings import Settings
+from streamer.web.committed import CommittedPositions
 from streamer.web.current_log import CurrentLog, OpenLog
 from streamer.web.list_store import ListStore
+from streamer.web.view.business_figures import BusinessFigures
+from streamer.web.view.latency import LATE_MS, Latencies, Rate
+from streamer.web.view.progress import LogProgress
+from streamer.web.view.refused import LETTERS, DeadLetters
+from streamer.web.view.watchers import Watchers
+from streamer.web.workers.directory import WorkerDirectory
 
-FEED, PENDING, FIGURES = 500, 50_000, 1_000
-"""What is kept in memory: interactions, interactions without a list, quality figures."""
+FEED, PENDING, FIGURES, DRIFTS = 500, 50_000, 1_000, 50
+"""What is kept in memory: interactions, interactions without a list, quality figures, drift alarms."""
+EPOCHS = 20  # of each partition of their topic, the last ones: they say how far the workers are
 RECORDS_A_STEP, LONGEST_WAIT_S, KEPT_EVERY_S = 1_000, 4.0, 60.0
+GATHER_S = 0.01  # before the next step: a worker commits up to a hundred times a second, and a step costs a millisecond
 STALE_S = 4.0  # a view that is further behind the log is not ready
-RATE_WINDOW_S, LATENCIES = 5.0, 1_000
 MAX_SHOWN_CHARACTERS = 200  # of an event type on the page
 _RETRIED = (Transient, UnknownTopic, PositionGone)  # a topic that is gone may be made anew
+ADDRESS = "/address"  # what the key of a worker's address ends with
 _quality = msgspec.json.Decoder(Quality)
+_drift = msgspec.json.Decoder(Drift)
+_worker = msgspec.json.Decoder(WorkerAddress)
 _logger = logging.getLogger(__name__)
 
 
@@ -48,13 +57,23 @@ class FeedEntry(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """An interaction as the page shows it. `appended_ms`: when it came to the log."""
+    """An interaction as the page shows it. `place`: partition and offset; `appended_ms`: when it came to the log."""
 
     user_id: str
     item_id: str
     event_type: str
     value: float | None
     appended_ms: int
+    place: str
+
+
+class QualityPoint(NamedTuple):
+    """Hit rate over the first `events` measured ones, ours and popularity's, and the event time of the last, ms."""
+
+    events: int
+    ours: float
+    popularity: float
+    timestamp: int
 
 
 class Status(NamedTuple):
@@ -76,8 +95,21 @@ class _List(msgspec.Struct, frozen=True):
     user_id: str | None = None
 
 
+_list = msgspec.json.Decoder(_List)
+
+
+class _Epoch(msgspec.Struct, frozen=True):
+    """What of an epoch's manifest is looked at."""
+
+    ends: dict[str, dict[str, int]]
+
+
+_epoch = msgspec.json.Decoder(_Epoch)
+
+
 class View:
-    """The newest list of each user and titles, on disk; recent interactions, quality, rate and latency, in memory.
+    """The newest list of each user and titles, on disk; recent interactions, quality, rate and latency, in memory,
+    and how far the workers are, and where they answer.
 
     One thread follows the topics. Where the log goes away, a position is gone or the store fails, it opens them again
     and goes on; `status` is not ready meanwhile. Bad records of the topics that Freshet writes are passed over.
@@ -98,23 +130,28 @@ class View:
         self._clock = clock
         self._log = log if isinstance(log, CurrentLog) else OpenLog(log)
         self._settings, self._threads = settings, threads or Threads()
-        self._decoder = interaction_decoder(settings)
+        self.surface = settings.surface  # whose lists these are
+        self._decoder, self._registry_away = interaction_decoder(settings), False
         self._store: ListStore | None = None
         self._reader: TopicReader | None = None
         self._away = "starting"
         self.ready = threading.Event()  # set once it has caught up; whether it is current now says `status`
         self.skipped: Counter[str] = Counter()  # topic → bad records
         self.quality: OrderedDict[str, Quality] = OrderedDict()
-        self.quality_history: deque[tuple[int, float, float]] = deque(
-            maxlen=2_000
-        )  # events, ours, popularity's hit rate
+        self.quality_history: deque[QualityPoint] = deque(maxlen=2_000)
+        self.drifts: deque[Drift] = deque(maxlen=DRIFTS)
+        self.business = BusinessFigures()
+        self.dead_letters = DeadLetters()
         self.interactions: deque[FeedEntry] = deque(maxlen=FEED)
         self.recent_users: OrderedDict[str, None] = OrderedDict()
-        self.events = 0
+        self.progress = LogProgress()
+        self._numbered = 0  # interactions in the feed so far
         self.clock_ms = 0  # latest event time seen
-        self._arrived: deque[tuple[float, int]] = deque()
+        self._clock_moved_at = clock.monotonic()
+        self.committed = CommittedPositions()
+        self.workers = WorkerDirectory()
+        self._rate, self._latencies = Rate(), Latencies()
         self._pending: OrderedDict[str, int] = OrderedDict()  # list_id → append time of its interaction, ms
-        self._latencies_ms: deque[int] = deque(maxlen=LATENCIES)
         self._lists: dict[str, bytes | None] = {}  # of the records being taken
         self._titles: dict[str, str | None] = {}
         self._erased: dict[str, int] = {}  # when a user's tombstone came, ms
@@ -123,15 +160,21 @@ class View:
         self._stop = StopRequest(on_signals=False)
         self._started = threading.Event()
         self._thread: threading.Thread | None = None
-        self._watchers: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = {}
-        self._watching = threading.Lock()
+        self.watchers = Watchers()
         self._handlers = {
             settings.recommendations_topic: self._on_list,
             settings.items_topic: self._on_item,
             settings.users_topic: self._on_user,
             settings.interactions_topic: self._on_interaction,
             settings.quality_topic: self._on_quality,
+            settings.epochs_topic: self._on_epoch,
+            settings.workers_topic: self._on_worker,
+            settings.dead_topic: self._on_dead_letter,
         }
+        self._fed_topics = {
+            settings.interactions_topic, settings.quality_topic, settings.epochs_topic, settings.workers_topic,
+            settings.dead_topic,
+        }  # fmt: skip
 
     # its life
 
@@ -157,7 +200,7 @@ class View:
     def stop(self) -> None:
         """Stops following; streams that read this view end."""
         self._stop.set()
-        self._wake()
+        self.watchers.wake()
         if self._thread is not None:
             self._thread.join(5)
         if self._store is not None:
@@ -172,12 +215,25 @@ class View:
         except (ListsDamaged, ListsUnavailable) as error:
             raise LogUnavailable(f"{error}; it is opened again") from error
 
+    def may_know(self, user: str) -> bool:
+        """Whether there is a list of a user, or something done lately; yes too while that cannot be told."""
+        if not self.status().ready:
+            return True
+        try:
+            return user in self.recent_users or self.list_of(user) is not None
+        except LogUnavailable:
+            return True
+
     def title_of(self, item: str) -> str | None:
         """An item's title, where one is known and can be read."""
         try:
             return self._store.title_of(item) if self._store else None
         except (ListsDamaged, ListsUnavailable):
             return None
+
+    def stream_now_ms(self) -> int:
+        """The stream's clock, epoch ms: the latest event time, and the time that has passed since it last moved."""
+        return self.clock_ms + int((self._clock.monotonic() - self._clock_moved_at) * 1000)
 
     def status(self) -> Status:
         """Ready: everything that was in the topics a few seconds ago has been taken."""
@@ -191,42 +247,33 @@ class View:
             return Status(False, f"{age_s:.0f} s behind the log")
         return Status(False, "catching up with the log")
 
+    @property
+    def events(self) -> int:
+        """Interactions on the log."""
+        return self.progress.records()
+
+    def titles(self, text: str, most: int) -> list[tuple[str, str]]:
+        """Items whose title has `text` in it, upper and lower case alike, with their titles; up to `most`.
+
+        Raises LogUnavailable where titles cannot be read.
+        """
+        try:
+            return self._store.find_titles(text, most) if self._store else []
+        except (ListsDamaged, ListsUnavailable) as error:
+            raise LogUnavailable(f"{error}; it is opened again") from error
+
     def stats(self) -> dict[str, Any]:
-        """Events so far, events a second, and latency from interaction to list (ms, append time to append time)."""
-        now = self._clock.monotonic()
-        while self._arrived and self._arrived[0][0] < now - RATE_WINDOW_S:
-            self._arrived.popleft()
-        latencies = list(self._latencies_ms)
-        cuts = quantiles(latencies, n=100) if len(latencies) > 1 else []
+        """Interactions on the log, how many come a second, latency from interaction to list (ms, append time to append
+        time), the share of lists that were late, and what waits for the workers."""
+        lag = self.progress.lag(self._clock.now_ms())
         return {
             "events": self.events,
             "lists": self._store.count() if self._store else 0,
-            "events_per_second": round(sum(n for _, n in list(self._arrived)) / RATE_WINDOW_S),
-            "latency_ms": {"p50": round(cuts[49]), "p99": round(cuts[98])} if cuts else None,
+            "events_per_second": self._rate.per_second(self._clock.monotonic()),
+            **self._latencies.figures(),
+            "lag": None if lag is None else lag._asdict(),
+            "catching_up": lag is not None and lag.ms > LATE_MS,
         }
-
-    @contextmanager
-    def watched(self, user: str) -> Iterator[asyncio.Event]:
-        """An event of the running loop that is set when the user's list changes, and when the view ends."""
-        watcher = (asyncio.get_running_loop(), asyncio.Event())
-        with self._watching:
-            self._watchers.setdefault(user, set()).add(watcher)
-        try:
-            yield watcher[1]
-        finally:
-            with self._watching:
-                self._watchers[user].discard(watcher)
-                if not self._watchers[user]:
-                    del self._watchers[user]
-
-    def _wake(self, users: Iterable[str] | None = None) -> None:
-        """Sets the events of these users' watchers, of all where None."""
-        with self._watching:
-            watched = self._watchers.keys() if users is None else self._watchers.keys() & set(users)
-            watchers = [watcher for user in watched for watcher in self._watchers[user]]
-        for loop, changed in watchers:
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(changed.set)
 
     # the thread
 
@@ -242,7 +289,7 @@ class View:
                 self._begin_anew("too much time has passed for them to have followed every withdrawal")
             if not self._store.positions():
                 self.ready.clear()
-            with self._log.opened() as log, self._reader_of(log) as reader:
+            with self._log.opened() as log, self._open_reader(log) as reader:
                 self._reader = reader
                 self._started.set()
                 yield reader
@@ -256,7 +303,7 @@ class View:
         finally:
             self._reader = None
 
-    def _reader_of(self, log: Log) -> TopicReader:
+    def _open_reader(self, log: Log) -> TopicReader:
         assert self._store
         try:
             return TopicReader(log, self._handlers, self._place, self._store.topic_ids(), clock=self._clock)
@@ -265,13 +312,19 @@ class View:
             return TopicReader(log, self._handlers, self._place, clock=self._clock)
 
     def _place(self, tp: TopicPartition, start: int, end: int) -> int:
-        """Of interactions a little before the end, for the feed; of the others from the start, or where it was."""
+        """Of interactions, epochs and dead letters a little before the end; of the others from the start, or where it
+        was."""
         assert self._store
         if tp.topic == self._settings.interactions_topic:
             in_feed = self._fed.get(tp, -1)
-            return in_feed if start <= in_feed <= end else max(start, end - FEED)
-        fed = tp.topic == self._settings.quality_topic
-        known = self._fed.get(tp) if fed else self._store.positions().get(tp)
+            place = in_feed if start <= in_feed <= end else max(start, end - FEED)
+            self.progress.placed(tp.partition, start, place)
+            return place
+        if tp.topic == self._settings.epochs_topic:
+            return max(start, end - EPOCHS)
+        if tp.topic == self._settings.dead_topic and tp not in self._fed:
+            return max(start, end - LETTERS)
+        known = self._fed.get(tp) if tp.topic in self._fed_topics else self._store.positions().get(tp)
         if known is not None and known > end:
             raise PositionGone(f"{tp.topic}[{tp.partition}] ends at {end}, before {known}: the topic was made anew")
         return start if known is None else known
@@ -283,11 +336,13 @@ class View:
             records = reader.read(RECORDS_A_STEP, 0.1)
             if records or self._clock.monotonic() - self._kept_at > KEPT_EVERY_S:
                 self._take(records, reader)
+            if 0 < len(records) < RECORDS_A_STEP:
+                self._stop.wait(GATHER_S)
             if not records:
                 self._store.purge_one()
             if not self.ready.is_set() and reader.age_s() is not None:
                 self.ready.set()
-                self._wake()
+                self.watchers.wake()
 
     def _take(self, records: list[Record], reader: TopicReader) -> None:
         """(1) Takes each record; (2) writes lists, titles and positions; (3) tells who watches them."""
@@ -299,15 +354,14 @@ class View:
                 self._handlers[record.topic](record)
             except BadRecord as error:
                 self._skip(record, error)
-            fed = record.topic in (self._settings.interactions_topic, self._settings.quality_topic)
-            (self._fed if fed else positions)[record.topic_partition] = record.offset + 1
+            (self._fed if record.topic in self._fed_topics else positions)[record.topic_partition] = record.offset + 1
         now, age_s = self._clock.monotonic(), reader.age_s()
         if positions != self._store.positions() or now - self._kept_at > KEPT_EVERY_S:
             current_ms = None if age_s is None else self._clock.now_ms() - int(age_s * 1000)
             ids = {topic: reader.ids[topic] for topic in {tp.topic for tp in positions} & reader.ids.keys()}
             self._store.write(self._lists, self._titles, self._erased, positions, current_ms, ids)  # (2)
             self._kept_at = now
-        self._wake(self._lists)  # (3)
+        self.watchers.wake(self._lists)  # (3)
 
     def _skip(self, record: Record, why: BadRecord) -> None:
         """Passes over a bad record: counted, and the first of a topic is said."""
@@ -324,8 +378,10 @@ class View:
         self._fed = {}
         self.ready.clear()
         self._store.clear()
-        for kept in (self.interactions, self.recent_users, self.quality, self.quality_history, self._pending):
+        quality = (self.quality, self.quality_history, self.drifts, self.business)
+        for kept in (self.interactions, self.recent_users, self._pending, *quality):
             kept.clear()
+        self.progress, self.dead_letters = LogProgress(), DeadLetters()
 
     def _source(self) -> str:
         """Names the log and the topics that lists are kept of."""
@@ -341,7 +397,7 @@ class View:
             self._lists[user] = None
             return
         try:
-            listed = msgspec.convert(msgspec.json.decode(record.value), _List)
+            listed = _list.decode(record.value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadRecord(f"this is no list: {_cut(error)}") from None
         if listed.user_id not in (None, user):
@@ -349,7 +405,7 @@ class View:
         self._lists[user] = record.value
         appended_ms = self._pending.pop(listed.list_id, None)
         if appended_ms is not None:
-            self._latencies_ms.append(record.timestamp_ms - appended_ms)
+            self._latencies.note(record.timestamp_ms - appended_ms)
 
     def _on_item(self, record: Record) -> None:
         if record.value is None:
@@ -373,33 +429,65 @@ class View:
             self.recent_users.pop(user, None)
 
     def _on_interaction(self, record: Record) -> None:
-        interaction = self._decoder.decode(record, self._clock.now_ms())
+        self.progress.appended(record.partition, record.offset, record.timestamp_ms)
+        try:
+            interaction = self._decoder.decode(record, self._clock.now_ms())
+        except RegistryUnavailable as error:  # lists go on, without what is shown of the event
+            if not self._registry_away:
+                _logger.warning("%s; events in schemas that are not known yet are not shown", error)
+            self._registry_away = True
+            return
+        self._registry_away = False
         if isinstance(interaction, DeadLetter) or interaction.retract:
             return  # the worker keeps the one as a dead letter; the other is nothing that somebody did
-        self.events += 1
-        self.clock_ms = max(self.clock_ms, interaction.timestamp)
         now = self._clock.monotonic()
-        if self._arrived and now - self._arrived[-1][0] < 0.1:
-            self._arrived[-1] = (self._arrived[-1][0], self._arrived[-1][1] + 1)
-        else:
-            self._arrived.append((now, 1))
+        if interaction.timestamp > self.clock_ms:
+            self.clock_ms, self._clock_moved_at = interaction.timestamp, now
+        if self._reader is not None and self._reader.age_s() is not None:  # what was there before is no rate
+            self._rate.note(now)
         user = interaction.user_id
         if record.timestamp_ms <= self._erased_ms(user):
             return
-        shown = interaction.event_type[:MAX_SHOWN_CHARACTERS]
+        shown, place = interaction.event_type[:MAX_SHOWN_CHARACTERS], f"{record.partition}-{record.offset}"
         seen = Seen(
             user_id=user,
             item_id=interaction.item_id,
             event_type=shown,
             value=interaction.value,
             appended_ms=record.timestamp_ms,
+            place=place,
         )
-        self.interactions.append(FeedEntry(self.events, seen))
+        self._numbered += 1
+        self.interactions.append(FeedEntry(self._numbered, seen))
         self.recent_users[user] = None
         self.recent_users.move_to_end(user)
-        self._pending[f"{record.partition}-{record.offset}"] = record.timestamp_ms
+        self._pending[place] = record.timestamp_ms
         _bound(self.recent_users, FEED)
         _bound(self._pending, PENDING)
+
+    def _on_epoch(self, record: Record) -> None:
+        try:
+            ends = _epoch.decode(record.value or b"").ends.get(self._settings.interactions_topic, {})
+            positions = {int(partition): position for partition, position in ends.items()}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            raise BadRecord(f"this is no manifest: {_cut(error)}") from None
+        self.committed.note(positions)
+        for partition, position in positions.items():
+            self.progress.committed(partition, position)
+
+    def _on_dead_letter(self, record: Record) -> None:
+        if not self.dead_letters.note(dict(record.headers), record.timestamp_ms, (record.partition, record.offset)):
+            raise BadRecord("this is no dead letter: it has no reason")
+
+    def _on_worker(self, record: Record) -> None:
+        """Takes where a worker of this application answers; claims of seats are of no matter here."""
+        key = _text(record.key)
+        if not (key.startswith(f"{self._settings.application}-") and key.endswith(ADDRESS)):
+            return
+        try:
+            self.workers.note(key, None if record.value is None else _worker.decode(record.value))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRecord(f"this is no address of a worker: {_cut(error)}") from None
 
     def _erased_ms(self, user: str) -> int:
         """When the user was erased, epoch ms; −1: never."""
@@ -409,7 +497,14 @@ class View:
         return -1 if at_ms is None else at_ms
 
     def _on_quality(self, record: Record) -> None:
-        if record.value is None or record.key == DRIFT_KEY:
+        if record.key is not None and record.key.startswith(BUSINESS_KEYS):
+            if not self.business.note(record.key, record.value):
+                raise BadRecord("these are no figures of what lists bring")
+            return
+        if record.value is None:
+            return
+        if record.key == DRIFT_KEY:
+            self._on_drift(record.value)
             return
         try:
             figure = _quality.decode(record.value)
@@ -427,7 +522,19 @@ class View:
         self.quality[figure.metric] = figure
         _bound(self.quality, FIGURES)
         if measure == "hr":
-            self.quality_history.append((figure.events, figure.value, figure.popularity))
+            history = self.quality_history
+            if history and figure.events < history[-1].events:
+                history.clear()  # it is measured anew
+            history.append(QualityPoint(figure.events, figure.value, figure.popularity, figure.timestamp))
+
+    def _on_drift(self, value: bytes) -> None:
+        try:
+            drift = _drift.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise BadRecord(f"this is no drift alarm: {_cut(error)}") from None
+        if not all(map(math.isfinite, (drift.before, drift.after, drift.hr_before, drift.hr_after))):
+            raise BadRecord("the figures of a drift alarm are finite")
+        self.drifts.append(drift)
 
 
 def _text(key: bytes | None) -> str:

@@ -9,8 +9,9 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from streamer.errors import PortTaken
+from streamer.runtime.interpreter import hand_over_often
 from streamer.runtime.supervisor import Threads
-from streamer.web.limits import ACCEPTED_AT_ONCE, BoundedProtocol, said_once
+from streamer.web.limits import ACCEPTED_AT_ONCE, MAX_MESSAGE_BYTES, BoundedProtocol, BoundedSocket, said_once
 
 BACKLOG = 1024  # connections that wait to be accepted
 
@@ -22,6 +23,7 @@ class WebServer:
         flag: what chooses another port.
         threads: those of the process, which ends when this one's fails.
         request_timeout_s: how long a client may take to send the headers of a request.
+        sockets: whether the application takes WebSockets.
     """
 
     def __init__(
@@ -32,14 +34,17 @@ class WebServer:
         flag: str = "--port",
         threads: Threads | None = None,
         request_timeout_s: float = 20.0,
+        sockets: bool = False,
     ) -> None:
-        self._socket = _listen(host, port, flag)
+        self._socket = listen(host, port, flag)
         name = f"[{host}]" if ":" in host else host
         self.address = f"http://{name}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,
             http=type("Protocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s}),
-            ws="none",
+            ws=BoundedSocket if sockets else "none",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # a short message could unpack to any length
             lifespan="off",
             log_level="error",  # its warnings are about what clients send
             access_log=False,
@@ -53,6 +58,7 @@ class WebServer:
 
     def start(self) -> None:
         """Returns when requests are answered."""
+        hand_over_often()
         self._thread = self._threads.start("web", self._run)
         while not self._server.started and self._thread.is_alive():
             time.sleep(0.01)
@@ -74,7 +80,8 @@ class WebServer:
         await self._server.serve([self._socket])
 
 
-def _listen(host: str, port: int, flag: str) -> socket.socket:
+def listen(host: str, port: int, flag: str) -> socket.socket:
+    """A socket that listens on host:port. Raises PortTaken; flag: what chooses another port."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # asyncio sets TCP_NODELAY by it
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,18 +1,22 @@
 """Commits: outputs, positions and checkpoint in one step, and what is said of an epoch once it is committed."""
 
 import logging
+from collections.abc import Callable
 
 import numpy as np
 
 from consumers.log import Committer, Log, Positions
 from consumers.records import ROW_HEADER, NewRecord
-from streamer.lists.list_files import TestLists, list_column
+from consumers.schemas import Interaction
+from streamer.asking.desk import Desk
+from streamer.lists.list_files import TestLists
 from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import EpochInput, EpochOutput
 from streamer.runtime.clock import Clock
 from streamer.runtime.telemetry import listed
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
+from streamer.worker.answering import Answering
 from streamer.worker.checkpoint_stamp import written_now
 from streamer.worker.prometheus import RunMetrics
 
@@ -35,6 +39,13 @@ class Commits:
         self._log, self._settings, self._state, self._committer = log, settings, state, committer
         self._metrics, self._test_lists, self._clock = metrics, test_lists, clock
         self._checkpointed = clock.monotonic()
+        self._between: Callable[[], None] = lambda: None
+        self._during: Callable[[Callable[[], None]], None] = lambda work: work()
+        self._asked: Callable[[], list[NewRecord]] = list
+
+    def answer_meanwhile(self, desk: Desk, answering: Answering) -> None:
+        """Has questions answered while pages are made and while a commit is waited for; commits what they leave."""
+        self._between, self._during, self._asked = desk.serve, desk.serve_during, answering.records
 
     def commit(self, epoch: EpochInput, output: EpochOutput, took_s: float) -> None:
         """(1) Commits outputs, positions and, where it is due, the checkpoint; (2) tells who measures or waits for it.
@@ -59,6 +70,12 @@ class Commits:
         """Commits an epoch that another worker has published; it moves no position of the group."""
         self._write(output.records, {}, self._checkpoint_is_due())
 
+    def commit_asked(self) -> None:
+        """Commits what answers have left, where no epoch takes it along."""
+        records = self._asked()
+        if records:
+            self._meanwhile(lambda: self._log.append(records))
+
     def checkpoint(self) -> None:
         """Writes the state as it is."""
         self._write([], {}, True)
@@ -71,7 +88,16 @@ class Commits:
             first = self._state.records - len(output.taken)
             events = np.array([_event_number(arrival, n) for n, arrival in enumerate(output.taken, first)])
             ids = self._state.engine.model.items.ids
-            self._test_lists.write(events, list_column(output.outcome.test, np.arange(len(events)), ids))
+            payloads = [one.payload for one in output.taken if isinstance(one.payload, Interaction)]
+            self._test_lists.write(
+                events,
+                output.outcome.test,
+                output.outcome.source,
+                np.arange(len(events)),
+                ids,
+                [interaction.user_id for interaction in payloads],
+                [interaction.timestamp for interaction in payloads],
+            )
         self._test_lists.reached(self._state.epoch)
 
     def _write(self, records: list[NewRecord], positions: Positions, checkpoint: bool) -> None:
@@ -79,9 +105,30 @@ class Commits:
         delta = None
         if checkpoint:
             self._checkpointed = started
-            delta = checkpoint_pages(self._log, self._settings, self._state, self._clock)
-        self._committer.commit(records, positions, delta)
+            delta = checkpoint_pages(self._log, self._settings, self._state, self._clock, self._between)
+        self._between()
+        records = [*self._asked(), *records, *self._kept(records)]
+        self._meanwhile(lambda: self._committer.commit(records, positions, delta), is_long=checkpoint)
         self._metrics.committed(self._clock.monotonic() - started, delta)
+
+    def _meanwhile(self, work: Callable[[], None], is_long: bool = False) -> None:
+        """Has questions answered while the log is waited for. To hand over what neither waits nor is a checkpoint, of
+        megabytes, would take longer than to do it."""
+        if is_long or self._committer.waits:
+            self._during(work)
+        else:
+            work()
+
+    def _kept(self, records: list[NewRecord]) -> list[NewRecord]:
+        """The published lists among records, for the topic of lists."""
+        if not self._settings.keep_lists:
+            return []
+        main = self._settings.recommendations_topic
+        return [
+            NewRecord(self._settings.lists_topic, record.key, record.value)
+            for record in records
+            if record.value is not None and (record.topic == main or record.topic.startswith(f"{main}."))
+        ]
 
     def _checkpoint_is_due(self) -> bool:
         return self._clock.monotonic() - self._checkpointed > self._settings.checkpoint_interval_ms / 1000
@@ -97,10 +144,12 @@ class Commits:
         )  # fmt: skip
 
 
-def checkpoint_pages(log: Log, settings: Settings, state: StreamState, clock: Clock) -> dict[bytes, bytes | None]:
-    """What has changed in the state since the last checkpoint, and when that was."""
+def checkpoint_pages(
+    log: Log, settings: Settings, state: StreamState, clock: Clock, between: Callable[[], None]
+) -> dict[bytes, bytes | None]:
+    """What has changed in the state since the last checkpoint, and when that was; between: see `StreamState.delta`."""
     state.manifest_position = log.ends(settings.epochs_topic)[0]
-    return state.delta() | written_now(clock)
+    return state.delta(between) | written_now(clock)
 
 
 def _event_number(arrival: Arrival, count: int) -> int:

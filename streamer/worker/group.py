@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Set
-from contextlib import closing
 from typing import NamedTuple
 
 from consumers.errors import LogUnavailable
@@ -12,10 +11,12 @@ from streamer.pipeline.ingest import Intake
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
+from streamer.worker.other_blocks import OtherBlocks
 from streamer.worker.partition_merge import PartitionMerge
 from streamer.worker.takeover import Takeover
 from streamer.worker.topic_watch import TOPICS_EVERY_S, TopicWatch
 
+BLOCKS_LATE_S = 2.0  # how long after its offsets the blocks of a transaction may be seen
 ASK_GROUP_S = 0.5  # how often a worker that has nothing left asks whether the others have
 _logger = logging.getLogger(__name__)
 
@@ -27,6 +28,14 @@ class Moves(NamedTuple):
     regained: list[int]  # from one, to which they had gone from here
 
 
+class _ComingByBlocks(NamedTuple):
+    """A partition that was gained, and whose blocks have not reached where the group is."""
+
+    position: int  # next offset to observe
+    committed: int  # where the group is
+    since: float  # when it came there
+
+
 class Group:
     """Follows which partitions of the interactions topic are this worker's.
 
@@ -35,6 +44,7 @@ class Group:
     Args:
         intake: decodes what is taken over.
         topics: looked at where partitions come.
+        blocks: what other workers admit.
         moved: partitions that go on elsewhere than the checkpoint said, of our own will.
     """
 
@@ -46,16 +56,19 @@ class Group:
         committer: Committer,
         intake: Intake,
         topics: TopicWatch,
+        blocks: OtherBlocks,
         moved: Set[TopicPartition],
         clock: Clock,
     ) -> None:
         self._log, self._topic, self._state, self._committer = log, settings.interactions_topic, state, committer
-        self._topics, self._moved, self._clock = topics, moved, clock
+        self._topics, self._blocks, self._moved, self._clock = topics, blocks, moved, clock
+        self._observed: dict[TopicPartition, _ComingByBlocks] = {}  # gained, and their last blocks are on their way
         mine = {tp: position for tp, position in state.positions.items() if tp.topic == self._topic}
         from_start = settings.on_position_gone == "earliest"
         self.member = log.subscribe(committer, mine)
         self.merge = PartitionMerge(settings.alignment_ms, clock)
         self.takeover = Takeover(log, intake, settings.max_epoch_events, from_start, clock)
+        self._of = 0  # how many partitions the topic had when some came
         self._released: set[int] = set()
         self._regained: set[int] = set()
         self._absent: dict[TopicPartition, int] = {}  # gained, and not in the topic: with the committed position
@@ -70,6 +83,15 @@ class Group:
             self._let_go(tp)
         for tp, committed in sorted(self._existing(gained).items()):
             self._gain(tp, committed)
+        self._blocks.follow({tp.partition for tp in self.merge.partitions()}, bool(self._observed))
+
+    def coming(self) -> frozenset[TopicPartition]:
+        """Partitions that are this worker's and not in its state up to where the group is."""
+        return self.takeover.partitions() | self._observed.keys()
+
+    def partitions(self) -> tuple[frozenset[int], int]:
+        """Those whose users are this worker's now, and how many the topic has."""
+        return frozenset(tp.partition for tp in self.merge.partitions()), self._of
 
     def moves(self) -> Moves:
         """Those since the last call, which the next epoch is told."""
@@ -81,6 +103,21 @@ class Group:
         """Reads those partitions that have been taken over, and publishes for their users, from here on."""
         for tp, committed in self.takeover.finished().items():
             self._open(tp, committed)
+        for tp in list(self._observed):
+            self._open_observed(tp)
+        self._blocks.follow({tp.partition for tp in self.merge.partitions()}, bool(self._observed))
+
+    def _open_observed(self, tp: TopicPartition) -> None:
+        """Opens a partition whose blocks have reached where the group is; where they do not, its records are read."""
+        coming, position, now = self._observed[tp], self._state.positions.get(tp, 0), self._clock.monotonic()
+        if position > coming.position:
+            self._observed[tp] = coming._replace(position=position, since=now)
+        if position >= coming.committed:
+            del self._observed[tp]
+            self._open(tp, position)
+        elif self._blocks.lacks(tp.partition) and now > coming.since + BLOCKS_LATE_S:
+            del self._observed[tp]
+            self.takeover.begin(tp, position, coming.committed)
 
     def others_caught_up(self) -> bool:
         """Whether the group has taken everything of the partitions that are not here; asked now and then."""
@@ -90,9 +127,9 @@ class Group:
             return not others
         try:
             starts, committed = self._log.starts(self._topic), self._committer.positions()
-            at = {tp: max(committed.get(tp, 0), starts[tp.partition]) for tp in others}
-            with closing(self._log.reader(at)) as left:
-                return _is_at_end(left, others)
+            there = {tp for tp in others if tp.partition in starts}  # a topic made anew may have fewer
+            with self._log.reader({tp: max(committed.get(tp, 0), starts[tp.partition]) for tp in there}) as left:
+                return _is_at_end(left, there)
         except LogUnavailable as error:  # also where a worker that died left its last commit undecided
             _logger.debug("it is asked later what the group has taken: %s", error)
             return False
@@ -108,6 +145,7 @@ class Group:
         self._absent.pop(tp, None)
         self.merge.drop(tp)
         self.takeover.drop(tp)
+        self._observed.pop(tp, None)
         self._released.add(tp.partition)
         self._regained.discard(tp.partition)
 
@@ -122,7 +160,10 @@ class Group:
                 "is in it and its lists are published; `freshet checkpoint rebuild` takes the whole log again",
                 *tp, committed, position,
             )  # fmt: skip
-        if position < committed:
+        if position < committed and self._blocks.partitions:
+            _logger.info("partition %d: taking over %d interactions from blocks", tp.partition, committed - position)
+            self._observed[tp] = _ComingByBlocks(position, committed, self._clock.monotonic())
+        elif position < committed:
             self.takeover.begin(tp, position, committed)
         else:
             self._open(tp, position)
@@ -141,6 +182,7 @@ class Group:
             return {}
         self._absent |= gained
         known = self._log.starts(self._topic)
+        self._of = len(known)
         there = {tp: committed for tp, committed in self._absent.items() if tp.partition in known}
         self._absent = {tp: committed for tp, committed in self._absent.items() if tp not in there}
         self._ask_absent_at = self._clock.monotonic() + TOPICS_EVERY_S

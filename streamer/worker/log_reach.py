@@ -1,7 +1,7 @@
 """Whether the log still has what a state goes on with: records that it dropped, topics that were made anew."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from consumers.errors import PositionGone
@@ -31,8 +31,12 @@ class Gone(NamedTuple):
 
 
 def bounds(log: Log, settings: Settings) -> Bounds:
-    """Asks the log. Raises UnknownTopic."""
-    topics = (*input_topics(settings), settings.epochs_topic)
+    """Asks the log of the topics that a worker goes on with. Raises UnknownTopic."""
+    return bounds_of(log, *input_topics(settings), settings.epochs_topic)
+
+
+def bounds_of(log: Log, *topics: str) -> Bounds:
+    """Asks the log of these topics. Raises UnknownTopic."""
     return Bounds(whole(log, *topics), end_positions(log, *topics), log.topic_ids(topics))
 
 
@@ -58,6 +62,13 @@ def gone(settings: Settings, has: Bounds, positions: Positions, ids: Mapping[str
                 Gone(*tp, f"{tp.topic}[{tp.partition}] holds offsets {start} to {end}, the state goes on at {position}")
             )
     return found
+
+
+def stop_where_gone(settings: Settings, lost: Sequence[Gone]) -> None:
+    """Raises PositionGone where that is what `on_position_gone` says."""
+    if lost and settings.on_position_gone == "stop":
+        found = "; ".join(one.found for one in lost)
+        raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
 
 
 def of_state(state: StreamState, settings: Settings) -> dict[TopicPartition, int]:
@@ -120,9 +131,7 @@ def meet_log(log: Log, settings: Settings, state: StreamState) -> Met:
     starts = {tp: start for tp, start in has.starts.items() if tp.topic in input_topics(settings)}
     before = state.positions = starts | state.positions
     lost = gone(settings, has, of_state(state, settings), state.topic_ids)
-    if lost and settings.on_position_gone == "stop":
-        found = "; ".join(one.found for one in lost)
-        raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
+    stop_where_gone(settings, lost)
     pending, state.made_anew = state.made_anew, []
     for line in go_on(state, settings, has, lost):
         _logger.warning("%s", line)

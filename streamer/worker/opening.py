@@ -15,11 +15,12 @@ from streamer.runtime.progress import progress
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker.commit import Commits
+from streamer.worker.damaged_checkpoint import begin_anew
 from streamer.worker.log_reach import meet_log
+from streamer.worker.node_topics import read_again
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.rebuild import rebuild_into
 from streamer.worker.recovery import assume_first, inputs_again, manifests
-from streamer.worker.set_aside import set_aside
 
 _logger = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Opening:
             return self._take_missed_again()
         except CheckpointDamaged as error:
             damage = str(error)
-        set_aside(self._log, self._settings, self._committer, damage)
+        begin_anew(self._log, self._settings, self._committer, damage)
         return self._take_missed_again()
 
     def _take_missed_again(self) -> Recovered:
@@ -76,8 +77,10 @@ class Opening:
             state, loaded = self._load()
             met = meet_log(self._log, self._settings, state)
             missed = self._manifests_after(state)
+        read_again(self._log, self._settings, state)
         settings, committer = self._settings, self._committer
         pipeline = Pipeline(settings, state, worker=committer.seat, limits=self._limits)
+        pipeline.test_sources = self._test_lists.is_open()
         commits = Commits(self._log, settings, state, committer, self._metrics, self._test_lists, self._clock)
         if met.anew:
             _pass_over(state, missed)

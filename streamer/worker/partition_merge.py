@@ -1,10 +1,10 @@
 """Records of several partitions in one order: by event time across partitions, by offset within each."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from consumers.records import TopicPartition
-from streamer.pipeline.arrivals import Arrival, in_order
+from streamer.pipeline.arrivals import Arrival, merged
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 
 
@@ -53,10 +53,11 @@ class PartitionMerge:
         horizon = self._horizon(at_end)
         if horizon is None:
             return []
-        ready = [arrival for waiting in self._waiting.values() for arrival in self._ready(waiting, horizon)]
-        released = in_order(ready)[:limit]
-        for arrival in released:
-            self._waiting_of(arrival.partition).popleft()
+        released = merged(self._waiting.values(), horizon, limit)
+        counts = Counter(arrival.partition for arrival in released)
+        for tp, waiting in self._waiting.items():
+            for _ in range(counts[tp.partition]):
+                waiting.popleft()
         self._size -= len(released)
         return released
 
@@ -70,15 +71,3 @@ class PartitionMerge:
         if self._held_since is None:
             self._held_since = now
         return None if now - self._held_since < self._alignment_s else float("inf")
-
-    @staticmethod
-    def _ready(waiting: deque[Arrival], horizon: float) -> list[Arrival]:
-        ready = []
-        for arrival in waiting:
-            if arrival.timestamp > horizon:
-                break
-            ready.append(arrival)
-        return ready
-
-    def _waiting_of(self, partition: int) -> deque[Arrival]:
-        return next(waiting for tp, waiting in self._waiting.items() if tp.partition == partition)

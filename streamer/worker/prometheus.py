@@ -24,6 +24,7 @@ from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.topics import DEFAULT_LOG, state_folder
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
+from streamer.worker.ageing import Ageing
 
 Stage = Literal["starting", "recovering", "ready", "waiting"]
 """starting: kernels and checkpoint load; recovering: committed epochs are taken again; waiting: the log went away."""
@@ -32,6 +33,7 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 COUNTERS = {
     "epochs": "Epochs committed.",
     "interactions": "Interactions taken.",
+    "observed_interactions": "Interactions of other workers' partitions that were observed.",
     "duplicates": "Interactions whose event_id had been taken before.",
     "void": "Interactions of erased users, or taken back before they came.",
     "taken_back": "Interactions taken back by retractions, deleted items and erased users.",
@@ -89,6 +91,7 @@ class RunMetrics:
         self._checkpointed_ms: int | None = None
         self._delta_bytes = 0
         self._watched: tuple[Log, StreamState, Taken] | None = None
+        self._ageing: Ageing | None = None
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -116,6 +119,10 @@ class RunMetrics:
         """
         self._watched, self._stage = (log, state, taken), "ready"
 
+    def watch(self, ageing: Ageing | None) -> None:
+        """What says when lists are due, of the worker that is ready; None: nothing does."""
+        self._ageing = ageing
+
     def waiting(self) -> None:
         """The log has gone away; another worker will be tried."""
         self._watched, self._stage = None, "waiting"
@@ -137,6 +144,7 @@ class RunMetrics:
         self._count.update(
             epochs=1,
             interactions=len(output.taken),
+            observed_interactions=output.observed,
             duplicates=output.admitted.duplicates,
             void=output.admitted.void,
             taken_back=output.taken_back,
@@ -189,6 +197,7 @@ class RunMetrics:
         yield from self._checkpoints()
         if self._watched is not None:
             yield from self._of_state(self._watched[1])
+            yield from self._of_ageing()
             yield from self._of_log(*self._watched)
 
     def _recovery(self) -> Iterator[Metric]:
@@ -226,7 +235,24 @@ class RunMetrics:
                 "freshet_watermark_delay_seconds", "Time from the latest event time taken to now, s.", value=delay_s
             )
 
-    def _of_log(self, log: Log, _: StreamState, taken: Taken) -> Iterator[Metric]:
+    def _of_ageing(self) -> Iterator[Metric]:
+        if self._ageing is None:
+            return
+        due, oldest_ms = self._ageing.waiting()
+        yield GaugeMetricFamily(
+            "freshet_lists_due", "Lists that are to be made anew because time has passed.", value=due
+        )
+        yield GaugeMetricFamily(
+            "freshet_lists_due_oldest_seconds", "How long the first of them has been due, s.", value=oldest_ms / 1000
+        )
+        for name, what, value in (
+            ("aged_lists", "Lists made anew because time had passed.", self._ageing.aged),
+            ("sampled_lists", "Lists that were looked at before they were due.", self._ageing.sampled),
+            ("early_lists", "Of those, lists that had changed all the same.", self._ageing.early),
+        ):
+            yield CounterMetricFamily(f"freshet_{name}", what, value=value)
+
+    def _of_log(self, log: Log, state: StreamState, taken: Taken) -> Iterator[Metric]:
         try:
             ends = log.ends(self._settings.interactions_topic)
         except (WireError, RuntimeError):  # away, or closed by a worker that starts again: the worker says it
@@ -235,6 +261,17 @@ class RunMetrics:
         for tp, reached in sorted(taken().items()):
             lag.add_metric([str(tp.partition)], max(ends.get(tp.partition, 0) - reached, 0))
         yield lag
+        others = GaugeMetricFamily(
+            "freshet_observation_lag",
+            "Interactions of a partition that another worker has, which are not observed yet.",
+            labels=["partition"],
+        )
+        positions = {
+            tp.partition: at for tp, at in state.positions.items() if tp.topic == self._settings.interactions_topic
+        }
+        for partition in sorted(positions.keys() & state.observed.keys() - {tp.partition for tp in taken()}):
+            others.add_metric([str(partition)], max(ends.get(partition, 0) - positions[partition], 0))
+        yield others
 
 
 def _disk_bytes(settings: Settings) -> int:

@@ -1,23 +1,33 @@
 """Reads what is this worker's: interactions in one order, and changes of items and users."""
 
 import math
+from collections.abc import Sequence
 
 from consumers.records import Record, TopicPartition
-from streamer.pipeline.arrivals import Arrival
-from streamer.pipeline.epoch import Change, Erasure
+from consumers.schemas import Merge
+from streamer.asking.desk import Desk
+from streamer.pipeline.arrivals import Arrival, refused_merge
+from streamer.pipeline.epoch import Change, CommittedBlock, Erasure
 from streamer.pipeline.ingest import Intake
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
-from streamer.worker.catalogue import Catalogue
 from streamer.worker.group import Group
+from streamer.worker.node_topics import NodeTopics
+from streamer.worker.other_blocks import OtherBlocks
+from streamer.worker.rules_topic import RulesTopic
 from streamer.worker.topic_watch import TopicWatch
 
+OBSERVED_AT_LEAST, OBSERVE_EVERY_S = 100, 0.05
+OBSERVED_AT_ONCE = 5_000  # interactions of others that an epoch observes, about: some 30 ms
 IDLE_S = 0.2  # how long a worker that has nothing to do waits for records
 
 
-class Reading:
-    """Decodes what comes and keeps it until epochs take it."""
+class InputReader:
+    """Decodes what comes and keeps it until epochs take it.
+
+    Args: desk: whose questions are answered while it waits.
+    """
 
     def __init__(
         self,
@@ -25,16 +35,22 @@ class Reading:
         state: StreamState,
         intake: Intake,
         group: Group,
-        catalogue: Catalogue,
+        blocks: OtherBlocks,
+        catalogue: NodeTopics,
+        rules: RulesTopic,
         topics: TopicWatch,
         clock: Clock,
+        desk: Desk | None = None,
     ) -> None:
         self._state, self._intake, self._catalogue, self._topics = state, intake, catalogue, topics
         self._group, self._member, self._merge, self._clock = group, group.member, group.merge, clock
         self._most, self._interval_s = settings.max_epoch_events, settings.commit_interval_ms / 1000
+        self._desk, self._rules, self._blocks = desk, rules, blocks
         self._changes: list[Change] = []
+        self._observed_at = -math.inf
         self._gathered = -math.inf  # when the last epoch's records were together
         self._paused: list[TopicPartition] = []
+        self.shared = blocks.partitions  # how many partitions others may observe
         self.ends_with_log = False  # the worker is to end once everything in the log is taken
 
     def read(self) -> None:
@@ -43,19 +59,46 @@ class Reading:
         due = self._gathered + self._interval_s
         while True:
             wait_s = max(due - self._clock.monotonic(), 0.0) if len(self._merge) else self._idle_wait_s()
-            records = self._member.read(self._most, wait_s)
+            records = self._read(wait_s)
             self._group.follow()
             self._admit(records)
             self._admit(self._catalogue.read(self._most))
+            self._blocks.read()
             gathered = not records or self._clock.monotonic() >= due
             if gathered or self._merge.full(self._most):
                 break
         self._gathered = self._clock.monotonic()
         self._topics.look_when_due()
 
+    def _read(self, wait_s: float) -> list[Record]:
+        """What comes within so long; questions are answered meanwhile."""
+        desk, until = self._desk, self._clock.monotonic() + wait_s
+        if desk is None:
+            return self._member.read(self._most, wait_s)
+        while True:
+            desk.serve()
+            left_s = max(until - self._clock.monotonic(), 0.0)
+            records = self._member.read(self._most, 0.0 if desk.waiting else min(left_s, desk.patience_s()))
+            if records or not left_s:
+                return records
+
     def arrivals(self, limit: int) -> list[Arrival]:
         """Up to so many interactions whose turn has come, in order; they are the next epoch's."""
         return self._merge.release(self._member.at_end(), limit)
+
+    def observed(self, arrivals: Sequence[Arrival]) -> list[CommittedBlock]:
+        """What other workers admitted that the next epoch takes, before these interactions.
+
+        Who has interactions of its own to catch up with takes no later ones of others before them. To begin costs as
+        much as a hundred interactions: fewer wait for a moment.
+        """
+        now = self._clock.monotonic()
+        if len(self._blocks) < OBSERVED_AT_LEAST and now < self._observed_at + OBSERVE_EVERY_S:
+            return []
+        self._observed_at = now
+        caught_up = not len(self._merge) and self._member.at_end() >= self._merge.partitions()
+        first_ms = arrivals[0].timestamp if arrivals else 0
+        return self._blocks.release(math.inf if caught_up else max(self._state.clock_ms, first_ms), OBSERVED_AT_ONCE)
 
     def changes(self, erasures: int) -> list[Change]:
         """The changes of items and users that have come, with no more than so many erasures among them."""
@@ -77,8 +120,8 @@ class Reading:
     def caught_up(self) -> bool:
         """Whether everything in the log is taken, by whomever: what is nobody's for a moment may come here yet."""
         ends = self._member.at_end() >= self._merge.partitions() and self._catalogue.at_end()
-        waiting = len(self._merge) or len(self._group.takeover) or len(self._state.amendments)
-        return not waiting and ends and self._group.others_caught_up()
+        waiting = len(self._merge) or self._group.coming() or len(self._state.amendments)
+        return not waiting and ends and self._group.others_caught_up() and self._blocks.at_end()
 
     def _pause_those_ahead(self) -> None:
         """Pauses partitions that are far ahead, so that what is read is what they wait for."""
@@ -88,7 +131,7 @@ class Reading:
             self._paused = full
 
     def _idle_wait_s(self) -> float:
-        busy = len(self._group.takeover) or len(self._state.amendments) or self._is_leaving()
+        busy = self._group.coming() or len(self._state.amendments) or self._is_leaving() or len(self._blocks)
         return 0.0 if busy else IDLE_S
 
     def _is_leaving(self) -> bool:
@@ -102,8 +145,18 @@ class Reading:
         queues: dict[TopicPartition, list[Arrival]] = {}
         for record in records:
             if self._intake.is_interaction(record):
-                queues.setdefault(record.topic_partition, []).append(self._intake.arrival(record, now_ms))
+                queues.setdefault(record.topic_partition, []).append(self._arrival(record, now_ms))
+            elif self._rules.is_of(record):
+                self._rules.take(record)
             else:
                 self._changes.append(self._intake.change(record))
         for tp in queues.keys() & self._merge.partitions():  # not of one that was lost just now
             self._merge.add(tp, queues[tp])
+
+    def _arrival(self, record: Record, now_ms: int) -> Arrival:
+        """A decoded record; a merge of a session whose partition is another worker's is refused."""
+        arrival = self._intake.arrival(record, now_ms)
+        if not isinstance(arrival.payload, Merge):
+            return arrival
+        mine = {tp.partition for tp in self._merge.partitions() | self._group.coming()}
+        return arrival if mine >= set(map(int, arrival.payload.upto)) else refused_merge(arrival)

@@ -1,6 +1,7 @@
 """Rebuild: the state made again from the log, without anything that was taken back: what was learned of it goes too."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,15 +11,20 @@ from consumers.log import Log
 from consumers.records import NewRecord
 from consumers.schemas import AsOf, EpochManifest, Interaction
 from streamer.errors import StateUnreadable
-from streamer.features.event_ids import digest_of
+from streamer.features.event_ids import digest_event_id
 from streamer.lists.publisher import Publisher
-from streamer.pipeline.pipeline import Pipeline, by_partition
+from streamer.pipeline.beside import ListsBeside
+from streamer.pipeline.known_positions import by_partition
+from streamer.pipeline.pipeline import Pipeline
+from streamer.pipeline.surface_lists import Listed, surfaces_of
 from streamer.runtime.topics import output_limits
 from streamer.settings import Settings
+from streamer.state.published_lists import PublishedLists
 from streamer.state.stream_state import StreamState
 from streamer.worker import log_reach
 from streamer.worker.checkpoint_stamp import written_now
 from streamer.worker.recovery import first_positions, inputs_again, manifests
+from tgn.graph import I32
 
 
 class Rebuilt(NamedTuple):
@@ -53,7 +59,7 @@ def rebuild(log: Log, settings: Settings, advance: Callable[[int], None] = lambd
         fresh.positions, fresh.topic_ids = first_positions(log, settings), old.topic_ids
         fresh.erasure_key, fresh.erased, fresh.erased_by_name = old.erasure_key, dict(old.erased), old.erased_by_name
         rebuild_into(log, settings, fresh, every, committer.seat, advance)
-        lists = lists_anew(old, fresh, output_limits(log, settings))
+        lists = lists_anew(old, fresh, committer.seat, output_limits(log, settings))
         delta = dict.fromkeys(key for key, _ in committer.load_state())
         manifest = rebuilt_manifest(fresh, committer.seat)
         fresh.manifest_position = log.ends(settings.epochs_topic)[0]  # the epoch of the rebuild is no later one
@@ -82,30 +88,66 @@ def rebuild_into(
         erased = fresh.erased if manifest.erased_at else fresh.erased_by_name
         for digest, before in manifest.erased.items():
             reached = {int(p): offset for p, offset in before.items()}
-            erased.setdefault(bytes.fromhex(digest), (manifest.erased_at.get(digest, -1), reached))
+            for one in (digest, *manifest.sessions_erased.get(digest, ())):
+                erased.setdefault(bytes.fromhex(one), (manifest.erased_at.get(digest, -1), reached))
     pipeline = Pipeline(settings, fresh, _retracted(log, settings, epochs), worker, output_limits(log, settings))
     for epoch in inputs_again(log, fresh, epochs, stop):
-        pipeline.take(epoch)
+        pipeline.take(replace(epoch, aged=()))  # users have other indices, and everybody is listed anew below
         advance(len(epoch.arrivals))
     fresh.amendments.repair()
     fresh.epoch += 1
     users = np.array(sorted(fresh.listed.lists()), np.int32)
-    fresh.listed.note(users, fresh.engine.relist(users, fresh.clock_ms).published.item)
+    fresh.listed.note(users, _relist(fresh, users, worker).outcome.published.item)
+    beside = ListsBeside(fresh, surfaces_of(fresh), {})
+    every = np.union1d(users, beside.listed()).astype(np.int32)
+    ids = fresh.engine.model.users.ids
+    beside.publish(every, lambda n: f"e-{worker}-{fresh.epoch}-{ids[every[n]]}", _as_of(fresh))
 
 
-def lists_anew(old: StreamState, fresh: StreamState, limits: Mapping[str, int]) -> list[NewRecord]:
+def _relist(fresh: StreamState, users: I32, worker: str) -> Listed:
+    """The lists of users [N], as the rebuild publishes them."""
+    ids, surface = fresh.engine.model.users.ids, Publisher(fresh.settings, fresh.engine.model)
+
+    def list_id(n: int) -> str:
+        return surface.list_id(f"e-{worker}-{fresh.epoch}-{ids[users[n]]}")
+
+    return surfaces_of(fresh).main().relist(users, fresh.clock_ms, list_id)
+
+
+def lists_anew(old: StreamState, fresh: StreamState, worker: str, limits: Mapping[str, int]) -> list[NewRecord]:
     """What a rebuild publishes: the lists that are others than those of `old`, and who has none any more."""
-    before = _named_lists(old)
+    before = _named_lists(old, old.listed)
     users = np.array(sorted(fresh.listed.lists()), np.int32)
     publisher = Publisher(fresh.settings, fresh.engine.model, limits)
-    outcome = fresh.engine.relist(users, fresh.clock_ms)
-    as_of = AsOf(fresh.clock_ms, by_partition(fresh.positions, fresh.settings.interactions_topic))
-    now, records = _named_lists(fresh), []
+    outcome, propensity = _relist(fresh, users, worker)
+    book = surfaces_of(fresh).main().book
+    as_of = _as_of(fresh)
+    now, records = _named_lists(fresh, fresh.listed), []
     for n, user in enumerate(users.tolist()):
         name = fresh.engine.model.users.ids[user]
         if now[name] != before.get(name):
-            records.append(publisher.list_of(f"{fresh.epoch}-{name}", name, as_of, outcome, n))
-    return records + [publisher.withdrawal(name) for name in before if name not in now]
+            cause = f"e-{worker}-{fresh.epoch}-{name}"
+            records.append(publisher.make_list(cause, name, as_of, outcome, n, (), book, propensity))
+    records += [publisher.withdrawal(name) for name in before if name not in now]
+    return records + [record for name in fresh.beside for record in _beside_anew(old, fresh, name, worker, limits)]
+
+
+def _beside_anew(
+    old: StreamState, fresh: StreamState, surface: str, worker: str, limits: Mapping[str, int]
+) -> list[NewRecord]:
+    """The same of the lists of another surface."""
+    lists = old.beside.get(surface)
+    before = {} if lists is None else _named_lists(old, lists)
+    now = _named_lists(fresh, fresh.beside[surface])
+    beside, ids = ListsBeside(fresh, surfaces_of(fresh), limits), fresh.engine.model.users
+    users = np.array([ids.get(name) for name in now if now[name] != before.get(name)], np.int32)
+    made = beside.make(surface, users, lambda n: f"e-{worker}-{fresh.epoch}-{ids.ids[users[n]]}", _as_of(fresh))
+    gone = [beside.withdrawal(surface, name) for name in before if name not in now]
+    return [*map(made.record, range(len(users))), *gone]
+
+
+def _as_of(fresh: StreamState) -> AsOf:
+    return AsOf(fresh.clock_ms, by_partition(fresh.positions, fresh.settings.interactions_topic))
 
 
 def rebuilt_manifest(fresh: StreamState, worker: str) -> NewRecord:
@@ -114,9 +156,9 @@ def rebuilt_manifest(fresh: StreamState, worker: str) -> NewRecord:
     return Publisher(fresh.settings, fresh.engine.model).manifest(manifest)
 
 
-def _named_lists(state: StreamState) -> dict[str, list[str]]:
+def _named_lists(state: StreamState, lists: PublishedLists) -> dict[str, list[str]]:
     users, items = state.engine.model.users.ids, state.engine.model.items.ids
-    return {users[u]: [items[item] for item in listed] for u, listed in state.listed.lists().items() if users[u]}
+    return {users[u]: [items[item] for item in listed] for u, listed in lists.lists().items() if users[u]}
 
 
 def _check_reach(log: Log, settings: Settings, state: StreamState) -> None:
@@ -131,7 +173,9 @@ def _check_reach(log: Log, settings: Settings, state: StreamState) -> None:
 
 def _retracted(log: Log, settings: Settings, epochs: Sequence[EpochManifest]) -> frozenset[bytes]:
     """Digests of the event ids that retractions in these epochs name."""
-    inputs = inputs_again(log, StreamState(settings), epochs)
-    payloads = (arrival.payload for epoch in inputs for arrival in epoch.arrivals)
-    retractions = (p for p in payloads if isinstance(p, Interaction) and p.retract)
-    return frozenset(digest_of(p.user_id, p.event_id or "") for p in retractions)
+    named = list[tuple[str, str]]()
+    for epoch in inputs_again(log, StreamState(settings), epochs):
+        payloads = (arrival.payload for arrival in epoch.arrivals)
+        named += [(p.user_id, p.event_id or "") for p in payloads if isinstance(p, Interaction) and p.retract]
+        named += [retracted for one in epoch.observed for retracted in one.block.retractions]
+    return frozenset(digest_event_id(user_id, event_id) for user_id, event_id in named)

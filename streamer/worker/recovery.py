@@ -6,24 +6,27 @@ The manifest of an epoch says which records it took, so the same function takes 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 
 import msgspec
 
-from consumers.errors import PositionGone, TopicConflict, UnknownTopic
-from consumers.log import Log, Reader
+from consumers.dead_letter import DeadLetter, Reason
+from consumers.decode import is_framed
+from consumers.errors import PositionGone, RegistryUnavailable, TopicConflict, UnknownTopic
+from consumers.log import Closable, Log, Reader
 from consumers.positions import from_topics
-from consumers.records import Record, TopicPartition
+from consumers.records import INCARNATION_HEADER, Record, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.errors import StateUnreadable
 from streamer.lists.publisher import APPLICATION, MADE_ANEW
 from streamer.pipeline.arrivals import Arrival, in_order
-from streamer.pipeline.epoch import Change, EpochInput, Erasure, epoch_input
+from streamer.pipeline.epoch import Change, CommittedBlock, EpochInput, Erasure, epoch_input
 from streamer.pipeline.ingest import Intake
-from streamer.runtime.topics import input_topics, records_of, whole
+from streamer.pipeline.observed_block import MAGIC
+from streamer.runtime.topics import input_topics, read_records, whole
 from streamer.settings import Settings
 from streamer.state.in_force import with_recorded
 from streamer.state.stream_state import StreamState
+from streamer.worker.other_blocks import read_block
 
 FAR_FUTURE_MS = 1 << 60
 _logger = logging.getLogger(__name__)
@@ -33,6 +36,8 @@ _decode = msgspec.json.Decoder(EpochManifest).decode
 def manifests(log: Log, settings: Settings, state: StreamState, worker: str | None = "") -> list[EpochManifest]:
     """The committed epochs of a worker after the state, oldest first; of every worker for None.
 
+    Of two of one number that of the later start of its seat counts, else the first: see `INCARNATION_HEADER`.
+
     Raises UnknownTopic; StateUnreadable where the topic no longer has the first of them; TopicConflict where another
     application's are among them; PositionGone where the records of some are none of the topics of today.
     """
@@ -40,9 +45,9 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
     if 0 not in log.ends(tp.topic):
         raise UnknownTopic(f"there is no topic {tp.topic}; create it with `freshet topics create`")
     position = max(state.manifest_position, log.starts(tp.topic)[0])
-    by_number: dict[tuple[str, int], EpochManifest] = {}
+    by_number: dict[tuple[str, int], tuple[int, EpochManifest]] = {}
     foreign = 0
-    for record in records_of(log, {tp: position}):
+    for record in read_records(log, {tp: position}):
         try:
             manifest = _decode(record.value or b"")
         except msgspec.MsgspecError:
@@ -53,16 +58,24 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
         if manifest.epoch > state.epoch and worker in (None, manifest.worker):
             if by_number or not state.made_anew:
                 _check_inputs(manifest, headers)
-            by_number.setdefault((manifest.worker, manifest.epoch), manifest)
+            number, incarnation = (manifest.worker, manifest.epoch), _incarnation(headers)
+            if number not in by_number or incarnation > by_number[number][0]:
+                by_number[number] = incarnation, manifest
     if foreign:
         _logger.warning("%d records of %s are no manifests; they are passed over", foreign, tp.topic)
-    found = list(by_number.values())
+    found = [manifest for _, manifest in by_number.values()]
     if found and worker is not None and found[0].epoch != state.epoch + 1:
         raise StateUnreadable(
             f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
             "short; restore a later checkpoint, or remove the state and the committed offsets to begin anew"
         )
     return found
+
+
+def _incarnation(headers: Mapping[str, bytes]) -> int:
+    """Which start of its seat wrote a manifest; 0 where it does not say."""
+    text = headers.get(INCARNATION_HEADER, b"")
+    return int(text) if text.isdigit() and len(text) < 19 else 0
 
 
 def _check_application(headers: dict[str, bytes], settings: Settings) -> None:
@@ -94,7 +107,7 @@ def inputs_again(
     if not epochs:
         return
     assume_first(state, epochs)
-    with closing(_Source(log, state, epochs)) as source:
+    with _EpochReader(log, state, epochs) as source:
         for manifest in epochs:
             if stop():
                 return
@@ -113,14 +126,15 @@ def assume_first(state: StreamState, epochs: Iterable[EpochManifest]) -> None:
         state.assume(first)
 
 
-class _Source:
+class _EpochReader(Closable):
     """The input topics from the state's positions on, cut as the manifests say."""
 
     def __init__(self, log: Log, state: StreamState, epochs: Sequence[EpochManifest]) -> None:
         self._settings, self._state = state.settings, state
         self._intake = Intake(state.settings)
         ends = (tp for manifest in epochs for tp in from_topics(manifest.ends))
-        self._read = {tp: state.positions.get(tp, 0) for tp in ends}  # next offset to read
+        first_blocks = {self._blocks_of(p): at[0] for one in reversed(epochs) for p, at in one.observed.items()}
+        self._read = {tp: state.positions.get(tp, 0) for tp in ends} | first_blocks  # next offset to read
         self._taken = {tp: position if state.epoch else 0 for tp, position in self._read.items()}  # next one to take
         self._reader: Reader = log.reader(self._read)
         self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in self._read}
@@ -134,9 +148,9 @@ class _Source:
         offsets = sum(
             end - self._taken[tp] for tp, end in ends.items() if tp.topic != self._settings.interactions_topic
         )
-        records = self._records_before(ends)
+        observed, records = self._observed(manifest), self._records_before(ends)
         arrivals = [self._arrival(record, manifest) for record in records if self._intake.is_interaction(record)]
-        changes = [self._intake.change(record) for record in records if not self._intake.is_interaction(record)]
+        changes = [self._change(record, manifest) for record in records if not self._intake.is_interaction(record)]
         return epoch_input(
             in_order(arrivals),
             changes,
@@ -150,16 +164,44 @@ class _Source:
             embeddings=manifest.embeddings,
             settings=manifest.settings,
             compacted=offsets - len(changes),
+            now_ms=manifest.now_ms,
+            aged=manifest.aged,
+            rules=manifest.rules,
+            shared=manifest.shared,
+            observed=observed,
         )
 
+    def _blocks_of(self, partition: str) -> TopicPartition:
+        return TopicPartition(self._settings.observed_topic, int(partition))
+
+    def _observed(self, manifest: EpochManifest) -> list[CommittedBlock]:
+        """The blocks of other workers that an epoch took; what lies before them is this worker's own."""
+        ends = {self._blocks_of(partition): at[1] for partition, at in manifest.observed.items()}
+        first = {self._blocks_of(partition): at[0] for partition, at in manifest.observed.items()}
+        records = [one for one in self._records_before(ends) if one.offset >= first[one.topic_partition]]
+        for partition, at in manifest.observed.items():  # where it came here, its own records are those from there on
+            self._taken[TopicPartition(self._settings.interactions_topic, int(partition))] = at[2]
+        blocks = filter(None, (_read_block_again(record, manifest) for record in records))
+        return sorted(blocks, key=lambda one: one[:2])
+
     def _arrival(self, record: Record, manifest: EpochManifest) -> Arrival:
-        was_future = record.offset in manifest.refused.get(str(record.partition), ())
-        return self._intake.arrival(record, 0 if was_future else FAR_FUTURE_MS)
+        if _was_refused(record, str(record.partition), manifest):
+            return self._intake.refused_arrival(record)
+        arrival = self._intake.arrival(record, FAR_FUTURE_MS)
+        _check_schema(arrival.payload)
+        return arrival
+
+    def _change(self, record: Record, manifest: EpochManifest) -> Change:
+        if _was_refused(record, f"{record.topic}/{record.partition}", manifest):
+            return self._intake.refused_change(record)
+        change = self._intake.change(record)
+        _check_schema(change[1])
+        return change
 
     def _compacted_erasures(self, manifest: EpochManifest, changes: Sequence[Change]) -> list[Erasure]:
         """Erasures of the epoch whose tombstones the log no longer has: by the digests in its manifest."""
         by_name = not manifest.erased_at
-        digest_of = self._state.digest_by_name if by_name else self._state.digest_of
+        digest_of = self._state.digest_by_name if by_name else self._state.digest_user
         there = {digest_of(change.user_id).hex() for _, change in changes if isinstance(change, Erasure)}
         if len(there) >= len(manifest.erased):  # digests of another worker's key are not to be matched
             return []
@@ -178,7 +220,9 @@ class _Source:
         for tp, end in ends.items():
             waiting = self._waiting[tp]
             while waiting and waiting[0].offset < end:
-                records.append(waiting.popleft())
+                record = waiting.popleft()
+                if record.offset >= self._taken[tp]:
+                    records.append(record)
         self._taken |= ends
         return records
 
@@ -191,3 +235,31 @@ class _Source:
 
     def close(self) -> None:
         self._reader.close()
+
+
+def _read_block_again(record: Record, manifest: EpochManifest) -> CommittedBlock | None:
+    """The block that an epoch took; None for what was none. Raises StateUnreadable where it cannot be read any more."""
+    block = read_block(record)
+    if block is None and (record.value or b"").startswith(MAGIC):
+        raise StateUnreadable(
+            f"epoch {manifest.epoch} took the block in {record.topic}[{record.partition}] at offset {record.offset}, "
+            "which this version cannot read: start the version that wrote it, or restore a later checkpoint"
+        )
+    return block
+
+
+def _was_refused(record: Record, partition: str, manifest: EpochManifest) -> bool:
+    """Whether a record was refused for a reason of the moment at which it was taken."""
+    if not manifest.knows_schemas and is_framed(record.value or b""):
+        return True
+    return record.offset in manifest.refused.get(partition, ())
+
+
+def _check_schema(taken: object) -> None:
+    """Raises RegistryUnavailable for what was read by a schema once that is not to be had now."""
+    if isinstance(taken, DeadLetter) and taken.reason is Reason.UNKNOWN_SCHEMA:
+        record = taken.record
+        raise RegistryUnavailable(
+            f"{record.topic}[{record.partition}] offset {record.offset} was read by a schema that is not to be had "
+            f"now: {taken.message}; name the registry that has it with schema_registry"
+        )

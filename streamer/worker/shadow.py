@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from consumers.dead_letter import DeadLetter
+from consumers.schemas import Interaction
 from streamer.embeddings.registry import Current, current
 from streamer.engine.engine import Engine
 from streamer.errors import EmbeddingsDamaged
@@ -103,7 +103,7 @@ class Shadow:
         model = self._engine.model
         for arrival in arrivals[:EVENTS_AN_EPOCH]:
             payload = arrival.payload
-            if isinstance(payload, DeadLetter):
+            if not isinstance(payload, Interaction):
                 continue
             user, item = model.users.get(payload.user_id), model.items.get(payload.item_id)
             if user is None or item is None or item >= len(waiting.vector) or not waiting.vector[item].any():

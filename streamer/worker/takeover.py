@@ -42,6 +42,10 @@ class Takeover:
     def __len__(self) -> int:
         return len(self._coming)
 
+    def partitions(self) -> frozenset[TopicPartition]:
+        """Those on their way."""
+        return frozenset(self._coming)
+
     def begin(self, tp: TopicPartition, position: int, committed: int) -> None:
         """Puts a partition in line: `position` is where the state is, `committed` where the group goes on."""
         _logger.info("partition %d: taking over %d interactions", tp.partition, committed - position)

@@ -7,7 +7,7 @@ from consumers.log import Log
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
-from streamer.worker.catalogue import Catalogue
+from streamer.worker.node_topics import NodeTopics
 
 TOPICS_EVERY_S = 5.0
 _logger = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 class TopicWatch:
     """Finds topics that were deleted and made anew while they were read, and partitions that were added."""
 
-    def __init__(self, log: Log, settings: Settings, state: StreamState, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(self, log: Log, settings: Settings, state: StreamState, catalogue: NodeTopics, clock: Clock) -> None:
         self._log, self._settings, self._state = log, settings, state
         self._catalogue, self._clock = catalogue, clock
         self._looked = clock.monotonic()

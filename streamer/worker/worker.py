@@ -5,30 +5,34 @@ from contextlib import ExitStack
 
 from consumers.crash_points import happened
 from consumers.errors import CheckpointDamaged
-from consumers.log import Log
+from consumers.log import Closable, Log
+from streamer.asking.desk import Desk
 from streamer.lists.list_files import TestLists
 from streamer.pipeline.epoch import EpochInput, EpochOutput
 from streamer.pipeline.ingest import Intake
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
-from streamer.runtime.topics import output_limits, output_topics
+from streamer.runtime.topics import create_missing, output_limits, output_topics
 from streamer.settings import Settings
-from streamer.worker.catalogue import Catalogue
+from streamer.worker.answering import answering_at
+from streamer.worker.damaged_checkpoint import begin_anew
 from streamer.worker.epochs import Epochs
 from streamer.worker.group import Group
+from streamer.worker.node_topics import NodeTopics
 from streamer.worker.opening import Opening, Recovered
+from streamer.worker.other_blocks import OtherBlocks, make_topic
 from streamer.worker.prometheus import RunMetrics
-from streamer.worker.reading import Reading
-from streamer.worker.set_aside import set_aside
+from streamer.worker.reading import InputReader
+from streamer.worker.rules_topic import RulesTopic
 from streamer.worker.topic_watch import TopicWatch
 
 
-class Worker:
+class Worker(Closable):
     """One engine on one log. `Worker.open` makes one, and its `close` closes what that opened."""
 
     def __init__(
         self,
         recovered: Recovered,
-        reading: Reading,
+        reading: InputReader,
         group: Group,
         epochs: Epochs,
         clock: Clock,
@@ -37,11 +41,13 @@ class Worker:
         on_ready: Callable[[], None],
         on_damage: Callable[[str], None],
         opened: ExitStack,
+        read_again: Callable[[], Settings | None],
     ) -> None:
         self.state, self._pipeline, self._commits = recovered.state, recovered.pipeline, recovered.commits
         self._complete = recovered.complete
         self._reading, self._group, self._epochs, self._clock = reading, group, epochs, clock
         self._stop, self._on_ready, self._on_damage, self._opened = stop, on_ready, on_damage, opened
+        self._read_again = read_again
 
     @classmethod
     def open(
@@ -52,6 +58,8 @@ class Worker:
         stop: Callable[[], bool] = lambda: False,
         metrics: RunMetrics | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        desk: Desk | None = None,
+        read_again: Callable[[], Settings | None] = lambda: None,
     ) -> "Worker":
         """Opens a worker, whose state is that of the last committed epoch.
 
@@ -63,10 +71,15 @@ class Worker:
             test_lists: where the lists made before each event go.
             stop: asked between two pieces of work.
             metrics: told what is done.
+            desk: whose questions the worker answers.
+            read_again: asked before each epoch for settings that are to be in force from then on.
         """
         metrics = metrics or RunMetrics(settings, clock)
         metrics.starting()
+        make_topic(log, settings)
         limits = output_limits(log, settings)
+        if settings.keep_lists:
+            create_missing(log, settings, names=(settings.lists_topic,))
         log.claim(settings.application, output_topics(settings))
         with ExitStack() as opened:
             committer = log.committer(settings.application)  # (1)
@@ -74,22 +87,40 @@ class Worker:
             opening = Opening(log, settings, committer, limits, metrics, test_lists or TestLists(None), stop, clock)
             recovered = opening.recover()  # (2)
             state, intake = recovered.state, Intake(settings)
-            catalogue = Catalogue(log, settings, state)  # (3)
+            rules = RulesTopic(log, settings, state)  # (3)
+            catalogue = NodeTopics(log, settings, state, rules)
             opened.callback(catalogue.close)
             topics = TopicWatch(log, settings, state, catalogue, clock)
-            group = Group(log, settings, state, committer, intake, topics, recovered.moved, clock)
+            blocks = OtherBlocks(log, settings, state, clock)
+            opened.callback(blocks.close)
+            group = Group(log, settings, state, committer, intake, topics, blocks, recovered.moved, clock)
             opened.callback(group.close)
-            reading = Reading(settings, state, intake, group, catalogue, topics, clock)
+            reading = InputReader(settings, state, intake, group, blocks, catalogue, rules, topics, clock, desk)
+            epochs = Epochs(settings, state, reading, group, rules, limits, clock)
+            answering = None
+            if desk is not None:
+                answering = answering_at(desk, log, settings, state, committer.seat, group.partitions, clock)
+                recovered.pipeline.between = desk.serve
+                recovered.commits.answer_meanwhile(desk, answering)
+                opened.callback(desk.close)
+
+            def ready() -> None:
+                metrics.ready(log, state, reading.positions)
+                metrics.watch(epochs.ageing)
+                if desk is not None and answering is not None:
+                    desk.open(answering.answer)
+
             return cls(
                 recovered,
                 reading,
                 group,
-                Epochs(settings, state, reading, group, limits, clock),
+                epochs,
                 clock,
                 stop=stop,
-                on_ready=lambda: metrics.ready(log, state, reading.positions),
-                on_damage=lambda damage: set_aside(log, settings, committer, damage),
+                on_ready=ready,
+                on_damage=lambda damage: begin_anew(log, settings, committer, damage),
                 opened=opened.pop_all(),
+                read_again=read_again,
             )
 
     def run(self, exit_at_end: bool = False) -> None:
@@ -124,8 +155,12 @@ class Worker:
         A piece of what is to be taken over from other workers follows, as an epoch of its own.
         """
         self._reading.read()  # (1)
+        if (settings := self._read_again()) is not None:
+            self._epochs.change_settings(settings)
         epoch = self._epochs.next()  # (2)
         output = self._take(epoch) if epoch else None  # (3), (4)
+        if epoch is None:
+            self._commits.commit_asked()
         return self._take_over() or output
 
     def _take(self, epoch: EpochInput) -> EpochOutput:

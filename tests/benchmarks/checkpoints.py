@@ -22,8 +22,8 @@ from consumers.files.interactions import read_interactions
 from consumers.log import Committer
 from consumers.records import Record
 from streamer.cli.producing import interaction_chunks
-from streamer.features.event_ids import digest_of
-from streamer.features.tables import weights_of
+from streamer.features.event_ids import digest_event_id
+from streamer.features.tables import weigh_rows
 from streamer.pipeline.epoch import epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.pipeline import Pipeline
@@ -64,9 +64,9 @@ def _observe(state: StreamState, table: pa.Table, weights: EventWeights) -> None
     """What a worker's state holds after these rows, without the scoring."""
     for first in range(0, len(table), CHUNK):
         rows = table.slice(first, CHUNK)
-        columns = state.engine.encode_table(rows, weights_of(rows, weights))
+        columns = state.engine.encode_table(rows, weigh_rows(rows, weights))
         state.engine.take(columns, learn=False, score=False, publish=False)
-        digests = [digest_of(str(first + n)) for n in range(len(rows))]
+        digests = [digest_event_id("u", str(first + n)) for n in range(len(rows))]
         entries = np.zeros(len(rows), ENTRY)
         entries["order_ms"] = entries["t"] = columns.t
         entries["order"] = np.arange(first, first + len(rows))

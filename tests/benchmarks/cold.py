@@ -17,7 +17,7 @@ from consumers.schemas import Item
 from streamer.cli.demo_data import movielens_100k
 from streamer.engine.engine import Engine
 from streamer.evaluation.replay import ReplayOptions, replay
-from streamer.features.tables import weights_of
+from streamer.features.tables import weigh_rows
 from streamer.settings import Settings
 from tests.benchmarks.records import commit, machine
 from tests.conftest import DATA
@@ -53,7 +53,7 @@ def cold_items(without: Sequence[Part], all_wait: bool) -> dict[str, Share]:
     table = read_interactions(folder / "interactions.parquet")
     known = {item.item_id: item for item in read_items(folder / "items.parquet")}
     settings = Settings(exclude_seen=True, without=tuple(without), k=WAITING)
-    engine, weight = Engine(settings), weights_of(table, EventWeights(settings.event_weights))
+    engine, weight = Engine(settings), weigh_rows(table, EventWeights(settings.event_weights))
     if all_wait:
         engine.model = Model(replace(engine.model.config, newest=WAITING))
     ids, t = table["item_id"].to_pylist(), table["timestamp"].to_numpy()

@@ -15,7 +15,7 @@ from streamer.lists.explanation import Explanation, explain, in_words, titles
 from streamer.settings import Settings
 from tests.benchmarks.records import FOLDER, commit, machine
 from tests.benchmarks.streams import STREAMS
-from tgn.counterfactual import paths
+from tgn.asking.counterfactual import paths
 
 RESULTS = Path(__file__).parent / "EXPLANATIONS.md"
 EACH, SHOWN, K = 25, 5, 10

@@ -20,16 +20,16 @@ from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions, read_items, read_users
 from streamer.cli.commands.train import MODELS
 from streamer.cli.demo_data import movielens_100k
-from streamer.embeddings.training import Work, trained, until_of
-from streamer.embeddings.training_data import Source, source_of
+from streamer.embeddings.training import Work, find_until_ms, trained
+from streamer.embeddings.training_data import Source, gather_source
 from streamer.embeddings.warm_start import begun_from
 from streamer.engine.engine import Engine
+from streamer.evaluation.peers.contract import DAY_MS, Peer
 from streamer.evaluation.replay import ReplayOptions, replay
 from streamer.runtime.progress import progress
 from streamer.settings import Settings
 from tests.benchmarks.judge import judge, require_judge
 from tests.benchmarks.peers import make_peer
-from tests.benchmarks.peers.contract import DAY_MS, Peer
 from tests.benchmarks.peers.family import Family
 from tests.benchmarks.protocol import MEASURED_SHARE, plan_of, prequential, read_events, world_of, write_lists
 from tests.benchmarks.records import commit, machine
@@ -66,7 +66,7 @@ def source(stream: Stream, scratch: Path) -> Source:
     else:
         file = DATA / stream.folder / "items.parquet"
         items, users = read_items(file) if file.is_file() else (), ()
-    return source_of(table, EventWeights(Settings().event_weights), items, users)
+    return gather_source(table, EventWeights(Settings().event_weights), items, users)
 
 
 def train(stream: Stream, model: str, scratch: Path) -> float:
@@ -78,7 +78,7 @@ def train(stream: Stream, model: str, scratch: Path) -> float:
         started = time.perf_counter()
         for work in works(model, known.events.t):
             if model.endswith(DAILY):
-                work = replace(work, begun=begun_from(folder, asdict(work), until_of(work, known)))
+                work = replace(work, begun=begun_from(folder, asdict(work), find_until_ms(work, known)))
             trained(known, work, folder, False, 1, lambda passes: None)
         done.write_text(json.dumps(time.perf_counter() - started))
     return float(json.loads(done.read_text()))

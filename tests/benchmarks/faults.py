@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from consumers import crash_points as effects
+from consumers import crash_points
 from consumers.records import NewRecord
 from streamer.ops.audit import Audit
-from streamer.runtime.topics import records_of, whole
+from streamer.runtime.topics import read_records, whole
 from tests.benchmarks.records import commit, machine
 from tests.consumers.test_fuzz import fuzz
 from tests.faults.scene import ROOT, Scene
@@ -77,9 +77,9 @@ def _environment() -> dict[str, str]:
 
 def crashes(folder: Path, broker: Broker, kills: int) -> str:
     """A crash at every effect."""
-    crash_at_every_effect(Scene(folder, "embedded"), effects.EMBEDDED, (1, 2, 3))
-    crash_at_every_effect(Scene(folder, "kafka", broker.bootstrap), effects.KAFKA, (1, 2, 3))
-    points = 3 * (len(effects.EMBEDDED) + len(effects.KAFKA))
+    crash_at_every_effect(Scene(folder, "embedded"), crash_points.EMBEDDED, (1, 2, 3))
+    crash_at_every_effect(Scene(folder, "kafka", broker.bootstrap), crash_points.KAFKA, (1, 2, 3))
+    points = 3 * (len(crash_points.EMBEDDED) + len(crash_points.KAFKA))
     return f"{points} crashes at named effects, both homes: 0 lost, 0 doubled, states equal"
 
 
@@ -164,7 +164,7 @@ def _verdict(scene: Scene, sent: int) -> str:
 
 def _held(scene: Scene) -> int:
     with scene.open() as log:
-        return sum(1 for _ in records_of(log, whole(log, scene.settings.interactions_topic)))
+        return sum(1 for _ in read_records(log, whole(log, scene.settings.interactions_topic)))
 
 
 PARTS = {"crashes": crashes, "kills": random_kills, "broker": broker_kills, "fuzz": fuzzing}

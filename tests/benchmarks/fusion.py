@@ -18,8 +18,8 @@ from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions, read_items
 from streamer.embeddings.registry import read_version
 from streamer.embeddings.training import Work, trained
-from streamer.embeddings.training_data import content_of, source_of
-from streamer.features.item_content import vector_of
+from streamer.embeddings.training_data import gather_source, make_content
+from streamer.features.item_content import hash_content
 from streamer.settings import Settings
 from tests.benchmarks.records import commit, machine
 from tests.conftest import DATA
@@ -34,13 +34,15 @@ def measured(scratch: Path, how: Fusion | None, hashed: bool) -> str:
     """One row of the table. hashed: words of titles are, in the place of WordLlama's vectors."""
     folder, started = DATA / "movietweetings", time.perf_counter()
     items = list(read_items(folder / "items.parquet"))
-    known = source_of(read_interactions(folder / "interactions.parquet"), EventWeights(Settings().event_weights), items)
+    known = gather_source(
+        read_interactions(folder / "interactions.parquet"), EventWeights(Settings().event_weights), items
+    )
     events = known.events
     until = int(events.t[int(len(events.t) * SHARE)])
-    content = content_of(known, items) if how else None
+    content = make_content(known, items) if how else None
     if hashed:
         content = np.zeros((len(known.items), SIZE), np.float32)
-        content[known.items.encode([item.item_id for item in items])] = [vector_of(item) for item in items]
+        content[known.items.encode([item.item_id for item in items])] = [hash_content(item) for item in items]
     work = Work("lightgcn", passes=PASSES, until_ms=until, fusion=how)
     manifest = trained(known, work, scratch, False, 1, lambda passes: None, content)
     users, vectors = read_version(scratch, manifest["version"])

@@ -3,6 +3,7 @@
 `freshet run` in a process of its own, with the defaults but for the commit interval; a producer beside it sends the
 stream at a steady rate, with a warm state behind it, and a read_committed consumer notes when each list arrives. Latency
 is from `produce` to `consume`, of every interaction whose list was published (others were coalesced, or changed nothing).
+A list that only ages is published again for as long as the worker runs: it counts for nothing here.
 A broker that was started just now takes twice as long (its code is still being compiled): the first configuration runs
 WARM_UPS times before the table, and what the first of these gave is written beside it.
 Then the whole command against a bare loop that consumes, decodes, encodes and produces the same lists, in the same run.
@@ -10,6 +11,7 @@ Then the whole command against a bare loop that consumes, decodes, encodes and p
 
 import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,6 +34,7 @@ from tests.benchmarks.records import commit, machine
 from tests.conftest import DATA
 from tests.faults.scene import Scene
 from tests.kafka_broker import Broker
+from tests.waiting import ended, until
 
 RESULTS = Path(__file__).parent / "LATENCY.md"
 FILE = DATA / "movietweetings" / "interactions.parquet"
@@ -39,6 +42,7 @@ WARM_EVENTS, BACKLOG = 20_000, 40_000
 WARM_UPS = 2
 PARTITIONS = 4
 TICK_S = 0.002
+PLACE = re.compile(r"\d+-\d+")  # the list_id of a list that an interaction caused
 DEFAULTS = {name: Settings.model_fields[name].default for name in ("max_epoch_events", "checkpoint_interval_ms")}
 CONFIGURATIONS = [  # rate, commit interval, delivery
     (1_000, 10, "exactly-once"),
@@ -70,9 +74,10 @@ class Lists(threading.Thread):
             now = time.perf_counter()
             for m in (message, *rest):
                 if m and not m.error():
-                    self.last = now
-                    value: bytes = m.value()
-                    self.arrived[value[12 : value.index(b'"', 12)].decode()] = now  # list_id, the first field
+                    value: bytes = m.value() or b""
+                    list_id = value[12 : value.index(b'"', 12)].decode() if value else ""  # the first field
+                    if PLACE.fullmatch(list_id) and list_id not in self.arrived:
+                        self.arrived[list_id] = self.last = now
 
     def end(self) -> None:
         self._ending.set()
@@ -96,19 +101,25 @@ def measure(
     lists = Lists(broker.bootstrap, scene.settings.recommendations_topic)
     lists.start()
     worker = start_worker(scene)
+    _say(f"{name}: waiting for the first list")
     while not lists.arrived:
         assert worker.poll() is None, "the worker ended; see its log"
         time.sleep(0.1)
     _settle(lists)
+    _say(f"{name}: sending {rate:,} interactions a second for {seconds:g} s")
     sent = _send(broker.bootstrap, records[WARM_EVENTS : WARM_EVENTS + int(rate * seconds)], rate)
     _settle(lists)
     lists.end()
     worker.terminate()
-    worker.wait(30)
+    ended(worker)
     first = min(sent.values()) + 0.2 * seconds
     latencies = np.array([lists.arrived[id_] - at for id_, at in sent.items() if id_ in lists.arrived and at > first])
     p50, p95, p99 = np.percentile(latencies * 1000, [50, 95, 99])
     return f"| {rate:,} | {interval_ms} | {delivery} | {len(latencies):,} | {p50:.1f} | {p95:.1f} | {p99:.1f} |"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _send(bootstrap: str, records: list[NewRecord], rate: int) -> dict[str, float]:
@@ -137,8 +148,7 @@ def _send(bootstrap: str, records: list[NewRecord], rate: int) -> dict[str, floa
 
 def _settle(lists: Lists, quiet_s: float = 2.5) -> None:
     """Waits until lists have come and none comes any more."""
-    while not lists.arrived or time.perf_counter() - lists.last < quiet_s:
-        time.sleep(0.1)
+    until(lambda: lists.arrived and time.perf_counter() - lists.last >= quiet_s, 120, lambda: "lists go on", 0.1)
 
 
 def share(folder: Path, broker: Broker, records: list[NewRecord]) -> str:
@@ -156,7 +166,7 @@ def share(folder: Path, broker: Broker, records: list[NewRecord]) -> str:
     while not lists.arrived:
         time.sleep(0.01)
     first, count = time.perf_counter(), len(lists.arrived)
-    worker.wait()
+    assert ended(worker, 300) == 0, "the worker ended; see its log"
     ours = time.perf_counter() - first
     _settle(lists)
     lists.end()

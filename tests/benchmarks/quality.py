@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from streamer.runtime.progress import progress
-from tests.benchmarks import records
+from tests.benchmarks import ranks, records
 from tests.benchmarks.judge import judge, require_judge
 from tests.benchmarks.peers import MOST_EVENTS, PEERS, missing
 from tests.benchmarks.streams import STREAMS, Stream
@@ -62,6 +62,8 @@ def run(streams: list[str], chosen: list[str]) -> bool:
             else:
                 records.save(f"{stream.name}.{row}", {"part": "quality", "stream": stream.name, "row": row, **record})
                 print(f"{stream.name}: {row}: {reason or _short(record)}", flush=True)
+                if "paired" in record:
+                    print(f"  {_paired(stream, row, record['paired'])}", flush=True)
             advance(1)
     return fine
 
@@ -102,9 +104,13 @@ def _freshet(stream: Stream, row: str) -> records.Record:
     summary = json.loads(_output([freshet, "replay", str(file), *flags, "--lists-out", str(lists), "--json"]))
     seconds = time.perf_counter() - started
     verdict = judge(stream, file, lists)
+    ranks.keep(stream, row, ranks.ranks_of(stream, file, lists))
     lists.unlink()
+    other, which = (OURS, "") if row.startswith(WITHOUT) else (row, ranks.BEFORE)
+    paired = ranks.against(stream, row, other, which)
     return {
         **verdict,
+        **({"paired": paired} if paired else {}),
         "events_per_second": round(summary["events"] / seconds, 1),
         "command": " ".join(["freshet replay", file.name, *flags]),
     }
@@ -117,6 +123,12 @@ def _output(command: list[str], environment: dict[str, str] | None = None) -> st
     if done.returncode or not lines:
         raise Failed(lines[-1] if lines else f"exit code {done.returncode}")
     return lines[-1]
+
+
+def _paired(stream: Stream, row: str, paired: records.Record) -> str:
+    other = f"the whole model of {paired['commit']}" if row.startswith(WITHOUT) else f"commit {paired['commit']}"
+    metric = stream.metrics[0]
+    return f"against {other}: {metric} {ranks.in_words(paired, metric)}"
 
 
 def _short(record: records.Record) -> str:

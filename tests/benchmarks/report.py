@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.benchmarks import records
+from tests.benchmarks import ranks, records
 from tests.benchmarks.quality import OURS, WITHOUT
 from tests.benchmarks.records import Record
 from tests.benchmarks.streams import STREAMS, Stream
@@ -26,13 +26,19 @@ which shares no code with this repository: an item that is not in the list is a 
 - Settings that a peer's authors leave open (τ of popularity, how many last items item-kNN reads, ISGD's rate) are
   chosen on the last tenth of each stream before the first fit."""
 
+OUTSIDE = """\
+## Beside published tables
+
+In protocols of others, as nearly as the data allows, each with what differs: [Amazon Beauty, leave-one-out](LEAVE_ONE_OUT.md),
+[Foursquare NYC check-ins](CHECK_INS.md), [tgbl-wiki with TGB's own evaluator](TGBL_WIKI.md)."""
+
 
 def render() -> str:
     """The whole page."""
     found = records.load_all()
     sections = [_head(found), "## Quality", HOW]
     sections += [_stream_section(stream, found) for stream in STREAMS.values()]
-    sections += [_ablations(found), _speed(), _left_out(found)]
+    sections += [_before(found), OUTSIDE, _ablations(found), _speed(), _left_out(found)]
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
@@ -94,6 +100,24 @@ def _learning(record: Record) -> str:
     return ", ".join([*words, *([record["chosen"]] if record["chosen"] else [])])
 
 
+def _before(found: list[Record]) -> str:
+    """Our rows against those of the version before, event by event."""
+    rows = [r for r in found if "paired" in r and not r["row"].startswith(WITHOUT)]
+    if not rows:
+        return ""
+    cells = (
+        (r["stream"], r["row"], r["paired"]["commit"], TITLES[metric], ranks.in_words(r["paired"], metric))
+        for r in rows
+        for metric in STREAMS[r["stream"]].metrics
+    )
+    return "\n".join([
+        "## Against the version before", "",
+        "Difference of the same events under both, with an interval of 95 % that knows that events of one user, and of one "
+        "time, resemble each other. McNemar's p takes them for independent.", "",
+        "| stream | row | before | | difference |", "|---|---|---|---|---|", *(f"| {' | '.join(row)} |" for row in cells),
+    ])  # fmt: skip
+
+
 def _ablations(found: list[Record]) -> str:
     """What each part of the model is worth: the metric without it, and the difference."""
     without = [r for r in found if r.get("row", "").startswith(WITHOUT) and "mrr" in r]
@@ -105,7 +129,8 @@ def _ablations(found: list[Record]) -> str:
     lines = [
         "## Without a part",
         "",
-        "The first metric of each stream without the part, and in brackets what the part brings.",
+        "The first metric of each stream without the part, and in brackets what the part brings, with its interval "
+        "where the ranks of both are kept.",
         "",
         "| without | " + " | ".join(f"{s.name}, {TITLES[s.metrics[0]]}" for s in streams) + " |",
         "|---" * (len(streams) + 1) + "|",
@@ -118,7 +143,11 @@ def _ablations(found: list[Record]) -> str:
 
 def _difference(without: Record, full: Record | None) -> str:
     metric = STREAMS[without["stream"]].metrics[0]
-    brings = f" ({full[metric] - without[metric]:+.4f})" if full else ""
+    if paired := without.get("paired"):
+        d = paired["differences"][metric]
+        brings = f" ({-d['difference']:+.4f}, {-d['high']:+.4f} to {-d['low']:+.4f})"
+    else:
+        brings = f" ({full[metric] - without[metric]:+.4f})" if full else ""
     return _number(without[metric]) + brings
 
 

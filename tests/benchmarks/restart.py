@@ -20,7 +20,7 @@ def write(file: Path, folder: Path) -> dict[str, float]:
     from consumers.embedded.log import EmbeddedLog
     from consumers.event_weights import EventWeights
     from consumers.files.interactions import read_interactions
-    from streamer.features.tables import weights_of
+    from streamer.features.tables import weigh_rows
     from streamer.settings import Settings
     from streamer.state.stream_state import StreamState
 
@@ -28,7 +28,7 @@ def write(file: Path, folder: Path) -> dict[str, float]:
     state, weights, table = StreamState(settings), EventWeights(settings.event_weights), read_interactions(file)
     for first in range(0, len(table), CHUNK):
         rows = table.slice(first, CHUNK)
-        columns = state.engine.encode_table(rows, weights_of(rows, weights))
+        columns = state.engine.encode_table(rows, weigh_rows(rows, weights))
         state.engine.take(columns, learn=False, score=False, publish=False)
     state.engine.model.embeddings.dirty[:] = 1
     state.clock_ms = table["timestamp"][-1].as_py()
@@ -63,7 +63,7 @@ def read(folder: Path) -> dict[str, float]:
     made = time.perf_counter()
     state.load()
     loaded = time.perf_counter()
-    items = state.engine.list_of((folder / LAST).read_text(), state.clock_ms)
+    items = state.engine.recommend((folder / LAST).read_text(), state.clock_ms)
     return {
         "items": len(items),
         "import_s": imported - started,

@@ -1,7 +1,7 @@
 """Undo, measured: python -m tests.benchmarks.undo [--streams N] [--file F] writes UNDO.md.
 
-With --big: (4) alone, on standard output; with numbers behind it, of an item that N users touched and is deleted, and of a
-user with N interactions of which one is retracted.
+With --big: (4) alone, on standard output; with numbers behind it, of nodes with N interactions: a user of whom one is
+retracted, a user who is erased, an item of which one is retracted, an item that is deleted.
 
 (1) N generated streams of late, repeated, retracted, deleted, erased and bad records against the clean stream; (2) 1,000
 random interactions of a real stream retracted after the fact, against a run without them; (3) 100 of its users erased:
@@ -13,7 +13,6 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +25,9 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.cli.producing import interaction_chunks
 from streamer.engine.engine import Columns, Engine
-from streamer.features.event_ids import digest_of
-from streamer.features.tables import weights_of
-from streamer.runtime.topics import records_of, topic_specs, whole
+from streamer.features.event_ids import digest_event_id
+from streamer.features.tables import weigh_rows
+from streamer.runtime.topics import read_records, topic_specs, whole
 from streamer.settings import Settings
 from streamer.state.ledger import ENTRY, event_number
 from streamer.worker.worker import Worker
@@ -77,13 +76,13 @@ class Run:
 
     def newest(self, topic: str) -> dict[bytes, bytes | None]:
         """The last record of each key."""
-        return {record.key or b"": record.value for record in records_of(self.log, whole(self.log, topic))}
+        return {record.key or b"": record.value for record in read_records(self.log, whole(self.log, topic))}
 
 
 def observed(table: pa.Table, settings: Settings) -> dict[str, Any]:
     """The graph of a stream, with nothing scored."""
     engine = Engine(settings)
-    columns = engine.encode_table(table, weights_of(table, EventWeights(settings.event_weights)))
+    columns = engine.encode_table(table, weigh_rows(table, EventWeights(settings.event_weights)))
     engine.take(columns, learn=False, score=False, publish=False)
     return canonical(engine.model)
 
@@ -161,9 +160,10 @@ class Big(NamedTuple):
     name: str
     users: int  # besides
     each: int  # interactions of each of them
-    of_item: int = 0  # users who touched item 0 once
+    of_item: int = 0  # users who touched item 0 first
     of_user: int = 0  # interactions of user 0
-    retract: bool = False  # one of them alone, the middle one
+    share: float = 0  # of the interactions of the others, those with item 0
+    retract: bool = False  # one of user 0, else of item 0, the middle one
 
 
 BIG = (
@@ -174,9 +174,16 @@ BIG = (
 BIG_ITEMS = 5_000
 
 
-def _of_size(n: int) -> Iterator[Big]:
-    yield Big(f"an item of {n:,} users deleted", n, 2, of_item=n)
-    yield Big(f"one of {n:,} interactions of a user retracted", 5_000, 20, of_user=n, retract=True)
+def _of_sizes(sizes: list[int]) -> list[Big]:
+    return [
+        *(Big(f"one of {n:,} interactions of a user retracted", 5_000, 20, of_user=n, retract=True) for n in sizes),
+        *(Big(f"a user of {n:,} interactions erased", 5_000, 20, of_user=n) for n in sizes),
+        *(
+            Big(f"one of {n:,} interactions with an item retracted", n // 10, 20, share=0.5, retract=True)
+            for n in sizes
+        ),
+        *(Big(f"an item of {n:,} users deleted", n, 2, of_item=n) for n in sizes),
+    ]
 
 
 ID = "x"  # of the interaction that is retracted
@@ -187,9 +194,8 @@ def big_node(big: Big, folder: Path) -> str:
     run = Run(folder)
     run.settings = run.settings.model_copy(update={"checkpoint_interval_ms": 1_000})
     worker = Worker.open(run.log, run.settings)
-    _fill(worker, big)
+    run.log.append([_undoing(big, _fill(worker, big))])
     worker.state.warm_up()
-    run.log.append([_undoing(big)])
     cpu, wall = [], []
     while len(cpu) < 3 or len(worker.state.amendments):
         started = time.process_time(), time.perf_counter()
@@ -204,27 +210,31 @@ def big_node(big: Big, folder: Path) -> str:
     )
 
 
-def _undoing(big: Big) -> NewRecord:
+def _undoing(big: Big, user: str) -> NewRecord:
     if big.retract:
         value = {
-            "user_id": "u0",
-            "item_id": "i1",
+            "user_id": user,
+            "item_id": "i0",
             "event_type": "view",
             "timestamp": 1,
             "event_id": ID,
             "retract": True,
         }
-        return NewRecord("interactions", b"u0", json.dumps(value).encode())
-    return NewRecord("items", b"i0", None) if big.of_item else NewRecord("users", b"u0", None)
+        return NewRecord("interactions", user.encode(), json.dumps(value).encode())
+    return NewRecord("items", b"i0", None) if big.of_item else NewRecord("users", user.encode(), None)
 
 
-def _fill(worker: Worker, big: Big) -> None:
-    """Interactions at random times, popularity by Zipf; observed, not scored, and everybody has a list."""
+def _fill(worker: Worker, big: Big) -> str:
+    """Interactions at random times, popularity by Zipf; observed, not scored, and everybody has a list.
+
+    Returns whose interaction has the id ID.
+    """
     rng = np.random.default_rng(0)
     user = rng.permutation(np.repeat(np.arange(1, big.users + 1), big.each))
     item = 1 + rng.zipf(1.3, len(user)) % BIG_ITEMS
     first = np.unique(user, return_index=True)[1]
     item[first[: big.of_item]] = 0
+    item[rng.random(len(item)) < big.share] = 0
     places = np.sort(rng.integers(0, len(user), big.of_user))
     user, item = np.insert(user, places, 0), np.insert(item, places, 1 + rng.zipf(1.3, big.of_user) % BIG_ITEMS)
     state = worker.state
@@ -233,7 +243,9 @@ def _fill(worker: Worker, big: Big) -> None:
     state.engine.model.items.encode([f"i{n}" for n in range(BIG_ITEMS + 1)])
     t = np.cumsum(rng.integers(1, 60_000, len(user)))
     event = np.zeros(len(user), np.uint64)
-    event[np.flatnonzero(user == 0)[big.of_user // 2 :][:1]] = event_number(digest_of("u0", ID))
+    of_node = np.flatnonzero(user == 0 if big.of_user else item == 0)
+    middle = of_node[len(of_node) // 2]
+    event[middle] = event_number(digest_event_id(names[user[middle]], ID))
     for begin in range(0, len(user), 50_000):
         part = slice(begin, begin + 50_000)
         entries = np.zeros(len(user[part]), ENTRY)
@@ -251,6 +263,7 @@ def _fill(worker: Worker, big: Big) -> None:
     every = np.arange(len(names), dtype=np.int32)
     state.listed.note(every, np.tile(np.arange(worker.state.engine.k, dtype=np.int32), (len(every), 1)))
     worker.checkpoint()
+    return names[user[middle]]
 
 
 def main() -> int:
@@ -260,7 +273,7 @@ def main() -> int:
     parser.add_argument("--big", type=int, nargs="*", metavar="N", help="big nodes alone; of these sizes")
     arguments = parser.parse_args()
     if arguments.big is not None:
-        for big in [big for n in arguments.big for big in _of_size(n)] or BIG:
+        for big in _of_sizes(arguments.big) or BIG:
             with tempfile.TemporaryDirectory() as folder:
                 print(f"- {big_node(big, Path(folder))}", flush=True)
         return 0

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from consumers.event_weights import EventWeights, Means
-from streamer.features.tables import weights_of
+from streamer.features.tables import weigh_rows
 
 
 def test_a_value_counts_as_what_it_is_above_the_mean_of_those_before_it() -> None:
@@ -44,5 +44,5 @@ def test_each_type_has_a_mean_of_its_own_and_the_means_go_on_from_where_they_wer
 def test_a_table_is_weighed_row_by_row_across_its_chunks() -> None:
     table = pa.table({"event_type": ["rating"] * 6, "value": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
     weights = EventWeights({"rating": "value-mean"})
-    pieces = [weights_of(table.slice(first, 2), weights) for first in (0, 2, 4)]
-    assert np.concatenate(pieces).tolist() == weights_of(table, EventWeights({"rating": "value-mean"})).tolist()
+    pieces = [weigh_rows(table.slice(first, 2), weights) for first in (0, 2, 4)]
+    assert np.concatenate(pieces).tolist() == weigh_rows(table, EventWeights({"rating": "value-mean"})).tolist()

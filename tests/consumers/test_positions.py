@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from consumers.positions import by_topic, from_rows, from_topics, pack, rows_of, unpack
+from consumers.positions import by_topic, from_rows, from_topics, pack, to_rows, unpack
 from consumers.records import TopicPartition
 
 ROOT = Path(__file__).parents[2]
@@ -13,7 +13,7 @@ POSITIONS = {TopicPartition("b", 10): 1 << 40, TopicPartition("b", 9): 0, TopicP
 
 
 def test_what_was_written_comes_back() -> None:
-    assert from_rows(rows_of(POSITIONS)) == unpack(pack(POSITIONS)) == from_topics(by_topic(POSITIONS)) == POSITIONS
+    assert from_rows(to_rows(POSITIONS)) == unpack(pack(POSITIONS)) == from_topics(by_topic(POSITIONS)) == POSITIONS
     assert unpack(None) == unpack(b"") == unpack(pack({})) == from_topics({}) == {}
 
 

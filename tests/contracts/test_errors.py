@@ -20,12 +20,22 @@ ROOT = Path(__file__).parents[2]
 INSIDE = {  # what the module or its callers catch, so that it ends no command
     "BadRecord": "passed over and counted",
     "ApiError": "an answer over HTTP",
+    "NotReady": "503 over HTTP",
+    "QuestionRefused": "an answer over HTTP",
+    "NobodyAnswers": "a published list, or 503 over HTTP",
+    "NoWorkers": "the same, or 404",
+    "WorkerAway": "NobodyAnswers, once another worker was asked",
+    "_Elsewhere": "the same",
     "Locked": "LogBusy, or a folder of its own",
     "Damaged": "CheckpointDamaged, or ListsDamaged",
     "SeatKept": "the group is joined later",
     "SeatTaken": "Fenced",
     "Refused": "a dead letter",
+    "FilterError": "an answer over HTTP, or a UsageError",
     "PagesDamaged": "CheckpointDamaged",
+    "BlockUnreadable": "passed over and said",
+    "ToldToEnd": "the command ends, as it was told to",
+    "ChildRefused": "`up` ends with 1; its process has said why",
 }
 
 

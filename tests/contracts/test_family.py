@@ -13,7 +13,7 @@ from torch_geometric.data import HeteroData
 
 from tests.worlds import checkerboard
 from tgn.family.fusion import FUSIONS, Fusion, fused
-from tgn.family.hetero import Events, hetero_graph, season_of
+from tgn.family.hetero import Events, derive_season, hetero_graph
 from tgn.family.losses import LOSSES
 from tgn.family.models import MODELS
 from tgn.family.negatives import DRAWS
@@ -37,7 +37,7 @@ def world() -> HeteroData:
     events = Events(
         user, item, t, np.ones(len(t), np.float32), np.full(len(t), np.nan, np.float32), np.arange(len(t)) % 2
     )
-    return hetero_graph(events, len(users), len(items), [season_of(events)], until=int(t[-1]) + 1)
+    return hetero_graph(events, len(users), len(items), [derive_season(events)], until=int(t[-1]) + 1)
 
 
 def trainer_of(model: str, encoder: dict[str, Any] | None = None, **config: Any) -> Trainer:

@@ -15,8 +15,11 @@ from consumers.kafka.committer import KafkaCommitter
 from consumers.kafka.group import GroupReader
 from consumers.kafka.log import KafkaLog
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
-from consumers.schemas import SeatClaim
-from streamer.runtime.topics import records_of, whole
+from consumers.schemas import EpochManifest, SeatClaim
+from streamer.runtime.topics import read_records, whole
+from streamer.settings import Settings
+from streamer.state.stream_state import StreamState
+from streamer.worker.recovery import manifests
 from tests import waiting
 
 pytestmark = pytest.mark.kafka
@@ -52,11 +55,11 @@ class Table:
         self.bootstrap, self._folder, self._protocol, self._delivery = bootstrap, folder, protocol, delivery
         self.topic = f"t-{uuid4().hex[:8]}"
         self._opened: list[Seat | KafkaLog] = []
-        log = self._log("first")
+        log = self.log("first")
         log.create([TopicSpec(self.topic, 4)])
         log.append([NewRecord(self.topic, b"", str(n).encode(), partition=n % 4) for n in range(40)])
 
-    def _log(self, name: str, **config: object) -> KafkaLog:
+    def log(self, name: str, **config: object) -> KafkaLog:
         own = {"session.timeout.ms": int(SESSION_S * 1000)} if self._protocol == "classic" else {}
         exactly_once = self._delivery == "exactly-once"
         log = KafkaLog(self.bootstrap, self._folder / name, own | config, exactly_once, self._protocol)
@@ -68,7 +71,7 @@ class Table:
         if like is not None:
             (self._folder / name).mkdir()
             (self._folder / name / "instance").write_text((self._folder / like / "instance").read_text())
-        seat = Seat(self._log(name, **config), self.application, self.topic)
+        seat = Seat(self.log(name, **config), self.application, self.topic)
         self._opened.append(seat)
         return seat
 
@@ -83,8 +86,14 @@ class Table:
 
     def values(self) -> set[bytes | None]:
         """Every value in the topic, as a read_committed reader sees it."""
-        log = self._log("reader")
-        return {record.value for record in records_of(log, whole(log, self.topic))}
+        log = self.log("reader")
+        return {record.value for record in read_records(log, whole(log, self.topic))}
+
+    def manifests_topic(self) -> str:
+        """A topic for manifests of epochs."""
+        topic = f"{self.topic}.epochs"
+        self.log("epochs").create([TopicSpec(topic, 1)])
+        return topic
 
     def close(self) -> None:
         for opened in reversed(self._opened):
@@ -274,9 +283,37 @@ def test_the_topic_of_the_claims_is_made_where_it_is_missing_and_holds_what_it_s
         if n == 2:  # a foreign record is passed over
             log.append([NewRecord(topic, f"{application}-seat".encode(), b"hello"), NewRecord(topic, b"x", None)])
     assert log.topics()[topic].cleanup == "compact"
-    values = [record.value for record in records_of(log, whole(log, topic))]
+    values = [record.value for record in read_records(log, whole(log, topic))]
     claims = [msgspec.json.decode(value, type=SeatClaim) for value in values if value not in (b"hello", None)]
     assert [(claim.seat, claim.incarnation, claim.pid) for claim in claims] == [
         (f"{application}-seat", n, os.getpid()) for n in (1, 2, 3)
     ]
     log.close()
+
+
+def test_of_two_manifests_of_an_epoch_that_of_the_later_start_counts(
+    kafka_bootstrap: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At least once: the older process had just asked for its seat, and what it had handed over is sent later."""
+    monkeypatch.setattr("consumers.kafka.seat.GLANCE_EVERY_S", 1e9)
+    table = Table(kafka_bootstrap, tmp_path, "classic", "at-least-once")
+    with closing(table):
+        older = table.seat("one")
+        newer = table.seat("two", like="one")
+        seat = older.committer.seat
+        settings = Settings(epochs_topic=table.manifests_topic(), application=table.application)
+
+        def commit(by: Seat, epoch: int, events: int) -> None:
+            manifest = EpochManifest(epoch=epoch, ends={}, events=events, worker=seat)
+            record = NewRecord(settings.epochs_topic, None, msgspec.json.encode(manifest), partition=0)
+            by.committer.commit([record], {})
+
+        commit(older, 1, 10)  # before the newer one began
+        for epoch, order in ((2, (older, newer)), (3, (newer, older))):
+            for by in order:
+                commit(by, epoch, 20 if by is newer else 10)
+        with closing(table.log("reader")) as log:
+            log.append([NewRecord(settings.epochs_topic, None, b'{"epoch": 4, "ends": {}, "events": 5}', partition=0)])
+            log.append([NewRecord(settings.epochs_topic, None, b'{"epoch": 4, "ends": {}, "events": 6}', partition=0)])
+            found = {(m.worker, m.epoch): m.events for m in manifests(log, settings, StreamState(settings), None)}
+    assert found == {(seat, 1): 10, (seat, 2): 20, (seat, 3): 20, ("", 4): 5}

@@ -11,10 +11,10 @@ from uuid import uuid4
 
 import pytest
 
+import consumers.kafka.committer
 from consumers.embedded.log import EmbeddedLog
 from consumers.embedded.loopback import Owner, RemoteLog
 from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
-from consumers.kafka import committer as kafka_commit
 from consumers.kafka.log import KafkaLog
 from consumers.log import Log
 from consumers.partitioner import partition_of
@@ -118,6 +118,13 @@ def test_create_is_idempotent_and_conflicts_are_refused(log: Log, topic: str) ->
     assert log.topics()[topic].partitions == 4
     with pytest.raises(TopicConflict, match="partitions"):
         log.create([TopicSpec(topic, 2)])
+
+
+def test_a_shared_topic_keeps_its_partitions(log: Log, topic: str) -> None:
+    assert log.create([TopicSpec(topic, 2, shared=True)]) == []
+    assert log.topics()[topic].partitions == 4
+    with pytest.raises(TopicConflict, match="cleanup"):
+        log.create([TopicSpec(topic, 4, "compact", shared=True)])
 
 
 def test_an_unknown_topic_is_named(log: Log) -> None:
@@ -248,15 +255,15 @@ def test_at_least_once_a_zombie_that_wakes_amid_its_commit_writes_no_manifest(
         zombie = opened.enter_context(closing(logs[0].committer(application)))
         (tmp_path / "b").mkdir()
         (tmp_path / "b" / "instance").write_text((tmp_path / "a" / "instance").read_text())
-        produce = kafka_commit.produce
+        produce = consumers.kafka.committer.produce
 
         def frozen_after(producer: Any, records: Sequence[NewRecord], delivered: Any) -> None:
             produce(producer, records, delivered)
-            monkeypatch.setattr(kafka_commit, "produce", produce)
+            monkeypatch.setattr(consumers.kafka.committer, "produce", produce)
             opened.enter_context(closing(logs[1].committer(application)))
             monkeypatch.setattr("consumers.kafka.seat.GLANCE_EVERY_S", 0)  # it was away for longer than that
 
-        monkeypatch.setattr(kafka_commit, "produce", frozen_after)
+        monkeypatch.setattr(consumers.kafka.committer, "produce", frozen_after)
         with pytest.raises(Fenced):
             zombie.commit([NewRecord(topic, b"k", b"list"), NewRecord(topic, b"k", b"manifest")], {})
         assert [r.value for r in read_all(logs[0], topic, 1)] == [b"list"]

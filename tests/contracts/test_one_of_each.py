@@ -8,10 +8,10 @@ ROOT = Path(__file__).parents[2]
 HOMES = {
     "basicConfig(": {"streamer/cli/log_lines.py"},
     '"--json"': {"streamer/cli/flags.py"},
-    "InteractionDecoder(settings": {"streamer/runtime/decoders.py"},
+    "    return InteractionDecoder(\n        settings": {"streamer/runtime/decoders.py"},
     "NodeDecoder(settings": {"streamer/runtime/decoders.py"},
     "settings.interactions_topic, settings.items_topic": {"streamer/runtime/topics.py"},
-    "yaml.safe_load": {"streamer/runtime/topics.py"},
+    "yaml.safe_load": {"streamer/runtime/topics.py", "streamer/cli/rule_files.py"},
     "closing(open_log": set(),
     "closing(existing_log": set(),
 }

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamer.evaluation.peers.contract import top_k
+from tests import conftest
+from tests.benchmarks import protocol
 from tests.benchmarks.peers import PEERS, make_peer, missing
-from tests.benchmarks.peers.contract import top_k
 from tests.benchmarks.protocol import Events, Measured, Plan, prequential
-from tests.benchmarks.protocol import world_of as sizes_of
-from tests.conftest import missing as skip_or_fail
 from tests.worlds import Events as Triples
 from tests.worlds import checkerboard, repeat_buyer
 
@@ -52,7 +52,7 @@ def measure(name: str, world: str, stale: int = 1) -> tuple[Events, Plan, Measur
     plan = Plan(k=K, exclude_seen=world == "unseen", measured_from=first, fit_at=first, stale=stale)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what the peers' packages deprecate is their own affair
-        peer = make_peer(name, sizes_of(events, plan), **TINY.get(name, {}))
+        peer = make_peer(name, protocol.world_of(events, plan), **TINY.get(name, {}))
         return events, plan, prequential(peer, events, plan)
 
 
@@ -78,7 +78,7 @@ def peer(request: pytest.FixtureRequest) -> str:
     """The name of each peer; one whose package is not installed is a failure in CI, a named skip elsewhere."""
     reason = missing(request.param)
     if reason:
-        skip_or_fail(reason)
+        conftest.missing(reason)
     return str(request.param)
 
 
@@ -113,7 +113,7 @@ def test_recommend_changes_nothing(peer: str) -> None:
     plan = Plan(K, False, len(events), len(events))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        candidate = make_peer(peer, sizes_of(events, plan), **TINY.get(peer, {}))
+        candidate = make_peer(peer, protocol.world_of(events, plan), **TINY.get(peer, {}))
         for n in range(len(events)):
             candidate.observe(int(events.user[n]), int(events.item[n]), int(events.t[n]))
         now = int(events.t[-1])
@@ -134,7 +134,7 @@ def test_who_repeats_is_found(name: str) -> None:
 def test_taste_is_found(name: str) -> None:
     """The ten items of the user's colour, of twenty: chance hits half of the time."""
     if reason := missing(name):
-        skip_or_fail(reason)
+        conftest.missing(reason)
     assert hit_rate(name, "checkerboard", 10) > 0.75
 
 
@@ -150,11 +150,11 @@ def test_the_best_come_first_and_ties_go_by_index(k: int) -> None:
 def test_tgn_embeds_all_that_changed() -> None:
     """After each event the items' embeddings are those that all items embedded anew would have."""
     if reason := missing("tgn"):
-        skip_or_fail(reason)
+        conftest.missing(reason)
     import torch
 
     events = events_of(WORLDS["checkerboard"]())
-    tgn: Any = make_peer("tgn", sizes_of(events, Plan(K, False, 0, 0)), **TINY["tgn"])
+    tgn: Any = make_peer("tgn", protocol.world_of(events, Plan(K, False, 0, 0)), **TINY["tgn"])
     for n, (user, item, t) in enumerate(
         zip(events.user.tolist(), events.item.tolist(), events.t.tolist(), strict=True)
     ):

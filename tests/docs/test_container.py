@@ -12,6 +12,7 @@ import pytest
 
 from streamer.cli.main import main
 from tests.conftest import missing
+from tests.waiting import scaled
 from tgn.kernel import CACHE
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +46,7 @@ def inside(box: Path, *command: str, **environment: str) -> subprocess.Completed
     env = {"PATH": "/usr/bin:/bin", "HOME": str(box / "home"), "PYTHONPATH": str(source), **environment}
     return subprocess.run(
         ["unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh", sys.executable, *command],
-        env=env, cwd=box, capture_output=True, text=True, timeout=280,
+        env=env, cwd=box, capture_output=True, text=True, timeout=scaled(280),
     )  # fmt: skip
 
 

@@ -37,10 +37,14 @@ def defined(file: Path) -> set[str]:
     """Functions, classes, methods as Class.method, and names at the top level."""
     found = set()
     for node in ast.parse(file.read_text()).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{method.name}" for method in node.body if isinstance(method, ast.FunctionDef)}
+            found |= {
+                f"{node.name}.{method.name}"
+                for method in node.body
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
         if isinstance(node, ast.Assign | ast.AnnAssign):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
@@ -72,3 +76,14 @@ def test_every_function_that_stands_in_a_paragraph_with_a_file_is_in_that_file(n
         known = set[str]().union(*(defined(file) for file in files if file.is_file()))
         wrong += sorted(functions - known) if files else []
     assert not wrong
+
+
+def test_the_glossary_is_of_words_that_the_code_uses() -> None:
+    words = re.split(r"^## Words$", (ROOT / "CONTRIBUTING.md").read_text(), flags=re.M)[1]
+    rows = re.findall(r"^\| (?!word \||---)([^|]+) \|", words, re.M)
+    assert len(rows) == len(set(rows)) > 20
+    sources = (
+        file.read_text() for package in ("streamer", "consumers", "tgn") for file in (ROOT / package).rglob("*.py")
+    )
+    code = " ".join(sources).replace("_", " ").lower()
+    assert not [word for row in rows for word in row.split(", ") if not re.search(rf"\b{word}", code)]

@@ -13,11 +13,11 @@ from streamer.ops.audit import Audit, audit
 from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
 from tests.faults.victim import CRASHED
+from tests.topic_names import topics_under
 from tests.waiting import end, scaled
 from tests.worlds import Events
 
 ROOT = Path(__file__).parents[2]
-TOPICS = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs", "workers")
 
 
 class Scene:
@@ -27,7 +27,7 @@ class Scene:
     """
 
     def __init__(self, folder: Path, name: str, bootstrap: str | None = None, **settings: Any) -> None:
-        own = {f"{topic}_topic": f"{name}.{topic}" for topic in TOPICS} | {"application": name}
+        own = topics_under(f"{name}.") | {"application": name}
         home: dict[str, Any] = {"bootstrap": bootstrap} if bootstrap else {"log": str(folder / "log")}
         often = {"max_epoch_events": 40, "checkpoint_interval_ms": 30, "state": str(folder / "state")}
         self.values = own | home | often | settings

@@ -1,4 +1,4 @@
-"""Partitions that are added to the topics of items and users while a worker runs, on a real Kafka."""
+"""Partitions that are added to topics while a worker runs, on a real Kafka."""
 
 from contextlib import closing
 from pathlib import Path
@@ -8,9 +8,10 @@ import msgspec
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
+from consumers.partitioner import partition_of
 from consumers.records import NewRecord
 from consumers.schemas import EpochManifest
-from streamer.runtime.topics import records_of, whole
+from streamer.runtime.topics import read_records, whole
 from tests.faults.scene import Scene
 from tests.faults.test_faults import check
 from tests.waiting import until
@@ -28,7 +29,7 @@ def add_partitions(scene: Scene, *topics: str) -> None:
 
 def values(scene: Scene, topic: str) -> list[tuple[bytes | None, bytes | None]]:
     with closing(scene.open()) as log:
-        return [(record.key, record.value) for record in records_of(log, whole(log, topic))]
+        return [(record.key, record.value) for record in read_records(log, whole(log, topic))]
 
 
 def taken(scene: Scene) -> set[tuple[str, str]]:
@@ -66,6 +67,27 @@ def test_a_worker_reads_partitions_that_are_added(
         )
         newest = values(scene, own.recommendations_topic)[-1][1] or b""
         assert b'"i0"' not in newest
+    finally:
+        scene.close()  # by SIGKILL
+    check(scene, 61)
+
+
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_a_worker_reads_partitions_that_are_added_to_interactions(
+    tmp_path: Path, kafka_bootstrap: str, protocol: str
+) -> None:
+    """The group gives them out within seconds, from their first record on; recovery and audit take them too."""
+    scene = Scene(tmp_path, f"p{uuid4().hex[:8]}", kafka_bootstrap, group_protocol=protocol)
+    scene.create(2)
+    own = scene.settings
+    scene.send(scene.interactions(checkerboard(events=60)))
+    worker = scene.start("-")
+    try:
+        until(lambda: (own.interactions_topic, "0") in taken(scene), said=worker.poll)
+        add_partitions(scene, own.interactions_topic)
+        user = next(f"v{n}" for n in range(100) if partition_of(f"v{n}".encode(), 3) == 2)
+        scene.send(scene.interactions([(user, "i1", 10**9)], first=1_000))
+        until(lambda: (own.interactions_topic, "2") in taken(scene), said=worker.poll)
     finally:
         scene.close()  # by SIGKILL
     check(scene, 61)

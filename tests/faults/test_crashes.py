@@ -5,7 +5,7 @@ from uuid import uuid4
 
 import pytest
 
-from consumers import crash_points as effects
+from consumers import crash_points
 from consumers.records import NewRecord
 from tests.faults.scene import Scene
 from tests.worlds import checkerboard
@@ -37,9 +37,9 @@ def crash_at_every_effect(scene: Scene, points: tuple[str, ...], times: tuple[in
 
 
 def test_the_embedded_log(tmp_path: Path) -> None:
-    crash_at_every_effect(Scene(tmp_path, "crash"), effects.EMBEDDED, (1, 3))
+    crash_at_every_effect(Scene(tmp_path, "crash"), crash_points.EMBEDDED, (1, 3))
 
 
 @pytest.mark.kafka
 def test_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
-    crash_at_every_effect(Scene(tmp_path, f"c{uuid4().hex[:8]}", kafka_bootstrap), effects.KAFKA, (1,))
+    crash_at_every_effect(Scene(tmp_path, f"c{uuid4().hex[:8]}", kafka_bootstrap), crash_points.KAFKA, (1,))

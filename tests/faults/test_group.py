@@ -12,9 +12,9 @@ from uuid import uuid4
 
 import pytest
 
-from consumers import crash_points as effects
+from consumers import crash_points
 from consumers.records import NewRecord, TopicPartition
-from streamer.runtime.topics import records_of, whole
+from streamer.runtime.topics import read_records, whole
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED
 from tests.waiting import end, ended, freeze, is_frozen, until
@@ -140,6 +140,10 @@ class Group:
         """Whether the group has taken everything that was sent."""
         return self.taken() >= self.sent
 
+    def all_taken_or(self, process: subprocess.Popen[bytes]) -> Callable[[], bool]:
+        """Whether it has, or the process has ended."""
+        return lambda: process.poll() is not None or self.all_taken()
+
     def logs(self) -> str:
         """What all of them said last."""
         return "\n".join(self.log_of(seat)[-6_000:] for seat in range(len(self.seats)))
@@ -157,15 +161,18 @@ class Group:
         assert sorted(found.digests.values()) == sorted(digests)
 
     def check_lists(self) -> None:
-        """No list is there twice, everybody has one, and of each user the newest is the last."""
+        """No list is there twice, everybody has one, and of each user the newest is the last; some age meanwhile."""
         newest, ids = dict[str, int](), list[str]()
         with self.seats[0].open() as log:
-            for record in records_of(log, whole(log, self.seats[0].settings.recommendations_topic)):
+            for record in read_records(log, whole(log, self.seats[0].settings.recommendations_topic)):
                 value = json.loads(record.value or b"")
+                ids.append(value["list_id"])
+                if value["list_id"].startswith("e-"):
+                    assert value["user_id"] in newest
+                    continue
                 offset = int(value["list_id"].split("-")[1])
                 assert newest.get(value["user_id"], -1) < offset
                 newest[value["user_id"]] = offset
-                ids.append(value["list_id"])
         assert len(set(ids)) == len(ids)
         assert newest.keys() == {user for user, _, _ in EVENTS[: self.sent]}
 
@@ -258,7 +265,7 @@ def test_one_dies_in_its_commit_and_never_comes_back(group_of: GroupOf, protocol
 @both
 def test_partitions_move_while_they_are_adopted(group_of: GroupOf, protocol: str) -> None:
     """One is frozen half-way through what it takes over, wakes without its partitions, and is killed at it again."""
-    group = group_of(2, protocol, max_epoch_events=3)
+    group = group_of(2, protocol, max_epoch_events=3, observe=False)
     group.start(0)
     for _ in range(4):
         group.send()
@@ -296,7 +303,7 @@ FROZEN = [
     ("classic", "exactly-once", "offsets"),
     ("classic", "at-least-once", "taken"),
 ]
-FROZEN_TOO = [("classic", "exactly-once", effect) for effect in effects.KAFKA if effect != "offsets"]
+FROZEN_TOO = [("classic", "exactly-once", effect) for effect in crash_points.KAFKA if effect != "offsets"]
 FROZEN_TOO += [("consumer", "exactly-once", when) for when in ("idle", "busy", "offsets")]
 FROZEN_TOO += [("classic", "at-least-once", "idle"), ("consumer", "at-least-once", "taken")]
 
@@ -312,9 +319,9 @@ def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
     At least once what was with the client already, and not with the broker, is sent as it wakes: no transaction holds it.
     """
     group = group_of(2, protocol, delivery=delivery)
-    group.start(0, frozen_at=when if when in effects.KAFKA else None)
+    group.start(0, frozen_at=when if when in crash_points.KAFKA else None)
     group.send()
-    if when in effects.KAFKA:
+    if when in crash_points.KAFKA:
         group.until(lambda: group.is_frozen(0))
     else:
         group.until(group.all_taken)
@@ -339,7 +346,7 @@ def test_a_copied_seat_fences_the_first_one_which_stops_in_one_line(
 
 def test_an_adopted_record_from_the_far_future_moves_no_clock(group_of: GroupOf) -> None:
     """It was refused by the one who took it first, and is refused again."""
-    group = group_of(2, "classic")
+    group = group_of(2, "classic", observe=False)
     far = {"user_id": "u1", "item_id": "i1", "event_type": "view", "timestamp": 99_999_999_999_999, "event_id": "far"}
     group.seats[0].send([NewRecord(group.seats[0].settings.interactions_topic, b"u1", json.dumps(far).encode())])
     group.start(0)
@@ -376,3 +383,42 @@ def test_one_without_a_partition_ends_at_the_end_too(group_of: GroupOf) -> None:
         group.start(seat, "--exit-at-end")
     assert [group.end_of(seat) for seat in range(5)] == [0] * 5, group.logs()
     assert group.taken() == group.sent
+
+
+def test_who_takes_a_partition_over_has_observed_it(group_of: GroupOf) -> None:
+    """Nothing of it is taken anew, by a new worker or by one that is left: after a join, a leave and a kill."""
+    group = group_of(2, "classic")
+    group.start(0)
+    group.send()
+    group.until(group.all_taken)
+    group.start(1)  # begins with blocks alone
+    group.share()
+    group.send()
+    group.signal(0, signal.SIGKILL)
+    group.send()
+    group.until(group.all_taken)
+    group.start(0)
+    group.share()
+    assert group.signal(1, signal.SIGTERM) == 0
+    group.send()
+    group.until(group.all_taken)
+    manifests = group.manifests()
+    assert len({manifest["worker"] for manifest in manifests if manifest.get("observed")}) == 2
+    assert not any(manifest.get("adopted") for manifest in manifests)
+    group.check()
+
+
+@pytest.mark.parametrize("effect", crash_points.KAFKA)
+def test_one_dies_at_any_effect_of_its_commit_while_it_observes(group_of: GroupOf, effect: str) -> None:
+    group = group_of(2, "classic")
+    group.start(0)
+    group.send()
+    group.until(group.all_taken)
+    dying = group.seats[1].start(effect, 4)
+    while dying.poll() is None:
+        group.send()
+        group.until(group.all_taken_or(dying))
+    assert dying.returncode == CRASHED
+    group.start(1)
+    group.share()
+    group.check()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.embedded import loopback as owner
+from consumers.embedded import loopback
 from consumers.embedded.folder_log import FolderLog
 from consumers.embedded.log import EmbeddedLog
 from consumers.embedded.loopback import Owner, RemoteLog
@@ -264,7 +264,7 @@ def test_who_has_no_token_is_sent_away(
 def test_who_says_nothing_or_too_slowly_is_sent_away(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "TOKEN_S", 0.3)
+    monkeypatch.setattr(loopback, "TOKEN_S", 0.3)
     with socket.create_connection(address(folder)) as silent, socket.create_connection(address(folder)) as slow:
         assert is_closed(silent)
         until(lambda: _refuses(slow))
@@ -284,7 +284,7 @@ def test_a_crowd_of_strangers_keeps_nobody_out(owned: OwnedLog, folder: Path) ->
     with closing(RemoteLog(folder)) as log:
         log.append([NewRecord("t", b"k", b"v", partition=0)])
         assert log.ends("t")[0] == 1
-    until(lambda: threading.active_count() - before <= owner.STRANGERS + 3)
+    until(lambda: threading.active_count() - before <= loopback.STRANGERS + 3)
     for connection in crowd:
         connection.close()
 
@@ -292,7 +292,7 @@ def test_a_crowd_of_strangers_keeps_nobody_out(owned: OwnedLog, folder: Path) ->
 def test_more_clients_than_it_serves_are_told_so(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "CLIENTS", 3)
+    monkeypatch.setattr(loopback, "CLIENTS", 3)
     logs = [RemoteLog(folder) for _ in range(3)]
     assert [log.ends("t") for log in logs] == [{0: 0, 1: 0}] * 3
     with closing(RemoteLog(folder)) as one_more, pytest.raises(LogUnavailable, match="serves 3 connections already"):
@@ -314,7 +314,7 @@ def _answers(folder: Path) -> bool:
 def test_an_idle_client_is_kept_as_long_as_it_lives(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "IDLE_S", 1.0)
+    monkeypatch.setattr(loopback, "IDLE_S", 1.0)
     log = RemoteLog(folder)  # its process says a word every few seconds
     reader, committer = log.reader({TopicPartition("t", 0): 0}), log.committer("a")
     log._connection._used = reader._connection._used = committer._connection._used = -1e9
@@ -324,7 +324,7 @@ def test_an_idle_client_is_kept_as_long_as_it_lives(
     assert [r.value for r in reader.read(10, 5)] == [b"v"]
     token = json.loads((folder / "owner.json").read_text())["token"]
     with socket.create_connection(address(folder)) as dead:  # one that says none is gone
-        owner._send(dead, token)
+        loopback._send(dead, token)
         assert is_closed(dead)
     for opened in (reader, committer, log):
         opened.close()
@@ -346,8 +346,8 @@ def test_what_is_no_call_ends_a_connection_without_a_traceback(
         ["append", [[1]], None],
     ):
         with socket.create_connection(address(folder)) as client:
-            owner._send(client, token)
-            owner._send(client, call)
+            loopback._send(client, token)
+            loopback._send(client, call)
             assert is_closed(client)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -355,8 +355,8 @@ def test_what_is_no_call_ends_a_connection_without_a_traceback(
 def test_what_is_larger_than_a_frame_goes_in_pieces(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owner, "MAX_FRAME_BYTES", 1 << 20)
-    monkeypatch.setattr(owner, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(loopback, "MAX_FRAME_BYTES", 1 << 20)
+    monkeypatch.setattr(loopback, "PIECE_BYTES", 100_000)
     monkeypatch.setattr("consumers.embedded.log.READ_BYTES", 100_000)
     log = RemoteLog(folder)
     before = owned.ends("t")

@@ -14,13 +14,13 @@ from consumers.errors import LogUnavailable, PositionGone, TopicConflict
 from consumers.records import NewRecord, TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.ops.doctor import examine
-from streamer.runtime.topics import open_log_of, records_of, topic_specs, whole
+from streamer.runtime.topics import open_log_of, read_records, topic_specs, whole
 from streamer.settings import Settings
 from streamer.worker.rebuild import rebuild
 from streamer.worker.worker import Worker
 from tests.faults.scene import Scene
 from tests.faults.test_faults import command, line_with
-from tests.waiting import until
+from tests.waiting import scaled, until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -67,7 +67,7 @@ def wrong(settings: Settings) -> dict[str, str]:
 def lists_of(scene: Scene) -> Counter[bytes]:
     """How often each list was published, by the interaction that caused it."""
     log = scene.open()
-    values = [r.value for r in records_of(log, whole(log, scene.settings.recommendations_topic)) if r.value]
+    values = [r.value for r in read_records(log, whole(log, scene.settings.recommendations_topic)) if r.value]
     log.close()
     return Counter(values)
 
@@ -75,7 +75,7 @@ def lists_of(scene: Scene) -> Counter[bytes]:
 def ends_with(scene: Scene, words: str) -> None:
     stopped = command(scene, "--exit-at-end")
     assert words in line_with(stopped, "freshet:")
-    stopped.communicate(timeout=120)
+    stopped.communicate(timeout=scaled(120))
     assert stopped.returncode == 1
 
 
@@ -89,7 +89,7 @@ def test_a_topic_made_anew_is_not_passed_over(scene: Scene) -> None:
     said = line_with(goes_on, "made anew")
     assert "80 records are to be taken" in said
     assert "is lost, and how much that was is not known" in said
-    goes_on.communicate(timeout=120)
+    goes_on.communicate(timeout=scaled(120))
     assert goes_on.returncode == 0
     log = open_log_of(scene.settings)
     worker = Worker.open(log, scene.settings)  # and the setting is needed once
@@ -118,7 +118,7 @@ def test_epochs_of_the_former_topic_are_not_taken_from_the_new_one(scene: Scene,
     again.crash(crash, 1)
     again.finish()
     log = again.open()
-    epochs = list(records_of(log, whole(log, again.settings.epochs_topic)))
+    epochs = list(read_records(log, whole(log, again.settings.epochs_topic)))
     log.close()
     (first,) = (n for n, record in enumerate(epochs) if "freshet-made-anew" in dict(record.headers))
     events = [msgspec.json.decode(r.value or b"", type=EpochManifest).events for r in epochs[first:]]
@@ -168,7 +168,7 @@ def test_it_is_noticed_while_a_worker_runs(scene: Scene) -> None:
     make_anew(scene, scene.settings.interactions_topic)
     scene.send(scene.interactions(checkerboard(events=80, seed=1), first=1_000))
     assert "freshet:" in line_with(running, "freshet:")
-    running.communicate(timeout=120)
+    running.communicate(timeout=scaled(120))
     assert running.returncode == 1
 
 
@@ -185,7 +185,10 @@ def _set_to(group: Consumer, topic: str, offset: int) -> bool:
 def test_offsets_that_were_set_back_are_said_and_nothing_is_doubled(scene: Scene) -> None:
     own = scene.settings
     group = Consumer({"bootstrap.servers": own.bootstrap, "group.id": own.application, "enable.auto.commit": False})
-    at = {tp.offset for tp in group.committed([KafkaPartition(own.interactions_topic, p) for p in (0, 1)], timeout=30)}
+    at = {
+        tp.offset
+        for tp in group.committed([KafkaPartition(own.interactions_topic, p) for p in (0, 1)], timeout=scaled(30))
+    }
     until(lambda: _set_to(group, own.interactions_topic, 3))  # the seat of the worker before is kept for a session
     group.close()
     assert min(at) > 3
@@ -193,7 +196,7 @@ def test_offsets_that_were_set_back_are_said_and_nothing_is_doubled(scene: Scene
     scene.send(scene.interactions(checkerboard(events=20, seed=1), first=1_000))
     running = command(scene, "--exit-at-end")
     assert "was set back to 3; the state goes on at" in line_with(running, "set back")
-    running.communicate(timeout=120)
+    running.communicate(timeout=scaled(120))
     assert running.returncode == 0
     assert max(lists_of(scene).values()) == 1
     found = scene.audit()

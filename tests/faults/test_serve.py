@@ -23,6 +23,7 @@ from consumers.records import NewRecord, TopicSpec
 from tests import kafka_broker, waiting
 from tests.conftest import missing
 from tests.faults.scene import ROOT, Scene
+from tests.waiting import scaled
 
 BEHIND_S = 5.0  # what README promises: a view that is further behind is not ready
 FOREIGN = {
@@ -61,7 +62,7 @@ class Served:
         assert self.process.stdout
         line = self.process.stdout.readline()
         assert "serving on" in line, line
-        self.client = httpx.Client(base_url=line.split()[-1], timeout=90)
+        self.client = httpx.Client(base_url=line.split()[-1], timeout=scaled(90))
         self.written: list[tuple[float, int]] = []  # when a list was on the topic for certain, and its number
         self.broken: list[str] = []
         self.seen: set[int] = set()
@@ -70,7 +71,7 @@ class Served:
         self._asking.start()
 
     def _ask(self) -> None:
-        with httpx.Client(base_url=self.client.base_url, timeout=90) as client:
+        with httpx.Client(base_url=self.client.base_url, timeout=scaled(90)) as client:
             while not self._ended.is_set():
                 asked_at = time.monotonic()
                 status = client.get("/readyz").status_code
@@ -217,7 +218,9 @@ def test_what_befalls_a_broker(tmp_path: Path, broker: kafka_broker.Broker) -> N
             until(lambda: not served.ready(), "it says that the broker is away")
             broker.start()
             served.shows_what_is_written()
-        until(lambda: settings.recommendations_topic in admin.list_topics(timeout=10).topics, "the admin is back")
+        until(
+            lambda: settings.recommendations_topic in admin.list_topics(timeout=scaled(10)).topics, "the admin is back"
+        )
         served.written.clear()  # nothing of it is on the topic any more
         admin.delete_topics([settings.recommendations_topic])[settings.recommendations_topic].result(30)
         until(lambda: not served.ready(), "it says that the topic is gone")

@@ -11,7 +11,7 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
-from consumers import crash_points as effects
+from consumers import crash_points
 from streamer.cli.main import main as run_command
 from streamer.ops.audit import digest
 from streamer.runtime.topics import open_log_of
@@ -34,7 +34,7 @@ def main() -> None:
             else:
                 os._exit(CRASHED)
 
-    effects.listen(listener)
+    crash_points.listen(listener)
     if mode == "freeze":
         sys.exit(run_command(["run"]))
     with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:

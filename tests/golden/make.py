@@ -7,6 +7,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from msgspec import to_builtins
+
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.cli.producing import interaction_chunks
@@ -29,11 +31,14 @@ def known(state: StreamState) -> dict[str, object]:
         "positions": {f"{tp.topic}[{tp.partition}]": offset for tp, offset in sorted(state.positions.items())},
         "lists": {users[user]: [items[item] for item in row] for user, row in sorted(state.listed.lists().items())},
         "history": {users[n]: [items[i] for i in state.ledger.of(n)["item"]] for n in range(len(users)) if users[n]},
+        "items": {id_: to_builtins(item) for n, id_ in enumerate(items) if (item := state.catalogue.item(n))},
+        "users": {id_: to_builtins(user) for n, id_ in enumerate(users) if (user := state.catalogue.user(n))},
     }
 
 
 def main() -> None:
-    """One log with interactions, a deleted item, an erased user and a retraction, in three checkpoints."""
+    """One log with interactions, records of items and users, a deleted item, an erased user and a retraction, in three
+    checkpoints."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(log=Path(folder) / "log", state=Path(folder) / "state", k=5)
         log = OwnedLog(Path(folder) / "log")
@@ -41,12 +46,19 @@ def main() -> None:
         chunks = list(interaction_chunks(table_of(checkerboard(users=12, items=16, events=300)), "interactions"))
         seventh = chunks[0][0][7]
         again = json.dumps(json.loads(seventh.value or b"") | {"retract": True}).encode()
+        known_before = [
+            NewRecord("items", b"i4", b'{"item_id": "i4", "title": "Four"}'),
+            NewRecord("items", b"i6", b'{"item_id": "i6", "title": "Six", "price": 6.5, "expires_at": 9000000000000}'),
+            NewRecord("items", b"i7", b'{"item_id": "i7", "tags": ["a", "b"], "hidden": true}'),
+            NewRecord("users", b"u3", b'{"user_id": "u3", "country": "de"}'),
+            NewRecord("users", b"u5", b'{"user_id": "u5", "country": "fr"}'),
+        ]
         rest = [
             NewRecord("items", b"i4", None),
             NewRecord("users", b"u5", None),
             NewRecord("interactions", seventh.key, again),
         ]
-        for records in (chunks[0][0][:200], chunks[0][0][200:], rest):
+        for records in ([*known_before, *chunks[0][0][:200]], chunks[0][0][200:], rest):
             log.append(records)
             worker = Worker.open(log, settings)
             worker.run(exit_at_end=True)

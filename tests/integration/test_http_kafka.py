@@ -17,7 +17,8 @@ from streamer.web.server import WebServer
 from streamer.worker.worker import Worker
 from tests import kafka_broker
 from tests.conftest import running
-from tests.waiting import freeze, until
+from tests.topic_names import topics_under
+from tests.waiting import freeze, scaled, until
 
 pytestmark = pytest.mark.kafka
 EVENT = {"user_id": "u", "item_id": "a", "event_type": "view", "timestamp": 1_500_000_000_000}
@@ -32,9 +33,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_broker.Br
 
 @pytest.fixture
 def on_broker(broker: kafka_broker.Broker, settings: Settings, tmp_path: Path) -> Settings:
-    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs")
-    own = {f"{name}_topic": f"{tmp_path.name}.{name}" for name in names} | {"application": tmp_path.name}
-    changes = {"bootstrap": broker.bootstrap, "log": None, "append_timeout_s": 3.0}
+    own = topics_under(f"{tmp_path.name}.") | {"application": tmp_path.name}
+    changes = {"bootstrap": broker.bootstrap, "log": None, "append_timeout_s": scaled(3.0)}
     return settings.model_copy(update={**own, **changes})
 
 
@@ -52,7 +52,7 @@ def client(kafka_log: Log, on_broker: Settings) -> Iterator[httpx.Client]:
     server = WebServer(Gateway(kafka_log, on_broker, view).app(), "127.0.0.1", 0)
     view.start()
     server.start()
-    with httpx.Client(base_url=server.address, timeout=30) as client:
+    with httpx.Client(base_url=server.address, timeout=scaled(30)) as client:
         yield client
     view.stop()
     server.stop()
@@ -71,7 +71,10 @@ def taken(log: Log, settings: Settings) -> int:
 def test_what_is_sent_again_with_its_event_id_counts_once(
     client: httpx.Client, kafka_log: Log, on_broker: Settings, broker: kafka_broker.Broker, how: str
 ) -> None:
-    """A broker that stands still has the record when it goes on; one that ended never sees it."""
+    """A broker that stands still has the record when it goes on; one that ended never sees it.
+
+    The answer comes long before the client would give up, which ends the test.
+    """
     assert client.post("/v1/interactions", json=EVENT).status_code == 202
     assert broker._process
     pid = broker._process.pid
@@ -81,7 +84,6 @@ def test_what_is_sent_again_with_its_event_id_counts_once(
         broker.stop()
     try:
         answer = client.post("/v1/interactions", json=EVENT | {"item_id": "b"})
-        assert answer.elapsed.total_seconds() < 10
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not-acknowledged")
         [event_id] = answer.json()["event_ids"]
     finally:

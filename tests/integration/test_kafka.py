@@ -12,6 +12,7 @@ import pytest
 
 from streamer.evaluation.replay import ReplayOptions, replay
 from streamer.settings import Settings
+from tests.topic_names import topics_under
 from tests.waiting import scaled
 from tests.worlds import checkerboard, table_of
 
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 def freshet(kafka_bootstrap: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[..., str]:
     """Runs a command on the broker, with topics of this test's own."""
     prefix = f"{abs(hash(request.node.name))}."
-    names = ("interactions", "items", "users", "recommendations", "feedback", "quality", "dead", "epochs", "workers")
-    own = {f"FRESHET_{name.upper()}_TOPIC": prefix + name for name in names} | {"FRESHET_APPLICATION": prefix + "app"}
+    own = {f"FRESHET_{name.upper()}": topic for name, topic in topics_under(prefix).items()}
+    own["FRESHET_APPLICATION"] = prefix + "app"
     own["FRESHET_ALIGNMENT_MS"] = "10000"  # a busy machine must not decide what is late
 
     def call(command: str, *arguments: str) -> str:

@@ -1,13 +1,19 @@
 """Connections to a real Kafka: each ends with what opened it, in its thread, whoever still holds a reference."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from consumers.errors import LogUnavailable, WireError
+from consumers.kafka import log as kafka_log
+from consumers.kafka.calls import client
 from consumers.kafka.log import KafkaLog
 from consumers.kafka.probe import KafkaProbe
 from consumers.records import NewRecord, TopicPartition, TopicSpec
@@ -113,7 +119,7 @@ def test_who_asks_a_log_that_another_thread_closes_hears_that_it_is_away(own: Se
     for thread in threads:
         thread.start()
     for _ in range(30):
-        assert asked.acquire(timeout=60)
+        assert asked.acquire(timeout=scaled(60))
     log.close()
     for thread in threads:
         thread.join(60)
@@ -128,3 +134,28 @@ def test_topics_are_told_while_some_are_deleted(own: Settings) -> None:
             deleted = admin.delete_topics([name])[name]
             until(lambda name=name: name not in log.topics(), every_s=0)  # type: ignore[misc]
             deleted.result(scaled(30))
+
+
+def test_the_first_appends_of_several_threads_share_one_producer(
+    tmp_path: Path, kafka_bootstrap: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is made besides would be closed by nobody, and what it has sent would have no order with the other's."""
+    made: list[object] = []
+
+    def counted(kind: Any, config: Any) -> Any:
+        made.append(kind)
+        return client(kind, config)
+
+    monkeypatch.setattr(kafka_log, "client", counted)
+    topic, together = f"t-{uuid4().hex[:8]}", threading.Barrier(8)
+    with closing(KafkaLog(kafka_bootstrap, tmp_path, {})) as log:
+        log.create([TopicSpec(topic, 1)])
+
+        def append(n: int) -> None:
+            together.wait()
+            log.append([NewRecord(topic, b"k", str(n).encode())])
+
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(append, range(8)))
+        assert made.count(Producer) == 1
+        assert log.ends(topic) == {0: 8}

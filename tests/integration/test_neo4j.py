@@ -2,13 +2,17 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any, LiteralString
+from uuid import uuid4
 
+import msgspec
 import neo4j
 import pytest
 
-from consumers import neo4j as graph_store
-from consumers.errors import GraphUnavailable
+import consumers.neo4j
+from consumers.errors import GraphUnavailable, LogUnavailable, PositionGone
 from consumers.event_weights import EventWeights
 from consumers.neo4j import GraphStore
 from consumers.open_log import OwnedLog
@@ -16,8 +20,11 @@ from consumers.records import NewRecord
 from streamer.cli.main import main
 from streamer.features.topic_table import read_topic
 from streamer.settings import Settings
-from streamer.sinks import graph as sinks
+from streamer.sinks import graph
 from streamer.sinks.graph import Sink, read_graph
+from tests.faults.scene import Scene
+from tests.faults.test_other_topics import make_anew
+from tests.waiting import until
 from tests.worlds import checkerboard
 
 
@@ -56,7 +63,7 @@ def test_a_restart_anywhere_leaves_what_the_log_says(
     log: OwnedLog, settings: Settings, store: GraphStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut in small transactions, one of them broken off half-way, the sink opened anew each time."""
-    monkeypatch.setattr(sinks, "RECORDS_A_TRANSACTION", 70)
+    monkeypatch.setattr(graph, "RECORDS_A_TRANSACTION", 70)
     events = checkerboard(users=20, items=20, events=500)
     log.append([item(f"i{n}", title=f"Item {n}", categories=[f"c{n % 3}"]) for n in range(20)])
     log.append([interaction(u, i, t, event_id=str(n)) for n, (u, i, t) in enumerate(events)])
@@ -68,7 +75,7 @@ def test_a_restart_anywhere_leaves_what_the_log_says(
         sink.close()
     before = store.positions(), store.counts()
     with monkeypatch.context() as broken:
-        broken.setattr(graph_store, "_REACH", "RETURN 1 / 0")  # the last statement of a transaction
+        broken.setattr(consumers.neo4j, "_REACH", "RETURN 1 / 0")  # the last statement of a transaction
         with pytest.raises(GraphUnavailable, match="refuses"):
             Sink(log, store, settings).step()
     assert (store.positions(), store.counts()) == before
@@ -149,10 +156,60 @@ def test_who_reads_the_log_anew_does_not_bring_back_the_erased(
     assert ask(neo4j_uri, "MATCH (u:User) RETURN u.id") == ["u2"]
 
 
+def edges(store: GraphStore) -> list[str]:
+    return sorted(f"{row['user']} {row['item']}" for row in store.interactions())
+
+
+@pytest.mark.kafka
+def test_a_topic_that_was_made_anew_is_not_passed_over(
+    kafka_bootstrap: str, store: GraphStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Between two runs and in the middle of one. What has no id of its own lies where another one lay."""
+    scene = Scene(tmp_path, f"n{uuid4().hex[:8]}", kafka_bootstrap)
+    scene.create()
+    stops = scene.settings
+    goes_on = stops.model_copy(update={"on_position_gone": "earliest"})
+    anew = f"the topic {stops.interactions_topic} was deleted and made anew"
+
+    def send(*rows: NewRecord) -> None:
+        scene.send([msgspec.structs.replace(row, topic=stops.interactions_topic) for row in rows])
+
+    def made_anew(*rows: NewRecord) -> None:
+        make_anew(scene, stops.interactions_topic, 1)
+        send(*rows)
+
+    send(interaction("u1", "i1", 1), interaction("u2", "i1", 1))
+    send(interaction("u2", "i1", 1, event_id="@0-1", retract=True))
+    with closing(scene.open()) as log:
+        to_the_end(Sink(log, store, stops))
+        made_anew(*(interaction(f"u{n}", "i2", 1) for n in (1, 2, 3, 4)))
+        with pytest.raises(PositionGone, match=f"{anew}; set on_position_gone"):
+            Sink(log, store, stops)
+        assert edges(store) == ["u1 i1"]
+        sink = Sink(log, store, goes_on)
+        assert f"{anew}: going on at its first record" in caplog.text
+        while not sink.at_end() or sink.step(0.1):
+            sink.step(0.1)
+        assert edges(store) == ["u1 i1", "u1 i2", "u2 i2", "u3 i2", "u4 i2"]
+
+        made_anew(*(interaction(f"u{n}", "i3", 1) for n in range(1, 7)))
+        with closing(sink), pytest.raises(LogUnavailable, match=f"{anew}; opening it again"):
+            until(lambda: sink.step(0.1) < 0)
+        caplog.clear()
+        to_the_end(Sink(log, store, goes_on))
+        assert f"{anew}: going on at its first record" in caplog.text
+        assert [edge for edge in edges(store) if "i3" in edge] == [f"u{n} i3" for n in range(1, 7)]
+
+        with closing(Sink(log, store, stops)) as sink:
+            made_anew(*(interaction(f"u{n}", "i4", 1) for n in range(1, 8)))
+            with pytest.raises(PositionGone, match=f"{anew}; set on_position_gone"):
+                until(lambda: sink.step(0.1) < 0)
+
+
 def test_the_graph_that_is_read_is_that_of_the_log(log: OwnedLog, settings: Settings, store: GraphStore) -> None:
-    source_of = pytest.importorskip(
+    gather_source = pytest.importorskip(
         "streamer.embeddings.training_data", reason="the extra `graph` is not installed"
-    ).source_of
+    ).gather_source
     log.append([item(f"i{n}", title=f"Item {n}", attributes={"lat": 1.5, "lon": n}) for n in range(20)])
     log.append([
         interaction(u, i, t, value=n % 5, session_id="s", context={"device": f"d{n % 3}", "position": n})
@@ -162,7 +219,7 @@ def test_the_graph_that_is_read_is_that_of_the_log(log: OwnedLog, settings: Sett
     table, items, _ = read_graph(store)
     assert table.to_pylist() == read_topic(log, "interactions", settings).to_pylist()
     assert items[0].attributes == {"lat": 1.5, "lon": 0}
-    known = source_of(table, EventWeights(settings.event_weights), items)
+    known = gather_source(table, EventWeights(settings.event_weights), items)
     assert {attribute.kind for attribute in known.attributes} >= {"device", "place"}
 
 

@@ -19,7 +19,7 @@ from consumers.schemas import RecommendationList
 from streamer.ops.audit import audit
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import supervise
-from streamer.runtime.topics import open_log_of, records_of, topic_specs, whole
+from streamer.runtime.topics import open_log_of, read_records, topic_specs, whole
 from streamer.settings import Settings
 from streamer.worker.worker import Worker
 
@@ -71,7 +71,7 @@ def run(log: Log, settings: Settings) -> Worker:
 
 
 def read(log: Log, topic: str) -> list[Record]:
-    return list(records_of(log, whole(log, topic)))
+    return list(read_records(log, whole(log, topic)))
 
 
 @pytest.mark.parametrize(

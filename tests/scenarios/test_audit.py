@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import msgspec
 import pytest
 from hypothesis import Phase, given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from consumers.embedded.log import EmbeddedLog
@@ -85,7 +85,7 @@ STREAM = st.lists(
 )  # fmt: skip
 
 
-@hypothesis_settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate), report_multiple_bugs=False)
+@hypothesis.settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate), report_multiple_bugs=False)
 @given(stream=STREAM, partitions=st.integers(1, 3))
 def test_any_stream_that_went_well_is_clean(
     stream: Sequence[tuple[str, int, str]], partitions: int, tmp_path_factory: pytest.TempPathFactory
@@ -143,7 +143,7 @@ def there_and_back(log: Any, settings: Settings, folder: Path) -> None:
     assert digest(again) == digest(before)
 
 
-@hypothesis_settings(max_examples=40)
+@hypothesis.settings(max_examples=40)
 @given(steps=st.lists(STEPS, min_size=1, max_size=30), draw=st.integers(0, 10**6))
 def test_a_page_less_of_any_stream_is_found(steps: list[Step], draw: int) -> None:
     """The states of the undo tests are whole; without one page, or with a byte less of it, they are not."""

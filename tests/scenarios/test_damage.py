@@ -126,7 +126,7 @@ def copied(template: tuple[Path, str, str, list[bytes]], settings: Settings) -> 
 def test_there_are_pages_of_every_kind(template: tuple[Path, str, str, list[bytes]]) -> None:
     groups = {group_of(key) for key in template[3]}
     assert groups == {
-        "stream", "written", "events", "listed", "ledger", "model/model", "model/users", "model/items", "model/pairs",
+        "stream", "written", "events", "listed", "ledger", "catalogue", "model/model", "model/users", "model/items", "model/pairs",
         "model/user-ids", "model/item-ids", "model/embeddings", "model/content", "model/contexts",
         "model/user-memories", "model/item-memories",
     }  # fmt: skip

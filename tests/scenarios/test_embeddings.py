@@ -16,7 +16,7 @@ from streamer.embeddings.registry import CURRENT, NodeVectors, current, use, wri
 from streamer.errors import StateUnreadable
 from streamer.evaluation.replay import ReplayOptions, TakenChunk, replay
 from streamer.ops.audit import audit, digest
-from streamer.runtime.topics import records_of, whole
+from streamer.runtime.topics import read_records, whole
 from streamer.settings import Settings
 from streamer.worker.shadow import LOOK_EVERY_S
 from streamer.worker.worker import Worker
@@ -85,7 +85,7 @@ class Live:
 
 def switches(log: OwnedLog) -> list[str | None]:
     """What the manifests say of embeddings."""
-    decoded = [json.loads(record.value or b"") for record in records_of(log, whole(log, "freshet.epochs"))]
+    decoded = [json.loads(record.value or b"") for record in read_records(log, whole(log, "freshet.epochs"))]
     return [manifest["embeddings"] for manifest in decoded if manifest["embeddings"] is not None]
 
 
@@ -124,7 +124,7 @@ def test_lists_name_the_version_and_the_audit_comes_to_the_same(log: OwnedLog, s
     found = audit(log, settings_with)
     assert (found.interactions, found.lost, found.doubled) == (500, 0, 0)
     assert list(found.digests.values()) == [digest(live.worker.state)]
-    named = [json.loads(r.value)["model_version"] for r in records_of(log, whole(log, "recommendations")) if r.value]
+    named = [json.loads(r.value)["model_version"] for r in read_records(log, whole(log, "recommendations")) if r.value]
     assert {name.partition("+")[2] for name in named} == {"", "good"}
     live.worker.close()
 

@@ -32,7 +32,7 @@ def manifests(log: OwnedLog) -> list[EpochManifest]:
 def test_digests_are_keyed_by_a_secret_of_the_state(log: OwnedLog, settings: Settings) -> None:
     state = erased(log, settings)
     digests = {found for manifest in manifests(log) for found in manifest.erased}
-    assert digests == {state.digest_of("u3").hex()}
+    assert digests == {state.digest_user("u3").hex()}
     assert digest_by_name("u3", settings.application).hex() not in digests
     assert state.erasure_key == log.committer("freshet").secret()
     assert len(state.erasure_key) == 32

@@ -33,6 +33,7 @@ CHANGED: dict[str, Any] = {
     "k": 3,
     "exclude_seen": True,
     "surface": "home",
+    "publish_distance": 0.5,
     "recommendations_topic": "recommendations.home",
     "quality_topic": "recommendations.home",
     "dead_topic": "recommendations.home",
@@ -187,3 +188,55 @@ def test_epochs_of_a_version_that_recorded_nothing_are_taken_as_those_after_them
     assert worker.state.positions[TopicPartition("interactions", 0)] == 101
     assert {len(items) for items in worker.state.listed.lists().values()} == {4}
     assert json.loads(read_all(log, "freshet.epochs")[1].value or b"")["settings"]["k"] == 4
+
+
+# without a restart
+
+
+@pytest.mark.parametrize("name", sorted(in_force.AT_ONCE))
+def test_a_running_worker_takes_on_what_changes(name: str, log: OwnedLog, settings: Settings) -> None:
+    """In the manifest of an epoch of its own; a crash, the audit and a rebuild come to the same."""
+    settings = settings.model_copy(update=RARE)
+    changed = settings.model_copy(update={name: CHANGED[name]})
+    read = [None, changed]
+    log.append(records(0))
+    first = Worker.open(log, settings, read_again=lambda: read.pop() if read else None)
+    first.step()
+    assert getattr(first.state.settings, name) == CHANGED[name]
+    while first.step():
+        pass
+    log.append(records(150))
+    while first.step():
+        pass
+    lost = digest(first.state)
+    first.close()
+    told = [
+        manifest.settings[name]
+        for record in read_all(log, "freshet.epochs")
+        if (manifest := msgspec.json.decode(record.value or b"", type=EpochManifest)).settings is not None
+    ]
+    assert msgspec.json.decode(msgspec.json.encode(CHANGED[name])) == told[-1]
+    second = Worker.open(log, changed)
+    assert digest(second.state) == lost
+    second.close()
+    found = audit(log, settings)
+    assert (found.lost, found.doubled, found.differing) == (0, 0, 0)
+
+
+def test_an_idle_worker_takes_them_on_too_and_says_what_needs_a_restart(
+    log: OwnedLog, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    read = [settings.model_copy(update={"k": 3, "seed": 7, "dead_topic": "elsewhere"})]
+    log.append(records(0))
+    run(log, settings)
+    worker = Worker.open(log, settings, read_again=lambda: read.pop() if read else None)
+    with caplog.at_level(logging.INFO):
+        assert worker.step() is not None
+    assert (worker.state.settings.k, worker.state.settings.dead_topic) == (3, settings.dead_topic)
+    assert "k 20 → 3" in caplog.text
+    assert "restart: dead_topic, seed" in caplog.text
+    assert worker.step() is None
+    log.append(records(150))
+    worker.run(exit_at_end=True)
+    assert all(len(items) <= 3 for items in worker.state.listed.lists().values())
+    worker.close()

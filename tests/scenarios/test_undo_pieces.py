@@ -17,7 +17,7 @@ from streamer.worker.worker import Worker
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """So that a few hundred interactions take many pieces, and what they read comes a user at a time."""
-    monkeypatch.setattr(streamer.worker.epochs, "PIECE", 600)
+    monkeypatch.setattr(streamer.worker.epochs, "PIECE", 300)
     monkeypatch.setattr(streamer.worker.epochs, "PREPARE_S", 0.0)
     monkeypatch.setattr(streamer.worker.repair_pace, "REST_S", 0.0)
     monkeypatch.setattr(streamer.worker.repair_pace, "REST_FACTOR", 0)
@@ -39,7 +39,7 @@ def undo(log: OwnedLog) -> None:
     log.append([interaction(n % 25, 30 + n % 4, 10**6 + n) for n in range(100)])
 
 
-@pytest.mark.parametrize("steps", [1, 4, 9, 15])
+@pytest.mark.parametrize("steps", [1, 4, 9, 15, 40])
 def test_a_worker_that_is_lost_between_two_pieces_is_made_up_for_exactly(
     log: OwnedLog, settings: Settings, steps: int
 ) -> None:

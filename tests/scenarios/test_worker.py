@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import streamer.lists.list_files
-from consumers import crash_points as effects
+from consumers import crash_points
 from consumers.errors import LogUnavailable, TopicConflict
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
@@ -22,7 +22,7 @@ from consumers.schemas import EpochManifest, RecommendationList
 from streamer.cli.producing import interaction_chunks
 from streamer.errors import StateUnreadable
 from streamer.evaluation.replay import ReplayOptions, replay
-from streamer.runtime.topics import records_of, topic_specs, whole
+from streamer.runtime.topics import read_records, topic_specs, whole
 from streamer.settings import Settings
 from streamer.worker.worker import Worker
 from tests.waiting import ended, ends, scaled, until
@@ -36,7 +36,7 @@ def send(log: OwnedLog, events: Events) -> None:
 
 
 def read_all(log: OwnedLog, topic: str) -> list[Record]:
-    return list(records_of(log, whole(log, topic)))
+    return list(read_records(log, whole(log, topic)))
 
 
 def lists_of(log: OwnedLog) -> dict[str, list[str]]:
@@ -93,11 +93,16 @@ def test_an_empty_first_list_is_published_too(log: OwnedLog, settings: Settings)
 
 
 def test_a_restart_in_the_middle_changes_nothing(settings: Settings, tmp_path: Path) -> None:
-    """One log read in one go, one with five restarts, some from a checkpoint and some from older manifests."""
+    """One log read in one go, one with five restarts, some from a checkpoint and some from older manifests.
+
+    Lists do not age: when they do depends on the clock.
+    """
     events = checkerboard(events=2_000, items=100)
     states = []
     for restarts in (0, 5):
-        mine = settings.model_copy(update={"max_epoch_events": 97, "checkpoint_interval_ms": 10**9})
+        mine = settings.model_copy(
+            update={"max_epoch_events": 97, "checkpoint_interval_ms": 10**9, "ageing_share": 0.0}
+        )
         log = OwnedLog(tmp_path / f"log-{restarts}")
         log.create(topic_specs(mine, partitions=1))
         send(log, events)
@@ -133,14 +138,14 @@ def test_a_commit_without_an_answer_leaves_out_no_test_list(log: OwnedLog, setti
         if effect == "written" and written == 3:
             raise LogUnavailable("no answer")
 
-    effects.listen(listener)
+    crash_points.listen(listener)
     with streamer.lists.list_files.TestLists(tmp_path / "lists") as test_lists:
         for _ in range(2):
             worker = Worker.open(log, mine, test_lists)
             with suppress(LogUnavailable):
                 worker.run(exit_at_end=True)
             worker.close()
-    effects.listen(None)
+    crash_points.listen(None)
     assert written > 3
     assert pq.read_table(tmp_path / "lists")["event"].to_pylist() == list(range(300))
 

@@ -5,8 +5,8 @@ import pytest
 
 from tests.canonical import canonical
 from tests.tgn.test_repair import SMALL, WIDE, chosen, observed, world
+from tgn.asking.counterfactual import Histories, carried_by, paths, standing, taken_lately, without
 from tgn.config import DAY_MS, ModelConfig
-from tgn.counterfactual import Histories, carried_by, paths, standing, taken_lately, without
 from tgn.graph import I32, no_contexts
 from tgn.repair import History
 from tgn.serialization import all_pages

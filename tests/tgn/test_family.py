@@ -16,7 +16,7 @@ from tgn.family.losses import bpr, infonce, multitask, sampled_softmax
 from tgn.family.negatives import DRAWS, Sampler
 from tgn.family.sampling import neighbourhood, partitions
 from tgn.family.symmetric import product
-from tgn.family.view import history_of, whole
+from tgn.family.view import gather_history, whole
 from tgn.family.walks import visits
 
 NAN = float("nan")
@@ -68,7 +68,7 @@ def test_the_view_is_symmetric_and_normalised() -> None:
 
 
 def test_histories_are_in_time_order_and_know_what_came_before() -> None:
-    history = history_of(hetero_graph(EVENTS, 2, 3, until=60))
+    history = gather_history(hetero_graph(EVENTS, 2, 3, until=60))
     assert history.item.tolist() == [0, 1, 2, 1, 2]
     assert history.before(torch.tensor([0, 2, 4]), 2).tolist() == [[-1, -1], [1, 0], [1, -1]]
     assert history.last(2, 2).tolist() == [[2, 1], [2, 1]]

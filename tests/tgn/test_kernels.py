@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import grimp
 import llvmlite
 import numba
 import numpy as np
@@ -19,7 +20,7 @@ from numba.core.dispatcher import Dispatcher
 
 import tgn
 from tgn import kernel
-from tgn.config import DAY_MS, ModelConfig
+from tgn.config import DAY_MS, HOUR_MS, ModelConfig
 from tgn.features import FEATURES, RING_FEATURES, USER_FEATURES
 from tgn.graph import new_graph, no_contexts
 from tgn.item_embedding import (
@@ -76,7 +77,7 @@ def test_pairs_are_a_set(added: list[tuple[int, int]]) -> None:
 def test_rows_hold_decayed_sums_in_whatever_order_they_came(events: list[tuple[int, int]]) -> None:
     rows = new_graph(CONFIG).co
     for successor, t in events:
-        add_successor(rows, 0, successor, t, 1.0, ROW_SCALES)
+        add_successor(rows, 0, successor, t, 1.0, ROW_SCALES, True)
     latest = 11 * DAY_MS
     for s, scale in enumerate(CONFIG.row_scales_ms):
         factor = math.exp((int(rows.time[0]) - latest) / scale)
@@ -89,7 +90,7 @@ def test_rows_hold_decayed_sums_in_whatever_order_they_came(events: list[tuple[i
 def test_a_row_moves_its_reference_before_it_overflows() -> None:
     rows = new_graph(CONFIG).co
     for n in range(400):
-        add_successor(rows, 0, n % 2, n * DAY_MS, 1.0, ROW_SCALES)
+        add_successor(rows, 0, n % 2, n * DAY_MS, 1.0, ROW_SCALES, True)
     latest = 399 * DAY_MS
     for s, scale in enumerate(CONFIG.row_scales_ms):
         factor = math.exp((int(rows.time[0]) - latest) / scale)
@@ -101,9 +102,28 @@ def test_a_row_moves_its_reference_before_it_overflows() -> None:
 def test_a_full_row_drops_its_least_weight() -> None:
     rows = new_graph(CONFIG).transitions
     for successor, weight in ((1, 5.0), (2, 1.0), (3, 4.0), (4, 3.0), (5, 2.0)):
-        add_successor(rows, 0, successor, 0, weight, ROW_SCALES)
+        add_successor(rows, 0, successor, 0, weight, ROW_SCALES, True)
     assert sorted(rows.item[0].tolist()) == [1, 3, 4, 5]
     assert rows.total[0, 0] == 15.0  # evicted weight still counts as evidence about the item
+
+
+@pytest.mark.parametrize(("apart_ms", "together"), [(0, 1.0), (HOUR_MS, 1.0), (HOUR_MS + 1, 0.0), (DAY_MS, 0.0)])
+def test_the_first_of_several_scales_counts_one_sitting_alone(apart_ms: int, together: float) -> None:
+    graph = new_graph(CONFIG)
+    for item, t in ((1, 0), (2, apart_ms)):
+        observe(graph, 0, item, t, 1.0, NO_CONTEXT, 3, HOUR_MS, SCALES, ROW_SCALES)
+    for rows, source in ((graph.transitions, 1), (graph.co, 1), (graph.co, 2)):
+        assert rows.size[source] == 1
+        assert rows.total[source, 0] == pytest.approx(together * rows.weight[source, 0, 0], abs=0)
+        assert (rows.weight[source, 0, 0] > 0) == (together > 0)
+        assert rows.weight[source, 1, 0] > 0
+
+
+def test_a_single_scale_counts_whatever_lies_between() -> None:
+    config = ModelConfig(row_scales_ms=(365 * DAY_MS,))
+    rows = new_graph(config).co
+    add_successor(rows, 0, 1, 0, 1.0, np.array(config.row_scales_ms, np.float64), False)
+    assert rows.weight[0, 0, 0] == 1
 
 
 @settings(deadline=None, max_examples=30)
@@ -115,7 +135,18 @@ def test_heads_are_the_exact_top_n(steps: list[tuple[int, int]], seed: int) -> N
     now = 0
     for item, gap in steps:
         now += gap * 3_600_000
-        observe(graph, 0, item, now, 1.0, NO_CONTEXT, config.window, scales, np.array(config.row_scales_ms, np.float64))
+        observe(
+            graph,
+            0,
+            item,
+            now,
+            1.0,
+            NO_CONTEXT,
+            config.window,
+            config.sitting_ms,
+            scales,
+            np.array(config.row_scales_ms, np.float64),
+        )
     for s, scale in enumerate(scales):
         decayed = graph.items.popularity[:31, s] * np.exp(-(now - graph.items.last_time[:31]) / scale)
         decayed[graph.items.first_time[:31] < 0] = -1
@@ -134,9 +165,9 @@ def test_a_dropped_item_leaves_its_head() -> None:
 
 def test_a_dislike_is_remembered_and_counts_for_nothing() -> None:
     graph = new_graph(CONFIG)
-    observe(graph, 0, 1, 0, 1.0, NO_CONTEXT, 3, SCALES, ROW_SCALES)
-    observe(graph, 0, 2, 1, -1.0, NO_CONTEXT, 3, SCALES, ROW_SCALES)
-    observe(graph, 0, 3, 2, 1.0, NO_CONTEXT, 3, SCALES, ROW_SCALES)
+    observe(graph, 0, 1, 0, 1.0, NO_CONTEXT, 3, HOUR_MS, SCALES, ROW_SCALES)
+    observe(graph, 0, 2, 1, -1.0, NO_CONTEXT, 3, HOUR_MS, SCALES, ROW_SCALES)
+    observe(graph, 0, 3, 2, 1.0, NO_CONTEXT, 3, HOUR_MS, SCALES, ROW_SCALES)
     assert has_pair(graph.pairs, 0, 2)
     assert graph.items.events[2] == 0
     assert 2 not in graph.co.item
@@ -235,9 +266,9 @@ def test_an_embedding_learns_what_goes_together() -> None:
         embed(embeddings, graph.users, user, taste.user)
         embedding_features(embeddings, popularity, taste, pool, x, 20)
         learn_embedding(
-            embeddings, popularity, taste, graph.users, pool, x, 20, user, item, 0.15, 16, float(rng.random())
+            embeddings, popularity, taste, graph.users, pool, x, 20, user, item, 0.15, 16, float(rng.random()), True
         )
-        observe(graph, user, item, n * 1000, 1.0, NO_CONTEXT, 1, SCALES, ROW_SCALES)
+        observe(graph, user, item, n * 1000, 1.0, NO_CONTEXT, 1, HOUR_MS, SCALES, ROW_SCALES)
     for user in range(10):
         embed(embeddings, graph.users, user, taste.user)
         embedding_features(embeddings, popularity, taste, pool, x, 20)
@@ -341,6 +372,24 @@ def test_another_source_in_a_subfolder_has_a_cache_of_its_own(tmp_path: Path, mo
     attention = tmp_path / "tgn" / "family" / "attention.py"
     attention.write_text(attention.read_text() + "\n")
     assert kernel._digest() != before
+
+
+def test_no_kernel_reads_a_module_that_the_digest_of_their_cache_leaves_out() -> None:
+    left_out = {f"tgn.{name.removesuffix('.py').replace('/', '.')}" for name in kernel.WITHOUT_KERNELS}
+    assert all((kernel._PACKAGE / name).is_file() for name in kernel.WITHOUT_KERNELS)
+    graph = grimp.build_graph("tgn", cache_dir=None)
+    for module in {compiled.py_func.__module__ for compiled in _kernels()}:
+        assert module not in left_out
+        assert not graph.find_upstream_modules(module) & left_out, module
+
+
+def test_a_module_without_kernels_has_no_cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(kernel._PACKAGE, tmp_path / "tgn", ignore=shutil.ignore_patterns("__pycache__"))
+    before = kernel._digest()
+    monkeypatch.setattr(kernel, "_PACKAGE", tmp_path / "tgn")
+    for name in kernel.WITHOUT_KERNELS:
+        (tmp_path / "tgn" / name).write_text("")
+    assert kernel._digest() == before
 
 
 def test_a_folder_that_may_not_be_looked_into_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from tgn.config import ModelConfig
 from tgn.features import CONTENT_LAST, CONTENT_RING, FEATURES, TRAINED_LAST, TRAINED_RING, TRAINED_USER
 from tgn.graph import no_contexts
 from tgn.model import Model
-from tgn.outside_vectors import SIZE, content_features, nearest_waiting, taste_of, trained_features
+from tgn.outside_vectors import SIZE, content_features, nearest_waiting, sum_taste, trained_features
 from tgn.serialization import all_pages, load_pages
 
 X, Y, DIAGONAL = (1.0, 0.0), (0.0, 1.0), (0.5**0.5, 0.5**0.5)
@@ -38,7 +38,7 @@ def test_cosines_with_the_last_item_and_with_the_ring() -> None:
     model.adopt("v1", [0], rows(DIAGONAL), [0, 1, 2, 3], rows(X, Y, DIAGONAL, X))
     x, taste = np.zeros((FEATURES, 16), np.float32), np.zeros(SIZE, np.float32)
     candidates = np.arange(4, dtype=np.int32)
-    assert taste_of(model.trained.item, model.graph.users, 0, taste)
+    assert sum_taste(model.trained.item, model.graph.users, 0, taste)
     trained_features(model.trained, model.graph.users, 0, candidates, x, 4, taste)
     scale = 0.45**2  # of what is no cosine with vectors of length 1
     last, ring = x[TRAINED_LAST, :4] / scale, x[TRAINED_RING, :4] / 0.45
@@ -49,7 +49,7 @@ def test_cosines_with_the_last_item_and_with_the_ring() -> None:
     assert np.allclose(ring, expected, atol=0.02)
     assert np.allclose(x[TRAINED_USER, :4] / scale, [0.5**0.5, 0.5**0.5, 1, 0.5**0.5], atol=0.02)
     assert not x[[CONTENT_LAST, CONTENT_RING]].any()
-    assert not taste_of(model.trained.item, model.graph.users, 1, taste)  # who has done nothing
+    assert not sum_taste(model.trained.item, model.graph.users, 1, taste)  # who has done nothing
     content_features(model.content, model.graph.users, 0, candidates, x, 4, taste)
     assert not x[[CONTENT_LAST, CONTENT_RING]].any()  # nothing is known of the items
 
@@ -61,7 +61,7 @@ def test_the_nearest_of_those_that_nobody_has_touched() -> None:
         model.introduce(item, 0, rows((np.cos(angle), np.sin(angle)))[0])
     model.delete(5)
     taste, out, score = np.zeros(SIZE, np.float32), np.zeros(3, np.int32), np.zeros(3, np.float32)
-    taste_of(model.content, model.graph.users, 0, taste)
+    sum_taste(model.content, model.graph.users, 0, taste)
     assert nearest_waiting(model.waiting, model.content, model.graph.items, taste, out, score) == 3
     assert out.tolist() == [1, 2, 3]  # 0 is touched
     taste[:2] = np.cos(np.pi / 16), np.sin(np.pi / 16)  # that of item 5, which is gone

@@ -7,7 +7,7 @@ from tests.canonical import canonical
 from tgn.config import DAY_MS, ModelConfig
 from tgn.graph import SLOTS
 from tgn.model import Model
-from tgn.repair import History
+from tgn.repair import History, Nearby
 
 SMALL = ModelConfig(ring=6, row=5, window=3, head=4, newest=5, popularity_scales_ms=(DAY_MS,) * 5)
 WIDE = ModelConfig()
@@ -87,3 +87,53 @@ def test_a_late_interaction_takes_its_place() -> None:
     nothing = np.zeros(0, np.int32)
     model.repair(changed, (nothing, nothing), wanted, chosen(history, np.isin(history.user, read)))
     assert canonical(model) == canonical(observed(SMALL, history, names))
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 100])
+def test_items_that_are_built_again_a_few_interactions_at_a_time_come_out_the_same(at_once: int) -> None:
+    rng = np.random.default_rng(8)
+    names = (7, 25)
+    history = world(rng, *names, 500)
+    model = observed(SMALL, history, names)
+    clean = canonical(model)
+    items = np.arange(0, names[1], 2, dtype=np.int32)
+    wanted = np.zeros(len(model.graph.items.events), np.uint8)
+    wanted[items] = 1
+    by_user = np.argsort(history.user, kind="stable")
+    places, rank = model.near(history.user[by_user], history.item[by_user], wanted)
+    places = by_user[places]
+    assert len(np.unique(history.user[places])) == names[0]
+    nearby = Nearby(history.user[places], rank, history.item[places], history.t[places], history.weight[places])
+    part = model.new_part(items, model.graph.items.introduced[items])
+    model.graph.users.ring_count[:] = -1  # those of the items are written again
+    order = np.argsort(places)
+    for first in range(0, len(order), at_once):
+        assert canonical(model)["items"] == clean["items"]  # as before, until all is observed
+        model.observe_again(part, nearby, order[first : first + at_once])
+    model.put_in(part)
+    again = canonical(model)
+    assert {name: again[name] for name in again if name != "users"} == {
+        name: clean[name] for name in clean if name != "users"
+    }
+    even = {f"i{item}" for item in items}
+    counts = [
+        (ours, theirs)
+        for user in clean["users"]
+        for ours, theirs in zip(again["users"][user][3], clean["users"][user][3], strict=True)
+    ]
+    assert all(ours == theirs if theirs[0] in even else ours[3] == -1 for ours, theirs in counts)
+    assert any(theirs[0] in even for _, theirs in counts)
+
+
+def test_what_lies_near_an_item_is_within_a_window_of_it() -> None:
+    rng = np.random.default_rng(2)
+    user = np.sort(rng.integers(0, 9, 400)).astype(np.int32)
+    item = rng.integers(0, 60, 400).astype(np.int32)
+    model = Model(SMALL)
+    wanted = np.zeros(60, np.uint8)
+    wanted[[3, 4, 59]] = 1
+    places, rank = model.near(user, item, wanted)
+    hits = np.flatnonzero(wanted[item])
+    near = [n for n in range(400) if any(abs(n - hit) <= SMALL.window and user[n] == user[hit] for hit in hits)]
+    assert places.tolist() == near
+    assert rank.tolist() == [n - int(np.argmax(user == user[n])) for n in near]

@@ -18,7 +18,7 @@ def _touched(items: list[int]) -> tuple[Active, np.ndarray]:
     graph, embeddings, active = new_graph(CONFIG), new_embeddings(CONFIG, 1024), new_active(CONFIG, 1024)
     scales, row_scales = (np.array(s, np.float64) for s in (CONFIG.popularity_scales_ms, CONFIG.row_scales_ms))
     for n, item in enumerate(items):
-        observe(graph, 0, item, n * 1000, 1.0, no_contexts(1)[0], 1, scales, row_scales)
+        observe(graph, 0, item, n * 1000, 1.0, no_contexts(1)[0], 1, 0, scales, row_scales)
         touch(active, graph.items, embeddings, item, LONGEST)
     return active, embeddings.candidate
 

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tgn.family.view import View
+from tgn.family.view import GraphView
 
 INITIAL_SCALE = 0.1
 
@@ -13,8 +13,11 @@ INITIAL_SCALE = 0.1
 class Encoder(nn.Module, ABC):
     """Learned names of N nodes and what message passing makes of them.
 
-    Args: nodes: N, of the whole graph; size: D; layers: how many steps a message goes; skip: whether what a node was
-    before the last step takes part in its embedding.
+    Args:
+        nodes: N, of the whole graph.
+        size: D.
+        layers: how many steps a message goes.
+        skip: whether what a node was before the last step takes part in its embedding.
     """
 
     def __init__(self, nodes: int, size: int = 64, layers: int = 3, skip: bool = True) -> None:
@@ -23,7 +26,7 @@ class Encoder(nn.Module, ABC):
         self.name = nn.Embedding(nodes, size)
         nn.init.normal_(self.name.weight, std=INITIAL_SCALE)
 
-    def prepare(self, view: View, seed: int) -> View:
+    def prepare(self, view: GraphView, seed: int) -> GraphView:
         """The view that `forward` is to be given in the place of this one; drawn anew at every pass of training."""
         return view
 
@@ -35,7 +38,7 @@ class Encoder(nn.Module, ABC):
         return rows(x, user)
 
     @abstractmethod
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: GraphView) -> Tensor:
         """The embeddings [n, D] of a view's nodes."""
 
 

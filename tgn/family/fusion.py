@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tgn.family.encoder import Encoder
-from tgn.family.view import View
+from tgn.family.view import GraphView
 
 Fusion = Literal["early", "late", "attention"]
 FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
@@ -22,7 +22,10 @@ FUSIONS: tuple[Fusion, ...] = get_args(Fusion)
 class Content(nn.Module):
     """W c of items; 0 of every other node.
 
-    Args: content: [I, C]; first: the number of the first item; size: D.
+    Args:
+        content: [I, C].
+        first: the number of the first item.
+        size: D.
     """
 
     content: Tensor
@@ -70,7 +73,7 @@ class Fused(Encoder):
         """The inner encoder's."""
         return self.inner.name
 
-    def prepare(self, view: View, seed: int) -> View:
+    def prepare(self, view: GraphView, seed: int) -> GraphView:
         """See `Encoder.prepare`."""
         return self.inner.prepare(view, seed)
 
@@ -78,7 +81,7 @@ class Fused(Encoder):
         """See `Encoder.users`."""
         return self.inner.users(x, user, history)
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: GraphView) -> Tensor:
         """See `Encoder.forward`."""
         x, content = self.inner(view), self.content(view.node)
         if self.how == "late":

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from tgn.family.attention import Attention
 from tgn.family.encoder import Encoder
-from tgn.family.view import View
+from tgn.family.view import GraphView
 
 HEADS = 2
 
@@ -23,7 +23,7 @@ class GAT(Encoder):
             Attention(size, size // HEADS, heads=HEADS, add_self_loops=False) for _ in range(layers)
         )
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: GraphView) -> Tensor:
         """See `Encoder.forward`."""
         x: Tensor = self.name(view.node)
         outputs = [x]
@@ -34,7 +34,7 @@ class GAT(Encoder):
         return torch.stack(outputs).mean(0) if self.skip else x
 
     @torch.no_grad()
-    def attention(self, view: View) -> tuple[Tensor, Tensor]:
+    def attention(self, view: GraphView) -> tuple[Tensor, Tensor]:
         """[2, E] edges, from a neighbour to a node, and the first layer's weight of each [E], the mean over the heads.
 
         Those of a node sum to 1.

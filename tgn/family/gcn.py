@@ -7,10 +7,10 @@ from torch_geometric.nn import GCNConv
 
 from tgn.family.encoder import Encoder
 from tgn.family.symmetric import Symmetric
-from tgn.family.view import View
+from tgn.family.view import GraphView
 
 
-class Conv(Symmetric, GCNConv):  # type: ignore[misc]
+class SymmetricGCNConv(Symmetric, GCNConv):  # type: ignore[misc]
     """One layer, without the self-loop."""
 
 
@@ -19,9 +19,9 @@ class GCN(Encoder):
 
     def __init__(self, nodes: int, size: int = 64, layers: int = 2, skip: bool = True) -> None:
         super().__init__(nodes, size, layers, skip)
-        self.convs = nn.ModuleList(Conv(size, size, normalize=False) for _ in range(layers))
+        self.convs = nn.ModuleList(SymmetricGCNConv(size, size, normalize=False) for _ in range(layers))
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: GraphView) -> Tensor:
         """See `Encoder.forward`."""
         x: Tensor = self.name(view.node)
         outputs = [x]

@@ -69,8 +69,12 @@ def hetero_graph(
 ) -> HeteroData:
     """The graph of what happened in [since, until).
 
-    Args: users, items: how many nodes there are; attributes: those of interactions count only in the window of time;
-    window: W of the derived edges; together: how many of them an item keeps, the heaviest.
+    Args:
+        users, items: how many nodes there are.
+        attributes: those of interactions count only in the window of time.
+        window: W of the derived edges.
+        together: how many of them an item keeps, the heaviest.
+
     Raises ValueError where nothing happened in that time.
     """
     inside = events.inside(since, until)
@@ -97,7 +101,7 @@ def hetero_graph(
     return data
 
 
-def season_of(events: Events) -> Attribute:
+def derive_season(events: Events) -> Attribute:
     """The quarter of the year of each interaction, as a kind of context node."""
     month = events.t.astype("datetime64[ms]").astype("datetime64[M]").astype(np.int64) % 12
     names = ["December to February", "March to May", "June to August", "September to November"]

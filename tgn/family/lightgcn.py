@@ -8,10 +8,10 @@ from torch_geometric.nn import LGConv
 
 from tgn.family.encoder import Encoder
 from tgn.family.symmetric import Symmetric
-from tgn.family.view import View
+from tgn.family.view import GraphView
 
 
-class Conv(Symmetric, LGConv):  # type: ignore[misc]
+class SymmetricLGConv(Symmetric, LGConv):  # type: ignore[misc]
     """A step of all walks."""
 
 
@@ -20,9 +20,9 @@ class LightGCN(Encoder):
 
     def __init__(self, nodes: int, size: int = 64, layers: int = 3, skip: bool = True) -> None:
         super().__init__(nodes, size, layers, skip)
-        self.conv = Conv(normalize=False)  # the view's adjacency is normalised
+        self.conv = SymmetricLGConv(normalize=False)  # the view's adjacency is normalised
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: GraphView) -> Tensor:
         """See `Encoder.forward`."""
         x: Tensor = self.name(view.node)
         total = x

@@ -20,9 +20,11 @@ class Negatives(NamedTuple):
 class Sampler:
     """Draws negatives.
 
-    Args: popularity: [I] interactions of each item; draw: `uniform` over the items that have any; `popularity`: by its
-    power of 0.75; `in-batch`: the items of the batch; `hard`: those nearest to the batch's items, out of a few times as
-    many uniform ones; `mixed`: a half uniform, a half in-batch (Yang et al. 2020); seed.
+    Args:
+        popularity: [I] interactions of each item.
+        draw: `uniform` over the items that have any; `popularity`: by its power of 0.75; `in-batch`: the items of the
+            batch; `hard`: those nearest to the batch's items, out of a few times as many uniform ones; `mixed`: a half
+            uniform, a half in-batch (Yang et al. 2020).
     """
 
     def __init__(self, popularity: Tensor, draw: Draw, seed: int) -> None:
@@ -41,15 +43,15 @@ class Sampler:
         """
         if self._draw == "mixed":
             half = number // 2
-            parts = [self._of("uniform", batch, number - half), self._of("in-batch", batch, half)]
+            parts = [self._drawn("uniform", batch, number - half), self._drawn("in-batch", batch, half)]
             item = torch.cat([part.item for part in parts])
             expected = (number - half) * self._uniform + half * self._share
             return Negatives(item, expected[item].log().float())
         if self._draw == "hard":
             return self._hard(batch, number, items, pool)
-        return self._of(self._draw, batch, number)
+        return self._drawn(self._draw, batch, number)
 
-    def _of(self, draw: Draw, batch: Tensor, number: int) -> Negatives:
+    def _drawn(self, draw: Draw, batch: Tensor, number: int) -> Negatives:
         if draw == "in-batch":
             item = batch[torch.randint(len(batch), (number,), generator=self._random)]
             return Negatives(item, (number * self._share[item]).log().float())
@@ -59,7 +61,7 @@ class Sampler:
 
     def _hard(self, batch: Tensor, number: int, items: Tensor, pool: int) -> Negatives:
         """Those of a larger uniform pool that are nearest to any of the batch's items."""
-        drawn = self._of("uniform", batch, number * max(pool, 1))
+        drawn = self._drawn("uniform", batch, number * max(pool, 1))
         with torch.no_grad():
             nearness = items[drawn.item] @ items[batch].T
             kept = nearness.amax(1).topk(number).indices.cpu()

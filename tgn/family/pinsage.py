@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import SimpleConv
 
 from tgn.family.encoder import Encoder
-from tgn.family.view import View
+from tgn.family.view import GraphView
 from tgn.family.walks import visits
 
 NEIGHBOURS = 25  # of a node, those visited most
@@ -27,11 +27,11 @@ class PinSage(Encoder):
         self.after = nn.ModuleList(nn.Linear(2 * size, size) for _ in range(layers))
         self.pool = SimpleConv(aggr="sum")
 
-    def prepare(self, view: View, seed: int) -> View:
+    def prepare(self, view: GraphView, seed: int) -> GraphView:
         """The importance of each neighbour in the place of the adjacency: [n, n], rows sum to 1."""
         return view._replace(adjacency=visits(view, WALKS, STEPS, NEIGHBOURS, seed))
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: GraphView) -> Tensor:
         """See `Encoder.forward`."""
         x: Tensor = self.name(view.node)
         for before, after in zip(self.before, self.after, strict=True):

@@ -4,11 +4,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tgn.family.view import View, among, part
+from tgn.family.view import GraphView, among, part
 from tgn.family.walks import step
 
 
-def neighbourhood(view: View, seeds: Tensor, layers: int, fan_out: int, random: np.random.Generator) -> View:
+def neighbourhood(view: GraphView, seeds: Tensor, layers: int, fan_out: int, random: np.random.Generator) -> GraphView:
     """The view of the seeds and of up to `fan_out` neighbours drawn for each node, `layers` steps far.
 
     seeds: distinct nodes. Only the drawn edges are in it, in both directions (GraphSAGE; Hamilton et al. 2017).
@@ -29,7 +29,7 @@ def neighbourhood(view: View, seeds: Tensor, layers: int, fan_out: int, random: 
     return among(view, torch.from_numpy(np.flatnonzero(known)), torch.from_numpy(pairs[:, pairs[0] != pairs[1]]))
 
 
-def partitions(view: View, parts: int) -> list[View]:
+def partitions(view: GraphView, parts: int) -> list[GraphView]:
     """The graph in so many parts with few edges between them (METIS; Karypis & Kumar 1998), as Cluster-GCN trains."""
     import pymetis
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tgn.family.encoder import Encoder, rows
-from tgn.family.view import View
+from tgn.family.view import GraphView
 
 
 class SessionGraph(Encoder):
@@ -25,7 +25,7 @@ class SessionGraph(Encoder):
         self.query = nn.Linear(size, 1, bias=False)
         self.join = nn.Linear(2 * size, size)
 
-    def forward(self, view: View) -> Tensor:
+    def forward(self, view: GraphView) -> Tensor:
         """See `Encoder.forward`."""
         if view.follows is None:
             raise ValueError("session graph convolution needs the whole graph: a part of it has no sessions")

@@ -10,10 +10,10 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from tgn.family.view import View
+from tgn.family.view import GraphView
 
 
-def spectral_names(view: View, size: int, deviation: float) -> Tensor:
+def spectral_names(view: GraphView, size: int, deviation: float) -> Tensor:
     """[n, size] eigenvectors times eigenvalues, of this standard deviation; what a small graph has not is 0."""
     n = len(view.node)
     crow, column, value = (

@@ -15,7 +15,7 @@ from tgn.family.losses import Loss, bpr, infonce, multitask, sampled_softmax
 from tgn.family.negatives import Draw, Negatives, Sampler
 from tgn.family.sampling import neighbourhood, partitions
 from tgn.family.spectral import spectral_names
-from tgn.family.view import RELATIONS, History, View, history_of, places, whole
+from tgn.family.view import RELATIONS, ChosenItems, GraphView, gather_history, places, whole
 
 SHORTEST = 1e-8  # a length that is divided by
 
@@ -71,7 +71,7 @@ class Trainer:
 
     def __init__(self, encoder: Encoder, data: HeteroData, config: TrainingConfig) -> None:
         self.encoder, self.config = encoder, config
-        self.history = history_of(data)
+        self.history = gather_history(data)
         self._train, self.held_out = _split(self.history, config.held_out if config.patience else 0.0)
         self.whole = whole(data, config.relations)
         self.view = self.whole  # what is trained on
@@ -151,7 +151,7 @@ class Trainer:
     def load_state(self, tensors: dict[str, Tensor]) -> None:
         """Raises KeyError or RuntimeError where they are of another model."""
         self.encoder.load_state_dict(_under(tensors, "encoder."))
-        self._kept = weights_of(tensors)
+        self._kept = read_best_weights(tensors)
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in _under(tensors, "optimiser.").items():
             number, _, moment = name.partition(".")
@@ -188,7 +188,7 @@ class Trainer:
             counted += len(edges)
         return total / max(counted, 1)
 
-    def _batches(self, random: np.random.Generator) -> Iterator[tuple[View, Tensor]]:
+    def _batches(self, random: np.random.Generator) -> Iterator[tuple[GraphView, Tensor]]:
         """Views and the edges to train on with each: places in the history [B], of this process' share."""
         for seen in self._parts or [self.view]:
             view = seen if self.config.fan_out else self._prepared(seen)
@@ -198,18 +198,18 @@ class Trainer:
                 if len(batch) >= _processes():  # every process has a share of it, or none: they wait for one another
                     yield view, batch[_rank() :: _processes()]
 
-    def _among(self, view: View, edges: Tensor) -> Tensor:
+    def _among(self, view: GraphView, edges: Tensor) -> Tensor:
         """[E] whether both ends of an edge are in a part."""
         there = self._places(view) >= 0
         return there[self.history.user[edges]] & there[self.view.users + self.history.item[edges]]
 
-    def _around(self, edges: Tensor, negative: Negatives, random: np.random.Generator) -> View:
+    def _around(self, edges: Tensor, negative: Negatives, random: np.random.Generator) -> GraphView:
         items = torch.cat([self.history.item[edges], negative.item]) + self.view.users
         seeds = torch.unique(torch.cat([self.history.user[edges], items]))
         assert self.config.fan_out is not None
         return self._prepared(neighbourhood(self.view, seeds, self.encoder.layers, self.config.fan_out, random))
 
-    def _losses(self, view: View, edges: Tensor, negative: Negatives) -> Tensor:
+    def _losses(self, view: GraphView, edges: Tensor, negative: Negatives) -> Tensor:
         """The loss of each edge [B]; what is not in a part is no negative there."""
         config, history = self.config, self.history
         x, place = self.encoder(view), self._places(view)
@@ -243,20 +243,20 @@ class Trainer:
         scaled: Tensor = x / x.norm(dim=1, keepdim=True).clamp(min=SHORTEST) ** (1 - length)
         return scaled
 
-    def _places(self, view: View) -> Tensor:
+    def _places(self, view: GraphView) -> Tensor:
         """[N] the row of each node of the whole in a view, −1 where it is not there."""
         return places(view.node, len(self.view.node))
 
-    def _prepared(self, view: View) -> View:
+    def _prepared(self, view: GraphView) -> GraphView:
         return self.encoder.prepare(view, self.config.seed + self.passes).on(self.encoder.name.weight.device)
 
 
-def weights_of(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def read_best_weights(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The encoder's weights of the best pass, out of a trainer's `state`."""
     return _under(state, "kept.")
 
 
-def _split(history: History, share: float) -> tuple[Tensor, Tensor]:
+def _split(history: ChosenItems, share: float) -> tuple[Tensor, Tensor]:
     """Places of the edges that are trained on, and of the last ones in time, which are held out."""
     order = history.time.argsort(stable=True)
     first = len(order) - int(len(order) * share)

@@ -18,7 +18,7 @@ END_OF_TIME = 2**63 - 1
 RELATIONS = (EXPLICIT, IMPLICIT, DERIVED, CONTEXTUAL)
 
 
-class View(NamedTuple):
+class GraphView(NamedTuple):
     """n nodes and their edges. D below: the diagonal matrix of degrees, by weight."""
 
     node: Tensor  # [n] int64: the number of each in the whole
@@ -29,13 +29,13 @@ class View(NamedTuple):
     follows: tuple[Tensor, Tensor] | None = None  # [I, I] sparse CSR of the whole, rows sum to 1: what follows an item
     # in its users' histories, and what it follows
 
-    def on(self, device: torch.device) -> "View":
+    def on(self, device: torch.device) -> "GraphView":
         """What an encoder's `forward` reads, on a device; weights, which are drawn from, stay."""
         follows = self.follows and (self.follows[0].to(device), self.follows[1].to(device))
         return self._replace(node=self.node.to(device), adjacency=self.adjacency.to(device), follows=follows)
 
 
-def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), before: int = END_OF_TIME) -> View:
+def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), before: int = END_OF_TIME) -> GraphView:
     """The view of all nodes, with the edges of these relations; weights of repeated edges add up.
 
     before: epoch ms; edges that are of that time or later, or were last renewed then, are left out.
@@ -54,12 +54,12 @@ def whole(data: HeteroData, relations: Collection[str] = (EXPLICIT, IMPLICIT), b
     both = torch.stack([torch.cat([source, target]), torch.cat([target, source])])
     coo = torch.sparse_coo_tensor(both, torch.cat([weight, weight]), (n, n), check_invariants=False).coalesce()
     view = _view(torch.arange(n), coo, data[USER].num_nodes, data[ITEM].num_nodes)
-    history = history_of(data)
+    history = gather_history(data)
     past = history.time < before
     return view._replace(follows=_follows(history.user[past], history.item[past], view.items))
 
 
-class History(NamedTuple):
+class ChosenItems(NamedTuple):
     """What every user chose, user by user, in time order."""
 
     user: Tensor  # [E] int64, rising
@@ -82,13 +82,13 @@ class History(NamedTuple):
         return torch.where(there, self.item[back.clamp(min=0)], -1)
 
 
-def history_of(data: HeteroData) -> History:
+def gather_history(data: HeteroData) -> ChosenItems:
     """Every interaction of a graph."""
     stores = [data[USER, kind, ITEM] for kind in (EXPLICIT, IMPLICIT) if (USER, kind, ITEM) in data.edge_types]
     pairs = torch.cat([store.edge_index for store in stores], 1)
     time, kind = (torch.cat([store[name] for store in stores]) for name in ("time", "kind"))
     order = torch.from_numpy(np.lexsort((time.numpy(), pairs[0].numpy())))
-    return History(pairs[0][order], pairs[1][order], time[order], kind[order])
+    return ChosenItems(pairs[0][order], pairs[1][order], time[order], kind[order])
 
 
 def _follows(user: Tensor, item: Tensor, items: int) -> tuple[Tensor, Tensor]:
@@ -106,13 +106,13 @@ def _shares(source: Tensor, target: Tensor, items: int) -> Tensor:
     return torch.sparse_coo_tensor(counts.indices(), share, (items, items)).coalesce().to_sparse_csr()
 
 
-def part(view: View, node: Tensor) -> View:
+def part(view: GraphView, node: Tensor) -> GraphView:
     """The view of some nodes [m] and all edges among them."""
     coo = view.weight.to_sparse(layout=torch.sparse_coo).coalesce()
     return among(view, node, coo.indices(), coo.values())
 
 
-def among(view: View, node: Tensor, pairs: Tensor, weight: Tensor | None = None) -> View:
+def among(view: GraphView, node: Tensor, pairs: Tensor, weight: Tensor | None = None) -> GraphView:
     """The view of some nodes [m] and those of the edges `pairs` [2, E], both ways, that lie among them."""
     source, target = places(node, len(view.node))[pairs]
     kept = (source >= 0) & (target >= 0)
@@ -129,12 +129,12 @@ def places(node: Tensor, n: int) -> Tensor:
     return place
 
 
-def _view(node: Tensor, coo: Tensor, users: int, items: int) -> View:
+def _view(node: Tensor, coo: Tensor, users: int, items: int) -> GraphView:
     source, target = coo.indices()
     degree = torch.zeros(len(node)).index_add_(0, source, coo.values())
     root = degree.clamp(min=1e-12).rsqrt()
     normal = torch.sparse_coo_tensor(coo.indices(), coo.values() * root[source] * root[target], coo.shape)
-    return View(node, normal.coalesce().to_sparse_csr(), coo.to_sparse_csr(), users, items)
+    return GraphView(node, normal.coalesce().to_sparse_csr(), coo.to_sparse_csr(), users, items)
 
 
 def numbered(kinds: Iterable[str]) -> list[str]:

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from tgn.family.hetero import heaviest
-from tgn.family.view import View
+from tgn.family.view import GraphView
 from tgn.graph import I64
 
 
@@ -16,7 +16,7 @@ def step(start: I64, rows: I64, columns: I64, random: np.random.Generator) -> I6
     return np.where(degree > 0, columns[np.minimum(chosen, len(columns) - 1)], start)
 
 
-def visits(view: View, walks: int, steps: int, most: int, seed: int) -> Tensor:
+def visits(view: GraphView, walks: int, steps: int, most: int, seed: int) -> Tensor:
     """[n, n] sparse CSR: for each node the `most` visited of so many walks from it, with their shares of the visits.
 
     `steps` of each walk; a visit to where it began counts for nothing.

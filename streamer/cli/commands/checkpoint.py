@@ -11,10 +11,10 @@ from consumers.positions import by_topic
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.errors import StateUnreadable, UsageError
 from streamer.ops import checkpoint_inspection as checkpoints
-from streamer.ops.checkpoint_archive import read_file, seat_of, write_file
+from streamer.ops.checkpoint_archive import read_file, read_seat, write_file
 from streamer.runtime.progress import progress
 from streamer.runtime.state_lock import StateLock
-from streamer.runtime.topics import existing_log_of, state_folder
+from streamer.runtime.topics import open_existing_log, state_folder
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"checkpoint {arguments.action} {'needs a' if arguments.file is None else 'has no'} file")
     settings = settings_of(arguments)
     action = {"ls": _ls, "verify": _verify, "export": _export, "import": _import, "rebuild": _rebuild, "rm": _rm}
-    with existing_log_of(settings) as log:
+    with open_existing_log(settings) as log:
         for_machines, for_people, code = action[arguments.action](log, settings, arguments)
     print(json.dumps(for_machines) if arguments.json else for_people)
     return code
@@ -114,7 +114,7 @@ def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
         passage = checkpoints.Passage(log, settings)
         total = sum(1 for _ in passage.through(read_file(arguments.file)))  # (1)
         stored.clear()  # (2)
-        if seat := seat_of(arguments.file):
+        if seat := read_seat(arguments.file):
             stored.take_seat(seat)
         if secret := passage.stream.get("erasure_key"):
             stored.take_secret(secret)

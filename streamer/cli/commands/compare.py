@@ -1,112 +1,139 @@
-"""`freshet compare`: two settings on one stream, and whether one of them is better."""
+"""`freshet compare`: settings on one stream, and whether one of them is better than the first."""
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
+from typing import TYPE_CHECKING, Any
 
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.homes import say_without_effect
-from streamer.cli.stream_flags import add_measure_flags, add_reading_flags, check_measure_flags, read_stream
+from streamer.cli.numbers import confidence
+from streamer.cli.stream_flags import (
+    Stream,
+    add_measure_flags,
+    add_reading_flags,
+    catalogue_of,
+    check_report_path,
+    ends_here,
+    read_stream,
+    title_of,
+    with_weights,
+)
 from streamer.errors import UsageError
-from streamer.evaluation.paired_intervals import LEAST_EVENTS, LEAST_USERS, compare_ranks
+from streamer.evaluation.paired_intervals import Discordance
 from streamer.runtime.progress import progress
-from streamer.settings import Settings
+
+if TYPE_CHECKING:
+    from streamer.evaluation.comparison import PairedComparison
 
 EXAMPLE = "freshet compare today.toml candidate.toml interactions.parquet --exclude-seen"
-READ_ALIKE = ("bootstrap", "log", "field_map", "interactions_topic")  # how the stream is read: one stream for both
-
-EXCLUDING = (
-    "; exclude_seen differs: the setting that has it does not measure what the user had before, which leaves those "
-    "events out of both"
-)
+READ_ALIKE = ("bootstrap", "log", "field_map", "interactions_topic")  # how the stream is read: one stream for all
+POPULARITY = "popularity"
+PEERS = ("last-item", "item-knn")
+WORDS = (POPULARITY, *PEERS)  # in place of a file of settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "a", type=Path, metavar="A.toml", help="file of settings as in freshet.toml; an empty one is the defaults"
-    )
-    parser.add_argument("b", type=Path, metavar="B.toml", help="file of the other settings")
-    parser.add_argument("source", metavar="STREAM", help="file of interactions, or with --log or --bootstrap a topic")
+        "source", nargs="+", metavar="A.toml B.toml … FILE | TOPIC",
+        help="files of settings as in freshet.toml, an empty one is the defaults, each compared with the first; or the "
+        f"words {POPULARITY} (decayed), last-item (what the user took last, again) and item-knn (cosines of items, "
+        "counted at each event); then files of interactions, folders of them, or - for standard input; with --log or "
+        "--bootstrap a topic",
+    )  # fmt: skip
     add_reading_flags(parser)
-    add_setting_flags(parser, "bootstrap", "log", "k", "exclude_seen", "seed", "field_map")
+    parser.add_argument("--items", type=Path, help="file of items, known from the start")
+    parser.add_argument("--users", type=Path, help="file of users, known before they do anything")
+    add_setting_flags(parser, "bootstrap", "log", "k", "exclude_seen", "seed", "field_map", "embeddings")
     add_measure_flags(parser)
     parser.add_argument(
-        "--confidence", type=float, default=0.95, metavar="C", help="confidence of the intervals (default 0.95)"
+        "--confidence",
+        type=confidence,
+        default=0.95,
+        metavar="C",
+        help="confidence of the intervals (default 0.95)",
     )
+    parser.add_argument("--report", type=Path, help="HTML page to write, with plots of what was compared")
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    check_measure_flags(arguments)
-    if not 0 < arguments.confidence < 1:
-        raise UsageError(f"--confidence got {arguments.confidence}: it lies between 0 and 1")
-    settings = [settings_of(arguments, file) for file in (arguments.a, arguments.b)]
-    for name in READ_ALIKE:
-        if getattr(settings[0], name) != getattr(settings[1], name):
-            raise UsageError(f"setting {name!r} differs between {arguments.a} and {arguments.b}: it is one stream")
+    names, sources = _parted(arguments.source)
+    files = [name for name in names if name not in WORDS]
+    settings = [settings_of(arguments, Path(file)) for file in files]
+    for file, mine in zip(files, settings, strict=True):
+        for name in READ_ALIKE:
+            if getattr(settings[0], name) != getattr(mine, name):
+                raise UsageError(f"setting {name!r} differs between {files[0]} and {file}: it is one stream")
+    check_report_path(arguments.report)
     say_without_effect(arguments, settings[0])
-    table, refused = read_stream(arguments, settings[0])
-    ranks, users = zip(*(_ranks(table, mine, arguments) for mine in settings), strict=True)
-    both = (ranks[0] >= 0) & (ranks[1] >= 0)
-    measured_users = len(np.unique(users[0][both]))
-    if both.sum() < LEAST_EVENTS or measured_users < LEAST_USERS:
-        raise UsageError(
-            f"{arguments.source} has {both.sum()} events of {measured_users} users that are measured under both "
-            f"settings: at least {LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --after"
-            + ("" if settings[0].exclude_seen == settings[1].exclude_seen else EXCLUDING)
-        )
-    differences = compare_ranks(
-        ranks[0][both], ranks[1][both], users[0][both], min(mine.k for mine in settings), arguments.confidence,
-        settings[0].seed,
-    )  # fmt: skip
-    summary = {
-        "a": str(arguments.a),
-        "b": str(arguments.b),
-        "settings": _unlike(*settings),
-        "refused": refused,
-        "measured": int(both.sum()),
-        "only_a": int((ranks[0] >= 0).sum() - both.sum()),
-        "only_b": int((ranks[1] >= 0).sum() - both.sum()),
-        "confidence": arguments.confidence,
+    stream = read_stream(arguments, settings[0], sources)
+    items, users = catalogue_of(arguments, settings[0])
+    if ends_here(arguments, stream):
+        return 0
+    settings = [with_weights(mine, stream.preset) for mine in settings]
+    from streamer.evaluation import comparison  # the kernels load after the checks
+    from streamer.evaluation.comparison_report import write_report
+    from streamer.evaluation.replay import ReplayOptions
+
+    options = ReplayOptions(
+        learn_until=arguments.learn_until, stale=arguments.stale, measure_after=arguments.measure_after
+    )
+    found: dict[str, comparison.Contender] = {}
+    for file, mine in zip(files, settings, strict=True):
+        with progress("replay", len(stream.table)) as advance:
+            found[file] = comparison.contender(file, mine, stream.table, options, items, users, advance)
+    first = found[files[0]]
+    for name in set(names) & {*PEERS}:
+        with progress(name, len(first.trace.event)) as advance:
+            found[name] = comparison.peer(name, first, len(stream.table), options, advance)
+    found[POPULARITY] = comparison.popularity(first)
+    source = str(stream.look.source)
+    pairs = [comparison.compared(found[names[0]], found[name], source, arguments.confidence) for name in names[1:]]
+    summaries = [_summary(pair, stream, arguments.confidence) for pair in pairs]
+    if arguments.report:
+        write_report(arguments.report, title_of(sources, stream), pairs, arguments.confidence, options)
+    if arguments.json:
+        print(json.dumps(summaries[0] if len(summaries) == 1 else {"comparisons": summaries}))
+    else:
+        print("\n\n".join(map(_text, summaries)))
+    return 0
+
+
+def _parted(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Which words name settings, and which the stream. Raises UsageError."""
+    ends = next((n for n, name in enumerate(given) if not name.endswith(".toml") and name not in WORDS), len(given))
+    ends = max(ends, 2)  # whatever their names are
+    names, sources = list(given[:ends]), list(given[ends:])
+    if not sources:
+        raise UsageError("compare takes at least two files of settings, and then the stream")
+    if len(set(names)) < len(names) or set(names) <= {*WORDS}:
+        raise UsageError(f"{' '.join(names)}: what is compared differs in its name, and one is a file of settings")
+    return names, sources
+
+
+def _summary(pair: "PairedComparison", stream: Stream, confidence: float) -> dict[str, Any]:
+    from streamer.evaluation.comparison import unlike
+
+    return {
+        "a": pair.a.name,
+        "b": pair.b.name,
+        "settings": unlike(pair.a.settings, pair.b.settings),
+        "refused": stream.refused,
+        "measured": int(pair.measured.sum()),
+        "only_a": pair.only_a,
+        "only_b": pair.only_b,
+        "confidence": confidence,
         "quality": {
             d.metric: {
                 "a": round(d.a, 5), "b": round(d.b, 5), "difference": round(d.difference, 5),
                 "interval": [round(d.low, 5), round(d.high, 5)], "verdict": d.verdict,
             }
-            for d in differences
+            for d in pair.differences
         },
+        "hits": {"only_a": pair.hits.only_a, "only_b": pair.hits.only_b, "mcnemar_p": pair.hits.p},
     }  # fmt: skip
-    print(json.dumps(summary) if arguments.json else _text(summary))
-    return 0
-
-
-def _ranks(table: pa.Table, settings: Settings, arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
-    """[events] rank of each measured event, else −1, and [events] its user's node index."""
-    from streamer.evaluation.replay import ReplayOptions, first_measured, replay  # the kernels load after the checks
-    from streamer.evaluation.replay_trace import Tracer
-
-    options = ReplayOptions(
-        learn_until=arguments.learn_until, stale=arguments.stale, measure_after=arguments.measure_after
-    )
-    tracer = Tracer()
-    with progress("replay", len(table)) as advance:
-        replay(table, settings, options, advance, tracer.watch)
-    trace = tracer.trace()
-    rank, user = np.full(len(table), -1, np.int64), np.full(len(table), -1, np.int64)
-    late_enough = trace.event >= first_measured(len(table), options)
-    rank[trace.event[late_enough]], user[trace.event] = trace.rank[late_enough], trace.user
-    return rank, user
-
-
-def _unlike(a: Settings, b: Settings) -> dict[str, list[Any]]:
-    """Setting → [A's, B's], of those that differ and are no secret."""
-    pairs = {name: [getattr(a, name), getattr(b, name)] for name in Settings.model_fields}
-    hidden = {"api_key", "kafka"}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1] and name not in hidden}
 
 
 def _text(summary: dict[str, Any]) -> str:
@@ -123,6 +150,11 @@ def _text(summary: dict[str, Any]) -> str:
     lines += [f"{name}: {a} in A, {b} in B" for name, (a, b) in summary["settings"].items()]
     lines += ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
     lines.append(f"{summary['measured']:,} events, each under both settings")
+    hits = Discordance(*summary["hits"].values())
+    lines.append(
+        f"hits that only A has: {hits.only_a:,}, only B: {hits.only_b:,}; McNemar's p {hits.p_in_words}, were events "
+        "independent"
+    )
     if summary["only_a"] or summary["only_b"]:
         lines.append(f"left out: {summary['only_a']:,} measured under A only, {summary['only_b']:,} under B only")
     return "\n".join(lines)

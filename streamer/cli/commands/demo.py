@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from consumers.files.interactions import Reading
 from consumers.log import Log
 from consumers.records import NewRecord
-from streamer.cli.demo_data import MovieLens, movielens_100k
+from consumers.schemas import Item, User
+from streamer.cli.demo_data import movielens_100k
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
+from streamer.cli.numbers import rate
 from streamer.cli.producing import Chunk, Pace, interaction_chunks
-from streamer.cli.stream_flags import items_of, stream_of_file, users_of
+from streamer.cli.stream_flags import Stream, add_reading_flags, catalogue_of, ends_here, stream_of_files
 from streamer.runtime.progress import progress
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import Threads
@@ -32,20 +34,24 @@ WATCHABLE_RATE = 400.0  # events a second, for somebody who looks at the page
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--file", type=Path, help="file of interactions of your own, instead of MovieLens-100k")
+    parser.add_argument(
+        "--file", type=Path, action="append", metavar="FILE",
+        help="file of interactions of your own, instead of MovieLens-100k; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--items", type=Path, help="file of their titles and attributes")
     parser.add_argument("--users", type=Path, help="file of the attributes of users")
     parser.add_argument(
         "--rate",
-        type=float,
+        type=rate,
         metavar="N",
         help=f"rate, events a second (default: {WATCHABLE_RATE:.0f} in a terminal, else as fast as it goes)",
     )
     parser.add_argument(
         "--exit", action="store_true", help="end by itself with a summary, as it does without a terminal"
     )
+    add_reading_flags(parser)
     add_json_flag(parser, "one JSON object at the end")
-    add_setting_flags(parser, "k", "exclude_seen", "seed", "host", "port")
+    add_setting_flags(parser, "k", "exclude_seen", "seed", "field_map", "host", "port")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -54,11 +60,19 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.exclude_seen = arguments.file is None  # nobody rates a film twice
     if ends_by_itself and arguments.port is None:
         arguments.port = 0
-    files = MovieLens(arguments.file, arguments.items, arguments.users) if arguments.file else movielens_100k()
+    if not arguments.file:
+        fetched = movielens_100k()
+        arguments.file, arguments.items, arguments.users = [fetched.interactions], fetched.items, fetched.users
     rate = arguments.rate or (None if ends_by_itself else WATCHABLE_RATE)
+    stream = stream_of_files(arguments, settings_of(arguments), arguments.file)
+    catalogue = catalogue_of(arguments, stream.settings)
+    if ends_here(arguments, stream):
+        return 0
     with tempfile.TemporaryDirectory(prefix="freshet-demo-") as folder:
-        settings = settings_of(arguments).model_copy(update={"log": Path(folder), "state": None, "bootstrap": None})
-        Demo(settings, *files, rate, arguments.json).run(ends_by_itself)
+        # the records that the demo sends have our names: what the map names was read already
+        update: dict[str, Any] = {"log": Path(folder), "state": None, "bootstrap": None, "field_map": {}}
+        settings = stream.settings.model_copy(update=update)
+        Demo(settings, stream, catalogue, rate, arguments.json).run(ends_by_itself)
     return 0
 
 
@@ -68,16 +82,14 @@ class Demo:
     def __init__(
         self,
         settings: Settings,
-        interactions: Path,
-        items: Path | None,
-        users: Path | None,
+        stream: Stream,
+        catalogue: tuple[list[Item], list[User]],
         rate: float | None,
         as_json: bool = False,
     ) -> None:
         self._settings, self._rate, self._as_json = settings, rate, as_json
-        self._stream = stream_of_file(interactions, Reading())
-        self._table = self._stream.table
-        self._items, self._users = items_of(items), users_of(users)
+        self._stream, self._table = stream, stream.table
+        self._items, self._users = catalogue
         self._stop = StopRequest()
         self._threads = Threads(self._stop.set)
 
@@ -88,22 +100,37 @@ class Demo:
         self._threads.check()
 
     def _run(self, log: Log, ends_by_itself: bool) -> None:
+        from streamer.asking.desk import Desk
+        from streamer.engine.compilation import ensure_compiled
         from streamer.web.api import Gateway
         from streamer.web.materialized_view import View
         from streamer.web.server import WebServer
+        from streamer.web.workers.askers import AskerToCome, LocalAsker
         from streamer.worker.worker import Worker
 
         log.create(topic_specs(self._settings, partitions=1))
         view = View(log, self._settings, self._threads)
         # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
-        gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.clock_ms)
-        server = WebServer(gateway.app(), self._settings.host, self._settings.port, threads=self._threads)
+        desk = Desk()
+        asker = AskerToCome(LocalAsker(desk), "answers come once their kernels are compiled: ask again in a minute")
+        gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.clock_ms, asker=asker)
+        server = WebServer(gateway.app(), self._settings.host, self._settings.port, threads=self._threads, sockets=True)
         self._send_catalogue(log)
         view.start()
         server.start()
         self._say(f"the page: {server.address}")
-        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop))
+        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop), desk=desk)
         working = self._threads.start("worker", worker.run)
+
+        def answer_questions() -> None:
+            """Lists go on meanwhile; a question that came before would hold them up."""
+            ensure_compiled(everything=True)
+            asker.is_open = True
+
+        if ends_by_itself:  # hardly anybody looks at the page: nothing is compiled for it
+            asker.is_open = True
+        else:
+            threading.Thread(target=answer_questions, name="answers", daemon=True).start()
         started = time.monotonic()
         try:
             self._produce(log)
@@ -150,14 +177,15 @@ class Demo:
     def _summary(self, worker: "Worker", seconds: float) -> dict[str, Any]:
         state, titles = worker.state, {item.item_id: item.title for item in self._items}
         figures = state.quality.figures(state.settings.k)
+        users, items, published = state.engine.model.users.ids, state.engine.model.items.ids, state.listed.lists()
         return {
             "events": state.records,
             "seconds": round(seconds, 3),
             "quality": {name: round(ours, 5) for name, (ours, _) in figures.items()},
             "popularity": {name: round(theirs, 5) for name, (_, theirs) in figures.items()},
             "lists": {
-                user: [titles.get(item) or item for item in state.engine.list_of(user, state.clock_ms)[:5]]
-                for user in state.engine.model.users.ids[-3:]
+                users[user]: [titles.get(items[item]) or items[item] for item in published.get(user, ())[:5]]
+                for user in range(len(users))[-3:]
             },
         }
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from streamer.cli.flags import add_actions, add_json_flag, settings_of
-from streamer.embeddings.attention_export import attention_of, drawn
+from streamer.embeddings.attention_export import drawn, read_attention
 from streamer.embeddings.registry import OFF, current, roll_back, use, versions
 from streamer.errors import UsageError
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         roll_back(folder)
     elif arguments.action == "attention":
         version = current(folder).version or next(reversed(known), "")
-        neighbours = attention_of(folder / version, name)
+        neighbours = read_attention(folder / version, name)
         print(json.dumps([n._asdict() for n in neighbours]) if arguments.json else drawn(neighbours))
         return 0
     answer = {"current": current(folder).version or None, "versions": versions(folder)}

@@ -7,8 +7,8 @@ from consumers.decode import Refused, id_of_key
 from consumers.records import NewRecord
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
-from streamer.ops.erasure_report import report
-from streamer.runtime.topics import existing_log_of
+from streamer.ops.erasure_report import report, unknown
+from streamer.runtime.topics import open_existing_log
 
 EXAMPLE = "freshet erase ann bob --bootstrap localhost:9092"
 
@@ -27,13 +27,16 @@ def run(arguments: argparse.Namespace) -> int:
         except Refused as refused:
             raise UsageError(f"{user[:100]!r} is no id of a user: {refused.message}") from None
     settings = settings_of(arguments)
-    with existing_log_of(settings) as log:
+    with open_existing_log(settings) as log:
+        nobody = unknown(log, settings, users)
         log.append([NewRecord(settings.users_topic, user.encode(), None) for user in users])
         places = report(log, settings)
     if arguments.json:
-        print(json.dumps({"erased": users, "places": [place._asdict() for place in places]}))
+        print(json.dumps({"erased": users, "unknown": nobody, "places": [place._asdict() for place in places]}))
         return 0
     print(f"{len(users)} tombstones are on {settings.users_topic}: workers erase these users when they take them.")
+    for user in nobody:
+        print(f"Nothing is known of user {user}; the tombstone was written all the same.")
     print("Where bytes of theirs may be, and when those go:")
     width = max(len(place.name) for place in places)
     for place in places:

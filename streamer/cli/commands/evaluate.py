@@ -13,25 +13,28 @@ import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
+from streamer.cli.numbers import count
 from streamer.cli.stream_flags import (
     add_after_flag,
     add_reading_flags,
-    check_after_flag,
+    beside,
+    ends_here,
     items_of,
     reading_of,
-    stream_of_file,
+    stream_of_files,
 )
-from streamer.errors import UsageError
 from streamer.monitoring.prequential_quality import AT
 
 if TYPE_CHECKING:
-    from streamer.evaluation.list_scores import Evaluation, Part
+    from streamer.evaluation.list_scores import Evaluation, SegmentScores
 
 EXAMPLE = "freshet evaluate interactions.parquet lists.parquet --items items.parquet"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("interactions", type=Path, help="file of interactions, in a format that `replay` reads")
+    parser.add_argument(
+        "interactions", type=Path, nargs="+", metavar="FILE", help="files of interactions, as `replay` reads them"
+    )
     parser.add_argument(
         "lists", type=Path, help="file of lists, Parquet or JSONL: event (row number in time order), items (best first)"
     )
@@ -43,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--at",
-        type=int,
+        type=count,
         metavar="K",
         help="number of places of a list that count (default 10, or as many as the longest list has)",
     )
@@ -54,20 +57,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from streamer.evaluation.list_scores import evaluate
 
-    check_after_flag(arguments)
-    if arguments.at is not None and arguments.at < 1:
-        raise UsageError(f"--at got {arguments.at}: at least 1")
     settings = settings_of(arguments)
-    reading = reading_of(arguments, settings)
-    stream = stream_of_file(arguments.interactions, reading, arguments.format, arguments.strict)
-    lists, items = _lists(arguments.lists), items_of(arguments.items, arguments.strict)
+    stream = stream_of_files(arguments, settings, arguments.interactions)
+    reading = beside(reading_of(arguments, settings))
+    lists, items = _lists(arguments.lists), items_of(arguments.items, arguments.strict, reading, arguments.json)
+    if ends_here(arguments, stream):
+        return 0
     at = _places(lists, arguments.at)
     repeats = not (arguments.no_repeat or settings.exclude_seen)
     found = evaluate(stream.table, lists, items, arguments.measure_after, repeats, at)
     if found.unmatched:
-        said = f"{found.unmatched:,} lists are of events that {arguments.interactions} has not; they are left out"
+        said = f"{found.unmatched:,} lists are of events that {stream.look.source} has not; they are left out"
         print(f"freshet: warning: {said}", file=sys.stderr)
-    refused = {"refused": stream.refusals.counts()}
+    refused = {"refused": stream.refused}
     print(json.dumps(_as_json(found, at) | refused) if arguments.json else _as_text(found, at))
     return 0
 
@@ -102,7 +104,7 @@ def _read_lists(file: Path) -> pa.Table:
     try:
         rows = [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
         events = [float(row["event"]) for row in rows]
-        items = [_items_of(row["items"]) for row in rows]
+        items = [_parse_items(row["items"]) for row in rows]
     except (ValueError, TypeError, KeyError) as error:
         raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {error}") from error
     if not rows:
@@ -110,7 +112,7 @@ def _read_lists(file: Path) -> pa.Table:
     return pa.table({"event": pa.array(events, pa.float64()), "items": pa.array(items, pa.list_(pa.string()))})
 
 
-def _items_of(listed: Any) -> list[str] | None:
+def _parse_items(listed: Any) -> list[str] | None:
     if isinstance(listed, str):
         raise TypeError(f"items is the text {listed!r}, not a list")
     return None if listed is None else [str(item) for item in listed]
@@ -137,7 +139,7 @@ def _as_text(found: "Evaluation", k: int) -> str:
     return "\n".join(lines)
 
 
-def _table(title: str, parts: "list[Part]") -> list[str]:
+def _table(title: str, parts: "list[SegmentScores]") -> list[str]:
     head = f"{title + ':':<52}{'events':>9}{'hr':>8}{'ndcg':>8}{'long tail':>11}"
     rows = [f"  {p.name:<50}{p.events:>9,}{p.hr:>8.4f}{p.ndcg:>8.4f}{p.long_tail_share:>11.4f}" for p in parts]
     return ["", head, *rows]

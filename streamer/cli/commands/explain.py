@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from consumers.files.interactions import Reading, read_interactions
 from consumers.log import Log
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
-from streamer.cli.stream_flags import add_reading_flags, items_of, reading_of, stream_of_file
+from streamer.cli.stream_flags import add_reading_flags, beside, ends_here, items_of, reading_of, stream_of_files
 from streamer.errors import StateUnreadable, UsageError
 from streamer.runtime.progress import progress
-from streamer.runtime.topics import existing_log_of, records_of, whole
+from streamer.runtime.topics import open_existing_log
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tgn.counterfactual import Histories
+    from tgn.asking.counterfactual import Histories
     from tgn.model import Model
 
 EXAMPLE = "freshet explain 42 --file interactions.parquet --items items.parquet"
 
 
-class Known(NamedTuple):
+class ExplainedState(NamedTuple):
     """What an explanation is made from."""
 
     model: "Model"
@@ -38,8 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("user", metavar="USER", help="user whose list it is")
     parser.add_argument("item", metavar="ITEM", nargs="?", help="item to explain (default: the first of the list)")
     parser.add_argument(
-        "--file", type=Path, help="file of interactions to take first, instead of the application's checkpoint"
-    )
+        "--file", type=Path, action="append", metavar="FILE",
+        help="file of interactions to take first, instead of the application's checkpoint; may be given several times",
+    )  # fmt: skip
     parser.add_argument("--items", type=Path, help="file of items, for their titles (default: those of the topic)")
     add_reading_flags(parser)
     add_setting_flags(
@@ -51,18 +52,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     if arguments.file:
-        found = stream_of_file(arguments.file, reading_of(arguments, settings), arguments.format, arguments.strict)
-        known = known_of_file(arguments.file, settings, found.table)
-        return _say(arguments, settings, known, found.refusals.counts())
-    with existing_log_of(settings) as log:  # histories are read from it as they are needed
+        found = stream_of_files(arguments, settings, arguments.file)
+        if ends_here(arguments, found):
+            return 0
+        known = known_of_file(arguments.file[0], found.settings, found.table)
+        return _say(arguments, found.settings, known, found.refused)
+    with open_existing_log(settings) as log:  # histories are read from it as they are needed
         return _say(arguments, settings, _of_application(log, settings))
 
 
-def _say(arguments: argparse.Namespace, settings: Settings, known: Known, refused: dict[str, int] | None = None) -> int:
+def _say(
+    arguments: argparse.Namespace, settings: Settings, known: ExplainedState, refused: dict[str, int] | None = None
+) -> int:
     from streamer.lists.explanation import explain, in_words, titles
 
     if arguments.items:
-        known.titles.update(_titles(items_of(arguments.items, arguments.strict)))
+        reading = beside(reading_of(arguments, settings))
+        known.titles.update(_titles(items_of(arguments.items, arguments.strict, reading)))
     model = known.model
     user = _node(model.users.get(arguments.user), f"user {arguments.user}")
     item = _item(known, settings, user, arguments.item)
@@ -76,7 +82,7 @@ def _say(arguments: argparse.Namespace, settings: Settings, known: Known, refuse
     return 0
 
 
-def known_of_file(file: Path, settings: Settings, table: "pa.Table | None" = None) -> Known:
+def known_of_file(file: Path, settings: Settings, table: "pa.Table | None" = None) -> ExplainedState:
     """Takes the file, or the table that it was read as, as `replay` does, and keeps what everybody did."""
     import numpy as np
 
@@ -100,30 +106,27 @@ def known_of_file(file: Path, settings: Settings, table: "pa.Table | None" = Non
         return History(*(column[wanted] for column in columns))
 
     kept = result.retractions.ledger.history if result.retractions else histories
-    return Known(engine.model, kept, int(columns[2][-1]) if parts else 0, {})
+    return ExplainedState(engine.model, kept, int(columns[2][-1]) if parts else 0, {})
 
 
-def _of_application(log: Log, settings: Settings) -> Known:
+def _of_application(log: Log, settings: Settings) -> ExplainedState:
     from streamer.state.stream_state import StreamState
+    from streamer.worker.node_topics import read_again
 
     state = StreamState(settings, log.stored_state(settings.application).pages)
     if not state.load():
         raise StateUnreadable("there is no checkpoint yet; `freshet run` makes one, or give --file")
-    return Known(state.engine.model, state.ledger.history, state.clock_ms, _titles_of_topic(log, settings.items_topic))
-
-
-def _titles_of_topic(log: Log, topic: str) -> dict[str, str]:
-    from consumers.decode import decode_item
-
-    decoded = (decode_item(record.value) for record in records_of(log, whole(log, topic)) if record.value is not None)
-    return {item.item_id: item.title or "" for item in decoded if item is not None}  # the newest record counts
+    read_again(log, settings, state)
+    ids = state.engine.model.items.ids
+    titles = {id_: title for node, id_ in enumerate(ids) if (title := state.catalogue.title_of(node))}
+    return ExplainedState(state.engine.model, state.ledger.history, state.clock_ms, titles)
 
 
 def _titles(items: Any) -> dict[str, str]:
     return {item.item_id: item.title for item in items if item.title}
 
 
-def _item(known: Known, settings: Settings, user: int, wanted: str | None) -> int:
+def _item(known: ExplainedState, settings: Settings, user: int, wanted: str | None) -> int:
     if wanted is not None:
         import numpy as np
 

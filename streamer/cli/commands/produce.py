@@ -2,17 +2,21 @@
 
 import argparse
 import json
+import shlex
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from consumers.files.interactions import FORMATS, digest_of_file, items_of_file, users_of_file
+from consumers.files.interactions import FilePart, digest_files, items_of_file, parts_of, users_of_file
 from consumers.records import NewRecord
+from streamer.cli.first_look import nodes_as_json
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
+from streamer.cli.numbers import rate
 from streamer.cli.producing import CHUNK, Chunk, Pace, encode, interaction_chunks, send
-from streamer.cli.stream_flags import add_reading_flags, reading_of, say_nodes, stream_of_file
-from streamer.errors import UsageError
+from streamer.cli.spans import parse_speed
+from streamer.cli.stream_flags import add_reading_flags, ends_here, reading_of, say_nodes, stream_of_files
 from streamer.runtime.progress import progress
 from streamer.runtime.topics import open_log_of
 from streamer.settings import Settings
@@ -21,7 +25,9 @@ EXAMPLE = "freshet produce interactions.parquet --bootstrap localhost:9092"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, help=f"file to send: {', '.join(FORMATS)}")
+    parser.add_argument(
+        "file", type=Path, nargs="+", metavar="FILE", help="files to send, folders of them, or - for standard input"
+    )
     add_setting_flags(parser, "bootstrap", "log", "field_map")
     parser.add_argument(
         "--kind",
@@ -30,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='kind of the rows (default interactions); of items and users, "deleted": true deletes or erases',
     )
     add_reading_flags(parser)
-    parser.add_argument("--rate", type=float, metavar="N", help="rate, records a second (default: as fast as it goes)")
+    parser.add_argument("--rate", type=rate, metavar="N", help="rate, records a second (default: as fast as it goes)")
     parser.add_argument(
         "--speed",
         default="max",
@@ -42,16 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     speed = parse_speed(arguments.speed)
-    if arguments.rate is not None and arguments.rate <= 0:
-        raise UsageError(f"--rate got {arguments.rate}: a positive number of records a second")
     settings = settings_of(arguments)
+    parts = parts_of(arguments.file)
     if arguments.kind == "interactions":
-        found = stream_of_file(arguments.file, reading_of(arguments, settings), arguments.format, arguments.strict)
-        refused, total = found.refusals.counts(), len(found.table)
-        digest = digest_of_file(arguments.file)
-        chunks = interaction_chunks(found.table, settings.interactions_topic, digest, found.records)
+        found = stream_of_files(arguments, settings, parts)
+        if ends_here(arguments, found):
+            return 0
+        _say_weights(settings, found.settings)
+        refused, total = found.refused, len(found.table)
+        chunks = interaction_chunks(found.table, settings.interactions_topic, digest_files(parts), found.records)
     else:
-        chunks, refused, total = _node_chunks(arguments, settings)
+        chunks, refused, total = _node_chunks(arguments, settings, parts)
+        if arguments.dry_run:
+            return 0
     dead = sum(refused.values()) if arguments.kind == "interactions" else 0  # refused items and users are not sent
     with open_log_of(settings) as log:
         started = time.monotonic()
@@ -72,26 +81,26 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def parse_speed(text: str) -> float | None:
-    """Event time per wall time; None: as fast as it goes. Raises UsageError."""
-    if text == "max":
-        return None
-    try:
-        speed = float(text.removesuffix("x"))
-        if speed > 0:
-            return speed
-    except ValueError:
-        pass
-    raise UsageError(f"--speed got {text!r}: max, or a factor such as 10x")
+def _say_weights(settings: Settings, known: Settings) -> None:
+    """Says which weights a worker has to be told, since they do not go along with the records."""
+    more = {name: w for name, w in known.event_weights.items() if name not in settings.event_weights and w != 1}
+    if more:
+        flags = " ".join(f"--event-weight {shlex.quote(f'{name}={weight:g}')}" for name, weight in more.items())
+        print(f"freshet: `freshet run` has to be told what these types count: {flags}", file=sys.stderr)
 
 
-def _node_chunks(arguments: argparse.Namespace, settings: Settings) -> tuple[Iterator[Chunk], dict[str, int], int]:
+def _node_chunks(
+    arguments: argparse.Namespace, settings: Settings, parts: list[FilePart]
+) -> tuple[Iterator[Chunk], dict[str, int], int]:
     """Items or users as records, one that is deleted as a tombstone; what was refused; and how many are sent."""
     items = arguments.kind == "items"
     topic = settings.items_topic if items else settings.users_topic
     read: Any = items_of_file if items else users_of_file
-    nodes = read(arguments.file, reading_of(arguments, settings), arguments.format)
-    say_nodes(arguments.file, nodes, arguments.strict)
+    nodes = read(parts, reading_of(arguments, settings))
+    where = ", ".join(map(str, arguments.file))
+    say_nodes(where, nodes, arguments.strict, quiet=arguments.json)
+    if arguments.dry_run and arguments.json:
+        print(json.dumps(nodes_as_json(where, nodes)))
 
     def chunks() -> Iterator[Chunk]:
         for first in range(0, len(nodes.entries), CHUNK):

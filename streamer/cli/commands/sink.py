@@ -14,7 +14,7 @@ EXAMPLE = "freshet sink bolt://localhost:7687 --bootstrap localhost:9092"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("uri", help="address of the database, such as bolt://localhost:7687")
-    add_setting_flags(parser, "bootstrap", "log", "field_map", "neo4j_user")
+    add_setting_flags(parser, "bootstrap", "log", "field_map", "on_position_gone", "neo4j_user")
     add_json_flag(parser, "one JSON object at the end, as without this flag")
     parser.add_argument("--exit-at-end", action="store_true", help="stop when everything in the log is in the graph")
 

@@ -8,10 +8,11 @@ from contextlib import contextmanager
 
 from consumers.records import Record, TopicPartition
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
+from streamer.cli.numbers import count
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import supervise
 from streamer.runtime.topic_reader import TopicReader
-from streamer.runtime.topics import existing_log_of
+from streamer.runtime.topics import open_existing_log
 from streamer.settings import Settings
 
 EXAMPLE = "freshet tail recommendations --bootstrap localhost:9092"
@@ -23,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_json_flag(parser, "one JSON object a record, as without this flag")
     parser.add_argument("--from-end", action="store_true", help="print only what comes from now on")
     parser.add_argument("--exit-at-end", action="store_true", help="stop where the topic ends now")
-    parser.add_argument("--limit", type=int, metavar="N", help="number of records after which it stops")
+    parser.add_argument("--limit", type=count, metavar="N", help="number of records after which it stops")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -45,7 +46,7 @@ class Tail:
     @contextmanager
     def opened(self, settings: Settings) -> Iterator[TopicReader]:
         """A reader of the topic. Raises LogUnavailable, UnknownTopic."""
-        with existing_log_of(settings) as log, TopicReader(log, [self._topic], self._place) as reader:
+        with open_existing_log(settings) as log, TopicReader(log, [self._topic], self._place) as reader:
             self._positions = reader.positions()
             yield reader
 
@@ -61,7 +62,7 @@ class Tail:
         while not self._stop and self._left != 0:
             records = reader.read(1000 if self._left is None else min(self._left, 1000), 0.2)
             for record in records:
-                print(line_of(record))
+                print(format_line(record))
                 self._positions[record.topic_partition] = record.offset + 1
             sys.stdout.flush()
             self._left = None if self._left is None else self._left - len(records)
@@ -69,7 +70,7 @@ class Tail:
                 return
 
 
-def line_of(record: Record) -> str:
+def format_line(record: Record) -> str:
     """One JSON line of a record; a value that is no JSON is shown as text."""
     row = {
         "topic": record.topic,

@@ -6,7 +6,7 @@ import json
 from msgspec import structs
 
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
-from streamer.errors import UsageError
+from streamer.cli.numbers import count
 from streamer.runtime.topics import open_log_of, topic_specs
 
 EXAMPLE = "freshet topics create --bootstrap localhost:9092 --partitions 8"
@@ -17,15 +17,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actions(parser, ACTIONS)
     add_setting_flags(parser, "bootstrap", "log")
     parser.add_argument(
-        "--partitions", type=int, metavar="N", help="number of partitions of the topics that may have several"
+        "--partitions", type=count, metavar="N", help="number of partitions of the topics that may have several"
     )
     parser.add_argument("--dry-run", action="store_true", help="say what would be created, create nothing")
     add_json_flag(parser, "one JSON object a topic")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    if arguments.partitions is not None and arguments.partitions < 1:
-        raise UsageError(f"--partitions got {arguments.partitions}: at least 1")
     settings = settings_of(arguments)
     with open_log_of(settings) as log:
         specs = {spec.name: spec for spec in topic_specs(settings, arguments.partitions)}

@@ -5,17 +5,18 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from consumers.event_weights import EventWeights
+from consumers.files.first_look import look_at
+from consumers.files.rows import Refusals
 from consumers.schemas import Item, User
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
-from streamer.cli.stream_flags import add_reading_flags, items_of, read_stream, users_of
+from streamer.cli.numbers import count
+from streamer.cli.spans import span_ms
+from streamer.cli.stream_flags import Stream, add_reading_flags, catalogue_of, ends_here, read_stream
 from streamer.errors import UsageError
 from streamer.runtime.optional_packages import require
 from streamer.runtime.progress import progress
@@ -24,15 +25,15 @@ from streamer.settings import Settings
 EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --reach 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
 WARM_PASSES = 2
-_UNITS_MS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", choices=MODELS, help="model that embeds users and items")
     parser.add_argument(
-        "source",
-        help="file of interactions, or with --log or --bootstrap a topic, or bolt://HOST:PORT of a graph of `sink`",
-    )
+        "source", nargs="+", metavar="FILE | TOPIC | URL",
+        help="files of interactions, folders of them, or - for standard input; with --log or --bootstrap a topic; or "
+        "bolt://HOST:PORT of a graph of `sink`",
+    )  # fmt: skip
     add_reading_flags(parser)
     parser.add_argument(
         "--items", type=Path, help="file of items; their categories and attributes become context nodes"
@@ -51,11 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until", type=int, help="time from which on nothing is in the graph, epoch ms (default: the end)"
     )
-    parser.add_argument("--size", type=_count, default=64, help="embedding size (default 64)")
-    parser.add_argument("--layers", type=_count, help="number of steps that a message goes (default: the model's own)")
+    parser.add_argument("--size", type=count, default=64, help="embedding size (default 64)")
+    parser.add_argument("--layers", type=count, help="number of steps that a message goes (default: the model's own)")
     parser.add_argument("--no-skip", action="store_true", help="embed by the last layer alone, to see what depth does")
     parser.add_argument(
-        "--passes", type=_count, help="largest number of passes over the interactions (default 30, with --warm 2)"
+        "--passes",
+        type=count,
+        help="largest number of passes over the interactions (default 30, with --warm 2)",
     )
     parser.add_argument(
         "--loss",
@@ -68,17 +71,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how items that a user did not choose are drawn (default uniform)",
     )  # fmt: skip
     parser.add_argument(
-        "--fan-out", type=_count, metavar="N", help="number of neighbours drawn for a node at each step (default: all)"
+        "--fan-out",
+        type=count,
+        metavar="N",
+        help="number of neighbours drawn for a node at each step (default: all)",
     )
     parser.add_argument(
         "--parts",
-        type=_count,
+        type=count,
         default=1,
         metavar="N",
         help="number of METIS partitions, trained one by one (default 1)",
     )
     parser.add_argument(
-        "--processes", type=_count, default=1, metavar="N", help="number of processes that share each batch (default 1)"
+        "--processes",
+        type=count,
+        default=1,
+        metavar="N",
+        help="number of processes that share each batch (default 1)",
     )
     parser.add_argument(
         "--device",
@@ -112,20 +122,22 @@ def run(arguments: argparse.Namespace) -> int:
             "--fan-out, --parts: a part of the graph has no sessions; leave them out, or take another model"
         )
     settings = settings_of(arguments)
-    window_ms = parse_window(arguments.reach)
-    table, refused, items, users = _read(arguments, settings)
-    items = list(items)
+    window_ms = span_ms("--reach", arguments.reach) if arguments.reach is not None else None
+    stream, items, users = _read(arguments, settings)
+    if ends_here(arguments, stream):
+        return 0
+    table, refused, settings = stream.table, stream.refused, stream.settings
     if arguments.fusion and not (items or arguments.content):
         raise UsageError("--fusion: nothing is known of the items; give --items or --content")
     if arguments.content and not arguments.fusion:
         raise UsageError("--content: say with --fusion how it takes part")
     # threads that wait spin unless told otherwise: beside a busy process a pass took ten times as long
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from streamer.embeddings.training import Work, check_device, trained, until_of
+    from streamer.embeddings.training import Work, check_device, find_until_ms, trained
     from streamer.embeddings.training_data import (  # torch loads after the file has been checked
         content_file,
-        content_of,
-        source_of,
+        gather_source,
+        make_content,
     )
     from streamer.embeddings.warm_start import begun_from
 
@@ -136,12 +148,12 @@ def run(arguments: argparse.Namespace) -> int:
         fan_out=arguments.fan_out, parts=arguments.parts, multitask=arguments.multitask, fusion=arguments.fusion,
         seed=settings.seed, device=arguments.device,
     )  # fmt: skip
-    source = source_of(table, EventWeights(settings.event_weights, settings.max_weight), items, users)
-    begun = begun_from(arguments.out, asdict(work), until_of(work, source)) if arguments.warm else None
+    source = gather_source(table, EventWeights(settings.event_weights, settings.max_weight), items, users)
+    begun = begun_from(arguments.out, asdict(work), find_until_ms(work, source)) if arguments.warm else None
     work = replace(work, begun=begun, passes=arguments.passes or (WARM_PASSES if begun else work.passes))
     content = None
     if arguments.fusion:
-        content = content_file(source, arguments.content) if arguments.content else content_of(source, items)
+        content = content_file(source, arguments.content) if arguments.content else make_content(source, items)
     started = time.monotonic()
     with progress("train", work.passes, unit="passes") as advance:
         manifest = trained(source, work, arguments.out, arguments.resume, arguments.processes, advance, content)
@@ -150,41 +162,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _read(
-    arguments: argparse.Namespace, settings: Settings
-) -> tuple[pa.Table, dict[str, int], Iterable[Item], Iterable[User]]:
-    """Interactions, what of them was refused, and what is known of items and users.
+def _read(arguments: argparse.Namespace, settings: Settings) -> tuple[Stream, list[Item], list[User]]:
+    """Interactions, and what is known of items and users.
 
     Raises DataRefused, UnknownTopic, GraphUnavailable.
     """
-    if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source):
-        table, refused = read_stream(arguments, settings)
-        known = items_of(arguments.items, arguments.strict), users_of(arguments.users, arguments.strict)
-        return table, refused, *known
+    if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source[0]):
+        return read_stream(arguments, settings), *catalogue_of(arguments, settings)
     require("neo4j", "neo4j")
     from consumers.neo4j import GraphStore
     from streamer.sinks.graph import read_graph
 
-    with GraphStore(arguments.source, settings.neo4j_user, settings.neo4j_password) as store:
+    with GraphStore(arguments.source[0], settings.neo4j_user, settings.neo4j_password) as store:
         table, items, users = read_graph(store)
-    return table, {}, items, users
-
-
-def _count(text: str) -> int:
-    """A whole number from 1 on. Raises ArgumentTypeError."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
-
-
-def parse_window(text: str | None) -> int | None:
-    """Milliseconds of such as 90d, 12h, 30m; None: no end. Raises UsageError."""
-    if text is None:
-        return None
-    found = re.fullmatch(r"(\d+)([mhd])", text)
-    if not found:
-        raise UsageError(f"--reach got {text!r}: a number and m, h or d, such as 90d")
-    return int(found[1]) * _UNITS_MS[found[2]]
+    return Stream(table, {}, settings, look_at(arguments.source[0], table, Refusals())), list(items), list(users)
 
 
 def _text(manifest: dict[str, Any], folder: Path, seconds: float) -> str:

@@ -4,8 +4,8 @@ import numpy as np
 from implicit.cpu.als import AlternatingLeastSquares
 from scipy.sparse import coo_matrix, csr_matrix
 
-from tests.benchmarks.peers.contract import HOUR_MS, World, top_k
-from tests.benchmarks.peers.popularity import DecayedPopularity
+from streamer.evaluation.peers.contract import HOUR_MS, World, top_k
+from streamer.evaluation.peers.popularity import DecayedPopularity
 
 
 class ALS(DecayedPopularity):

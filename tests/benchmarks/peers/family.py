@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from streamer.embeddings.registry import NodeVectors, read_version, versions
-from tests.benchmarks.peers.contract import World, top_k
-from tests.benchmarks.peers.popularity import DecayedPopularity
+from streamer.evaluation.peers.contract import World, top_k
+from streamer.evaluation.peers.popularity import DecayedPopularity
 
 
 class Family(DecayedPopularity):

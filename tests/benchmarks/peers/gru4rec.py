@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from tests.benchmarks.peers.contract import World
+from streamer.evaluation.peers.contract import World
 from tests.benchmarks.peers.sequence import Encoder, SequencePeer
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 from numba import njit
 
-from tests.benchmarks.peers.contract import World, top_k
-from tests.benchmarks.peers.popularity import DecayedPopularity, choice_events, gain
+from streamer.evaluation.peers.contract import World, top_k
+from streamer.evaluation.peers.popularity import DecayedPopularity, choice_events, gain
 
 RATES = (0.003, 0.01, 0.03, 0.1, 0.3)  # η; the one with the best NDCG@10 over the last tenth is taken
 REGULARISATION = 0.01  # λ

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from tests.benchmarks.peers.contract import DAY_MS, World, top_k
-from tests.benchmarks.peers.popularity import DecayedPopularity
+from streamer.evaluation.peers.contract import DAY_MS, World, top_k
+from streamer.evaluation.peers.popularity import DecayedPopularity
 
 LENGTH = 50  # L: items of a user that the encoder reads
 WHOLE_SOFTMAX_BELOW = 4_000  # larger catalogues are trained on NEGATIVES drawn items, the same for a batch

@@ -6,8 +6,8 @@ from torch import nn
 from torch_geometric.nn import TGNMemory, TransformerConv
 from torch_geometric.nn.models.tgn import IdentityMessage, LastAggregator, LastNeighborLoader
 
-from tests.benchmarks.peers.contract import DAY_MS, World, top_k
-from tests.benchmarks.peers.popularity import DecayedPopularity
+from streamer.evaluation.peers.contract import DAY_MS, World, top_k
+from streamer.evaluation.peers.popularity import DecayedPopularity
 
 BATCH = 200  # events that training hides from one another, as in the published protocol
 NEIGHBOURS = 10

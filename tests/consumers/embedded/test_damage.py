@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from consumers.embedded.log import EmbeddedLog
 from consumers.errors import LogUnavailable
 from consumers.records import NewRecord, Record, TopicPartition
-from consumers.storage.wal import WalEnd, crc32c, tail_of
+from consumers.storage.wal import WalEnd, crc32c, find_end
 from tests.faults.scene import ROOT
 
 APPENDS, AT_ONCE = 300, 10
@@ -221,6 +221,6 @@ def test_the_checksum_is_castagnolis() -> None:
 
 def test_a_log_of_nothing_ends_whole(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
-    assert tail_of(tmp_path / "empty") is WalEnd.WHOLE
+    assert find_end(tmp_path / "empty") is WalEnd.WHOLE
     EmbeddedLog(tmp_path / "log").close()
     EmbeddedLog(tmp_path / "log").close()

@@ -70,8 +70,8 @@ def test_bad_rows_stay_in_their_place(tmp_path: Path) -> None:
 
 def test_missing_columns_are_named(tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
-    file.write_text("uid,item_id,timestamp\n1,2,3\n")
-    with pytest.raises(DataRefused, match=r"user_id.*uid.*--map"):
+    file.write_text("session,item_id,timestamp\n1,2,3\n")
+    with pytest.raises(DataRefused, match=r"user_id.*session.*did you mean --map user_id=session"):
         read_interactions(file)
     with pytest.raises(DataRefused, match="there is no file"):
         read_interactions(tmp_path / "b.csv")

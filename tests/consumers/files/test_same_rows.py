@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as profile
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter
@@ -22,7 +22,7 @@ from consumers.decode import InteractionDecoder
 from consumers.files.interactions import Reading, read_file
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record
-from streamer.features.topic_table import read_topic, table_of
+from streamer.features.topic_table import read_topic, tabulate
 from streamer.settings import Settings
 
 NOW_MS = 1_600_000_000_000
@@ -116,7 +116,7 @@ CSV: dict[str, Callable[[list[Row]], tuple[str, bytes]]] = {
         "a.tsv.gz", gzip.compress(b"\xef\xbb\xbf" + delimited(rows, "\t", csv.QUOTE_NONE, "\r\n").encode())
     ),
 }  # fmt: skip
-many = profile(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = hypothesis.settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @pytest.mark.parametrize("how", CSV)
@@ -241,7 +241,7 @@ def test_what_is_sent_of_a_refused_row_is_refused_with_the_same_reason(rows: lis
 @given(rows=WIRE)
 def test_a_topic_as_a_table(rows: list[Row]) -> None:
     there = [{name: cell for name, cell in row.items() if cell is not None} for row in rows]
-    table = table_of(on_the_wire(there))
+    table = tabulate(on_the_wire(there))
     wanted = expected(rows)
     assert said(table).keys() == wanted.keys()
     assert said(table) == wanted

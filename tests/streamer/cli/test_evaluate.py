@@ -117,8 +117,6 @@ def test_lines_that_hold_no_lists_are_refused(
 def test_places_and_shares_are_what_they_can_be(
     files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", *files, "--at", "0"]) == 2
-    assert "--at got 0: at least 1" in capsys.readouterr().err
     strange = [{"event": n, "items": [f"x{n}", f"y{n}"]} for n in range(7)]
     (tmp_path / "lists.jsonl").write_text("\n".join(map(json.dumps, strange)))
     answer: dict[str, Any] = asked(capsys, files[0], str(tmp_path / "lists.jsonl"))

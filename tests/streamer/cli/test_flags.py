@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from streamer.cli import numbers
 from streamer.cli.given_settings import load_settings
 from streamer.cli.log_lines import JsonLines, TextLines
 from streamer.cli.main import COMMANDS, main, parser_for
@@ -22,7 +23,7 @@ OLDER = {"train": {"--window"}}  # names of before that mean something else than
 NEEDS = {
     "replay": ["x"], "evaluate": ["x", "y"], "compare": ["a", "b", "x"], "content": ["x"], "train": ["gcn", "x"],
     "embeddings": ["ls", "x"], "sink": ["x"], "explain": ["x"], "produce": ["x"], "tail": ["x"], "erase": ["x"],
-    "topics": ["ls"], "checkpoint": ["ls"],
+    "topics": ["ls"], "rules": ["ls"], "checkpoint": ["ls"], "experiment": ["status"],
 }  # fmt: skip
 
 
@@ -51,6 +52,35 @@ def test_a_flag_means_the_same_everywhere() -> None:
                 says.append(action.help)
             meant[name][repr(says)].append(command)
     assert {name: dict(ways) for name, ways in meant.items() if len(ways) > 1} == {}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_number_that_cannot_be_is_refused_by_the_parser(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = flags_of(command)
+    assert {name for name, action in flags.items() if action.type in (int, float)} <= {"--until"}  # a time
+    for name in (name for name, action in flags.items() if getattr(action.type, "__module__", "") == numbers.__name__):
+        for text in ("", "-1", "nan", "1e999", "few"):
+            with pytest.raises(SystemExit) as ended:
+                parsed(command, f"{name}={text}")
+            assert ended.value.code == 2
+            assert f"{text!r} is no " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "taken", "refused"),
+    [
+        ("--stale", ["1", "10"], ["0", "1.5", "²"]),
+        ("--after", ["0", "0.99"], ["1", "1.5"]),
+        ("--learn-until", ["0", "1"], ["1.01", "7"]),
+        ("--confidence", ["0.01", "0.99"], ["0", "1"]),
+    ],
+)
+def test_where_the_range_of_a_number_ends(flag: str, taken: list[str], refused: list[str]) -> None:
+    for text in taken:
+        parsed("compare", flag, text)
+    for text in refused:
+        with pytest.raises(SystemExit):
+            parsed("compare", flag, text)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -178,6 +208,15 @@ def test_how_much_is_said_and_how(csv: Path, settings: Settings) -> None:
     assert objects
     assert {one["level"] for one in objects} == {"info"}
     assert said(settings, "--log-level", "warning") == said(settings, "--set", "log_level=error") == []
+
+
+def test_the_demo_reads_columns_by_other_names(
+    csv: Path, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text(csv.read_text().replace("user_id", "uid", 1))
+    assert main(["demo", "--file", str(other), "--map", "user_id=uid", "--exit", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["events"] == 400
 
 
 def test_the_demo_for_machines(csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.faults.scene import ROOT
 from tests.faults.test_loopback import readable_by_others
+from tests.topic_names import topics_under
 
 
 def freshet(folder: Path, *words: str) -> None:
@@ -57,8 +58,7 @@ def test_what_lies_in_a_log_of_before_is_private_from_now_on(rows: Path) -> None
 def test_the_state_of_a_worker_on_kafka_is_private(rows: Path, kafka_bootstrap: str) -> None:
     (rows / "freshet.toml").write_text(
         f'bootstrap = "{kafka_bootstrap}"\nstate = "deep/state"\napplication = "p"\n'
-        + "".join(f'{n}_topic = "p.{n}"\n' for n in ("interactions", "items", "users", "recommendations"))
-        + "".join(f'{n}_topic = "p.{n}"\n' for n in ("feedback", "quality", "dead", "epochs"))
+        + "".join(f'{name} = "{topic}"\n' for name, topic in topics_under("p.").items())
     )
     freshet(rows, "topics", "create", "--partitions", "1")
     freshet(rows, "produce", "rows.csv")

@@ -14,7 +14,7 @@ from consumers.files.interactions import Reading, digest_of_file, read_file
 from consumers.log import Log
 from consumers.records import Record
 from streamer.cli.main import main
-from streamer.runtime.topics import open_log_of, records_of, whole
+from streamer.runtime.topics import open_log_of, read_records, whole
 from streamer.settings import Settings
 from tests.worlds import checkerboard
 
@@ -139,7 +139,7 @@ def test_items_that_are_refused_are_named_too(
 
 
 def sent(log: Log, topic: str) -> list[Record]:
-    return sorted(records_of(log, whole(log, topic)), key=lambda record: int(dict(record.headers)["freshet-row"]))
+    return sorted(read_records(log, whole(log, topic)), key=lambda record: int(dict(record.headers)["freshet-row"]))
 
 
 def test_produce_numbers_rows_and_keeps_what_it_refuses(mixed: str, settings: Settings) -> None:
@@ -158,7 +158,7 @@ def test_produce_numbers_rows_and_keeps_what_it_refuses(mixed: str, settings: Se
     assert values[-1] == {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": "11/11/2019 9:11 AM"}
     assert main(["run", "--log", str(settings.log), "--exit-at-end"]) == 0
     with closing(open_log_of(settings)) as log:
-        dead = list(records_of(log, whole(log, settings.dead_topic)))
+        dead = list(read_records(log, whole(log, settings.dead_topic)))
     told = {dict(record.headers)["freshet.reason"]: json.loads(record.value or b"") for record in dead}
     assert told.keys() == {b"bad-timestamp", b"missing-field"}
     assert told[b"bad-timestamp"]["timestamp"] == "11/11/2019 9:11 AM"

@@ -18,13 +18,13 @@ pytest.importorskip("torch_geometric", reason="the extra `graph` is not installe
 import torch
 from safetensors.torch import load_file
 
+import streamer.cli.commands.train
 from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions
-from streamer.cli.commands import train as command
 from streamer.cli.main import main
 from streamer.embeddings.registry import TRAINING, NodeVectors, read_version, rotation_onto, versions
 from streamer.embeddings.training import _fit_together
-from streamer.embeddings.training_data import nodes_of, source_of
+from streamer.embeddings.training_data import gather_source, list_nodes
 from streamer.embeddings.warm_start import take_over
 from streamer.errors import EmbeddingsDamaged, ProcessEnded
 from streamer.settings import Settings
@@ -32,7 +32,7 @@ from tests.worlds import checkerboard
 from tgn.family.losses import LOSSES
 from tgn.family.models import MODELS
 from tgn.family.negatives import DRAWS
-from tgn.family.training import Trainer, weights_of
+from tgn.family.training import Trainer, read_best_weights
 
 HOUR_MS = 3_600_000
 
@@ -59,7 +59,7 @@ def train(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, A
 def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     """The one line on standard error."""
     assert main(["train", *map(str, arguments)]) != 0
-    (line,) = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("freshet: ")]
     return line
 
 
@@ -99,12 +99,12 @@ def test_a_warm_start_takes_over_names_by_id(csv: Path, capsys: pytest.CaptureFi
     manifest = train(capsys, "gcn", csv)
     table = read_interactions(csv)
     later = pa.concat_tables([table.slice(0, 1).set_column(0, "user_id", [["new"]]), table])
-    version, source = Path("embeddings") / manifest["version"], source_of(later, EventWeights({}))
-    kind, name = nodes_of(source)
+    version, source = Path("embeddings") / manifest["version"], gather_source(later, EventWeights({}))
+    kind, name = list_nodes(source)
     encoder = MODELS["gcn"](len(name), 8)
     random = encoder.name.weight.detach().clone()
     take_over(encoder, version, source)
-    weights = weights_of(load_file(version / TRAINING))
+    weights = read_best_weights(load_file(version / TRAINING))
     assert (name[0], kind[0]) == ("new", "user")
     assert torch.equal(encoder.name.weight[0], random[0])
     old = pq.read_table(version / "nodes.parquet").to_pylist()
@@ -224,7 +224,7 @@ def test_a_process_that_ends_early_is_told() -> None:
 
 def test_the_flags_offer_what_there_is() -> None:
     parser = argparse.ArgumentParser()
-    command.add_arguments(parser)
+    streamer.cli.commands.train.add_arguments(parser)
     offered = {action.dest: tuple(action.choices or ()) for action in parser._actions}
     assert (offered["model"], offered["loss"], offered["negatives"]) == (tuple(MODELS), LOSSES, DRAWS)
 
@@ -240,11 +240,11 @@ def test_a_window_leaves_the_rest_out(csv: Path, capsys: pytest.CaptureFixture[s
 def test_what_cannot_be_trained_on_is_refused_in_one_line(
     csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "--reach got '3 weeks': a number and m, h or d" in refused(capsys, "gcn", csv, "--reach", "3 weeks")
+    assert "--reach got '3 weeks': a number and s, m, h or d" in refused(capsys, "gcn", csv, "--reach", "3 weeks")
     assert "a part of the graph has no sessions" in refused(capsys, "session", csv, "--parts", "2")
     with pytest.raises(SystemExit):
         main(["train", "gcn", str(csv), "--passes", "0"])
-    assert "'0' is no number from 1 on" in capsys.readouterr().err
+    assert "'0' is no whole number from 1 on" in capsys.readouterr().err
     assert "there is no interaction from" in refused(capsys, "gcn", csv, "--until", "0")
     if not torch.cuda.is_available():
         assert "torch finds no GPU here" in refused(capsys, "gcn", csv, "--device", "cuda")
@@ -270,7 +270,7 @@ def test_contexts_and_attributes_become_kinds_of_nodes(csv: Path, tmp_path: Path
     items, users = tmp_path / "items.csv", tmp_path / "users.csv"
     items.write_text("item_id,categories,device,lat,lon\ni1,drama|war,tv,1.0,2.0\ni2,war,radio,1.0,3.0\n")
     users.write_text("user_id,age\nu1,20\nu2,30\nnever,40\n")
-    source = source_of(read_interactions(csv), EventWeights({}), list(read_items(items)), list(read_users(users)))
+    source = gather_source(read_interactions(csv), EventWeights({}), list(read_items(items)), list(read_users(users)))
     kinds = {a.kind: (a.of, a.names) for a in source.attributes}
     assert kinds["device"] == ("interaction", ["phone", "desk"])
     assert kinds["category"] == ("item", ["drama", "war"])
@@ -284,7 +284,7 @@ def test_the_real_streams_have_the_context_nodes_that_they_should(stream: Any) -
     from consumers.files.interactions import read_interactions, read_items
 
     film = stream("movietweetings")
-    source = source_of(read_interactions(film), EventWeights({}), list(read_items(film.with_name("items.parquet"))))
+    source = gather_source(read_interactions(film), EventWeights({}), list(read_items(film.with_name("items.parquet"))))
     assert {a.kind: len(a.names) for a in source.attributes}["category"] == 25
-    clicks = source_of(read_interactions(stream("deskdrop")), EventWeights({}))
+    clicks = gather_source(read_interactions(stream("deskdrop")), EventWeights({}))
     assert {"device", "region", "country", "event_type", "season"} == {a.kind for a in clicks.attributes}

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from streamer.cli.main import main
-from streamer.evaluation import paired_intervals as compare
-from streamer.evaluation.paired_intervals import compare_ranks, interval
+from streamer.evaluation import comparison, paired_intervals
+from streamer.evaluation.paired_intervals import compare_ranks, discordance, interval
+from streamer.evaluation.replay import ReplayOptions
 from streamer.monitoring.prequential_quality import QualityMeter, scores
 from streamer.settings import Settings
-from tests.worlds import taste_shift
+from tests.worlds import table_of, taste_shift
 
 
 @pytest.mark.parametrize("effects", ["none", "users", "time", "both"])
 def test_the_interval_covers_the_truth(effects: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Streams whose true difference is 0: 95 % of the intervals hold it, where independent events would say less."""
-    monkeypatch.setattr(compare, "RESAMPLES", 500)
+    monkeypatch.setattr(paired_intervals, "RESAMPLES", 500)
     rng = np.random.default_rng(0)
     n, users, hours, worlds = 1_500, 60, 50, 100
     covered = naive = 0
@@ -48,7 +49,7 @@ def test_more_users_than_groups_stay_whole(monkeypatch: pytest.MonkeyPatch) -> N
     user = rng.integers(0, 1_500, 6_000)
     difference = (rng.normal(0, 1, 1_500)[user] + rng.normal(0, 1, 6_000))[:, None]
     alone = np.subtract(*interval(difference, user)[::-1])
-    monkeypatch.setattr(compare, "USER_GROUPS", 300)
+    monkeypatch.setattr(paired_intervals, "USER_GROUPS", 300)
     dealt = np.subtract(*interval(difference, user)[::-1])
     assert dealt == pytest.approx(alone, rel=0.15)
 
@@ -79,6 +80,21 @@ def test_scores_are_those_of_the_meter_and_of_the_definition() -> None:
     meter.add(np.append(rank, -1), np.append(rank, 5))
     assert meter.events == 6
     assert [ours for ours, _ in meter.figures(20).values()] == pytest.approx(scores(rank).mean(axis=0).tolist())
+
+
+@pytest.mark.parametrize(("only_a", "only_b", "p"), [(0, 0, 1), (5, 5, 1), (0, 6, 2 / 64), (8, 1, 20 / 512)])
+def test_mcnemar_is_that_of_a_fair_coin(only_a: int, only_b: int, p: float) -> None:
+    """Of the events that one of both hit; places past the tenth are no hits, and what both hit says nothing."""
+    rank_a = np.array([1] * only_a + [11] * only_b + [2] * 50 + [0] * 50)
+    rank_b = np.array([0] * only_a + [10] * only_b + [9] * 50 + [12] * 50)
+    assert discordance(rank_a, rank_b, 20) == (only_a, only_b, pytest.approx(p))
+
+
+def test_the_two_forms_of_mcnemar_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    rank_a = np.array([1] * 420 + [0] * 480)
+    exact = discordance(rank_a, 1 - rank_a, 10).p
+    monkeypatch.setattr(paired_intervals, "EXACT", 0)
+    assert discordance(rank_a, 1 - rank_a, 10).p == pytest.approx(exact, rel=0.01)
 
 
 @pytest.fixture
@@ -117,6 +133,48 @@ def test_the_command_compares(files: tuple[str, str, str], capsys: pytest.Captur
     assert "k:" not in table  # a flag is shared by both
 
 
+def test_peers_and_popularity_stand_beside_settings_and_in_the_report(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, b, stream = files
+    words, reports = ["popularity", "last-item", "item-knn"], [tmp_path / name for name in ("one.html", "two.html")]
+    command = ["compare", b, *words, stream, "--after", "0.5"]
+    for file in reports:
+        assert main([*command, "--report", str(file), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)["comparisons"]
+    assert [one["b"] for one in found] == words
+    for one in found:
+        assert one["measured"] == 1_000
+        assert set(one["hits"]) == {"only_a", "only_b", "mcnemar_p"}
+        difference = one["hits"]["only_b"] - one["hits"]["only_a"]
+        assert one["quality"]["hr@10"]["difference"] == pytest.approx(difference / 1_000)
+        assert one["quality"]["mrr"]["verdict"] == "worse"  # in a circle the last item is the last to come again
+    html = reports[0].read_text()
+    assert html == reports[1].read_text()
+    for name in words:
+        assert f"{name} against {b}" in html
+    assert "<script" not in html
+    for q in found[1]["quality"].values():
+        assert f"{q['difference']:+.5f}" in html
+    assert main([*command[:2], "item-knn", stream, "--report", str(tmp_path / "no" / "x.html")]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["compare", "last-item", "item-knn", stream]) == 2
+    assert "one is a file of settings" in capsys.readouterr().err
+
+
+def test_a_peer_measures_the_events_that_settings_measure(settings: Settings) -> None:
+    events = [(f"u{n % 40:02}", f"i{(n * 7 + n // 40) % 60:02}", 1000 * n) for n in range(2_000)]
+    table = table_of(events)
+    for change in ({}, {"exclude_seen": True}):
+        mine = settings.model_copy(update=change)
+        for options in (ReplayOptions(), ReplayOptions(learn_until=0.5, stale=100)):
+            under = comparison.contender("a", mine, table, options)
+            for name in comparison.PEER_CLASSES:
+                found = comparison.peer(name, under, len(table), options)
+                np.testing.assert_array_equal(found.trace.rank >= 0, under.trace.rank >= 0)
+                np.testing.assert_array_equal(found.trace.event, np.arange(2_000))
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -138,9 +196,31 @@ def test_what_is_wrong_is_said_of_the_right_file(
     for name, text in change.items():
         (tmp_path / name).unlink() if text is None else (tmp_path / name).write_text(text)
     assert main(["compare", *files]) == 2
-    error = capsys.readouterr().err
+    error = "".join(line for line in capsys.readouterr().err.splitlines(True) if line.startswith("freshet: "))
     assert error.count("\n") == 1
     assert says in error
+
+
+def test_several_settings_are_compared_with_the_first_and_with_popularity(
+    files: tuple[str, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, stream = files
+    (tmp_path / "items.csv").write_text("item_id,category,expires_at\ni0,a,\ni1,b,100000000\n")
+    third = tmp_path / "c.toml"
+    third.write_text("k = 3\n")
+    flags = ["--measure-after", "0.5", "--items", str(tmp_path / "items.csv"), "--json"]
+    assert main(["compare", b, a, str(third), "popularity", stream, *flags]) == 0
+    found = json.loads(capsys.readouterr().out)["comparisons"]
+    assert [(one["a"], one["b"]) for one in found] == [(b, a), (b, str(third)), (b, "popularity")]
+    for one, other in zip(found[:2], (a, str(third)), strict=True):
+        assert main(["compare", b, other, stream, *flags]) == 0
+        assert json.loads(capsys.readouterr().out) == one
+    assert main(["replay", stream, *flags]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    for name, quality in found[2]["quality"].items():
+        assert (quality["a"], quality["b"]) == (figures["quality"][name], figures["popularity"][name])
+    assert main(["compare", a, stream]) == 2
+    assert main(["compare", a, a, stream]) == 2
 
 
 def test_freshet_toml_of_the_folder_is_not_read(

@@ -183,6 +183,29 @@ def test_each_part_can_be_left_out(settings: Settings, tmp_path: Path, part: Par
     assert len(left[-1]) == 20
 
 
+@pytest.mark.parametrize(("stale", "lag_ms"), [(1, None), (50, None), (1, 50 * MINUTE_MS)])
+def test_no_list_names_an_item_out_of_its_time(
+    settings: Settings, tmp_path: Path, stale: int, lag_ms: int | None
+) -> None:
+    """However the stream is cut into chunks."""
+    events = checkerboard(events=1_000)
+    times = [t for _, _, t in events]
+    spans = {f"i{n}": (times[20 * n], times[20 * n + 300]) for n in range(20)}
+    items = [Item(id_, available_from=first, expires_at=end) for id_, (first, end) in spans.items()]
+    for chunk in (100, 1_000):
+        replay(
+            table_of(events),
+            settings,
+            ReplayOptions(stale=stale, lag_ms=lag_ms, chunk=chunk, lists_out=tmp_path / str(chunk)),
+            items=items,
+        )
+    lists, others = (pq.read_table(tmp_path / str(chunk))["items"].to_pylist() for chunk in (100, 1_000))
+    named = [(t, id_) for t, listed in zip(times, lists, strict=True) for id_ in listed if id_ in spans]
+    assert len(named) > 100
+    assert all(spans[id_][0] <= t < spans[id_][1] for t, id_ in named)
+    assert stale > 1 or lag_ms or lists == others
+
+
 def test_a_block_tells_nothing_of_itself(settings: Settings, tmp_path: Path) -> None:
     """Two streams that differ in one item: within its block, only the ranker's few weights may have noticed."""
     events = checkerboard(events=1_000)

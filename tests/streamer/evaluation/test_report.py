@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from streamer.cli.main import main
-from streamer.evaluation import segments as breakdown
+from streamer.evaluation import segments
 from streamer.evaluation.plots import nice_top
 from streamer.evaluation.replay import ReplayOptions, first_measured, replay
 from streamer.evaluation.replay_trace import Trace
@@ -130,7 +130,7 @@ def small_trace() -> Trace:
     return Trace(np.arange(6), user, item, t, np.array([0, 1, 2, -1, 0, 1]), np.zeros(6, int))
 
 
-def groups(found: list[breakdown.Segment]) -> list[tuple[str, int, float]]:
+def groups(found: list[segments.Segment]) -> list[tuple[str, int, float]]:
     return [(group.name, group.events, group.ours["hr"]) for group in found]
 
 
@@ -142,8 +142,8 @@ def test_breakdowns_of_a_stream_counted_by_hand() -> None:
     assert groups(by_item_popularity(trace, measured)) == [("0", 1, 0.0), ("1", 2, 0.5), ("2–4", 2, 1.0)]
     assert groups(by_item_age(trace, measured)) == [("hour to day", 4, 0.75)]
     assert groups(by_pair(trace, measured)) == [("new to the user", 3, pytest.approx(1 / 3)), ("taken before", 2, 1.0)]
-    assert breakdown.rank_shares(trace, measured, 3).tolist() == [0.4, 0.2, 0, 0.4]
-    assert breakdown.first_events(trace).tolist() == [0, 3]
+    assert segments.rank_shares(trace, measured, 3).tolist() == [0.4, 0.2, 0, 0.4]
+    assert segments.first_events(trace).tolist() == [0, 3]
 
 
 def test_who_gets_the_places() -> None:

@@ -13,7 +13,7 @@ from consumers.schemas import Item, User
 from streamer.engine.engine import Engine
 from streamer.evaluation.replay import ReplayOptions, replay
 from streamer.features.contexts import NAMES, rows_of_attributes, rows_of_contexts, rows_of_table
-from streamer.features.item_content import vector_of
+from streamer.features.item_content import hash_content
 from streamer.pipeline.epoch import UserChange
 from streamer.pipeline.ingest import Intake
 from streamer.settings import Settings
@@ -59,7 +59,7 @@ JSON = st.recursive(
 def test_whatever_a_record_says_is_taken(attributes: dict[str, Any]) -> None:
     rows = [rows_of_attributes(attributes), rows_of_contexts([attributes])[0]]
     assert all(((row >= NONE) & (row < ROWS)).all() for row in rows)
-    assert np.isfinite(vector_of(Item("x", attributes=attributes))).all()
+    assert np.isfinite(hash_content(Item("x", attributes=attributes))).all()
 
 
 def test_a_value_is_another_under_another_name_and_numbers_near_each_other_are_one() -> None:

@@ -8,9 +8,9 @@ import pytest
 
 from consumers.event_weights import EventWeights
 from consumers.schemas import Item
-from streamer.embeddings.training_data import source_of
+from streamer.embeddings.training_data import gather_source
 from streamer.engine.engine import Engine
-from streamer.features.item_content import place_of, vector_of
+from streamer.features.item_content import hash_content, read_place
 from streamer.settings import Settings
 from tests.worlds import table_of
 from tgn.model import Model
@@ -19,7 +19,7 @@ from tgn.serialization import all_pages, load_pages
 
 
 def cosine(a: Item, b: Item) -> float:
-    return float(vector_of(a) @ vector_of(b))
+    return float(hash_content(a) @ hash_content(b))
 
 
 def placed(lat: float, lon: float) -> Item:
@@ -33,9 +33,9 @@ def test_items_are_alike_by_what_they_share() -> None:
     ])]  # fmt: skip
     assert cosine(films[0], films[0]) == pytest.approx(1)
     assert cosine(films[0], films[1]) > 0.5 > 0.3 > abs(cosine(films[0], films[2]))
-    assert not vector_of(Item("nothing")).any()
-    assert vector_of(Item("a", attributes={"brand": "x", "score": 1.5})) == pytest.approx(
-        vector_of(Item("b", attributes={"brand": "x"}))
+    assert not hash_content(Item("nothing")).any()
+    assert hash_content(Item("a", attributes={"brand": "x", "score": 1.5})) == pytest.approx(
+        hash_content(Item("b", attributes={"brand": "x"}))
     )
 
 
@@ -52,7 +52,7 @@ def test_places_are_alike_by_how_near_they_are() -> None:
 
 @pytest.mark.parametrize("attributes", [{}, {"lat": 1.0}, {"lat": "x", "lon": 1}, {"lat": 95, "lon": 1}, {"lat": None}])
 def test_what_is_no_place(attributes: dict[str, Any]) -> None:
-    assert place_of(attributes) is None
+    assert read_place(attributes) is None
 
 
 def test_a_place_is_a_node_of_the_graph() -> None:
@@ -62,7 +62,7 @@ def test_a_place_is_a_node_of_the_graph() -> None:
         Item("b", attributes={"lat": "40.759", "lon": "-73.98"}),
         Item("c", attributes={"lat": 41, "lon": -73.98}),
     ]
-    (place,) = [a for a in source_of(table, EventWeights({}), near).attributes if a.kind == "place"]
+    (place,) = [a for a in gather_source(table, EventWeights({}), near).attributes if a.kind == "place"]
     assert place.value[0] == place.value[1] != place.value[2]
 
 

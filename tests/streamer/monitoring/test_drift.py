@@ -109,7 +109,7 @@ def test_without_river_it_says_so_once_and_goes_on(
             assert alarms(stream((0.9, 3_000), (0.1, 3_000))) == []
             alarms(stream((0.9, 3_000)))
         assert [record.message for record in caplog.records] == [
-            "drift alarms are off: they need river, `pip install 'freshet[drift]'`"
+            "drift alarms are off: they need river, `pip install 'freshet-recommender[drift]'`"
         ]
         assert caplog.records[0].levelno == logging.INFO  # `replay` shows no more than warnings
     finally:

@@ -19,12 +19,14 @@ from confluent_kafka.admin import (
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, TopicPartition
 from streamer.cli.main import main
+from streamer.ops.doctor import examine
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.worker import Worker
 from tests import kafka_broker
+from tests.clocks import ManualClock
 from tests.conftest import missing, own_topics
 from tests.scenarios.test_worker import run, send
 from tests.streamer.worker.test_prometheus import told
@@ -97,10 +99,12 @@ def test_a_position_that_the_log_does_not_have(log: OwnedLog, settings: Settings
     assert "interactions[0] 500 of 0 to 100 → raise the topic's retention" in doctor()["positions"]
 
 
-def test_a_clock_that_is_behind(log: OwnedLog, doctor: Doctor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_clock_that_is_behind(log: OwnedLog, settings: Settings) -> None:
     send(log, checkerboard(events=10))
-    monkeypatch.setattr("time.time", lambda: 1_700_000_000.0)
-    assert "s in the future → set the clocks" in doctor()["clock"]
+    (clock,) = (finding for finding in examine(settings, ManualClock()) if finding.check == "clock")
+    assert not clock.fine
+    assert "s in the future" in clock.found
+    assert "set the clocks" in clock.mend
 
 
 def test_epochs_with_a_gap(log: OwnedLog, settings: Settings, doctor: Doctor) -> None:

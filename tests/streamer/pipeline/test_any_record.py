@@ -3,10 +3,10 @@
 import json
 from typing import Any, NamedTuple
 
+import hypothesis
 import msgspec
 import numpy as np
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from consumers.records import Record, TopicPartition
@@ -88,7 +88,7 @@ def assert_finite(state: StreamState) -> None:
         assert np.isfinite(np.asarray(part, np.float64)).all(), name
 
 
-@hypothesis_settings(max_examples=120)
+@hypothesis.settings(max_examples=120)
 @given(st.lists(st.lists(records(), max_size=8), max_size=4))
 def test_an_epoch_takes_whatever_comes(epochs: list[list[Sent]]) -> None:
     store: dict[bytes, bytes | None] = {}

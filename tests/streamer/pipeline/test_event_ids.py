@@ -10,7 +10,7 @@ import pytest
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.evaluation.replay import ReplayOptions, replay
-from streamer.features.event_ids import digest_of, unscoped_digest_of
+from streamer.features.event_ids import digest_event_id, digest_unscoped
 from streamer.features.topic_table import read_topic
 from streamer.ops.checkpoint_archive import read_file
 from streamer.pipeline.admission import Admitted
@@ -108,7 +108,7 @@ def test_what_an_older_checkpoint_holds_is_taken_back_by_its_id(golden: World) -
     users = world.state.engine.model.users.ids
     user = next(n for n, name in enumerate(users) if name and len(world.state.ledger.of(n)))
     kept = world.state.ledger.of(user)["event"]
-    ids = {int.from_bytes(unscoped_digest_of(str(n))[:8], "little"): str(n) for n in range(300)}
+    ids = {int.from_bytes(digest_unscoped(str(n))[:8], "little"): str(n) for n in range(300)}
     id_ = next(ids[int(number)] for number in kept)
     for name, left in (("somebody", len(kept)), (users[user], len(kept) - 1)):
         row = json.loads(event(0, 1, world.state.clock_ms, id_, retract=True)) | {"user_id": name}
@@ -118,14 +118,14 @@ def test_what_an_older_checkpoint_holds_is_taken_back_by_its_id(golden: World) -
 
 def test_older_ids_leave_the_window() -> None:
     seen = SeenEvents(3)
-    seen.load([((0).to_bytes(8, "big"), msgspec.msgpack.encode([unscoped_digest_of(x) for x in "abc"]))])
+    seen.load([((0).to_bytes(8, "big"), msgspec.msgpack.encode([digest_unscoped(x) for x in "abc"]))])
     assert seen.has_unscoped("a")
     for n, user in enumerate("xyz"):
-        assert seen.take(digest_of(user, "a"))
+        assert seen.take(digest_event_id(user, "a"))
         seen.forget_old()
         assert seen.has_unscoped("c") == (n < 2)
     assert not seen.has_unscoped("a")
-    assert not seen.take(digest_of("z", "a"))
+    assert not seen.take(digest_event_id("z", "a"))
 
 
 def interaction(user: str, item: str, t: int, **more: Any) -> NewRecord:

@@ -62,20 +62,19 @@ def test_a_long_context_is_not_kept(settings: Settings) -> None:
     """Producers choose texts; caches keep short ones only, and long ones count all the same."""
     from consumers import partitioner
     from consumers.schemas import Item
-    from streamer.features import contexts as context
-    from streamer.features import item_content as content
+    from streamer.features import contexts, item_content
 
     long: dict[str, Any] = {"geo": "x" * 100_000}
     for n in range(5):
-        context.rows_of_contexts([long | {"os": f"{n}" + "y" * 100_000}])
-        content.vector_of(Item("i", attributes={"text": f"{n}" + "z" * 100_000}))
+        contexts.rows_of_contexts([long | {"os": f"{n}" + "y" * 100_000}])
+        item_content.hash_content(Item("i", attributes={"text": f"{n}" + "z" * 100_000}))
         partitioner.partition_of(f"{n}".encode() + b"k" * 100_000, 4)
-    before = context._cached.cache_info().misses, content._cached.cache_info().misses
+    before = contexts._cached.cache_info().misses, item_content._cached.cache_info().misses
     kept = partitioner._cached.cache_info().misses
-    context.rows_of_contexts([long])
-    content.vector_of(Item("i", attributes={"text": "z" * 100_000}))
+    contexts.rows_of_contexts([long])
+    item_content.hash_content(Item("i", attributes={"text": "z" * 100_000}))
     partitioner.partition_of(b"k" * 100_000, 4)
-    assert (context._cached.cache_info().misses, content._cached.cache_info().misses) == before
+    assert (contexts._cached.cache_info().misses, item_content._cached.cache_info().misses) == before
     assert partitioner._cached.cache_info().misses == kept
-    assert (context.rows_of_contexts([long]) != -1).sum() == 1
+    assert (contexts.rows_of_contexts([long]) != -1).sum() == 1
     assert json.dumps(long)

@@ -5,19 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import hypothesis
 import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from consumers.decode import InteractionDecoder
 from consumers.records import Record, TopicPartition
 from consumers.schemas import EpochManifest, User
 from streamer.ops.audit import digest
-from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import EpochOutput, Erasure, ItemChange, UserChange, epoch_input
+from streamer.pipeline.ingest import Intake
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -49,12 +48,11 @@ class World:
     def take(
         self, values: Sequence[bytes], *changes: ItemChange | UserChange | Erasure, repair: bool = False
     ) -> EpochOutput:
-        decoder = InteractionDecoder()
+        intake = Intake(self.settings)
         arrivals = []
         for value in values:
             record = Record("interactions", 0, self.offset, b"k", value, (), 0)
-            payload = decoder.decode(record, FAR_MS)
-            arrivals.append(Arrival(timestamp=0, partition=0, offset=self.offset, payload=payload, record=record))
+            arrivals.append(intake.arrival(record, FAR_MS)._replace(timestamp=0))
             self.offset += 1
         ends = {TopicPartition("interactions", 0): self.offset}
         said = [(Record("items", 0, 0, None, None, (), 0), change) for change in changes]
@@ -185,7 +183,7 @@ STEPS = st.builds(
 
 @pytest.mark.parametrize("piece", [0, 1, 250, 600], ids=["at once", "smallest pieces", "small pieces", "larger pieces"])
 @pytest.mark.parametrize("window", [2, 20])
-@hypothesis_settings(max_examples=50)
+@hypothesis.settings(max_examples=50)
 @given(data=st.lists(STEPS, max_size=40), seed=st.integers(0, 2**32))
 def test_any_interleaving_gives_the_state_of_the_clean_stream(
     window: int, piece: int, data: list[Step], seed: int
@@ -193,10 +191,19 @@ def test_any_interleaving_gives_the_state_of_the_clean_stream(
     check_interleaving(data, seed, window, piece)
 
 
-def check_interleaving(steps: list[Step], seed: int, window: int = 20, piece: int = 0) -> None:
+@pytest.mark.parametrize("piece", [1, 30, 120])
+@hypothesis.settings(max_examples=50)
+@given(data=st.lists(STEPS, max_size=40), seed=st.integers(0, 2**32))
+def test_any_interleaving_with_a_piece_in_every_epoch_gives_the_state_of_the_clean_stream(
+    piece: int, data: list[Step], seed: int
+) -> None:
+    check_interleaving(data, seed, 3, piece, eager=True)
+
+
+def check_interleaving(steps: list[Step], seed: int, window: int = 20, piece: int = 0, eager: bool = False) -> None:
     """Plays the steps in one world; what should be left of them, in order, in another; both must be the same.
 
-    piece: the size of a repair, 0: all at once.
+    piece: the size of a repair, 0: all at once; eager: every epoch repairs, not only those that are told to.
     """
     rng = np.random.default_rng(seed)
     lateness_ms = 10**9
@@ -209,7 +216,7 @@ def check_interleaving(steps: list[Step], seed: int, window: int = 20, piece: in
     t = 10**7
 
     def end_epoch(*changes: ItemChange | Erasure, repair: bool = False) -> None:
-        world.take(batch, *changes, repair=repair)
+        world.take(batch, *changes, repair=repair or eager)
         batch.clear()
 
     def offset() -> int:
@@ -335,20 +342,76 @@ def test_an_erased_user_is_out_of_graph_and_ledger_in_the_same_epoch() -> None:
     assert not len(world.state.ledger.of(0))
 
 
-def test_a_checkpoint_between_two_pieces_holds_what_is_left_to_do() -> None:
-    through, restarted = big_world(200), big_world(200)
+@pytest.mark.parametrize("piece", [40, 200])
+def test_a_checkpoint_between_two_pieces_holds_what_is_left_to_do(piece: int) -> None:
+    through, restarted = big_world(piece), big_world(piece)
+    begun = 0
     for world in (through, restarted):
-        world.take([], ItemChange("i0", None))
+        world.take([event(0, 1, 0, f"e{n}", retract=True) for n in (5, 300, 595)], ItemChange("i0", None))
         for n in range(200):
             if not len(world.state.amendments):
                 break
-            world.take([event(n % 40, 30 + n % 5, 10**6 + n)], repair=True)
+            more = [event(0, 1, 0, f"e{n}", retract=True)] if n % 50 == 20 else []
+            world.take([event(n % 40, n % 35, 10**6 + n), *more], repair=True)
             if world is restarted:
+                begun += len(world.state.amendments.state()[3]) > 5  # items that are half built
                 world.checkpoint(restart=n % 3 == 0)
+            else:
+                world.checkpoint()
     assert n > 20
+    assert begun > 10
     assert canonical(through.state.engine.model) == canonical(restarted.state.engine.model)
     assert through.state.parts() == restarted.state.parts()
     assert digest(through.state) == digest(restarted.state)
+
+
+@pytest.mark.parametrize(
+    "what", ["one of a user", "all of a user", "one of an item", "all of an item", "more on the way"]
+)
+@pytest.mark.parametrize("size", [300, 1_500])
+def test_a_piece_observes_no_more_than_it_may_of_a_node_of_any_size(what: str, size: int) -> None:
+    """User 0 does every other thing; others touch item 0 half of the time."""
+    middle, late = size // 4 * 2, (5, 8, size - 1)
+
+    def done(m: int, **more: object) -> bytes:
+        user, item = (0, 1 + m % 7) if m % 2 else (1 + m % 37, m % 4 and 1 + m % 5)
+        return event(user, item, 1_000 * m, f"e{m}", **more)
+
+    retracted = {
+        "one of a user": [middle + 1],
+        "more on the way": [middle + 1, 11],
+        "one of an item": [middle // 4 * 4],
+    }
+    changes = {"all of a user": [Erasure("u0", -1)], "all of an item": [ItemChange("i0", None)]}
+
+    def played(piece: int) -> tuple[World, int]:
+        world = World(piece)
+        for n in range(0, size, 500):
+            world.take([done(m) for m in range(n, min(n + 500, size))])
+        world.checkpoint(restart=True)
+        observed: list[int] = []
+        model = world.state.engine.model
+        observe_again = model.observe_again
+
+        def counted(part: Any, nearby: Any, order: Any) -> None:
+            observed.append(len(order))
+            observe_again(part, nearby, order)
+
+        model.observe_again = counted  # type: ignore[method-assign]
+        world.take([done(m, retract=True) for m in retracted.get(what, ())], *changes.get(what, ()))
+        more = [[done(m, retract=True)] for m in late] if what == "more on the way" else []
+        longest, pieces = sum(observed), 0
+        while len(world.state.amendments) or more:
+            observed.clear()
+            world.take(more.pop(0) if more and pieces % 5 == 2 else [], repair=True)
+            longest = max(longest, sum(observed))
+            pieces += 1
+        return world, longest
+
+    pieces, longest = played(400)
+    whole, everything = played(0)
+    assert pieces.canonical() == whole.canonical()
+    assert 0 < longest <= 100 < everything
 
 
 def test_the_manifest_says_how_large_a_piece_was_and_an_old_one_means_all() -> None:

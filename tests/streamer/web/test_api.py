@@ -15,7 +15,7 @@ from streamer.web.api import Gateway
 from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
 from streamer.worker.worker import Worker
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 JSON = {"Content-Type": "application/json"}
 EVENT = {"user_id": "u", "item_id": "a", "event_type": "view", "timestamp": 1_500_000_000_000}
@@ -46,7 +46,7 @@ def serve(log: OwnedLog, settings: Settings) -> Iterator[object]:
         view.start()
         server.start()
         assert view.ready.wait(10)
-        running.append((server, view, httpx.Client(base_url=server.address, timeout=10)))
+        running.append((server, view, httpx.Client(base_url=server.address, timeout=scaled(10))))
         return running[-1][2]
 
     yield start

@@ -26,14 +26,15 @@ from consumers.dead_letter import DeadLetter
 from consumers.decode import decode_item, decode_user
 from consumers.errors import LogUnavailable
 from consumers.open_log import OwnedLog
+from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record
-from consumers.schemas import Interaction, User
+from consumers.schemas import Interaction, User, WorkerAddress
 from streamer.cli.main import main
 from streamer.errors import UsageError
 from streamer.pipeline.ingest import Intake
-from streamer.runtime.topics import records_of, topic_specs, whole
+from streamer.runtime.topics import read_records, topic_specs, whole
 from streamer.settings import Settings
-from streamer.web.access import SCOPES, keys_of
+from streamer.web.access import SCOPES, admin_key, read_keys
 from streamer.web.answers import ApiError
 from streamer.web.api import Gateway
 from streamer.web.bodies import Body
@@ -43,7 +44,8 @@ from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.worker import Worker
-from tests.waiting import until
+from tests.waiting import scaled, until
+from tests.websocket import Refused, WebSocket
 
 ROOT = Path(__file__).parents[3]
 JSON = {"Content-Type": "application/json"}
@@ -66,11 +68,11 @@ class Servers:
         if name not in self._running:
             view = View(self.log, mine)
             app = Gateway(self.log, mine, view).app()
-            server = WebServer(app, "127.0.0.1", 0, request_timeout_s=mine.request_timeout_s)
+            server = WebServer(app, "127.0.0.1", 0, request_timeout_s=mine.request_timeout_s, sockets=True)
             view.start()
             server.start()
             assert view.ready.wait(10)
-            self._running[name] = server, view, httpx.Client(base_url=server.address, timeout=10)
+            self._running[name] = server, view, httpx.Client(base_url=server.address, timeout=scaled(10))
         client = self._running[name][2]
         client.cookies.clear()
         return client
@@ -112,23 +114,44 @@ def error_of(answer: httpx.Response) -> dict[str, Any]:
 
 
 def records(log: OwnedLog, topic: str) -> list[Record]:
-    return list(records_of(log, whole(log, topic)))
+    return list(read_records(log, whole(log, topic)))
 
 
 # every path and method
 
 PATHS = {
     "/": ["GET"],
+    "/static/app.js": ["GET"],
     "/v1/session": ["GET", "POST", "DELETE"],
     "/v1/interactions": ["POST"],
     "/v1/interactions/e?user_id=u": ["DELETE"],
-    "/v1/items": ["POST"],
-    "/v1/items/a": ["DELETE"],
+    "/v1/feedback": ["POST"],
+    "/v1/items": ["GET", "POST"],
+    "/v1/items/a": ["GET", "PATCH", "DELETE"],
+    "/v1/items/a/similar": ["GET"],
+    "/v1/items/a/together": ["GET"],
+    "/v1/items/a/users": ["GET"],
     "/v1/users": ["GET", "POST"],
-    "/v1/users/u": ["DELETE"],
+    "/v1/users/u": ["GET", "DELETE"],
+    "/v1/users/u/merge": ["POST"],
     "/v1/users/u/recommendations": ["GET"],
+    "/v1/users/u/explanations/a": ["GET"],
+    "/v1/users/u/surprise": ["GET"],
+    "/v1/recommendations": ["POST"],
+    "/v1/rules": ["GET", "PUT", "DELETE"],
+    "/v1/rules/rollback": ["POST"],
+    "/v1/rules/preview": ["POST"],
+    "/v1/experiments": ["GET"],
+    "/v1/popular": ["GET"],
+    "/v1/trending": ["GET"],
+    "/v1/newest": ["GET"],
+    "/v1/status": ["GET"],
+    "/v1/dead-letters/bad-id": ["GET"],
+    "/openapi.json": ["GET"],
+    "/docs": ["GET"],
     "/v1/users/u/lists/stream": ["GET"],
     "/v1/stream": ["GET"],
+    "/v1/ws": ["GET"],
     "/livez": ["GET"],
     "/readyz": ["GET"],
     "/metrics": ["GET"],
@@ -139,7 +162,15 @@ PATHS = {
     "/stream": ["GET"],
     "/users": ["GET"],
 }
-METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "BREW")
+LISTS = {"/v1/users/u/recommendations", "/recommendations/u"}
+"""Paths of lists: where no worker is there, what is published is the answer, or 404."""
+ASKED = {
+    path
+    for path in PATHS
+    if path.startswith(("/v1/items/a", "/v1/users/u")) or path in ("/v1/popular", "/v1/trending", "/v1/newest")
+} - {*LISTS, "/v1/users/u/lists/stream", "/v1/users/u/merge"}
+"""Paths that a worker has to answer; there is none here."""
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 
 
 def test_every_method_on_every_path(shared: Servers) -> None:
@@ -152,8 +183,10 @@ def test_every_method_on_every_path(shared: Servers) -> None:
                 assert error_of(answer)["code"] == "method-not-allowed"
             allowed = {*taken, *(["HEAD"] if "GET" in taken else [])}
             assert {name.strip() for name in answer.headers["allow"].split(",")} == allowed
-        if "GET" in taken and path != "/v1/users/u/recommendations" and "recommendations/u" not in path:
-            assert client.head(path).status_code == 200, path
+        if "GET" in taken:
+            unknown = path in LISTS or "dead-letters" in path
+            otherwise = 503 if path in ASKED else 426 if path == "/v1/ws" else 200
+            assert client.head(path).status_code == (404 if unknown else otherwise), path
 
 
 @pytest.mark.parametrize(
@@ -240,6 +273,52 @@ def test_ids_in_paths_that_can_be_none_are_refused(shared: Servers, id_: str) ->
         assert (answer.status_code, error_of(answer)["code"]) == (400, "bad-id"), path
 
 
+# without a worker that answers
+
+
+def test_the_last_published_list_is_marked(shared: Servers) -> None:
+    items = [{"item_id": i, "score": 1.0, "source": "popular", "reason": "popular now"} for i in "abcd"]
+    listed = {"list_id": "0-1", "user_id": "s", "items": items, "as_of": {"timestamp": 1_000, "positions": {}}}
+    shared.log.append([NewRecord("recommendations", b"s", json.dumps(listed).encode())])
+    client = shared()
+    path = "/v1/users/s/recommendations"
+    whole = until(lambda: (got := client.get(path)).status_code == 200 and got).json()
+    assert (whole["stale"], whole["list_id"]) == (True, "0-1")
+    assert whole["age_ms"] >= 0
+
+    def ids(answer: httpx.Response) -> str:
+        return "".join(item["item_id"] for item in answer.json()["items"])
+
+    elsewhere = client.get(f"{path}?surface=home")  # whose lists are others
+    assert (elsewhere.status_code, error_of(elsewhere)["code"]) == (503, "no-worker")
+    assert ids(client.get(f"{path}?k=2")) == "ab"
+    assert ids(client.get(f"{path}?exclude=a,c&k=2")) == "bd"
+    assert ids(client.post("/v1/recommendations", json={"user_id": "s", "candidates": ["d", "a", "z"]})) == "ad"
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "code"),
+    [
+        ({"user_id": "somebody"}, 404, "no-list"),
+        ({"user_id": "s", "filter": "item.price < 3"}, 503, "no-worker"),
+        ({"user_id": "s", "personalize": False}, 503, "no-worker"),
+        ({"items": ["a"]}, 503, "no-worker"),
+        ({}, 503, "no-worker"),
+    ],
+)
+def test_what_only_a_worker_can_answer_is_no_list(shared: Servers, asked: Any, status: int, code: str) -> None:
+    answer = shared().post("/v1/recommendations", json=asked)
+    assert (answer.status_code, error_of(answer)["code"]) == (status, code)
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_who_waits_in_vain_is_told_that_it_is_in_the_log(shared: Servers, key_file: Path) -> None:
+    answer = shared().post("/v1/interactions?wait=50", json=EVENT)
+    assert (answer.status_code, answer.json()["accepted"]) == (202, 1)
+    answer = shared(api_key_file=key_file).post("/v1/interactions?wait=50", json=EVENT, headers={"X-API-Key": "w-3"})
+    assert (answer.status_code, error_of(answer)["code"]) == (403, "forbidden")
+
+
 # bodies
 
 LINES = b"\n".join([BODY, b"", json.dumps(EVENT | {"item_id": "b"}).encode(), b""])
@@ -305,14 +384,14 @@ def test_a_cloudevent_needs_no_time_and_its_attributes_are_decoded(shared: Serve
 @pytest.mark.parametrize(
     ("coding", "body", "status", "code"),
     [
-        ("gzip", gzip.compress(BODY), 202, ""),
-        ("gzip", gzip.compress(b"[" + BODY) + gzip.compress(b"]"), 202, ""),
+        ("gzip", gzip.compress(BODY, mtime=0), 202, ""),
+        ("gzip", gzip.compress(b"[" + BODY, mtime=0) + gzip.compress(b"]", mtime=0), 202, ""),
         ("identity", BODY, 202, ""),
         ("gzip", BODY, 400, "bad-encoding"),
-        ("gzip", gzip.compress(BODY)[:-4], 400, "bad-encoding"),
-        ("gzip", gzip.compress(b" " * 50_000_000), 413, "body-too-large"),
+        ("gzip", gzip.compress(BODY, mtime=0)[:-4], 400, "bad-encoding"),
+        ("gzip", gzip.compress(b" " * 50_000_000, mtime=0), 413, "body-too-large"),
         ("br", BODY, 415, "unsupported-content-encoding"),
-        ("gzip, gzip", gzip.compress(gzip.compress(BODY)), 415, "unsupported-content-encoding"),
+        ("gzip, gzip", gzip.compress(gzip.compress(BODY, mtime=0), mtime=0), 415, "unsupported-content-encoding"),
     ],
 )
 def test_content_codings(shared: Servers, coding: str, body: bytes, status: int, code: str) -> None:
@@ -432,6 +511,8 @@ def test_a_record_that_is_called_deleted_is_no_attribute(shared: Servers, kind: 
         ({"item_id": "x", "timestamp": 99_999_999_999_999_999_999}, "bad-timestamp"),
         ({"item_id": "x", "timestamp": -1}, "bad-timestamp"),
         ({"item_id": "x", "hidden": "perhaps"}, "bad-type"),
+        ({"item_id": "x", "expires_at": "soon"}, "bad-timestamp"),
+        ({"item_id": "x", "available_from": -1}, "bad-timestamp"),
         (3, "not-an-object"),
     ],
 )
@@ -440,12 +521,14 @@ def test_bad_items_and_users_say_why(shared: Servers, value: Any, code: str) -> 
     client = shared()
     for noun in ("item", "user"):
         if noun == "user" and isinstance(value, dict):
-            if "hidden" in value:
+            if value.keys() & {"hidden", "expires_at", "available_from"}:  # attributes of a user
                 continue
             value = {"user_id" if name == "item_id" else name: field for name, field in value.items()}
         answer = client.post(f"/v1/{noun}s", json=[{f"{noun}_id": "fine"}, value])
         assert answer.status_code == 400
         assert error_of(answer).items() >= {"code": code, "index": 1}.items()
+        if code == "bad-timestamp":
+            assert error_of(answer)["field"] == list(value)[-1]
     assert before == [shared.log.ends(topic) for topic in ("items", "users")]
 
 
@@ -556,14 +639,29 @@ NEEDS = {
     ("GET", "/users"): "read",
     ("GET", "/v1/users/u/recommendations"): "read",
     ("GET", "/recommendations/u"): "read",
+    **{("GET", path): "read" for path in ASKED},
+    ("GET", "/v1/experiments"): "read",
+    ("GET", "/v1/rules"): "read",
+    ("POST", "/v1/rules/preview"): "read",
+    ("PUT", "/v1/rules"): "admin",
+    ("DELETE", "/v1/rules"): "admin",
+    ("POST", "/v1/rules/rollback"): "admin",
+    ("POST", "/v1/recommendations"): "read",
+    ("GET", "/v1/status"): "read",
+    ("GET", "/v1/dead-letters/bad-id"): "admin",
+    ("PATCH", "/v1/items/a"): "write",
     ("HEAD", "/v1/users/u/lists/stream"): "read",
     ("HEAD", "/recommendations/u/stream"): "read",
     ("HEAD", "/v1/stream"): "read",
     ("HEAD", "/stream"): "read",
+    ("GET", "/v1/ws"): "read",
     ("GET", "/v1/session"): "read",
     ("POST", "/v1/interactions"): "write",
     ("POST", "/interactions"): "write",
     ("DELETE", "/v1/interactions/e?user_id=u"): "write",
+    ("POST", "/v1/feedback"): "write",
+    ("POST", "/v1/users/u/merge"): "write",
+    ("GET", "/v1/items"): "read",
     ("POST", "/v1/items"): "write",
     ("POST", "/items"): "write",
     ("POST", "/v1/users"): "write",
@@ -584,7 +682,8 @@ def test_every_scope_at_every_door(shared: Servers, key_file: Path) -> None:
     client = shared(api_key_file=key_file)
     doors = {(method, path) for path, methods in PATHS.items() for method in methods}
     stream = {("GET", path) for path in PATHS if path.endswith("stream")}
-    free = {("GET", "/"), ("POST", "/v1/session"), ("DELETE", "/v1/session")}
+    free = {("GET", path) for path in ("/", "/static/app.js", "/docs", "/openapi.json")}
+    free |= {("POST", "/v1/session"), ("DELETE", "/v1/session")}
     health = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
     assert doors - stream - free - health <= NEEDS.keys()
     for (method, path), needed in NEEDS.items():
@@ -602,6 +701,46 @@ def test_every_scope_at_every_door(shared: Servers, key_file: Path) -> None:
             assert method == "HEAD" or error_of(answer)["code"] == "unauthorized"
     for method, path in free - {("POST", "/v1/session")} | health:
         assert client.request(method, path).status_code < 300, path
+
+
+def test_a_merge_across_workers_is_refused(serve: Serve, log: OwnedLog, settings: Settings) -> None:
+    """Of eight partitions one worker has the even ones, another the odd ones."""
+    client = serve()
+    claims = [
+        WorkerAddress(seat=seat, address=f"http://{seat}", partitions=mine, of=8, at_ms=1)
+        for seat, mine in (("a", [0, 2, 4, 6]), ("b", [1, 3, 5, 7]))
+    ]
+    names = [f"{settings.application}-{claim.seat}/address".encode() for claim in claims]
+    log.append([
+        NewRecord(settings.workers_topic, name, msgspec.json.encode(claim))
+        for name, claim in zip(names, claims, strict=True)
+    ])  # fmt: skip
+    until(lambda: client.post("/v1/users/u/merge", json={"session": "apart-3"}).status_code == 409)
+    for n in range(30):
+        answer = client.post("/v1/users/u/merge", json={"session": f"apart-{n}"})
+        apart = (partition_of(b"u", 8) + partition_of(f"apart-{n}".encode(), 8)) % 2
+        assert answer.status_code == (409 if apart else 202)
+        if apart:
+            assert (error_of(answer)["code"], error_of(answer)["field"]) == ("other-worker", "session")
+
+
+def test_the_socket_asks_for_what_other_doors_ask_for(shared: Servers, key_file: Path) -> None:
+    client = shared(api_key_file=key_file)
+    address = f"{str(client.base_url).rstrip('/')}/v1/ws"
+    for key, scopes in KEYS.items():
+        header = [("Authorization", f"Bearer {key}")]
+        if {"read", "admin"} & {*scopes}:
+            WebSocket(address, header).close()
+        else:
+            with pytest.raises(Refused) as refused:
+                WebSocket(address, header)
+            assert refused.value.status == 403
+    for header in ([], [("X-API-Key", "wrong")], [("Cookie", "freshet_session=wrong")]):
+        with pytest.raises(Refused) as refused:
+            WebSocket(address, header)
+        assert (refused.value.status, json.loads(refused.value.body)["error"]["code"]) == (401, "unauthorized")
+    client.post("/v1/session", json={"key": "r-2"})
+    WebSocket(address, [("Cookie", f"freshet_session={client.cookies['freshet_session']}")]).close()
 
 
 @pytest.mark.parametrize(
@@ -687,8 +826,16 @@ def test_a_file_of_keys_that_is_wrong_is_one_line(
     if text is not None:
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UsageError, match=says) as raised:
-        keys_of(settings.model_copy(update={"api_key_file": file}))
+        read_keys(settings.model_copy(update={"api_key_file": file}))
     assert "abc" not in str(raised.value)
+
+
+def test_processes_ask_one_another_with_a_key_that_may_do_everything(settings: Settings, key_file: Path) -> None:
+    assert admin_key(settings) is None
+    assert admin_key(settings.model_copy(update={"api_key_file": key_file})) == "all-1"
+    key_file.write_text("r-2 read\na-4 admin\n")
+    assert admin_key(settings.model_copy(update={"api_key_file": key_file})) == "a-4"
+    assert admin_key(settings.model_copy(update={"api_key_file": key_file, "api_key": "secret"})) == "secret"
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "schlüssel", "a\n"])
@@ -710,6 +857,17 @@ def settled(log: OwnedLog, settings: Settings) -> None:
 def listed(client: httpx.Client, user: str) -> list[str] | None:
     answer = client.get(f"/v1/users/{user}/recommendations")
     return None if answer.status_code == 404 else [item["item_id"] for item in answer.json()["items"]]
+
+
+def test_a_change_of_an_item_says_what_a_worker_is_needed_for(serve: Serve, log: OwnedLog) -> None:
+    """Its other fields; what does not need them is taken, also right after the whole item was sent."""
+    client = serve()
+    answer = client.patch("/v1/items/a", json={"price": 3})
+    assert (answer.status_code, error_of(answer)["code"], answer.headers["retry-after"]) == (503, "no-worker", "1")
+    assert "POST /v1/items" in error_of(answer)["message"]
+    assert client.post("/v1/items", json={"item_id": "a", "title": "A", "price": 1}).status_code == 202
+    assert client.patch("/v1/items/a", json={"price": 3}).status_code == 202
+    assert client.patch("/v1/items/a", json={"item_id": "b"}).status_code == 400
 
 
 def test_users_are_erased_items_deleted_and_interactions_taken_back_over_http(
@@ -782,11 +940,10 @@ HEAD = b"POST /v1/interactions HTTP/1.1\r\nHost: localhost\r\nContent-Type: appl
 @pytest.mark.parametrize(
     ("first", "then"),
     [
-        (b"", b""),
         (b"GET /v1/us", b""),
         (HEAD, b"X: y\r\n"),
         (HEAD + b"\r\n", b" "),
-        (HEAD.replace(b"400", b"2") + b"\r\n[]", b"G"),  # after an answer
+        (HEAD.replace(b"400", b"2") + b"\r\n[]GET /", b"g"),  # after an answer
     ],
 )
 def test_a_slow_client_is_cut_off(serve: Serve, first: bytes, then: bytes) -> None:
@@ -814,6 +971,12 @@ def test_a_slow_client_is_cut_off(serve: Serve, first: bytes, then: bytes) -> No
     assert client.get("/livez").status_code == 200
 
 
+def test_a_request_names_one_host(shared: Servers) -> None:
+    with connected(shared()) as raw:
+        raw.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+        assert raw.recv(65_536).startswith(b"HTTP/1.1 400 ")
+
+
 def test_streams_have_a_bound(serve: Serve) -> None:
     client = serve(max_streams=2)
     streams = [client.stream("GET", "/v1/stream") for _ in range(2)]
@@ -821,9 +984,22 @@ def test_streams_have_a_bound(serve: Serve) -> None:
         assert stream.__enter__().status_code == 200
     answer = client.get("/v1/stream")
     assert (answer.status_code, error_of(answer)["code"]) == (503, "too-many-streams")
+    with pytest.raises(Refused) as refused:
+        WebSocket(f"{str(client.base_url).rstrip('/')}/v1/ws")
+    assert refused.value.status == 503
     streams[0].__exit__(None, None, None)
     until(lambda: _opens(client))
+    until(lambda: _opens_socket(client))
+    until(lambda: _opens(client))
     streams[1].__exit__(None, None, None)
+
+
+def _opens_socket(client: httpx.Client) -> bool:
+    try:
+        WebSocket(f"{str(client.base_url).rstrip('/')}/v1/ws").close()
+    except Refused:  # the stream before it is counted until its end is noticed
+        return False
+    return True
 
 
 def _opens(client: httpx.Client) -> bool:
@@ -850,7 +1026,7 @@ def test_few_descriptors_are_a_refusal_and_one_line(settings: Settings, log: Own
         until(lambda: httpx.get(f"{address}/livez").status_code == 200)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=scaled(30))
     assert process.returncode == 0
     lines = (tmp_path / "said").read_text().splitlines()
     assert len(lines) <= 4, lines
@@ -871,11 +1047,11 @@ async def _streams(address: str, count: int) -> list[int]:
             answered.put_nowait(0)
 
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(timeout=20, limits=limits) as client, asyncio.TaskGroup() as tasks:
+    async with httpx.AsyncClient(timeout=scaled(20), limits=limits) as client, asyncio.TaskGroup() as tasks:
         for _ in range(count):
             tasks.create_task(one(client))
         statuses = [await answered.get() for _ in range(count)]
-        async with httpx.AsyncClient(timeout=20) as other:
+        async with httpx.AsyncClient(timeout=scaled(20)) as other:
             with_streams = await other.get(f"{address}/livez")
         assert with_streams.status_code in (200, 503)
         done.set()
@@ -935,7 +1111,7 @@ def test_erase_sends_tombstones_and_says_where_bytes_stay(
     until(lambda: listed(client, "ann") and listed(client, "bob"))
     assert main(["erase", "ann", "ann", "--log", str(settings.log), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["erased"] == ["ann"]
+    assert (told["erased"], told["unknown"]) == (["ann"], [])
     gone = {place["name"]: place["gone"] for place in told["places"]}
     assert gone["interactions"] == gone["feedback"] == "never: retention.ms is -1"
     assert "compaction" in gone["users"]
@@ -947,6 +1123,46 @@ def test_erase_sends_tombstones_and_says_where_bytes_stay(
     assert listed(client, "bob")
     assert main(["erase", "carl", "--log", str(settings.log)]) == 0
     assert "never" in capsys.readouterr().out
+
+
+def test_who_erases_somebody_unknown_over_http_is_told(serve: Serve, log: OwnedLog, settings: Settings) -> None:
+    client = serve()
+    client.post("/v1/interactions", json=EVENT | {"user_id": "ann"})
+    settled(log, settings)
+    until(lambda: listed(client, "ann"))
+    until(lambda: client.get("/readyz").status_code == 200)
+    known, unknown = client.delete("/v1/users/ann"), client.delete("/v1/users/carl")
+    assert (known.status_code, known.json()["warnings"]) == (202, [])
+    assert (unknown.status_code, unknown.json()["accepted"]) == (202, 1)
+    (told,) = unknown.json()["warnings"]
+    assert told["code"] == "unknown-user"
+    assert "the tombstone was written all the same" in told["message"]
+    erased = [record.key for record in read_records(log, whole(log, "users")) if record.value is None]
+    assert set(erased) == {b"ann", b"carl"}
+
+
+def test_erase_says_of_whom_nothing_is_known(
+    log: OwnedLog, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Known are those with a list, a record, or an interaction that waits. Its tombstone is written for anybody."""
+    log.append([NewRecord("interactions", b"listed", json.dumps(EVENT | {"user_id": "listed"}).encode())])
+    log.append([NewRecord("interactions", b"gone", json.dumps(EVENT | {"user_id": "gone"}).encode())])
+    settled(log, settings)
+    log.append([NewRecord("users", b"gone", None)])
+    settled(log, settings)
+    log.append([NewRecord("users", b"described", b'{"user_id": "described"}')])
+    log.append([NewRecord("interactions", None, json.dumps(EVENT | {"user_id": "waits"}).encode())])
+    log.close()
+    users, home = ["listed", "gone", "described", "waits", "never"], ["--log", str(settings.log)]
+    assert main(["erase", *users, *home, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["erased"], told["unknown"]) == (users, ["gone", "never"])
+    assert main(["erase", "never", *home]) == 0
+    said = "Nothing is known of user never; the tombstone was written all the same."
+    assert said in capsys.readouterr().out.splitlines()
+    with OwnedLog(settings.log or Path()) as again:
+        erased = [record.key for record in read_records(again, whole(again, "users")) if record.value is None]
+    assert {user.encode() for user in users} <= set(erased)
 
 
 @pytest.mark.parametrize("user", ["", "x" * 1025, "\udcff"])

@@ -23,15 +23,17 @@ from streamer.errors import ThreadEnded
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import Threads, supervise
-from streamer.runtime.topics import open_log_of, records_of, topic_specs, whole
+from streamer.runtime.topics import open_log_of, read_records, topic_specs, whole
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.list_store import ListStore
-from streamer.web.materialized_view import FEED, RATE_WINDOW_S, BadRecord, View
+from streamer.web.materialized_view import FEED, BadRecord, View
 from streamer.web.server import WebServer
+from streamer.web.shown_lists import titled
+from streamer.web.view.latency import RATE_WINDOW_S
 from tests.clocks import ManualClock
 from tests.faults.test_serve import FOREIGN
-from tests.waiting import until
+from tests.waiting import scaled, until
 
 ROOT = Path(__file__).parents[3]
 LIST = b'{"list_id":"0-%d","user_id":"%s","items":[]}'
@@ -116,7 +118,7 @@ def test_every_list_that_is_taken_can_be_shown(value: dict[str, object]) -> None
         view._on_list(Record("recommendations", 0, 0, b"w", encoded, (), 0))
     except BadRecord:
         return
-    json.dumps(Gateway(view._log, Settings(), view)._titled(encoded), allow_nan=False)
+    json.dumps(titled(view, encoded), allow_nan=False)
 
 
 def test_a_restart_goes_on_where_it_was(log: OwnedLog, settings: Settings) -> None:
@@ -149,7 +151,7 @@ def test_an_erased_user_leaves_the_feed_and_does_not_come_back_with_a_restart(
         assert [change.value.user_id for change in view.interactions] == ["v"]
     with viewing(log, settings) as again:
         assert list(again.recent_users) == ["v"]
-        erased_ms = next(r.timestamp_ms for r in records_of(log, whole(log, "users")))
+        erased_ms = next(r.timestamp_ms for r in read_records(log, whole(log, "users")))
         until(lambda: SYSTEM_CLOCK.now_ms() > erased_ms, every_s=0.001)
         log.append([seen("u", "b")])  # somebody new, under the same name
         until(lambda: "u" in again.recent_users)
@@ -353,15 +355,17 @@ def test_a_subscriber_is_told_of_a_withdrawal(log: OwnedLog, settings: Settings)
         try:
             log.append([listed("u", 1)])
             with (
-                httpx.Client(base_url=server.address, timeout=60) as client,
+                httpx.Client(base_url=server.address, timeout=scaled(60)) as client,
                 client.stream("GET", "/recommendations/u/stream") as stream,
             ):
                 lines = (line for line in stream.iter_lines() if line)
                 assert next(lines) == "event: list"
                 next(lines)
+                assert next(lines) == "id: 0-1"
                 log.append([NewRecord("recommendations", b"u", None)])
                 assert next(lines) == "event: withdrawn"
                 assert json.loads(next(lines).removeprefix("data: ")) == {"user_id": "u"}
+                assert next(lines) == "id: "  # a client that connects anew names none
                 log.append([listed("u", 2)])
                 assert next(lines) == "event: list"
         finally:
@@ -377,7 +381,7 @@ def test_a_thread_that_fails_ends_the_process_in_one_line(settings: Settings, lo
     ):
         code = f"{patch}; import sys; from streamer.__main__ import main; sys.exit(main())"
         line = [sys.executable, "-c", code, "serve", "--log", str(settings.log), "--port", "0"]
-        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=100)
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=scaled(100))
         assert done.returncode == 1, done.stderr
         assert "KeyError: 'defect'" in done.stderr.splitlines()[-1]
         assert "uvicorn" in patch or "Traceback" not in done.stderr  # uvicorn says its own

@@ -34,5 +34,6 @@ def test_run(log: OwnedLog, settings: Settings) -> None:
 
 def test_serve(log: OwnedLog, settings: Settings) -> None:
     view = View(log, settings)
-    view._latencies_ms.extend([1.0, 2.0])
-    check(Gateway(log, settings, view)._registry)
+    view._latencies.note(1)
+    view._latencies.note(2)
+    check(Gateway(log, settings, view).registry)

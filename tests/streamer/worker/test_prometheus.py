@@ -24,7 +24,7 @@ from streamer.worker.prometheus import Histogram, RunMetrics
 from streamer.worker.worker import Worker
 from tests.scenarios.test_worker import lists_of, read_all, send
 from tests.streamer.monitoring.test_drift import changed_minds
-from tests.waiting import until
+from tests.waiting import scaled, until
 from tests.worlds import checkerboard
 
 ROOT = Path(__file__).parents[3]
@@ -122,9 +122,10 @@ def test_every_metric_is_documented(log: OwnedLog, settings: Settings) -> None:
 
 def test_every_metric_of_serve_is_documented(log: OwnedLog, settings: Settings) -> None:
     view = View(log, settings)
-    view._latencies_ms.extend([1.0, 2.0])
+    view._latencies.note(1)
+    view._latencies.note(2)
     gateway = Gateway(log, settings, view)
-    assert names(generate_latest(gateway._registry).decode()) == documented("serve")
+    assert names(generate_latest(gateway.registry).decode()) == documented("serve")
 
 
 def test_a_histogram_counts_what_lies_on_a_bound_below_it() -> None:
@@ -187,13 +188,13 @@ def test_a_worker_answers_over_http(log: OwnedLog, settings: Settings) -> None:
         assert answer(address, "interactions")[0] == 404
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=scaled(30))
     assert process.returncode == 0
 
 
 def answer(address: str, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"{address}/{path}", timeout=20) as response:
+        with urllib.request.urlopen(f"{address}/{path}", timeout=scaled(20)) as response:
             return response.status, response.read().decode()
     except urllib.error.HTTPError as error:
         with error:

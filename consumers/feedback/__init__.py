@@ -1,0 +1,1 @@
+"""What came of lists: feedback joined to the lists that it quotes, counted exactly once."""

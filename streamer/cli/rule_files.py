@@ -1,0 +1,77 @@
+"""Files of rules, JSON or YAML: one object, or an array of one a surface; and the items that they may be about."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from consumers.dead_letter import DeadLetter
+from consumers.log import Log
+from streamer.errors import RulesRefused
+from streamer.features.item_columns import ItemColumns, item_bytes
+from streamer.lists.rule_records import read_rules_to_apply
+from streamer.lists.rules import Rules
+from streamer.runtime.decoders import node_decoder
+from streamer.runtime.topics import read_records, whole
+from streamer.settings import Settings
+
+
+class KnownItems:
+    """What the topic of items says of them now. Items that interactions alone name are none of these."""
+
+    def __init__(self, log: Log, settings: Settings) -> None:
+        records, decoder = dict[str, bytes](), node_decoder(settings)
+        there = settings.items_topic in log.topics()
+        for record in read_records(log, whole(log, settings.items_topic)) if there else ():
+            item_id = (record.key or b"").decode("utf-8", "replace")
+            item = None if record.value is None else decoder.item(record)
+            records.pop(item_id, None)
+            if item is not None and not isinstance(item, DeadLetter):
+                records[item.node.item_id] = item_bytes(item.node)
+        ids = list(records)
+        self._ids = set(ids)
+        self.columns = ItemColumns(dict(enumerate(records.values())), lambda: ids, lambda id_: None, lambda: len(ids))
+
+    def is_item(self, item_id: str) -> bool:
+        """Whether there is a record of an item."""
+        return item_id in self._ids
+
+
+def read_object_file(name: str) -> Any:
+    """The object of a file, JSON or YAML. Raises RulesRefused, OSError."""
+    told = _parsed(name)
+    if not isinstance(told, dict):
+        raise RulesRefused(f"{name} is no object")
+    return told
+
+
+def _parsed(name: str) -> Any:
+    text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    try:
+        return yaml.safe_load(text)  # JSON is YAML too
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise RulesRefused(f"{name} is neither JSON nor YAML{where}: {getattr(error, 'problem', error)}") from None
+
+
+def read_rule_file(name: str) -> tuple[Rules, ...]:
+    """The rules of a file. Raises RulesRefused with the place of what is wrong, OSError."""
+    told = _parsed(name)
+    objects = told if isinstance(told, list) else [told]
+    if not objects:
+        raise RulesRefused(f"{name} holds no rules")
+    found: dict[str, Rules] = {}
+    for n, one in enumerate(objects, 1):
+        where = name if len(objects) == 1 else f"{name}, object {n}"
+        if not isinstance(one, dict):
+            raise RulesRefused(f'{where} is no object: rules look like {{"surface": "home", "filter": "…"}}')
+        try:
+            rules = read_rules_to_apply(one)
+        except RulesRefused as refused:
+            raise RulesRefused(f"{where}: {refused}", refused.field) from None
+        if rules.surface in found:
+            raise RulesRefused(f"{where}: surface: {rules.surface!r} is there twice", "surface")
+        found[rules.surface] = rules
+    return tuple(found.values())

@@ -1,0 +1,1 @@
+"""Experiments: what is compared on which surface, and what came of it."""

@@ -1,0 +1,75 @@
+"""What `freshet run feedback` counts, for Prometheus. No label holds an id of a user, an item or a record."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from consumers.dead_letter import Reason
+from consumers.feedback.join_state import JoinState
+from streamer.monitoring.business_metric import business_metric
+
+Stage = Literal["starting", "catching up", "ready", "waiting for the log"]
+_COUNTERS = {
+    "taken": ("freshet_feedback", "Feedback records counted."),
+    "repeated": ("freshet_feedback_repeated", "Feedback records that had been counted before."),
+    "other events": ("freshet_feedback_other", "Feedback records of events that the settings do not name."),
+    "of old lists": ("freshet_feedback_of_old_lists", "Feedback records that quote a list older than the window."),
+    "lists": ("freshet_feedback_lists", "Lists that feedback can quote, taken."),
+}
+
+
+class FeedbackMetrics:
+    """One process, through all the openings of its state."""
+
+    def __init__(self) -> None:
+        self._state: JoinState | None = None
+        self._stage: Stage = "starting"
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def watch(self, state: JoinState) -> None:
+        """The state is open, and takes what is in the log."""
+        self._state, self._stage = state, "catching up"
+
+    def ready(self) -> None:
+        """Everything has been taken that was in the log at the start."""
+        self._stage = "ready"
+
+    def waiting(self) -> None:
+        """The log has gone away; it is tried again."""
+        self._stage = "waiting for the log"
+
+    def is_ready(self) -> bool:
+        """Whether results are those of the whole log."""
+        return self._stage == "ready"
+
+    def stage_line(self) -> str:
+        """The stage in a line."""
+        return self._stage
+
+    def achieved(self) -> int:
+        """How many records have been taken: what a supervisor asks."""
+        return 0 if self._state is None else sum(self._state.counters.values())
+
+    def collect(self) -> Iterator[Metric]:
+        """For Prometheus."""
+        counters = {} if self._state is None else dict(self._state.counters)
+        for what, (name, help_) in _COUNTERS.items():
+            yield CounterMetricFamily(name, help_, value=counters.get(what, 0))
+        dead = CounterMetricFamily(
+            "freshet_feedback_dead_letters", "Feedback records that could not be taken.", labels=["reason"]
+        )
+        for reason in Reason:
+            dead.add_metric([reason], counters.get(f"dead/{reason}", 0))
+        yield dead
+        if self._state is None:
+            return
+        yield GaugeMetricFamily(
+            "freshet_feedback_watermark_seconds",
+            "Event time that feedback has come to, s since 1970.",
+            value=max(self._state.watermark_ms(), 0) / 1000,
+        )
+        totals = self._state.totals
+        yield business_metric(one for arm in list(totals.cells) for one in totals.records(arm, 0, 0))

@@ -1,0 +1,1 @@
+"""Filters in CEL: parsed, checked, and evaluated for all items at once."""

@@ -1,0 +1,60 @@
+"""What of rules can have no effect by what is known now: no error, since an item or a field may come later."""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from consumers.schemas import CONTEXT_NAMES
+from streamer.features.item_columns import ItemColumns
+from streamer.lists.filters.compiled import compile_filter
+from streamer.lists.rules import Rules
+
+
+class RuleWarning(NamedTuple):
+    """`field`: the place in the rules, as `pins.0.item_id`; `message`: one line."""
+
+    field: str
+    message: str
+
+
+def warnings_of(rules: Rules, columns: ItemColumns, is_item: Callable[[str], bool]) -> list[RuleWarning]:
+    """What names no item, no field of an item, and no context that requests are known to have.
+
+    Args:
+        columns: of all items that are known.
+        is_item: whether anything is known of an item.
+    """
+    found = [
+        RuleWarning(f"pins.{n}.item_id", f"nothing is known of the item {pin.item_id!r}")
+        for n, pin in enumerate(rules.pins)
+        if not is_item(pin.item_id)
+    ]
+    for n, quota in enumerate(rules.quotas):
+        if not _has_values(columns, quota.path()):
+            found.append(RuleWarning(f"quotas.{n}.per", f"no item has the field {'.'.join(quota.path())!r}"))
+    for field, text in _conditions(rules):
+        for root, names in compile_filter(text).fields():
+            name = ".".join(names)
+            if root == "item" and not _has_values(columns, names):
+                found.append(RuleWarning(field, f"no item has the field {name!r}"))
+            elif root == "context" and names[0] not in CONTEXT_NAMES:
+                message = f"context.{name} is there only where a request gives it: interactions have none of it"
+                found.append(RuleWarning(field, message))
+    return found
+
+
+def _conditions(rules: Rules) -> Iterator[tuple[str, str]]:
+    """The place and the text of each condition."""
+    if rules.filter is not None:
+        yield "filter", rules.filter
+    for n, boost in enumerate(rules.boosts):
+        yield f"boosts.{n}.if", boost.condition
+    for n, pin in enumerate(rules.pins):
+        if pin.condition is not None:
+            yield f"pins.{n}.if", pin.condition
+
+
+def _has_values(columns: ItemColumns, path: tuple[str, ...]) -> bool:
+    present = columns.values(path).present
+    return present is not None and bool(np.any(present))

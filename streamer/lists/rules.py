@@ -1,0 +1,183 @@
+"""Rules of a surface: what may be listed, what counts more, what stands where, how much of one kind."""
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from streamer.features.item_columns import Path
+from streamer.lists.filters.compiled import compile_filter
+from streamer.lists.filters.vectors import span_ms
+
+MAX_K = 1_000
+HOLDBACK = "holdback"
+SURFACE = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+
+
+def _checked_filter(text: Any) -> Any:
+    if isinstance(text, str):
+        compile_filter(text)  # FilterError is a ValueError: it says which field, and where in it
+    return text
+
+
+CelText = Annotated[str, BeforeValidator(_checked_filter)]
+
+
+class _RulePart(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True, allow_inf_nan=False
+    )
+
+
+class BoostRule(_RulePart):
+    """Where `if` is true, an item is `factor` times as likely to be chosen as the model says."""
+
+    condition: CelText = Field(alias="if")
+    factor: float = Field(gt=0, le=1_000)
+
+
+class Pin(_RulePart):
+    """The item stands at `place`, from 1, where `if` is true; an item that may not be listed is not pinned either."""
+
+    item_id: str = Field(min_length=1, max_length=1_024)
+    place: int = Field(ge=1, le=MAX_K)
+    condition: CelText | None = Field(default=None, alias="if")
+
+
+class Quota(_RulePart):
+    """At most `max` items of a list have the same value of the field `per`; of a list of values none comes oftener."""
+
+    per: str = Field(pattern=r"^item(\.[A-Za-z_][A-Za-z0-9_]*){1,8}$")
+    max: int = Field(ge=1, le=MAX_K)
+
+    def path(self) -> Path:
+        """The names that lead to the value."""
+        return tuple(self.per.split(".")[1:])
+
+
+class ExperimentArm(_RulePart):
+    """One way of making lists, for a share of the users; what it does not say is as for everybody else."""
+
+    name: str = Field(pattern=SURFACE)
+    share: float = Field(gt=0, le=1)
+    boosts: tuple[BoostRule, ...] | None = Field(default=None, max_length=50)
+    pins: tuple[Pin, ...] | None = Field(default=None, max_length=50)
+    quotas: tuple[Quota, ...] | None = Field(default=None, max_length=10)
+    diversity: float | None = Field(default=None, ge=0, le=1)
+    explore: float | None = Field(default=None, ge=0, le=1)
+    debias: float | None = Field(default=None, ge=0, le=1)
+
+
+class SurfaceExperiment(_RulePart):
+    """An experiment on a surface. Users of whom nothing is said by shares and holdback take no part."""
+
+    name: str = Field(pattern=SURFACE)
+    salt: str = Field(min_length=1, max_length=64)
+    holdback: float = Field(default=0.0, ge=0, lt=1, description="share of users who are kept out, and counted")
+    arms: tuple[ExperimentArm, ...] = Field(min_length=2, max_length=10)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        names = [arm.name for arm in self.arms]
+        if len({*names, HOLDBACK}) <= len(names):
+            raise ValueError(f"arms have names of their own, and none is {HOLDBACK!r}")
+        if sum(arm.share for arm in self.arms) + self.holdback > 1 + 1e-9:
+            raise ValueError("the shares of the arms and the holdback are more than 1 together")
+        return self
+
+
+class Rules(_RulePart):
+    """The rules of a surface, as JSON has them; what is not said is as without rules."""
+
+    surface: str = Field(default="default", pattern=SURFACE, description="where lists are shown")
+    filter: CelText | None = Field(default=None, description="which items may be listed, in CEL")
+    boosts: tuple[BoostRule, ...] = Field(default=(), max_length=50)
+    pins: tuple[Pin, ...] = Field(default=(), max_length=50)
+    quotas: tuple[Quota, ...] = Field(default=(), max_length=10)
+    seen: str | None = Field(
+        default=None,
+        pattern=r"^(exclude|allow|after [1-9][0-9]{0,4}[dh])$",
+        description="what the user has taken: exclude, allow, or after 30d; the setting exclude_seen where not said",
+    )
+    diversity: float = Field(default=0.0, ge=0, le=1, description="0: the best items, 1: items as unlike as can be")
+    explore: float = Field(default=0.0, ge=0, le=1, description="share of the places that are drawn")
+    debias: float = Field(default=0.0, ge=0, le=1, description="share of popularity that is taken out of the scores")
+    k: int | None = Field(default=None, ge=1, le=MAX_K, description="number of places; the setting k where not said")
+    publish: bool | None = Field(
+        default=None,
+        description="false: lists are made where they are asked for alone; where not said that is so of every surface "
+        "but the one that the settings name",
+    )
+    fallback: tuple[Literal["similar-items", "cohort", "popular", "new"], ...] = Field(
+        default=(),
+        max_length=4,
+        description="what fills the list of whom nothing is known of, in this order; the model where it names nothing",
+    )
+
+    experiment: SurfaceExperiment | None = Field(
+        default=None, description="the experiment that runs on the surface; `freshet experiment start` puts it here"
+    )
+
+    def of_arm(self, arm: ExperimentArm) -> "Rules":
+        """The rules of an arm of the experiment."""
+        own = {name: value for name, value in arm if name not in ("name", "share") and value is not None}
+        return self.model_copy(update={"experiment": None, **own})
+
+    def of_arms(self) -> list["Rules"]:
+        """Those of each arm."""
+        return [] if self.experiment is None else [self.of_arm(arm) for arm in self.experiment.arms]
+
+    def without_experiment(self) -> "Rules":
+        """The same where no experiment runs."""
+        return self.model_copy(update={"experiment": None})
+
+    def text(self) -> dict[str, Any]:
+        """The rules as JSON has them, without what is not said."""
+        return self.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"surface": self.surface}
+
+    def version(self) -> str:
+        """Names what the rules say: 12 hex digits, the same for the same rules."""
+        canonical = json.dumps(self.text(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(canonical.encode(), digest_size=6).hexdigest()
+
+    def say_nothing(self) -> bool:
+        """Whether lists are what they are without rules."""
+        return self.text().keys() == {"surface"}
+
+    def same_for_block(self) -> bool:
+        """Whether what is read for one list of a block of interactions is the same for all of them."""
+        item_only = self.filter is None or compile_filter(self.filter).item_only
+        whole = any(one.diversity or one.debias for one in (self, *self.of_arms()))
+        return item_only and not whole and (self.seen or "allow") in ("allow", "exclude")
+
+    def seen_for_ms(self, exclude_seen: bool = False) -> float:
+        """How long an item that a user has taken stays out of the user's lists: 0 never, infinite for ever.
+
+        exclude_seen: the setting, which counts where the rules do not say.
+        """
+        seen = self.seen or ("exclude" if exclude_seen else "allow")
+        fixed = {"allow": 0.0, "exclude": float("inf")}
+        return fixed[seen] if seen in fixed else span_ms(seen.removeprefix("after "))
+
+
+_MEANT = {
+    "surface": "write lower-case letters, digits, - and _, such as home",
+    "name": "write lower-case letters, digits, - and _, such as variety",
+    "per": "write a field of items, such as item.category",
+    "seen": "write exclude, allow, or for how long, such as after 30d",
+}
+
+
+def problem_of(error: ValidationError) -> tuple[str, str]:
+    """The field of the first thing that is wrong, and what is wrong with it, in one line."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return field, "there is no such field"
+    if first["type"] == "string_pattern_mismatch":
+        return field, _MEANT[str(first["loc"][-1])]
+    if first["type"] == "tuple_type":
+        return field, "it is no array"
+    message = first["msg"].removeprefix("Value error, ")
+    return field, " ".join(f"{message[:1].lower()}{message[1:]}".split())

@@ -1,0 +1,164 @@
+"""The API as an OpenAPI document, made of its doors and of the models that they name."""
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from importlib import metadata
+from inspect import getdoc
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from consumers.decode import MAX_ID_BYTES
+from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
+from streamer.web.doors import Door
+
+REFERENCE = "#/components/schemas/{model}"
+CONTEXT = ("device", "geo", "os", "country", "referrer")  # of the keys that a dotted parameter may have
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {
+                "code": {"type": "string", "description": "what went wrong, for programs; stable"},
+                "message": {"type": "string", "description": "one line for people"},
+                "field": {"type": "string", "description": "the field or parameter that is wrong"},
+                "index": {"type": "integer", "description": "the record of the body that is wrong, from 0"},
+            },
+        }
+    },
+}
+_ACCEPTED = {
+    "type": "object",
+    "required": ["accepted", "event_ids", "warnings"],
+    "properties": {
+        "accepted": {"type": "integer"},
+        "event_ids": {"type": "array", "items": {"type": "string"}},
+        "warnings": {"type": "array", "items": {"type": "object"}},
+    },
+}
+
+
+def openapi(doors: Iterable[Door], root: str = "") -> dict[str, Any]:
+    """The document. Paths of before are left out: they answer as those of /v1 do. root: what every path begins with."""
+    shown = [door for door in doors if door.path.startswith("/v1/") or door.needs in ("health", "metrics")]
+    paths: dict[str, dict[str, Any]] = {}
+    for door in shown:
+        paths.setdefault(re.sub(r":\w+}", "}", door.path), {})[door.method.lower()] = _operation(door)
+    schemes = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Freshet",
+            "description": "Live recommendations from an event stream.",
+            "version": _version(),
+        },
+        **({"servers": [{"url": root}]} if root else {}),
+        "paths": paths,
+        "components": {"schemas": _schemas(shown), "securitySchemes": schemes},
+        "security": [{}, {"bearer": []}, {"key": []}],
+    }
+
+
+def _operation(door: Door) -> dict[str, Any]:
+    said = (getdoc(door.endpoint) or "").partition("\n\n")
+    owner = type(getattr(door.endpoint, "__self__", None)).__name__.removesuffix("Routes")
+    operation = {
+        "operationId": f"{owner}.{door.endpoint.__name__}",
+        "summary": said[0].rstrip("."),
+        "description": " ".join(said[2].split()),
+        "parameters": [*_path_parameters(door), *_query_parameters(door)],
+        "responses": {
+            str(door.status): {"description": HTTPStatus(door.status).phrase} | _content_of_answer(door),
+            "default": {"description": "why not", "content": _json({"$ref": REFERENCE.format(model="Error")})},
+        },
+    }
+    if door.body is not None:
+        operation["requestBody"] = {"required": True, "content": _content_of_body(door.body)}
+    return operation
+
+
+def _path_parameters(door: Door) -> list[dict[str, Any]]:
+    schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
+    names = re.findall(r"{(\w+)", door.path)
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+
+
+def _query_parameters(door: Door) -> list[dict[str, Any]]:
+    schema = door.parameters.model_json_schema()
+    required = schema.get("required", [])
+    given = []
+    for name, field in schema.get("properties", {}).items():
+        dotted = name == door.parameters.dotted
+        kind = {"type": "string"} if dotted else _kind(field)
+        about = field.get("description") or kind.pop("description", "")
+        for shown in [f"{name}.{part}" for part in CONTEXT] if dotted else [name]:
+            parameter = {"name": shown, "in": "query", "required": name in required, "schema": kind}
+            given.append(parameter | {"description": about})
+    return given
+
+
+def _kind(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter's value: null is no value, it is left out."""
+    [*kinds] = (kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null")
+    return {name: value for name, value in kinds[0].items() if name not in ("title", "default")}
+
+
+def _content_of_body(body: Any) -> dict[str, Any]:
+    """Records come one by one, as an array, as lines and as CloudEvents; a model is one object."""
+    models = body if isinstance(body, tuple) else (body,)
+    references = [{"$ref": REFERENCE.format(model=model.__name__)} for model in models]
+    if issubclass(models[0], BaseModel):
+        return _json(references[0] if len(references) == 1 else {"anyOf": references})
+    [record] = references
+    lines = {"schema": {"type": "string", "description": "one record a line"}}
+    event = {"type": "object", "required": ["specversion", "id", "source", "type"]}
+    return {
+        **_json({"anyOf": [record, {"type": "array", "items": record}]}),
+        LINES[0]: lines,
+        CLOUDEVENT: {"schema": event},
+        CLOUDEVENTS: {"schema": {"type": "array", "items": event}},
+    }
+
+
+def _content_of_answer(door: Door) -> dict[str, Any]:
+    if isinstance(door.answer, str):
+        return {"content": {door.answer: {"schema": {"type": "string"}}}}
+    if door.answer is not None:
+        return {"content": _json({"$ref": REFERENCE.format(model=door.answer.__name__)})}
+    if door.status == 202:
+        return {"content": _json({"$ref": REFERENCE.format(model="Accepted")})}
+    return {} if door.status == 204 else {"content": _json({"type": "object"})}
+
+
+def _schemas(doors: list[Door]) -> dict[str, Any]:
+    bodies = [body for door in doors for body in (door.body if isinstance(door.body, tuple) else (door.body,))]
+    named = {*bodies, *(door.answer for door in doors)} - {None}
+    models = sorted((kind for kind in named if _is_model(kind)), key=lambda kind: str(kind.__name__))
+    structs = [kind for kind in named if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    _, of_models = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
+    _, of_structs = msgspec.json.schema_components(structs, ref_template=REFERENCE.replace("{model}", "{name}"))
+    return {"Error": _ERROR, "Accepted": _ACCEPTED, **of_models.get("$defs", {}), **of_structs}
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {JSON[0]: {"schema": schema}}
+
+
+def _version() -> str:
+    try:
+        return metadata.version("freshet")
+    except metadata.PackageNotFoundError:
+        return "0"

@@ -1,0 +1,53 @@
+"""`/v1/status`: how far the workers are, and what the view sees."""
+
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from streamer.asking.questions import StatusQuestion
+from streamer.web.doors import Door
+from streamer.web.materialized_view import View
+from streamer.web.workers.replies import Replies
+
+
+class StatusRoutes:
+    """Shows lag, latency, quality and partitions. Args: view: None where there is none."""
+
+    def __init__(self, replies: Replies, view: View | None) -> None:
+        self._replies, self._view = replies, view
+
+    def doors(self) -> list[Door]:
+        """The one door."""
+        return [Door("/v1/status", "GET", self.status, "read")]
+
+    async def status(self, request: Request) -> Response:
+        """Of each worker that answers how far it is; of the view lag, rate, latency, quality, drift, dead letters, and
+        what lists bring."""
+        answers = await self._replies.each(StatusQuestion())
+        partitions = self._view.workers.addresses() if self._view else {}
+        workers: list[dict[str, Any]] = [
+            {"address": address, "partitions": partitions.get(address), **msgspec.json.decode(answer.body)}
+            for address, answer in answers.items()
+            if answer.status == 200
+        ]
+        return JSONResponse({"workers": workers, **self._seen()})
+
+    def _seen(self) -> dict[str, Any]:
+        if self._view is None:
+            return {}
+        ready, line = self._view.status()
+        quality = {
+            name: {"value": figure.value, "popularity": figure.popularity, "events": figure.events}
+            for name, figure in list(self._view.quality.items())
+        }
+        return {
+            "ready": ready,
+            "state": line,
+            **self._view.stats(),
+            "quality": quality,
+            "drifts": [msgspec.to_builtins(drift) for drift in list(self._view.drifts)],
+            "dead_letters": self._view.dead_letters.by_reason(),
+            "business": self._view.business.shown(),
+        }

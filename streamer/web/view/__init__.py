@@ -1,0 +1,1 @@
+"""What the view keeps in memory of the stream, beside lists and titles."""

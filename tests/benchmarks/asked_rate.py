@@ -1,0 +1,214 @@
+"""Lists asked for beside a stream: python -m tests.benchmarks.asked_rate [--seconds S] [--rate R] writes ASKED_RATE.md.
+
+`freshet up` on an embedded log in processes of its own, with a warm state of movietweetings behind it. A client on
+loopback sends on an open loop, whatever the answers take: R questions a second for the lists of users of the stream,
+interactions at EVENTS_A_SECOND in posts of ten, and `/livez` as the empty request in between. A latency is from the
+moment when a request was due, not from when a connection was free. The client takes CPU of the same two cores: what it
+took is beside the numbers, and that of the processes of Freshet by request.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+
+from tests.benchmarks.records import commit, machine
+from tests.conftest import DATA
+
+RESULTS = Path(__file__).parent / "ASKED_RATE.md"
+FILE = DATA / "movietweetings" / "interactions.parquet"
+WARM_EVENTS, EVENTS_A_SECOND, A_POST, CONNECTIONS = 20_000, 1_000, 10, 64
+START_S = 600.0
+
+
+class Connections:
+    """Keep-alive connections to one address; a request waits for a free one."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._free: asyncio.LifoQueue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = asyncio.LifoQueue()
+
+    async def open(self, count: int) -> None:
+        for _ in range(count):
+            self._free.put_nowait(await asyncio.open_connection("127.0.0.1", self._port))
+
+    async def send(self, request: bytes) -> tuple[int, bytes]:
+        """Status and body."""
+        reader, writer = await self._free.get()
+        try:
+            writer.write(request)
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0]
+            body = await reader.readexactly(int(length or 0))
+        except (OSError, asyncio.IncompleteReadError):
+            writer.close()
+            self._free.put_nowait(await asyncio.open_connection("127.0.0.1", self._port))
+            return 0, b""
+        self._free.put_nowait((reader, writer))
+        return int(head[9:12]), body
+
+
+class Load:
+    """Sends requests when they are due and keeps, by kind, how long each took and what it said."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self.took: dict[str, list[float]] = defaultdict(list)
+        self.statuses: dict[str, Counter[int]] = defaultdict(Counter)
+        self.age_ms: list[float] = []
+
+    async def send(self, kind: str, request: bytes, due: float) -> None:
+        status, body = await self._connections.send(request)
+        self.took[kind].append(time.perf_counter() - due)
+        self.statuses[kind][status] += 1
+        if kind == "list" and status == 200:
+            self.age_ms.append(msgspec.json.decode(body).get("age_ms") or 0.0)
+
+    async def run(self, plan: Iterator[tuple[float, str, bytes]]) -> None:
+        """plan: (seconds from now, kind, request), in order of time."""
+        started, tasks = time.perf_counter(), set[asyncio.Task[None]]()
+        for at, kind, request in plan:
+            due = started + at
+            wait = due - time.perf_counter()
+            if wait > 0:
+                await asyncio.sleep(wait)
+            task = asyncio.create_task(self.send(kind, request, due))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+
+
+def post(path: str, value: object) -> bytes:
+    body = msgspec.json.encode(value)
+    head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+
+
+def plan(
+    rate: int, seconds: float, rows: list[dict[str, object]], users: list[str]
+) -> Iterator[tuple[float, str, bytes]]:
+    """Questions and empty requests at random times (Poisson), posts of interactions at even ones."""
+    rng = random.Random(0)
+    due: list[tuple[float, str, bytes]] = []
+    for kind, each_s in (("list", rate), ("livez", rate / 5)):
+        at = 0.0
+        while (at := at + rng.expovariate(each_s)) < seconds:
+            path = f"/v1/users/{quote(rng.choice(users), safe='')}/recommendations?k=20" if kind == "list" else "/livez"
+            due.append((at, kind, get(path)))
+    for n in range(int(seconds * EVENTS_A_SECOND / A_POST)):
+        batch = rows[n * A_POST : (n + 1) * A_POST]
+        due.append((n * A_POST / EVENTS_A_SECOND, "post", post("/v1/interactions", batch)))
+    return iter(sorted(due))
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its living children."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    own = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return own + sum(map(cpu_s, children(pid)))
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def measure(rate: int, seconds: float) -> list[str]:
+    """The rows of the table."""
+    table = pq.read_table(FILE).slice(0, WARM_EVENTS + int(seconds * EVENTS_A_SECOND))
+    rows = table.select(["user_id", "item_id", "event_type", "timestamp"]).to_pylist()
+    for row in rows:
+        row["user_id"], row["item_id"] = str(row["user_id"]), str(row["item_id"])
+    warm, live = rows[:WARM_EVENTS], rows[WARM_EVENTS:]
+    users = sorted({str(row["user_id"]) for row in warm})
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "streamer", "up", "--log", f"{folder}/log", "--port", "0", "--json"]
+        up = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert up.stdout
+        try:
+            port = int(msgspec.json.decode(up.stdout.readline())["address"].rpartition(":")[2])
+            return asyncio.run(_measured(up.pid, port, rate, seconds, warm, live, users))
+        finally:
+            up.terminate()
+            up.wait(60)
+
+
+async def _measured(
+    pid: int, port: int, rate: int, seconds: float, warm: list[dict[str, object]], live: list[dict[str, object]],
+    users: list[str],
+) -> list[str]:  # fmt: skip
+    connections = Connections(port)
+    await connections.open(CONNECTIONS)
+    for first in range(0, len(warm), 500):
+        status, body = await connections.send(post("/v1/interactions", warm[first : first + 500]))
+        assert status == 202, body
+    until = time.perf_counter() + START_S
+    while True:  # until everything is taken and lists are answered by a worker
+        status, body = await connections.send(
+            get(f"/v1/users/{quote(str(warm[-1]['user_id']), safe='')}/recommendations")
+        )
+        positions = msgspec.json.decode(body).get("as_of", {}).get("positions", {}) if status == 200 else {}
+        if sum(positions.values()) >= len(warm):
+            break
+        assert time.perf_counter() < until, (status, body[:300])
+        await asyncio.sleep(0.2)
+    warm_up, load = Load(connections), Load(connections)
+    await warm_up.run(plan(rate, min(seconds / 4, 10.0), live, users))
+    rest = live[int(min(seconds / 4, 10.0) * EVENTS_A_SECOND) :]
+    before = [cpu_s(pid), time.process_time()]
+    await load.run(plan(rate, min(seconds, len(rest) / EVENTS_A_SECOND), rest, users))
+    served_s, client_s = cpu_s(pid) - before[0], time.process_time() - before[1]
+    lines = []
+    for kind in ("livez", "list", "post"):
+        p50, p99 = np.percentile(np.array(load.took[kind]) * 1000, [50, 99])
+        wrong = sum(count for status, count in load.statuses[kind].items() if status not in (200, 202))
+        lines.append(f"| {kind} | {len(load.took[kind]):,} | {p50:.1f} | {p99:.1f} | {wrong} |")
+        if wrong:
+            print(f"{kind}: {dict(load.statuses[kind])}", file=sys.stderr)
+    age = np.percentile(np.array(load.age_ms), [50, 99])
+    requests = sum(map(len, load.took.values()))
+    lines.append("")
+    lines.append(f"Age of what a list knows: p50 {age[0]:.0f} ms, p99 {age[1]:.0f} ms. ")
+    lines.append(
+        f"CPU: {served_s / requests * 1000:.2f} ms a request in all processes of Freshet, interactions included; "
+        f"the client took {client_s / requests * 1000:.2f} ms."
+    )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.asked_rate", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--rate", type=int, default=500, help="questions a second")
+    arguments = parser.parse_args()
+    rows = measure(arguments.rate, arguments.seconds)
+    head = [
+        "# Lists asked for beside a stream",
+        "",
+        f"`python -m tests.benchmarks.asked_rate --rate {arguments.rate} --seconds {arguments.seconds:g}`, "
+        f"commit {commit()}, {machine()}; {EVENTS_A_SECOND:,} interactions a second beside it. Latencies in ms.",
+        "",
+        "| request | answered | p50 | p99 | errors |",
+        "|---|---|---|---|---|",
+    ]
+    RESULTS.write_text("\n".join([*head, *rows]) + "\n")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()

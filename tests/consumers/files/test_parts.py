@@ -1,0 +1,155 @@
+"""Files as they are handed over: several, a folder of parts, a pipe, compressed, in another encoding or shape of text."""
+
+import gzip
+import io
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import settings as profile
+from hypothesis import strategies as st
+
+from consumers.errors import DataRefused
+from consumers.files.interactions import Reading, digest_files, digest_of_file, parts_of, read_file
+
+HEAD = "user_id,item_id,event_type,timestamp\n"
+
+
+def zstd(data: bytes) -> bytes:
+    return bytes(pa.Codec("zstd").compress(data))
+
+
+def content(rows: int, first: int = 0) -> str:
+    return HEAD + "".join(f"u{n % 3},ü{n % 5},view,{(n * 7) % 11}\n" for n in range(first, first + rows))
+
+
+STORED = {
+    "a.csv": lambda text: text.encode(),
+    "a.csv.gz": lambda text: gzip.compress(text.encode()),
+    "a.csv.zst": lambda text: zstd(text.encode()),
+    "b.csv.zst": lambda text: zstd(text.encode()[:20]) + zstd(text.encode()[20:]),  # of several frames
+    "a.tsv.zst": lambda text: zstd(text.replace(",", "\t").encode()),
+    "utf16.csv": lambda text: text.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_compressed_or_not(name: str, tmp_path: Path) -> None:
+    (tmp_path / "plain.csv").write_text(content(20))
+    (tmp_path / name).write_bytes(STORED[name](content(20)))
+    assert read_file(tmp_path / name, Reading()).table.equals(read_file(tmp_path / "plain.csv", Reading()).table)
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_standard_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plain.csv").write_text(content(20))
+    data = STORED[name](content(20))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    parts = parts_of(Path("-"))
+    assert read_file(parts, Reading()).table.equals(read_file(tmp_path / "plain.csv", Reading()).table)
+    (tmp_path / name).write_bytes(data)
+    assert digest_files(parts) == digest_of_file(tmp_path / name)
+    with pytest.raises(DataRefused, match="given twice"):
+        parts_of([Path("-"), Path("-")])
+
+
+@profile(max_examples=30, deadline=None)
+@given(cuts=st.lists(st.integers(0, 30), max_size=4), bad=st.integers(0, 29))
+def test_parts_are_the_whole(cuts: list[int], bad: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("parts")
+    lines = content(30).splitlines(keepends=True)[1:]
+    lines[bad] = "u,i,view,soon\n"
+    (folder / "whole.csv").write_text(HEAD + "".join(lines))
+    edges = [0, *sorted(cuts), 30]
+    (folder / "all" / "day=2").mkdir(parents=True)
+    files = []
+    for n, (first, last) in enumerate(pairwise(edges)):
+        files.append(folder / "all" / ("day=2" if n > 2 else ".") / f"part-{n}.csv")
+        files[-1].write_text(HEAD + "".join(lines[first:last]))
+    (folder / "all" / "_SUCCESS").write_text("")
+    (folder / "all" / ".part-0.csv.crc").write_text("no data")
+    whole = read_file(folder / "whole.csv", Reading())
+    found = read_file(files, Reading())
+    assert found.table.equals(whole.table)
+    assert found.records == whole.records
+    assert f"part-{sum(edge <= bad for edge in edges) - 1}.csv, line " in found.refusals.first() or len(files) == 1
+    in_folder = read_file(folder / "all", Reading())
+    assert sorted(map(str, in_folder.table.to_pylist())) == sorted(map(str, whole.table.to_pylist()))
+
+
+def test_parts_with_other_columns(tmp_path: Path) -> None:
+    (tmp_path / "1.csv").write_text("user_id,item_id,timestamp,price\na,i,1,2.5\n")
+    (tmp_path / "2.jsonl").write_text('{"user_id": "b", "item_id": "i", "timestamp": 2, "price": 3, "value": 4}')
+    table = read_file([tmp_path / "1.csv", tmp_path / "2.jsonl"], Reading()).table
+    assert table["price"].to_pylist() == ["2.5", "3"]
+    assert table["value"].to_pylist() == [None, 4.0]
+    assert table["event_type"].to_pylist() == ["interaction", "rating"]
+    assert table.column_names[-1] == "reason"
+
+
+def test_an_empty_folder_and_a_missing_file_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "no.csv"):
+        with pytest.raises(DataRefused, match="there is no file"):
+            read_file(path, Reading())
+
+
+@pytest.mark.parametrize(
+    ("text", "reading"),
+    [
+        ("user_id;item_id;timestamp\na;b,c;5\n", {}),
+        ("user_id|item_id|timestamp\na|b,c|5\n", {}),
+        ("user_id||item_id||timestamp\na||b,c||5\n", {"delimiter": "||"}),
+        ("user_id^item_id^timestamp\na^b,c^5\n", {"delimiter": "^"}),
+        ("a\tb,c\tx\t5\n", {"names": ("user_id", "item_id", "_", "timestamp")}),
+        ('{"user_id": "a",\n "item_id": "b,c",\n "timestamp": 5}', {"format": "jsonl"}),
+        ('[{"user_id": "a", "item_id": "b,c", "timestamp": 5}]', {}),
+        ("user_id\titem_id\na\tb,c\n", {"order": "file"}),
+        ("user_id\titem_id\ttimestamp\na\tb,c\tsoon\n", {"order": "file"}),
+        ('{"user_id": "a", "item_id": "b,c"}', {"order": "file"}),
+    ],
+)
+def test_shapes_of_text(text: str, reading: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    (row,) = read_file(tmp_path / "a.csv", Reading(**reading)).table.to_pylist()
+    expected = {"user_id": "a", "item_id": "b,c", "timestamp": 0 if "order" in reading else 5}
+    assert {name: row[name] for name in expected} == expected
+    assert row["reason"] is None
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16-le", "shift-jis"])
+def test_encodings(encoding: str, tmp_path: Path) -> None:
+    word = "カフェ" if encoding == "shift-jis" else "Café"
+    (tmp_path / "a.csv").write_bytes(f"user_id,item_id,timestamp\nu,{word},5\n".encode(encoding))
+    (row,) = read_file(tmp_path / "a.csv", Reading(encoding=encoding)).table.to_pylist()
+    assert row["item_id"] == word
+    if encoding == "latin-1":
+        assert "--encoding" in read_file(tmp_path / "a.csv", Reading()).refusals.first()
+
+
+def test_rows_in_the_order_of_files_stay_in_it(tmp_path: Path) -> None:
+    for n in range(2):
+        (tmp_path / f"{n}.csv").write_text(
+            "user_id,item_id,timestamp\n" + "".join(f"{n},{k},{9 - k}\n" for k in range(3))
+        )
+    table = read_file([tmp_path / "0.csv", tmp_path / "1.csv"], Reading(order="file")).table
+    assert table["item_id"].to_pylist() == ["0", "1", "2"] * 2
+    assert table["timestamp"].to_pylist() == [0, 1000, 2000, 3000, 4000, 5000]
+
+
+def test_what_tail_prints_is_read(tmp_path: Path) -> None:
+    value = {"user_id": "a", "item_id": "i", "event_type": "buy", "timestamp": 5, "event_id": "e"}
+    event = {"user_id": "b", "item_id": "i"}
+    record = {"topic": "interactions", "partition": 0, "offset": 3, "timestamp": 99, "key": "a", "headers": {}}
+    ce = {"ce_specversion": "1.0", "ce_id": "x", "ce_type": "view", "ce_source": "/"}
+    printed = [record | {"value": value}, record | {"value": event, "headers": ce}, record | {"value": "no JSON"}]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, printed)))
+    found = read_file(tmp_path / "a.jsonl", Reading())
+    rows = [row for row in found.table.to_pylist() if not row["reason"]]
+    assert [{name: row[name] for name in value} for row in rows] == [
+        value, {"user_id": "b", "item_id": "i", "event_type": "view", "timestamp": 99, "event_id": "x"}
+    ]  # fmt: skip
+    assert found.refusals.counts() == {"not-json": 1}

@@ -1,0 +1,1 @@
+"""What is asked of a model beside the lists that it publishes; nothing here changes it."""

@@ -1,0 +1,1 @@
+"""How numba is made to compile kernels in seconds, and how arrays are handed over to them."""
