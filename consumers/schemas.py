@@ -142,7 +142,8 @@ class EpochManifest(msgspec.Struct, frozen=True):
     text, of those that are others from this epoch on; null in place of a surface's: it has none any more.
     `shared`: how many partitions the topic of blocks had; of those that it took records of, a block was written each.
     `observed`: partition → the first and the next offset of the blocks of other workers that it took, and the offset of
-    `interactions` up to which they reach.
+    `interactions` up to which they reach. `keeps`: what it learned was kept for steps that others add, each of so many
+    interactions at least; 0: it was not. `learned`: the offsets of the steps of other workers that it added.
     """
 
     epoch: int
@@ -166,6 +167,8 @@ class EpochManifest(msgspec.Struct, frozen=True):
     sessions_erased: dict[str, list[str]] = {}
     shared: int = 0
     observed: dict[str, tuple[int, int, int]] = {}
+    keeps: int = 0
+    learned: list[int] = []
     knows_schemas: bool = False
 
 

@@ -82,6 +82,9 @@ class Settings(BaseSettings):
     observed_topic: str = Field(
         "freshet.observed", description="internal topic: what each worker admitted, so that the others observe it"
     )
+    model_topic: str = Field(
+        "freshet.model", description="internal topic: what each worker learned, so that the others add it"
+    )
     rules_topic: str = Field("freshet.rules", description="topic of the rules of each surface")
     experiments_topic: str = Field("freshet.experiments", description="topic of the experiments, by name")
     lists_topic: str = Field("freshet.lists", description="topic of every list that left, asked for or published")
@@ -159,7 +162,8 @@ class Settings(BaseSettings):
     )
     observe: bool = Field(
         True,
-        description="observe what the other workers of the application take, and tell them what this one takes; Kafka",
+        description="observe what the other workers of the application take, add what they learn, and tell them the "
+        "same of this one; Kafka",
     )
     delivery: Literal["exactly-once", "at-least-once"] = Field(
         "exactly-once", description="delivery guarantee of published lists"

@@ -44,6 +44,7 @@ class Embeddings(NamedTuple):
     history_adagrad: F32  # [I]
     candidate_adagrad: F32  # [I]
     dirty: U8  # [I] 1: changed since the last checkpoint
+    moved: U8  # [I] 1: learned since the last step that others are told of, see `tgn.learned_steps`
 
 
 class PopularityWeights(NamedTuple):
@@ -75,6 +76,7 @@ def new_embeddings(config: ModelConfig, items: int) -> Embeddings:
         aligned(_initial(config.seed, items, d, 1)),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.full(items, INITIAL_ADAGRAD, np.float32),
+        np.zeros(items, np.uint8),
         np.zeros(items, np.uint8),
     )
 
@@ -223,7 +225,7 @@ def learn_embedding(
 
 @kernel
 def _step_candidate(embeddings: Embeddings, taste: Taste, z: int, g: float, norm: float, rate: float) -> None:
-    embeddings.dirty[z] = 1
+    embeddings.dirty[z] = embeddings.moved[z] = 1
     embeddings.candidate_adagrad[z] += g * g * norm
     step = rate * g / np.sqrt(embeddings.candidate_adagrad[z])
     row = embeddings.candidate[z]
@@ -241,7 +243,7 @@ def _step_history(embeddings: Embeddings, taste: Taste, users: Users, user: int,
     for back in range(held):
         z = users.ring_item[user, (users.events[user] - 1 - back) % ring]
         square = scale * scale * norm / np.float32(1 + back)
-        embeddings.dirty[z] = 1
+        embeddings.dirty[z] = embeddings.moved[z] = 1
         embeddings.history_adagrad[z] += square
         step = scale * rate / np.sqrt(np.float32(1 + back) * embeddings.history_adagrad[z])
         row = embeddings.history[z]

@@ -59,7 +59,7 @@ def _pair_pages(pairs: Pairs) -> PairPages:
     return PairPages(pairs.key.reshape(-1, PAIRS_A_PAGE), pairs.dirty)
 
 
-UNWRITTEN = ("dirty", "known")  # `Vectors.known` follows from the vectors
+UNWRITTEN = ("dirty", "known", "moved")  # `Vectors.known` follows from the vectors, `moved` from `Unshared`
 GROUPS = (
     PageGroup(b"users", lambda m: [m.graph.users], lambda m: len(m.users)),
     PageGroup(b"items", lambda m: [m.graph.items, m.graph.transitions, m.graph.co], lambda m: len(m.items)),

@@ -171,7 +171,11 @@ def _rights(patient: Patient) -> Iterator[Finding]:
     probe, settings = patient.probe, patient.settings
     if probe is None:
         return
-    both = {settings.epochs_topic, settings.workers_topic, *([settings.observed_topic] if settings.observe else [])}
+    both = {
+        settings.epochs_topic,
+        settings.workers_topic,
+        *([settings.observed_topic, settings.model_topic] if settings.observe else []),
+    }
     read = both | {*input_topics(settings), settings.rules_topic}
     written = both | {settings.recommendations_topic, settings.quality_topic, settings.dead_topic}
     rights = probe.topic_rights(read | written)
@@ -207,7 +211,7 @@ def _topics(patient: Patient) -> Iterator[Finding]:
     brokers = patient.probe.broker().brokers if patient.probe else 1
     copies = patient.probe.replication([spec.name for spec in specs]) if patient.probe and brokers > 1 else {}
     settings = patient.settings
-    lasting = (settings.interactions_topic, settings.epochs_topic, settings.observed_topic)
+    lasting = (settings.interactions_topic, settings.epochs_topic, settings.observed_topic, settings.model_topic)
     for spec in specs:
         name, topic = f"topic {spec.name}", have.get(spec.name)
         if topic is None:

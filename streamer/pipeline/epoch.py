@@ -10,6 +10,7 @@ from consumers.records import NewRecord, Record, TopicPartition
 from consumers.schemas import Item, User
 from streamer.pipeline.admission import Admitted
 from streamer.pipeline.arrivals import Arrival
+from streamer.pipeline.learned_record import LearnedRecord
 from streamer.pipeline.observed_block import ObservedBlock
 from streamer.state.in_force import Recorded
 from tgn.graph import I32
@@ -60,6 +61,13 @@ class CommittedBlock(NamedTuple):
     block: ObservedBlock
 
 
+class CommittedStep(NamedTuple):
+    """What another worker learned, and where that lies."""
+
+    at: int  # its offset
+    record: LearnedRecord
+
+
 @dataclass(frozen=True)
 class EpochInput:
     """What an epoch takes: changes of items and users first, then interactions in order. `epoch_input` makes it."""
@@ -81,6 +89,8 @@ class EpochInput:
     rules: ChangedRules | None  # those in force from here on, of surfaces whose rules have changed
     shared: int  # partitions of the topic of blocks: of those that it takes records of, a block is written each
     observed: tuple[CommittedBlock, ...]  # what other workers admitted, in the order of each partition
+    keeps: int  # what it learns is told others in steps of so many interactions at least; 0: it is not
+    learned: tuple[CommittedStep, ...]  # what other workers learned, in the order of the topic
 
 
 def epoch_input(
@@ -102,6 +112,8 @@ def epoch_input(
     rules: ChangedRules | None = None,
     shared: int = 0,
     observed: Iterable[CommittedBlock] = (),
+    keeps: int = 0,
+    learned: Iterable[CommittedStep] = (),
 ) -> EpochInput:
     """Makes the input of an epoch: live, at a takeover, in recovery, in a rebuild and for a sink.
 
@@ -135,6 +147,8 @@ def epoch_input(
         rules=rules or None,
         shared=shared,
         observed=tuple(observed),
+        keeps=keeps,
+        learned=tuple(learned),
     )
 
 
@@ -148,6 +162,7 @@ class EpochOutput:
     listed: I32  # users, by index, whose lists were made
     admitted: Admitted
     observed: int  # interactions of other workers' partitions
+    added: int  # steps of other workers
     dead: int
     repaired: bool
     erased: int  # users

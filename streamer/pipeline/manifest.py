@@ -64,6 +64,8 @@ def manifest(
         sessions_erased=of_sessions,
         shared=epoch.shared,
         observed=_observed(epoch.observed),
+        keeps=epoch.keeps,
+        learned=[at for at, _ in epoch.learned],
     )
 
 

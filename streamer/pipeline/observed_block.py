@@ -1,32 +1,23 @@
 """A block of the topic `freshet.observed`: what the owner of a partition admitted of it in an epoch, in columns.
 
-The bytes: a header (magic, version, CRC-32 of all that follows, size of the columns as they are and compressed), the
-columns as MessagePack, in a zstd frame where they are many, then the digests, which do not compress. Integers stand in
-the narrowest type that holds them; times and offsets as differences from the one before.
+The bytes: columns as MessagePack in a frame (`streamer.pipeline.frame`), then the digests, which do not compress.
+Integers stand in the narrowest type that holds them; times and offsets as differences from the one before.
 """
 
-import struct
-import zlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 
+from streamer.pipeline.frame import Unreadable, frame, unframe
 from tgn.context_embedding import ROWS
 from tgn.graph import F32, I16, I32, I64, NONE, SLOTS, no_contexts
 
 VERSION = 1
 DIGEST_BYTES = 16
-MAGIC, _HEADER = b"FRO", struct.Struct("<3sBIII")
-_MOST_BYTES = 1 << 28  # of columns: a topic takes no such record
-_FEW_BYTES = 2_048  # of columns that are not compressed: that would take longer than all else
+MAGIC = b"FRO"
 _WIDTHS = 1, 2, 4, 8  # bytes of an integer
-
-
-class BlockUnreadable(ValueError):
-    """The bytes are no block, or one that this version cannot read."""
 
 
 class Retracted(NamedTuple):
@@ -124,31 +115,16 @@ def encode_block(block: ObservedBlock) -> bytes:
         retractions=list(block.retractions),
         merges=list(block.merges),
     )
-    raw = _encoder.encode(columns)
-    packed = raw
-    if len(raw) >= _FEW_BYTES:
-        packed = min(raw, pa.compress(raw, codec="zstd", asbytes=True), key=len)
-    rest = packed + block.digests.tobytes()
-    return _HEADER.pack(MAGIC, VERSION, zlib.crc32(rest), len(raw), len(packed)) + rest
+    return frame(MAGIC, VERSION, _encoder.encode(columns), block.digests.tobytes())
 
 
 def decode_block(value: bytes) -> ObservedBlock:
-    """A block from its bytes. Raises BlockUnreadable."""
-    if len(value) < _HEADER.size or not value.startswith(MAGIC):
-        raise BlockUnreadable("it does not begin as a block does")
-    _, version, checksum, size, packed = _HEADER.unpack_from(value)
-    if version != VERSION:
-        raise BlockUnreadable(f"it is of version {version}, this version reads {VERSION}")
-    rest = value[_HEADER.size :]
-    if zlib.crc32(rest) != checksum or packed > len(rest) or size > _MOST_BYTES:
-        raise BlockUnreadable("its checksum is wrong: bytes are missing, or others than were written")
+    """A block from its bytes. Raises Unreadable."""
+    columns, digests = unframe(MAGIC, VERSION, value, "block")
     try:
-        raw = rest[:packed]
-        if packed != size:
-            raw = pa.decompress(raw, decompressed_size=size, codec="zstd", asbytes=True)
-        return _checked(_read(_decoder.decode(raw), rest[packed:]))
-    except (msgspec.MsgspecError, pa.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise BlockUnreadable(f"its columns do not fit together: {error}") from error
+        return _checked(_read(_decoder.decode(columns), digests))
+    except (msgspec.MsgspecError, ValueError, OverflowError) as error:
+        raise Unreadable(f"its columns do not fit together: {error}") from error
 
 
 def _read(columns: _WireColumns, digests: bytes) -> ObservedBlock:

@@ -23,6 +23,7 @@ from streamer.pipeline.entering import enter
 from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange
 from streamer.pipeline.event_order import Placed
 from streamer.pipeline.known_positions import by_partition, places_in, positions_after
+from streamer.pipeline.learning import add_learned, own_step
 from streamer.pipeline.manifest import manifest
 from streamer.pipeline.merging import merge_sessions
 from streamer.pipeline.node_changes import NodeChanges
@@ -81,19 +82,22 @@ class Pipeline:
         self._publish = Publisher(settings, self._state.engine.model, self._limits)
         self._dead_bytes = self._limits.get(settings.dead_topic, RECORD_BYTES)
         self._block_bytes = self._limits.get(settings.observed_topic, RECORD_BYTES)
+        self._step_bytes = self._limits.get(settings.model_topic, RECORD_BYTES)
 
     def take(self, epoch: EpochInput) -> EpochOutput:
         """The one way of an epoch, live and in recovery.
 
-        (1) a switch to other settings, rules and embeddings, (2) items and users, what other workers admitted, items
-        that come into lists or leave them by now, (3) interactions, (4) sessions that are users' now, and what is taken
-        back, (5) a piece of the repair of the graph, where it is due, (6) positions and the manifest.
+        (1) a switch to other settings, rules and embeddings, and what other workers learned, (2) items and users, what
+        other workers admitted, items that come into lists or leave them by now, (3) interactions, (4) sessions that are
+        users' now, and what is taken back, (5) a piece of the repair of the graph, where it is due, (6) positions and
+        the manifest.
         """
         if self.between is not None:
             self.between()
         state = self._state
         taken_back, clock_ms = state.amendments.taken_back, state.clock_ms
         self._switch(epoch)  # (1)
+        added = add_learned(state, epoch, self._worker)
         passed = self._beside.passing() if epoch.changes else {}
         withdrawn = self._nodes.take(epoch.changes, self._publish)  # (2)
         observed = observe(state, epoch.observed, self._void_numbers, self.between) if epoch.observed else Observed()
@@ -108,6 +112,7 @@ class Pipeline:
             state.amendments.relist(self._beside.refused(passed, nodes))
         listed = self._learn_and_list(admitted.placed, epoch) if admitted.placed else _EpochLists()  # (3)
         blocks = [] if epoch.adopted else shared_blocks(epoch, admitted, listed.columns, state, self._block_bytes)
+        blocks += own_step(state, epoch, self._worker, len(admitted.placed), self._step_bytes)
         merges = [*observed.merges, *admitted.merges]
         merged = self._merge(merges, epoch) if merges or state.merges.waiting else {}  # (4)
         self._retract([*observed.retractions, *(retracted for _, retracted in admitted.retractions)])
@@ -135,6 +140,7 @@ class Pipeline:
             listed=state.listed.noted(),
             admitted=admitted,
             observed=observed.events,
+            added=added,
             dead=len(letters),
             repaired=repaired,
             erased=len(erased),
@@ -221,6 +227,7 @@ class Pipeline:
             publish=surface.is_published(),
             between=self.between,
             sources=self.test_sources,
+            learn=not (epoch.adopted and epoch.keeps),  # who took them first has learned from them, and tells it
         )
         if epoch.adopted:  # what was published came from another worker's state
             state.engine.model.forget_published(columns.user)

@@ -80,8 +80,8 @@ def read_records(log: Log, positions: Positions) -> Iterator[Record]:
 
 def output_limits(log: Log, settings: Settings) -> dict[str, int]:
     """The largest record of each topic that a worker writes to, bytes. Raises TopicConflict where one is too small."""
-    observed = {settings.observed_topic} & log.topics().keys()
-    limits = log.record_limits((*output_topics(settings), *observed))
+    shared = {settings.observed_topic, settings.model_topic} & log.topics().keys()
+    limits = log.record_limits((*output_topics(settings), *sorted(shared)))
     for topic, limit in limits.items():
         if limit < LEAST_RECORD_BYTES:
             raise TopicConflict(
@@ -148,6 +148,7 @@ def topic_names(settings: Settings) -> dict[str, str]:
         "freshet.experiments": settings.experiments_topic,
         "freshet.lists": settings.lists_topic,
         "freshet.observed": settings.observed_topic,
+        "freshet.model": settings.model_topic,
     }
 
 

@@ -48,7 +48,7 @@ ELSEWHERE = frozenset(
         "neo4j_user", "neo4j_password", "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
         "api_key_file", "health_public", "metrics_public", "allowed_hosts", "cors_origins", "max_streams",
         "request_timeout_s", "append_timeout_s", "api_host", "api_port", "api_address", "lists_topic",
-        "rules_topic", "experiments_topic", "keep_lists", "observed_topic", "observe", "schema_registry",
+        "rules_topic", "experiments_topic", "keep_lists", "observed_topic", "model_topic", "observe", "schema_registry",
         "schema_registry_config",
         # what is counted of what came of lists
         "feedback_events", "attribution", "attribution_window_s", "feedback_lateness_s", "feedback_window_s",

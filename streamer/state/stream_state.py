@@ -27,14 +27,16 @@ from streamer.state.ledger import Ledger, Pages
 from streamer.state.merges import Merges
 from streamer.state.pending_repairs import Amendments
 from streamer.state.published_lists import PublishedLists
+from streamer.state.shared_learning import SharedLearning
 from tgn.graph import I32, I64
 from tgn.serialization import NAMES, PagesDamaged, changed_pages, load_pages, page_counts
 
-FORMAT, READS = 12, (9, 10, 11, 12)
+FORMAT, READS = 13, (9, 10, 11, 12, 13)
+_ALONE = 12  # the format of a state that has never shared what it learned, which older versions read too
 _STREAM, _MODEL, _EVENTS, _LISTED, _LEDGER = b"stream", b"model/", b"events/", b"listed/", b"ledger/"
 _CATALOGUE, CATALOGUE_SINCE = b"catalogue/", 11
 LISTED_BESIDE = "listed."  # begins the group of the lists of another surface
-_MERGED = b"merged/"
+_MERGED, _LEARNED = b"merged/", b"learned/"
 STREAM_GROUP, WRITTEN_GROUP = "stream", "written"
 GROUPS = (
     STREAM_GROUP,
@@ -44,6 +46,7 @@ GROUPS = (
     "ledger",
     "catalogue",
     "merged",
+    "learned",
     *(f"model/{name.decode()}" for name in NAMES),
 )
 """Every kind of page of a checkpoint. How many there must be of each but the first two stands in the page `stream`."""
@@ -95,6 +98,7 @@ class StreamState:
         self.ledger = Ledger(lambda prefix: _without(_LEDGER, prefix, pages), self._interactions_of)
         self.amendments = Amendments(self.engine.model, self.ledger)
         self.merges = Merges()
+        self.learning = SharedLearning()
         self.erasure_key, self.has_key = secrets.token_bytes(32), False  # whether the checkpoint had one
         self.erased: dict[bytes, tuple[int, dict[int, int]]] = {}  # digest of a user → when, and the offsets reached
         self.erased_by_name: dict[bytes, tuple[int, dict[int, int]]] = {}  # the same before format 10
@@ -129,6 +133,7 @@ class StreamState:
             (_CATALOGUE, self.catalogue.delta),
             *((_beside(surface), lists.delta) for surface, lists in self.beside.items()),
             (_MERGED, self.merges.delta),
+            (_LEARNED, lambda: self.learning.delta(self.engine.model)),
         )
         for prefix, changed in parts:
             pages.update((prefix + key, value) for key, value in changed().items())
@@ -172,6 +177,7 @@ class StreamState:
             lists.away = self.listed.away
         self.merges.load(self._counted(_MERGED, found))
         self.merges.restore(stream.get("merges_waiting", ()))
+        self.learning.load(self._counted(_LEARNED, found), self.engine.model)
         self.has_catalogue = stream["format"] >= CATALOGUE_SINCE
         counted = stream.get("pages")
         if counted is None:
@@ -271,6 +277,7 @@ class StreamState:
             "catalogue": self.catalogue.records(),
             "history": [column.tobytes() for column in history],
             **({"merged": merged} if (merged := [self.merges.owners(), self.merges.state()]) != [[], []] else {}),
+            **({"learned": self.learning.page(self.engine.model)} if self.learning else {}),
         }
 
     def _stream(self) -> dict[str, Any]:
@@ -281,9 +288,10 @@ class StreamState:
             "ledger": self.ledger.saved,
             "catalogue": self.catalogue.saved(),
             **({"merged": self.merges.saved()} if self.merges else {}),
+            **({"learned": self.learning.saved()} if self.learning else {}),
         }
         return self._counters() | {
-            "format": FORMAT,
+            "format": FORMAT if self.learning else _ALONE,
             "config": self._config,
             "stream": identity(self.settings),
             "settings": self.in_force,

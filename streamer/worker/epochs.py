@@ -55,9 +55,9 @@ class Epochs:
     def next(self) -> EpochInput | None:
         """What has come and may be taken. Repairs wait for one another while there is other work."""
         arrivals = self._reading.arrivals(self._most)
-        observed = self._reading.observed(arrivals)
+        observed, learned = self._reading.observed(arrivals), self._reading.learned()
         changes = self._reading.changes(most_erasures(self._room, len(self._state.positions)))
-        idle = not arrivals and not changes and not observed
+        idle = not arrivals and not changes and not observed and not learned
         aged = self._aged() if len(arrivals) < self._most else None
         lists_alone = self._state.amendments.lists_alone()
         pace = self._lists_pace if lists_alone else self._pace
@@ -80,6 +80,8 @@ class Epochs:
             rules=rules,
             shared=self._reading.shared,
             observed=observed,
+            keeps=self._reading.keeps(learned),
+            learned=learned,
         )
 
     def change_settings(self, read: Settings) -> None:
@@ -104,6 +106,7 @@ class Epochs:
             released=moves.released,
             regained=moves.regained,
             settings=self._settings_to_record(),
+            keeps=self._reading.keeps(),
         )
 
     def took(self, output: EpochOutput, seconds: float) -> None:

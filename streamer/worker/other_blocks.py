@@ -7,7 +7,8 @@ from collections.abc import Set
 from consumers.log import Closable, Log, Reader
 from consumers.records import Record, TopicPartition
 from streamer.pipeline.epoch import CommittedBlock
-from streamer.pipeline.observed_block import BlockUnreadable, decode_block
+from streamer.pipeline.frame import Unreadable
+from streamer.pipeline.observed_block import decode_block
 from streamer.runtime.clock import Clock
 from streamer.runtime.topics import create_missing
 from streamer.settings import Settings
@@ -161,7 +162,7 @@ def read_block(record: Record) -> CommittedBlock | None:
     """The block of a record; None for what is no block, which is said."""
     try:
         return CommittedBlock(record.partition, record.offset, decode_block(record.value or b""))
-    except BlockUnreadable as error:
+    except Unreadable as error:
         place = record.topic, record.partition, record.offset
         _logger.warning("%s[%d] offset %d is no block, and is passed over: %s", *place, error)
         return None
@@ -172,11 +173,11 @@ def is_observing(settings: Settings) -> bool:
     return settings.observe and settings.bootstrap is not None
 
 
-def make_topic(log: Log, settings: Settings) -> None:
-    """Makes the topic of blocks where it is missing, with the partitions of the interactions."""
+def make_topics(log: Log, settings: Settings) -> None:
+    """Makes the topics of blocks, with the partitions of the interactions, and of steps where they are missing."""
     if is_observing(settings):
         partitions = len(log.ends(settings.interactions_topic))
-        create_missing(log, settings, partitions, names=(settings.observed_topic,))
+        create_missing(log, settings, partitions, names=(settings.observed_topic, settings.model_topic))
 
 
 def _last_ms(waiting: CommittedBlock) -> int:

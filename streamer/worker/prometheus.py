@@ -34,6 +34,7 @@ COUNTERS = {
     "epochs": "Epochs committed.",
     "interactions": "Interactions taken.",
     "observed_interactions": "Interactions of other workers' partitions that were observed.",
+    "added_steps": "Steps that other workers learned and that were added.",
     "duplicates": "Interactions whose event_id had been taken before.",
     "void": "Interactions of erased users, or taken back before they came.",
     "taken_back": "Interactions taken back by retractions, deleted items and erased users.",
@@ -145,6 +146,7 @@ class RunMetrics:
             epochs=1,
             interactions=len(output.taken),
             observed_interactions=output.observed,
+            added_steps=output.added,
             duplicates=output.admitted.duplicates,
             void=output.admitted.void,
             taken_back=output.taken_back,
@@ -272,6 +274,14 @@ class RunMetrics:
         for partition in sorted(positions.keys() & state.observed.keys() - {tp.partition for tp in taken()}):
             others.add_metric([str(partition)], max(ends.get(partition, 0) - positions[partition], 0))
         yield others
+        learning = GaugeMetricFamily(
+            "freshet_learning_lag",
+            "Interactions that this worker learned from and that are not in the last step of another one.",
+            labels=["seat"],
+        )
+        for seat, events in state.learning.lag().items():
+            learning.add_metric([seat], events)
+        yield learning
 
 
 def _disk_bytes(settings: Settings) -> int:

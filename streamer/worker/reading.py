@@ -7,14 +7,16 @@ from consumers.records import Record, TopicPartition
 from consumers.schemas import Merge
 from streamer.asking.desk import Desk
 from streamer.pipeline.arrivals import Arrival, refused_merge
-from streamer.pipeline.epoch import Change, CommittedBlock, Erasure
+from streamer.pipeline.epoch import Change, CommittedBlock, CommittedStep, Erasure
 from streamer.pipeline.ingest import Intake
+from streamer.pipeline.learning import STEP_EVENTS
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker.group import Group
 from streamer.worker.node_topics import NodeTopics
 from streamer.worker.other_blocks import OtherBlocks
+from streamer.worker.other_steps import OtherSteps
 from streamer.worker.rules_topic import RulesTopic
 from streamer.worker.topic_watch import TopicWatch
 
@@ -36,6 +38,7 @@ class InputReader:
         intake: Intake,
         group: Group,
         blocks: OtherBlocks,
+        steps: OtherSteps,
         catalogue: NodeTopics,
         rules: RulesTopic,
         topics: TopicWatch,
@@ -45,7 +48,7 @@ class InputReader:
         self._state, self._intake, self._catalogue, self._topics = state, intake, catalogue, topics
         self._group, self._member, self._merge, self._clock = group, group.member, group.merge, clock
         self._most, self._interval_s = settings.max_epoch_events, settings.commit_interval_ms / 1000
-        self._desk, self._rules, self._blocks = desk, rules, blocks
+        self._desk, self._rules, self._blocks, self._steps = desk, rules, blocks, steps
         self._changes: list[Change] = []
         self._observed_at = -math.inf
         self._gathered = -math.inf  # when the last epoch's records were together
@@ -64,6 +67,7 @@ class InputReader:
             self._admit(records)
             self._admit(self._catalogue.read(self._most))
             self._blocks.read()
+            self._steps.read(self._is_alone())
             gathered = not records or self._clock.monotonic() >= due
             if gathered or self._merge.full(self._most):
                 break
@@ -100,6 +104,14 @@ class InputReader:
         first_ms = arrivals[0].timestamp if arrivals else 0
         return self._blocks.release(math.inf if caught_up else max(self._state.clock_ms, first_ms), OBSERVED_AT_ONCE)
 
+    def learned(self) -> list[CommittedStep]:
+        """What other workers learned that the next epoch adds."""
+        return self._steps.release()
+
+    def keeps(self, learned: Sequence[CommittedStep] = ()) -> int:
+        """From how many interactions at least a step is made; 0: nobody is there who would add it."""
+        return STEP_EVENTS if self._steps.is_on and (learned or not self._is_alone()) else 0
+
     def changes(self, erasures: int) -> list[Change]:
         """The changes of items and users that have come, with no more than so many erasures among them."""
         taken = []
@@ -122,6 +134,12 @@ class InputReader:
         ends = self._member.at_end() >= self._merge.partitions() and self._catalogue.at_end()
         waiting = len(self._merge) or self._group.coming() or len(self._state.amendments)
         return not waiting and ends and self._group.others_caught_up() and self._blocks.at_end()
+
+    def _is_alone(self) -> bool:
+        """Whether no other worker is known: this one has all partitions, or none and has observed nothing."""
+        own, partitions = self._group.partitions()
+        everything = len(own) == partitions if own else not self._state.observed
+        return everything and not self._state.learning.seats
 
     def _pause_those_ahead(self) -> None:
         """Pauses partitions that are far ahead, so that what is read is what they wait for."""

@@ -19,7 +19,7 @@ from consumers.schemas import EpochManifest
 from streamer.errors import StateUnreadable
 from streamer.lists.publisher import APPLICATION, MADE_ANEW
 from streamer.pipeline.arrivals import Arrival, in_order
-from streamer.pipeline.epoch import Change, CommittedBlock, EpochInput, Erasure, epoch_input
+from streamer.pipeline.epoch import Change, CommittedBlock, CommittedStep, EpochInput, Erasure, epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.observed_block import MAGIC
 from streamer.runtime.topics import input_topics, read_records, whole
@@ -27,6 +27,7 @@ from streamer.settings import Settings
 from streamer.state.in_force import with_recorded
 from streamer.state.stream_state import StreamState
 from streamer.worker.other_blocks import read_block
+from streamer.worker.other_steps import read_step
 
 FAR_FUTURE_MS = 1 << 60
 _logger = logging.getLogger(__name__)
@@ -134,7 +135,10 @@ class _EpochReader(Closable):
         self._intake = Intake(state.settings)
         ends = (tp for manifest in epochs for tp in from_topics(manifest.ends))
         first_blocks = {self._blocks_of(p): at[0] for one in reversed(epochs) for p, at in one.observed.items()}
-        self._read = {tp: state.positions.get(tp, 0) for tp in ends} | first_blocks  # next offset to read
+        self._steps = TopicPartition(state.settings.model_topic, 0)
+        first_step = next((one.learned[0] for one in epochs if one.learned), None)
+        first = first_blocks if first_step is None else {**first_blocks, self._steps: first_step}
+        self._read = {tp: state.positions.get(tp, 0) for tp in ends} | first  # next offset to read
         self._taken = {tp: position if state.epoch else 0 for tp, position in self._read.items()}  # next one to take
         self._reader: Reader = log.reader(self._read)
         self._waiting: dict[TopicPartition, deque[Record]] = {tp: deque() for tp in self._read}
@@ -169,6 +173,8 @@ class _EpochReader(Closable):
             rules=manifest.rules,
             shared=manifest.shared,
             observed=observed,
+            keeps=manifest.keeps,
+            learned=self._learned(manifest),
         )
 
     def _blocks_of(self, partition: str) -> TopicPartition:
@@ -183,6 +189,18 @@ class _EpochReader(Closable):
             self._taken[TopicPartition(self._settings.interactions_topic, int(partition))] = at[2]
         blocks = filter(None, (_read_block_again(record, manifest) for record in records))
         return sorted(blocks, key=lambda one: one[:2])
+
+    def _learned(self, manifest: EpochManifest) -> list[CommittedStep]:
+        """The steps of other workers that an epoch added. Raises StateUnreadable where one is not to be had."""
+        wanted = set(manifest.learned)
+        records = self._records_before({self._steps: max(wanted) + 1}) if wanted else []
+        found = [step for record in records if record.offset in wanted and (step := read_step(record))]
+        if len(found) < len(wanted):
+            raise StateUnreadable(
+                f"epoch {manifest.epoch} added steps of {self._steps.topic} of which {len(wanted) - len(found)} are "
+                "gone, or of another version: start the version that wrote them, or restore a later checkpoint"
+            )
+        return found
 
     def _arrival(self, record: Record, manifest: EpochManifest) -> Arrival:
         if _was_refused(record, str(record.partition), manifest):

@@ -19,7 +19,8 @@ from streamer.worker.epochs import Epochs
 from streamer.worker.group import Group
 from streamer.worker.node_topics import NodeTopics
 from streamer.worker.opening import Opening, Recovered
-from streamer.worker.other_blocks import OtherBlocks, make_topic
+from streamer.worker.other_blocks import OtherBlocks, make_topics
+from streamer.worker.other_steps import OtherSteps
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.reading import InputReader
 from streamer.worker.rules_topic import RulesTopic
@@ -76,7 +77,7 @@ class Worker(Closable):
         """
         metrics = metrics or RunMetrics(settings, clock)
         metrics.starting()
-        make_topic(log, settings)
+        make_topics(log, settings)
         limits = output_limits(log, settings)
         if settings.keep_lists:
             create_missing(log, settings, names=(settings.lists_topic,))
@@ -93,9 +94,11 @@ class Worker(Closable):
             topics = TopicWatch(log, settings, state, catalogue, clock)
             blocks = OtherBlocks(log, settings, state, clock)
             opened.callback(blocks.close)
+            steps = OtherSteps(log, settings, state, committer.seat)
+            opened.callback(steps.close)
             group = Group(log, settings, state, committer, intake, topics, blocks, recovered.moved, clock)
             opened.callback(group.close)
-            reading = InputReader(settings, state, intake, group, blocks, catalogue, rules, topics, clock, desk)
+            reading = InputReader(settings, state, intake, group, blocks, steps, catalogue, rules, topics, clock, desk)
             epochs = Epochs(settings, state, reading, group, rules, limits, clock)
             answering = None
             if desk is not None:

@@ -33,7 +33,7 @@ INSIDE = {  # what the module or its callers catch, so that it ends no command
     "Refused": "a dead letter",
     "FilterError": "an answer over HTTP, or a UsageError",
     "PagesDamaged": "CheckpointDamaged",
-    "BlockUnreadable": "passed over and said",
+    "Unreadable": "passed over and said",
     "ToldToEnd": "the command ends, as it was told to",
     "ChildRefused": "`up` ends with 1; its process has said why",
 }

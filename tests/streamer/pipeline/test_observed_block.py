@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamer.pipeline.frame import Unreadable
 from streamer.pipeline.observed_block import (
     DIGEST_BYTES,
     VERSION,
-    BlockUnreadable,
     Merged,
     ObservedBlock,
     Retracted,
@@ -117,7 +117,7 @@ def test_many_interactions_are_compressed() -> None:
 def test_what_is_cut_off_anywhere_is_refused() -> None:
     value = encode_block(example())
     for end in range(len(value)):
-        with pytest.raises(BlockUnreadable):
+        with pytest.raises(Unreadable):
             decode_block(value[:end])
 
 
@@ -126,13 +126,13 @@ def test_a_bit_that_has_changed_anywhere_is_found() -> None:
     for place in range(len(value)):
         changed = bytearray(value)
         changed[place] ^= 1 << place % 8
-        with pytest.raises(BlockUnreadable):
+        with pytest.raises(Unreadable):
             decode_block(bytes(changed))
 
 
 @given(st.binary() | st.binary().map(lambda rest: value_of(rest, b"")))
 def test_foreign_bytes_are_refused(value: bytes) -> None:
-    with pytest.raises(BlockUnreadable):
+    with pytest.raises(Unreadable):
         decode_block(value)
 
 
@@ -206,14 +206,14 @@ def columns_of(value: bytes) -> tuple[list[Any], bytes]:
 )  # fmt: skip
 def test_columns_that_do_not_fit_are_refused(columns: dict[str, object]) -> None:
     assert as_json(decode_block(forged())) == as_json(example())
-    with pytest.raises(BlockUnreadable, match="its columns do not fit together"):
+    with pytest.raises(Unreadable, match="its columns do not fit together"):
         decode_block(forged(**columns))
 
 
 def test_a_later_version_is_named() -> None:
     value = bytearray(encode_block(example()))
     value[3] = VERSION + 1
-    with pytest.raises(BlockUnreadable, match=f"it is of version {VERSION + 1}, this version reads {VERSION}"):
+    with pytest.raises(Unreadable, match=f"it is of version {VERSION + 1}, this version reads {VERSION}"):
         decode_block(bytes(value))
 
 

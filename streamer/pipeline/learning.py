@@ -1,0 +1,84 @@
+"""What each worker learns is added to the others': their steps at an epoch's start, its own told at an epoch's end."""
+
+import logging
+
+import numpy as np
+
+from consumers.records import NewRecord
+from streamer.pipeline.epoch import EpochInput
+from streamer.pipeline.learned_record import LearnedRecord, records_of
+from streamer.state.shared_learning import Others
+from streamer.state.stream_state import StreamState
+from tgn.learned_steps import add, fits, take_step
+
+STEP_EVENTS = 50  # interactions of a step, at least
+ADDED_WHOLE = 500  # interactions that neither knows of the other's, up to which all of both is added
+_logger = logging.getLogger(__name__)
+
+
+def add_learned(state: StreamState, epoch: EpochInput, worker: str) -> int:
+    """Adds steps of other workers, by (seat, epoch, part); returns how many came for the first time.
+
+    Where both sides have learned from many interactions that the other does not know, they have gone one way twice: of
+    a step so much is added as ADDED_WHOLE is of these.
+    """
+    learning = state.learning
+    if not epoch.keeps:
+        learning.drop()
+        return 0
+    unshared, model = learning.keep(state.engine.model), state.engine.model
+    counting = [one for _, one in sorted(epoch.learned, key=lambda one: one.record.place()) if _counts(state, one)]
+    events = sum(one.events for one in counting if not one.part)
+    for record in counting:
+        own = learning.total - record.seen.get(worker, 0)
+        unknown = min(max(events, record.events), own)
+        nodes = np.array(model.items.encode(record.items), np.int32)
+        add(model, unshared, record.step._replace(item=nodes), min(1.0, ADDED_WHOLE / max(unknown, 1)))
+        learning.seats[record.seat] = Others(
+            record.epoch, record.part, record.total, record.seen.get(worker, 0), model.events
+        )
+    learning.position = max([learning.position, *(at + 1 for at, _ in epoch.learned)])
+    learning.forget(model.events)
+    return len(counting)
+
+
+def _counts(state: StreamState, record: LearnedRecord) -> bool:
+    """Whether a step is new here. What a worker learned in all its life is for those who know nothing of it yet."""
+    known = state.learning.seats.get(record.seat)
+    if not fits(state.engine.model, record.step):
+        _logger.warning("a step of %s is of a model of another shape, and is passed over", record.seat)
+        return False
+    if known is None:
+        return True
+    return (record.epoch, record.part) > known[:2] and not (record.is_first and record.epoch != known.epoch)
+
+
+def own_step(state: StreamState, epoch: EpochInput, worker: str, events: int, limit: int) -> list[NewRecord]:
+    """The records of a step of what the epoch completes; none where that is not enough yet.
+
+    Args:
+        events: from how many interactions the epoch learned.
+        limit: bytes of the largest record of the topic.
+    """
+    learning = state.learning
+    if learning.unshared is None or epoch.adopted:
+        return []
+    learning.events += events
+    learning.total += events
+    if not events or learning.events < epoch.keeps:
+        return []
+    model = state.engine.model
+    step = take_step(model, learning.unshared)
+    record = LearnedRecord(
+        seat=worker,
+        epoch=state.epoch + 1,
+        part=0,
+        is_first=not learning.told,
+        events=learning.events,
+        total=learning.total,
+        seen={seat: other.total for seat, other in learning.seats.items()},
+        items=[model.items.ids[node] for node in step.item.tolist()],
+        step=step._replace(item=np.arange(len(step.item), dtype=np.int32)),
+    )
+    learning.events, learning.told = 0, True
+    return records_of(state.settings.model_topic, record, limit)
