@@ -27,7 +27,11 @@ def add_learned(state: StreamState, epoch: EpochInput, worker: str) -> int:
         learning.drop()
         return 0
     unshared, model = learning.keep(state.engine.model), state.engine.model
-    counting = [one for _, one in sorted(epoch.learned, key=lambda one: one.record.place()) if _counts(state, one)]
+    counting, places = list[LearnedRecord](), {seat: other[:2] for seat, other in learning.seats.items()}
+    for record in sorted((one.record for one in epoch.learned), key=LearnedRecord.place):
+        if _counts(state, record, places.get(record.seat)):
+            places[record.seat] = record.epoch, record.part
+            counting.append(record)
     events = sum(one.events for one in counting if not one.part)
     for record in counting:
         own = learning.total - record.seen.get(worker, 0)
@@ -42,15 +46,17 @@ def add_learned(state: StreamState, epoch: EpochInput, worker: str) -> int:
     return len(counting)
 
 
-def _counts(state: StreamState, record: LearnedRecord) -> bool:
-    """Whether a step is new here. What a worker learned in all its life is for those who know nothing of it yet."""
-    known = state.learning.seats.get(record.seat)
+def _counts(state: StreamState, record: LearnedRecord, last: tuple[int, int] | None) -> bool:
+    """Whether a step is new here. What a worker learned in all its life is for those who know nothing of it yet.
+
+    last: the place of the last one of its seat.
+    """
     if not fits(state.engine.model, record.step):
         _logger.warning("a step of %s is of a model of another shape, and is passed over", record.seat)
         return False
-    if known is None:
+    if last is None:
         return True
-    return (record.epoch, record.part) > known[:2] and not (record.is_first and record.epoch != known.epoch)
+    return (record.epoch, record.part) > last and not (record.is_first and record.epoch != last[0])
 
 
 def own_step(state: StreamState, epoch: EpochInput, worker: str, events: int, limit: int) -> list[NewRecord]:

@@ -63,9 +63,9 @@ class SharedLearning:
 
     def delta(self, model: Model) -> dict[bytes, bytes | None]:
         """The page; None where it is gone; nothing where nothing was ever shared."""
+        was, self._saved = self._saved, bool(self)
         if not self:
-            return {}
-        self._saved = True
+            return {b"0": None} if was else {}
         return {b"0": self.page(model)}
 
     def page(self, model: Model) -> bytes:

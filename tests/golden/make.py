@@ -10,9 +10,13 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from consumers.open_log import OwnedLog
-from consumers.records import NewRecord
+from consumers.records import NewRecord, Record, TopicPartition
 from streamer.cli.producing import interaction_chunks
 from streamer.ops.checkpoint_archive import write_file
+from streamer.pipeline.epoch import CommittedStep, epoch_input
+from streamer.pipeline.ingest import Intake
+from streamer.pipeline.learned_record import decode_learned
+from streamer.pipeline.pipeline import Pipeline
 from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
 from streamer.state.stream_state import FORMAT, StreamState
@@ -33,12 +37,28 @@ def known(state: StreamState) -> dict[str, object]:
         "history": {users[n]: [items[i] for i in state.ledger.of(n)["item"]] for n in range(len(users)) if users[n]},
         "items": {id_: to_builtins(item) for n, id_ in enumerate(items) if (item := state.catalogue.item(n))},
         "users": {id_: to_builtins(user) for n, id_ in enumerate(users) if (user := state.catalogue.user(n))},
+        "learned": [state.learning.events, state.learning.total, state.learning.position, list(state.learning.seats)],
     }
+
+
+def shared(pages: dict[bytes, bytes], settings: Settings) -> StreamState:
+    """The state of these pages, gone on as one of several workers: of steps one was told, one added, one is not due."""
+    state = StreamState(settings, lambda prefix: ((k, v) for k, v in pages.items() if k.startswith(prefix)))
+    state.load()
+    pipeline, intake, steps = Pipeline(settings, state, worker="f-1"), Intake(settings), list[CommittedStep]()
+    first = state.positions[TopicPartition("interactions", 0)]
+    for n in range(8):
+        values = {"user_id": f"u{n}", "item_id": f"i{n + 1}", "event_type": "view", "timestamp": 2_000_000_000_000}
+        record = Record("interactions", 0, first + n, b"k", json.dumps(values).encode(), (), 0)
+        taken = epoch_input([intake.arrival(record, 2_000_000_000_000)], keeps=4, learned=steps if n == 5 else ())
+        told = [one for one in pipeline.take(taken).records if one.topic == settings.model_topic]
+        steps += [CommittedStep(9, decode_learned(one.value or b"")._replace(seat="f-2")) for one in told]
+    return state
 
 
 def main() -> None:
     """One log with interactions, records of items and users, a deleted item, an erased user and a retraction, in three
-    checkpoints."""
+    checkpoints; then others are there."""
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(log=Path(folder) / "log", state=Path(folder) / "state", k=5)
         log = OwnedLog(Path(folder) / "log")
@@ -63,8 +83,11 @@ def main() -> None:
             worker = Worker.open(log, settings)
             worker.run(exit_at_end=True)
             worker.close()
-        write_file(log.stored_state(settings.application).pages(), HERE / f"checkpoint-{FORMAT}.parquet")
-        text = json.dumps(known(worker.state), ensure_ascii=False)
+        pages = dict(log.stored_state(settings.application).pages())
+        state = shared(pages, settings)
+        pages |= {key: value for key, value in state.delta().items() if value is not None}
+        write_file(sorted(pages.items()), HERE / f"checkpoint-{FORMAT}.parquet")
+        text = json.dumps(known(state), ensure_ascii=False)
         (HERE / f"checkpoint-{FORMAT}.json").write_text(text + "\n")
         log.close()
 
