@@ -44,7 +44,7 @@ class Embeddings(NamedTuple):
     history_adagrad: F32  # [I]
     candidate_adagrad: F32  # [I]
     dirty: U8  # [I] 1: changed since the last checkpoint
-    moved: U8  # [I] 1: learned since the last step that others are told of, see `tgn.learned_steps`
+    moved: U8  # [I] 1: learned since the last step that others are told of, see `tgn.sharing.learned_steps`
 
 
 class PopularityWeights(NamedTuple):

@@ -23,7 +23,7 @@ _PACKAGE = Path(__file__).parent
 WITHOUT_KERNELS = frozenset(
     {
         "asking/asked_lists.py", "asking/counterfactual.py", "asking/item_order.py", "asking/similar_items.py",
-        "learned_steps.py", "model.py", "reference.py", "serialization.py",
+        "model.py", "reference.py", "serialization.py", "sharing/learned_steps.py",
     }
 )  # fmt: skip
 """Modules that call kernels and of which no kernel reads anything: they change, and what is compiled stays."""

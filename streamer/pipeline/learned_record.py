@@ -13,7 +13,7 @@ import numpy as np
 from consumers.records import NewRecord, size_of
 from streamer.pipeline.frame import Unreadable, frame, unframe
 from tgn.context_embedding import ROWS
-from tgn.learned_steps import LearnedStep, RankerStep
+from tgn.sharing.learned_steps import LearnedStep, RankerStep
 
 VERSION = 1
 MAGIC = b"FRM"
@@ -39,7 +39,7 @@ class LearnedRecord(NamedTuple):
         return self.seat, self.epoch, self.part
 
 
-class _WireColumns(msgspec.Struct, array_like=True, frozen=True):
+class _StepColumns(msgspec.Struct, array_like=True, frozen=True):
     """On the wire. A later field comes last and has a default."""
 
     seat: str
@@ -56,13 +56,13 @@ class _WireColumns(msgspec.Struct, array_like=True, frozen=True):
     steps: int
 
 
-_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_WireColumns)
+_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_StepColumns)
 
 
 def encode_learned(record: LearnedRecord) -> bytes:
     """The bytes of a record."""
     step, ranker = record.step, record.step.ranker
-    columns = _WireColumns(
+    columns = _StepColumns(
         seat=record.seat,
         epoch=record.epoch,
         part=record.part,
@@ -105,7 +105,7 @@ def decode_learned(value: bytes) -> LearnedRecord:
         raise Unreadable(f"its columns do not fit together: {error}") from error
 
 
-def _step(columns: _WireColumns, numbers: bytes) -> LearnedStep:
+def _step(columns: _StepColumns, numbers: bytes) -> LearnedStep:
     n, m = len(columns.items), len(columns.contexts)
     d, scales, p = columns.sizes
     shapes: list[tuple[int, ...]] = [(n, d), (n, d), (m, d), *[(p,)] * (3 if p else 0)]
@@ -135,7 +135,7 @@ def _step(columns: _WireColumns, numbers: bytes) -> LearnedStep:
     )
 
 
-def _checked(columns: _WireColumns, step: LearnedStep) -> LearnedStep:
+def _checked(columns: _StepColumns, step: LearnedStep) -> LearnedStep:
     """The step, unless it would spoil the weights that it is added to. Raises ValueError."""
     ranker = step.ranker
     arrays: list[Any] = [array for array in step if isinstance(array, np.ndarray)]

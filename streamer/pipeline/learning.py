@@ -9,7 +9,7 @@ from streamer.pipeline.epoch import EpochInput
 from streamer.pipeline.learned_record import LearnedRecord, records_of
 from streamer.state.shared_learning import Others
 from streamer.state.stream_state import StreamState
-from tgn.learned_steps import add, fits, take_step
+from tgn.sharing.learned_steps import add, fits, take_step
 
 STEP_EVENTS = 50  # interactions of a step, at least
 ADDED_WHOLE = 500  # interactions that neither knows of the other's, up to which all of both is added

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from tgn.learned_steps import Unshared, begin, from_page, page_of
 from tgn.model import Model
+from tgn.sharing.learned_steps import Unshared, begin, from_page, page_of
 
 FORGOTTEN_AFTER = 100_000  # interactions without a step of a worker
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamer.pipeline.learned_record import VERSION, LearnedRecord, encode_learned
-from tgn.learned_steps import LearnedStep, RankerStep
+from tgn.sharing.learned_steps import LearnedStep, RankerStep
 
 HERE = Path(__file__).parent
 

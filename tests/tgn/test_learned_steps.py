@@ -5,10 +5,10 @@ import pytest
 
 from tgn.config import ModelConfig
 from tgn.graph import no_contexts
-from tgn.learned_steps import LearnedStep, Unshared, _kept, add, begin, fits, from_page, page_of, take_step
 from tgn.model import Model
 from tgn.ranker import SHORTEST_MEAN
 from tgn.retrieval import refresh_vector
+from tgn.sharing.learned_steps import LearnedStep, Unshared, _kept, add, begin, fits, from_page, page_of, take_step
 
 N, USERS, ITEMS = 240, 12, 30
 CONFIG = ModelConfig()

@@ -1,0 +1,1 @@
+"""What models that learn apart tell one another."""
