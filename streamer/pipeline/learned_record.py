@@ -4,7 +4,7 @@ The bytes: names and counts as MessagePack in a frame (`streamer.pipeline.frame`
 ranker's optimiser in 16 bits, the mean squares of gradients by their roots, sums of squared gradients in 32 bits.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -157,33 +157,32 @@ def _checked(columns: _StepColumns, step: LearnedStep) -> LearnedStep:
 
 def records_of(topic: str, record: LearnedRecord, limit: int) -> list[NewRecord]:
     """The record of a step; where it would be too large, those of its parts, in a row. limit: bytes of the largest."""
-    parts = _parts(record, lambda one: size_of(_new(topic, one)) <= limit)
-    return [_new(topic, one._replace(part=n)) for n, one in enumerate(parts)]
+    whole = _new(topic, record)
+    if size_of(whole) <= limit or len(record.items) < 2:
+        return [whole]
+    middle = len(record.items) // 2
+    first, rest = _rows(record, slice(0, middle)), _without_ranker(_rows(record, slice(middle, None)))
+    made = records_of(topic, first, limit)
+    return made + records_of(topic, rest._replace(part=record.part + len(made)), limit)
 
 
 def _new(topic: str, record: LearnedRecord) -> NewRecord:
     return NewRecord(topic, record.seat.encode(), encode_learned(record))
 
 
-def _parts(record: LearnedRecord, is_small: Callable[[LearnedRecord], bool]) -> Iterator[LearnedRecord]:
-    n = len(record.items)
-    if n < 2 or is_small(record):
-        yield record
-        return
-    middle = n // 2
-    first = _rows(record, slice(0, middle))
-    yield from _parts(first, is_small)
-    rest = _rows(record, slice(middle, n))
-    none = np.zeros(0, np.int32)
-    step = rest.step._replace(
-        context=none,
-        context_vector=rest.step.context_vector[:0],
-        context_adagrad=rest.step.context_adagrad[:0],
-        popularity=np.zeros_like(rest.step.popularity),
-        popularity_adagrad=np.zeros_like(rest.step.popularity),
-        ranker=None,
+def _without_ranker(record: LearnedRecord) -> LearnedRecord:
+    """The items alone: another part has the rest."""
+    step = record.step
+    return record._replace(
+        step=step._replace(
+            context=step.context[:0],
+            context_vector=step.context_vector[:0],
+            context_adagrad=step.context_adagrad[:0],
+            popularity=np.zeros_like(step.popularity),
+            popularity_adagrad=np.zeros_like(step.popularity),
+            ranker=None,
+        )
     )
-    yield from _parts(rest._replace(step=step), is_small)
 
 
 def _rows(record: LearnedRecord, rows: slice) -> LearnedRecord:

@@ -1,7 +1,8 @@
 """Several workers of one application in one process, on Kafka: what their lists are worth, and what each costs.
 
 `python -m tests.benchmarks.workers HOST:PORT STREAM [--rows N] [--workers 1 2 4] [--piece N] [--alone]`: the judge's numbers over the
-last 20 % of the first N rows, CPU by worker, bytes of blocks. `--alone`: no worker observes the others.
+last 20 % of the first N rows, CPU by worker, bytes of blocks and of learned steps. `--alone`: no worker observes the
+others, or adds what they learn.
 
 The stream is sent in pieces, each once everybody has taken and observed the one before: played faster than that, workers
 would see of one another what is hundreds of interactions old, which no stream is at its own pace. In one process the workers
@@ -71,7 +72,9 @@ def measure(
         for worker, made in zip(workers, files, strict=True):
             worker.close()
             made.close()
-        blocks = _sizes(logs[0], settings[0].observed_topic) if observe else []
+        blocks, steps = (
+            _sizes(logs[0], topic) if observe else [] for topic in (settings[0].observed_topic, settings[0].model_topic)
+        )
     merged = scratch / f"{own}.parquet"
     pq.write_table(pa.concat_tables([pq.read_table(path) for path in lists]), merged)
     verdict = judge(stream, file, merged)
@@ -80,6 +83,7 @@ def measure(
         "hr@10": verdict["hr@10"], "ndcg@10": verdict["ndcg@10"], "without_list": verdict["without_list"],
         "cpu_s": [round(one, 1) for one in seconds], "taken, all": taken,
         "blocks": len(blocks), "bytes an event": round(sum(blocks) / len(events), 1),
+        "steps": len(steps), "bytes of steps an event": round(sum(steps) / len(events), 1),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from consumers import crash_points
 from consumers.records import NewRecord, TopicPartition
+from streamer.pipeline.learned_record import decode_learned
 from streamer.runtime.topics import read_records, whole
 from tests.faults.scene import ROOT, Scene
 from tests.faults.victim import CRASHED
@@ -175,6 +176,20 @@ class Group:
                 newest[value["user_id"]] = offset
         assert len(set(ids)) == len(ids)
         assert newest.keys() == {user for user, _, _ in EVENTS[: self.sent]}
+
+    def check_learning(self, workers: int = 2) -> None:
+        """Each step is in the log once, and each worker has added those of the others once and without a gap."""
+        topic = self.seats[0].settings.model_topic
+        with self.seats[0].open() as log:
+            steps = {r.offset: decode_learned(r.value or b"") for r in read_records(log, whole(log, topic))}
+        assert len({step.place() for step in steps.values()}) == len(steps)
+        added = dict[str, list[int]]()
+        for manifest in self.manifests():
+            added.setdefault(manifest["worker"], []).extend(manifest["learned"])
+        assert len([worker for worker, offsets in added.items() if offsets]) == workers, added
+        for worker, offsets in added.items():
+            last = max(offsets, default=-1)
+            assert offsets == [at for at, step in steps.items() if step.seat != worker and at <= last]
 
     def close(self) -> None:
         """Ends every process that is left."""
@@ -406,6 +421,7 @@ def test_who_takes_a_partition_over_has_observed_it(group_of: GroupOf) -> None:
     assert len({manifest["worker"] for manifest in manifests if manifest.get("observed")}) == 2
     assert not any(manifest.get("adopted") for manifest in manifests)
     group.check()
+    group.check_learning()
 
 
 UNDECIDED, DECIDED = "offsets", "committed"  # what a transaction becomes turns between these two
@@ -416,6 +432,7 @@ UNDECIDED, DECIDED = "offsets", "committed"  # what a transaction becomes turns 
     [pytest.param(one, marks=() if one in (UNDECIDED, DECIDED) else slow) for one in crash_points.KAFKA],
 )
 def test_one_dies_at_any_effect_of_its_commit_while_it_observes(group_of: GroupOf, effect: str) -> None:
+    """And while each adds what the other has learned."""
     group = group_of(2, "classic")
     group.start(0)
     group.send()
@@ -428,3 +445,4 @@ def test_one_dies_at_any_effect_of_its_commit_while_it_observes(group_of: GroupO
     group.start(1)
     group.share()
     group.check()
+    group.check_learning()

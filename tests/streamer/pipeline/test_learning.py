@@ -15,6 +15,7 @@ from streamer.pipeline.arrivals import in_order
 from streamer.pipeline.epoch import CommittedBlock, CommittedStep, EpochInput, EpochOutput, epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.learned_record import decode_learned
+from streamer.pipeline.learning import ADDED_WHOLE
 from streamer.pipeline.observed_block import decode_block
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
@@ -262,7 +263,7 @@ def test_where_both_learned_long_apart_a_part_is_added() -> None:
     before = ranker_of(pair[0])
     pair[0].read["steps"] = 1
     pair[0].take(look=True)
-    np.testing.assert_allclose(ranker_of(pair[0]) - before, step.fast / 2, atol=1e-5)
+    np.testing.assert_allclose(ranker_of(pair[0]) - before, step.fast * (ADDED_WHOLE / 1_000), atol=1e-5)
 
 
 def test_what_another_one_took_first_is_not_learned_from_again() -> None:
