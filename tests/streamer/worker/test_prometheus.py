@@ -18,6 +18,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.ops.audit import digest
 from streamer.settings import Settings
+from streamer.state.shared_learning import Others
 from streamer.web.api import Gateway
 from streamer.web.materialized_view import View
 from streamer.worker.prometheus import Histogram, RunMetrics
@@ -87,6 +88,18 @@ def test_lag_is_what_waits(log: OwnedLog, settings: Settings) -> None:
     metrics = run(log, settings)
     send(log, checkerboard(events=7))
     assert told(metrics)["freshet_lag[0]"] == 7
+
+
+def test_what_others_do_not_know_yet_of_what_was_learned(log: OwnedLog, settings: Settings) -> None:
+    send(log, checkerboard(events=60))
+    metrics = RunMetrics(settings)
+    worker = Worker.open(log, settings, metrics=metrics)
+    worker.run(exit_at_end=True)
+    assert not any(name.startswith("freshet_learning_lag") for name in told(metrics))
+    worker.state.learning.total = 60
+    worker.state.learning.seats = {"f-2": Others(epoch=9, part=0, total=40, of_mine=25, at=60)}
+    assert told(metrics)["freshet_learning_lag[f-2]"] == 35
+    worker.close()
 
 
 def test_drift_alarms_count(log: OwnedLog, settings: Settings) -> None:
