@@ -11,7 +11,7 @@ from streamer.state.shared_learning import Others
 from streamer.state.stream_state import StreamState
 from tgn.sharing.learned_steps import add, fits, take_step
 
-STEP_EVENTS = 50  # interactions of a step, at least
+STEP_EVENTS = 20  # interactions of a step, at least
 ADDED_WHOLE = 200  # interactions that neither knows of the other's, up to which all of both is added
 _logger = logging.getLogger(__name__)
 
