@@ -14,7 +14,6 @@ from consumers.schemas import AsOf
 from streamer.engine.engine import Columns, last_of_user
 from streamer.errors import StateUnreadable
 from streamer.features.event_ids import digest_event_id, digest_unscoped
-from streamer.lists.distance import distance
 from streamer.lists.publisher import Publisher
 from streamer.pipeline.admission import admit
 from streamer.pipeline.arrivals import Arrival
@@ -23,6 +22,7 @@ from streamer.pipeline.entering import enter
 from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange
 from streamer.pipeline.event_order import Placed
 from streamer.pipeline.known_positions import by_partition, places_in, positions_after
+from streamer.pipeline.list_changes import differs
 from streamer.pipeline.manifest import manifest
 from streamer.pipeline.merging import merge_sessions
 from streamer.pipeline.node_changes import NodeChanges
@@ -239,9 +239,7 @@ class Pipeline:
             changed = last_of_user(users).astype(bool) & surface.is_published()
         if threshold or surface.has_wishes:
             rows = np.flatnonzero(changed)
-            before = self._state.listed.rows(users[rows])
-            had_none = before[:, 0] == self._state.listed.NO_LIST
-            changed[rows] = had_none | (distance(before, outcome.published.item[rows]) > threshold)
+            changed[rows] = differs(self._state.listed, users[rows], outcome.published.item[rows], threshold)
         return changed
 
     def _lists(
