@@ -11,9 +11,15 @@ from streamer.state.shared_learning import Others
 from streamer.state.stream_state import StreamState
 from tgn.sharing.learned_steps import add, fits, take_step
 
-STEP_EVENTS = 20  # interactions of a step, at least
+STEP_EVENTS, LATER_STEP_EVENTS = 20, 50  # interactions of a step, at least, at first and later,
+LATER = 5_000  # after so many: weights move less and less
 ADDED_WHOLE = 200  # interactions that neither knows of the other's, up to which all of both is added
 _logger = logging.getLogger(__name__)
+
+
+def step_events(learned: int) -> int:
+    """From how many interactions a step is made, at least. learned: from how many the worker has learned."""
+    return STEP_EVENTS if learned < LATER else LATER_STEP_EVENTS
 
 
 def add_learned(state: StreamState, epoch: EpochInput, worker: str) -> int:

@@ -9,7 +9,7 @@ from streamer.asking.desk import Desk
 from streamer.pipeline.arrivals import Arrival, refused_merge
 from streamer.pipeline.epoch import Change, CommittedBlock, CommittedStep, Erasure
 from streamer.pipeline.ingest import Intake
-from streamer.pipeline.learning import STEP_EVENTS
+from streamer.pipeline.learning import step_events
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -110,7 +110,9 @@ class InputReader:
 
     def keeps(self, learned: Sequence[CommittedStep] = ()) -> int:
         """From how many interactions at least a step is made; 0: nobody is there who would add it."""
-        return STEP_EVENTS if self._steps.is_on and (learned or not self._is_alone()) else 0
+        if not self._steps.is_on or (self._is_alone() and not learned):
+            return 0
+        return step_events(self._state.learning.total)
 
     def changes(self, erasures: int) -> list[Change]:
         """The changes of items and users that have come, with no more than so many erasures among them."""

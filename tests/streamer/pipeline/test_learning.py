@@ -15,7 +15,7 @@ from streamer.pipeline.arrivals import in_order
 from streamer.pipeline.epoch import CommittedBlock, CommittedStep, EpochInput, EpochOutput, epoch_input
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.learned_record import decode_learned
-from streamer.pipeline.learning import ADDED_WHOLE
+from streamer.pipeline.learning import ADDED_WHOLE, LATER, step_events
 from streamer.pipeline.observed_block import decode_block
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
@@ -158,6 +158,10 @@ def test_a_step_is_told_once_enough_was_learned_and_by_its_epoch() -> None:
         ("0", 3, 3, 3, True),
         ("0", 6, 3, 6, False),
     ]
+
+
+def test_steps_are_small_as_long_as_much_is_learned_of_each() -> None:
+    assert [step_events(learned) for learned in (0, LATER - 1, LATER, 10 * LATER)] == [20, 20, 50, 50]
 
 
 def test_what_one_learned_is_in_the_others_weights() -> None:
