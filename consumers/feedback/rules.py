@@ -7,6 +7,9 @@ from typing import NamedTuple
 from consumers.feedback.attribution import Attribution
 from consumers.feedback.kept_rows import Kind
 
+FORMAT = 2
+"""Of the rows; what was kept in another one is counted anew."""
+
 
 class JoinRules(NamedTuple):
     """What the numbers depend on. Another rule makes other numbers, so the state begins anew with it.
@@ -25,6 +28,15 @@ class JoinRules(NamedTuple):
         """How long a list is kept after it was made."""
         return self.attribution.window_ms + self.lateness_ms
 
+    @property
+    def past_ms(self) -> int:
+        """How far before a user's first list of an arm their outcomes are what the arm's are compared with."""
+        return self.attribution.window_ms
+
+    def window_of(self, at_ms: int) -> int:
+        """The start of the window of a time."""
+        return at_ms - at_ms % self.window_ms
+
     def name(self) -> str:
-        """Tells rules apart."""
-        return json.dumps([sorted(self.kinds.items()), *self.attribution, self.lateness_ms, self.window_ms])
+        """Tells rules apart, and what is kept."""
+        return json.dumps([FORMAT, sorted(self.kinds.items()), *self.attribution, self.lateness_ms, self.window_ms])
