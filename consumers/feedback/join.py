@@ -109,6 +109,7 @@ class FeedbackJoin:
             return dead
         for row in state.expired(watermark_ms, most):
             why = "its list_id is none of this user's lists"
+            state.count("waiting", -len(_records.decode(row)))
             dead += [DeadLetter(record, Reason.UNKNOWN_LIST, why) for record in _records.decode(row)]
         if dead:
             state.count(f"dead/{Reason.UNKNOWN_LIST}", len(dead))
@@ -133,7 +134,9 @@ class FeedbackJoin:
         if (waiting := self.state.get(key)) is None:
             return
         self.state.delete(key)
-        for waited in sorted(_records.decode(waiting), key=lambda one: (one.partition, one.offset)):
+        came = _records.decode(waiting)
+        self.state.count("waiting", -len(came))
+        for waited in sorted(came, key=lambda one: (one.partition, one.offset)):
             feedback = self._decoder.decode(waited, waited.timestamp_ms)
             assert isinstance(feedback, Feedback)
             yield from self._join(waited, feedback, row)
@@ -167,6 +170,7 @@ class FeedbackJoin:
         if found is None:
             key = of_user(WAITING, user, feedback.list_id)
             waiting = state.get(key)
+            state.count("waiting")
             state.put(key, packed([*(_records.decode(waiting) if waiting else []), record]), due_ms)
             return
         yield from self._join(record, feedback, _kept_list.decode(found))
@@ -249,6 +253,8 @@ class FeedbackJoin:
         """Forgets what is kept of a user; totals stay."""
         for kind in OF_A_USER:
             for key in self.state.keys(kind + digest(user_id)):
+                if kind == WAITING and (waiting := self.state.get(key)) is not None:
+                    self.state.count("waiting", -len(_records.decode(waiting)))
                 self.state.delete(key)
 
 
