@@ -12,8 +12,6 @@ from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.settings import Settings
 
 LOOK_EVERY_S = 5.0
-LEAST_GUARDED_USERS = 200
-"""In both arms together. The always-valid interval is one for many users: with fewer it errs oftener than it says."""
 HARMED_BY_MORE = ("return_rate",)
 _logger = logging.getLogger(__name__)
 
@@ -60,16 +58,14 @@ def to_stop(record: ExperimentRecord, results: Iterable[Business], now_ms: int) 
         harms = [one for guard in record.guards for one in [told[arm, guard.metric]] if _harms(one, guard)]
         if harms and harms[0].best is not None:
             one, best = harms[0], harms[0].best
-            interval = (best.difference, best.always_low, best.always_high)
-            difference, low, high = interval
             yield ArmStop(
                 experiment=record.name, arm=arm, metric=one.metric, started_ms=record.started_ms or 0, at_ms=now_ms,
-                difference=difference, low=low, high=high,
+                difference=best.difference, low=best.always_low, high=best.always_high,
             )  # fmt: skip
 
 
 def _harms(one: ArmDifference, guard: Guard) -> bool:
-    if one.best is None or one.first is None or one.users < LEAST_GUARDED_USERS:
+    if one.best is None or one.first is None:
         return False
     borne = guard.by * abs(one.first)
     return one.best.always_low > borne if one.metric in HARMED_BY_MORE else one.best.always_high < -borne
