@@ -157,7 +157,7 @@ class FeedbackJoin:
             yield DeadLetter(record, *wrong)
             return
         user, due_ms = _user(record, feedback), feedback.timestamp + rules.lateness_ms
-        once = of_user(IDS, user, _identity(feedback))
+        once = of_user(IDS, user, identity(feedback))
         if state.get(once) is not None:
             state.count("repeated")
             return
@@ -280,7 +280,7 @@ def _problem(feedback: Feedback, kinds: Mapping[str, Kind]) -> tuple[Reason, str
     return None
 
 
-def _identity(feedback: Feedback) -> str:
+def identity(feedback: Feedback) -> str:
     """Of two alike the second counts nothing."""
     if feedback.event_id is not None:
         return f"@{feedback.event_id}"

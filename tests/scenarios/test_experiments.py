@@ -132,7 +132,7 @@ def test_asked_lists_name_the_arm_and_are_made_by_it(log: OwnedLog, settings: Se
 
 def test_an_experiment_goes_one_way(log: OwnedLog, settings: Settings) -> None:
     one = read_experiment(EXPERIMENT)
-    with pytest.raises(RulesRefused, match="there is no experiment .variety.; there are: none"):
+    with pytest.raises(RulesRefused, match=r"there is no experiment .variety.; there are: none"):
         start(log, settings, "variety", 1)
     create(log, settings, one, 1)
     with pytest.raises(RulesRefused, match="has not been started"):
