@@ -5,7 +5,7 @@ its feedback, partitions may be read in any order, and a record may be read twic
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,14 +34,11 @@ from consumers.feedback.kept_rows import (
     packed,
 )
 from consumers.feedback.left_lists import left_list
-from consumers.feedback.rules import JoinRules
+from consumers.feedback.rules import JoinRules, what_is_missing
 from consumers.feedback.user_counts import NOBODY_DIGEST, Move, UserCounts
 from consumers.log import Positions
 from consumers.records import Record
 from consumers.schemas import Feedback
-
-MAX_VALUE = 1e9
-"""The largest value of an outcome; its square, in millionths, is summed."""
 
 
 class JoinTopics(NamedTuple):
@@ -153,7 +150,7 @@ class FeedbackJoin:
         if feedback.timestamp < watermark_ms - rules.lateness_ms:
             yield DeadLetter(record, Reason.TOO_LATE, "it is older than feedback_lateness_s allows")
             return
-        if (wrong := _problem(feedback, rules.kinds)) is not None:
+        if (wrong := what_is_missing(feedback, rules.kinds)) is not None:
             yield DeadLetter(record, *wrong)
             return
         user, due_ms = _user(record, feedback), feedback.timestamp + rules.lateness_ms
@@ -266,18 +263,6 @@ def _credited(history: ItemHistory, rule: Attribution) -> dict[tuple[int, KeptPl
                 what = (gain.at_ms, place, count)
                 found[what] = found.get(what, 0) + amount
     return found
-
-
-def _problem(feedback: Feedback, kinds: Mapping[str, Kind]) -> tuple[Reason, str] | None:
-    """What is missing for what the event is."""
-    kind = kinds.get(feedback.event)
-    if kind == "click" and feedback.item_id is None:
-        return Reason.MISSING_FIELD, "a click names its item_id"
-    if kind == "engagement" and feedback.value is None:
-        return Reason.MISSING_FIELD, "engagement has a value, s"
-    if kind is not None and not 0 <= (feedback.value or 0.0) <= MAX_VALUE:
-        return Reason.BAD_VALUE, f"value is from 0 to {MAX_VALUE:g}"
-    return None
 
 
 def identity(feedback: Feedback) -> str:

@@ -1,12 +1,16 @@
-"""What the numbers depend on."""
+"""What the numbers depend on, and what feedback has to say to be counted."""
 
 import json
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from consumers.dead_letter import Reason
 from consumers.feedback.attribution import Attribution
 from consumers.feedback.kept_rows import Kind
+from consumers.schemas import Feedback
 
+MAX_VALUE = 1e9
+"""The largest value of an outcome; its square, in millionths, is summed."""
 FORMAT = 2
 """Of the rows; what was kept in another one is counted anew."""
 
@@ -40,3 +44,15 @@ class JoinRules(NamedTuple):
     def name(self) -> str:
         """Tells rules apart, and what is kept."""
         return json.dumps([FORMAT, sorted(self.kinds.items()), *self.attribution, self.lateness_ms, self.window_ms])
+
+
+def what_is_missing(feedback: Feedback, kinds: Mapping[str, Kind]) -> tuple[Reason, str] | None:
+    """What keeps feedback from being counted as what its event is; None: nothing."""
+    kind = kinds.get(feedback.event)
+    if kind == "click" and feedback.item_id is None:
+        return Reason.MISSING_FIELD, "a click names its item_id"
+    if kind == "engagement" and feedback.value is None:
+        return Reason.MISSING_FIELD, "engagement has a value in s"
+    if kind is not None and not 0 <= (feedback.value or 0.0) <= MAX_VALUE:
+        return Reason.BAD_VALUE, f"value is from 0 to {MAX_VALUE:g}"
+    return None
