@@ -21,12 +21,12 @@ ListKey = tuple[str, str]
 """User and list_id."""
 
 
-class _Place(msgspec.Struct, gc=False):
+class _LoggedPlace(msgspec.Struct, gc=False):
     item_id: str
     propensity: float | None = None
 
 
-class _Time(msgspec.Struct, gc=False):
+class _LoggedTime(msgspec.Struct, gc=False):
     timestamp: int
 
 
@@ -34,8 +34,8 @@ class LoggedList(msgspec.Struct):
     """What is read of a list."""
 
     list_id: str
-    items: list[_Place]
-    as_of: _Time
+    items: list[_LoggedPlace]
+    as_of: _LoggedTime
     surface: str = "default"
     user_id: str | None = None
 

@@ -16,7 +16,8 @@ import numpy as np
 
 Z_95 = 1.959963984540054
 NOTHING = -1
-LEAST_USERS, LEAST_EFFECTIVE = 30, 100
+LEAST_USERS, LEAST_EFFECTIVE = 30, 200
+"""With fewer the weights are too uneven for the intervals: with 80 to 150, 95 % ones held in 90 % of the logs."""
 LEAST_SUPPORT = 0.9
 PRIOR = 5.0
 """Outcomes by which what is known of an item is drawn towards the mean."""

@@ -20,7 +20,7 @@ Metric = Literal["ctr", "cvr", "conversions_per_user", "revenue_per_user", "enga
 _OF_THE_LOG = ("state", "created_ms", "started_ms", "stopped_ms", "stops")
 
 
-class Guard(BaseModel):
+class ArmGuard(BaseModel):
     """A metric that an arm may not harm: that it is lower than in the first arm, or, of returns, higher."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -64,7 +64,7 @@ class ExperimentRecord(BaseModel):
     salt: str = Field(default="", max_length=64)
     goal: Metric = "ctr"
     effect: float = Field(default=0.05, gt=0, le=10)
-    guards: tuple[Guard, ...] = Field(default=(), max_length=6)
+    guards: tuple[ArmGuard, ...] = Field(default=(), max_length=6)
     state: State = "created"
     created_ms: int = 0
     started_ms: int | None = None

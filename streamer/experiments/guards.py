@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from consumers.log import Log
 from consumers.schemas import Business
-from streamer.experiments.experiment_records import ArmStop, ExperimentRecord, Guard, experiments, settle, stop_arms
+from streamer.experiments.experiment_records import ArmGuard, ArmStop, ExperimentRecord, experiments, settle, stop_arms
 from streamer.experiments.report import ArmDifference, report_of
 from streamer.lists.rules import HOLDBACK
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
@@ -64,7 +64,7 @@ def to_stop(record: ExperimentRecord, results: Iterable[Business], now_ms: int) 
             )  # fmt: skip
 
 
-def _harms(one: ArmDifference, guard: Guard) -> bool:
+def _harms(one: ArmDifference, guard: ArmGuard) -> bool:
     if one.best is None or one.first is None:
         return False
     borne = guard.by * abs(one.first)

@@ -17,7 +17,7 @@ from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
 from tests.worlds.dealt_lists import DealtWorld
 
-LISTS, HOUR_MS = 900, 3_600_000
+LISTS, HOUR_MS = 1_500, 3_600_000
 
 
 class Shop:
@@ -88,7 +88,7 @@ def test_topics_give_what_the_lists_themselves_give(tmp_path: Path, capsys: pyte
     spent = json.loads(said)["policies"]["other.jsonl"]["estimates"]["ips"]["value"]
     assert spent == pytest.approx(3.5 * one["estimates"]["ips"]["value"])
     _, words, _ = evaluate(shop, capsys, str(jsonl))
-    assert words.startswith("other.jsonl: 900 of 900 shown lists have another one beside them; 300 users\n")
+    assert words.startswith("other.jsonl: 1,500 of 1,500 shown lists have another one beside them; 500 users\n")
     assert f"{expected.estimates['snips'].value:>9.4f}  95 % [" in words
     assert f"the lists count as {expected.effective:,.0f} by their weights at place {expected.effective_place}" in words
 
@@ -100,14 +100,14 @@ def test_lists_that_have_no_other_one_beside_them_are_left_out(
     file.write_text("\n".join(json.dumps(one) for one in [*shop.others()[:800], {"list_id": "9-9", "items": ["i1"]}]))
     _, said, _ = evaluate(shop, capsys, str(file), "--json")
     [policy] = json.loads(said)["policies"].values()
-    assert (policy["lists"], policy["without_list"]) == (800, 100)
+    assert (policy["lists"], policy["without_list"]) == (800, 700)
 
 
 def test_lists_without_propensities_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shop = Shop(tmp_path, without=(1,))
     code, said, _ = evaluate(shop, capsys, "--beside", "next")
     assert code == 3
-    assert "cannot be judged: 900 of 900 lists do not say the propensities of their items" in said
+    assert "cannot be judged: 1,500 of 1,500 lists do not say the propensities of their items" in said
 
 
 def test_what_is_missing_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
