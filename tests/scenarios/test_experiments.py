@@ -162,9 +162,18 @@ def test_an_experiment_goes_one_way(log: OwnedLog, settings: Settings) -> None:
     [
         ({"arms": []}, "arms: "),
         ({"arms": [{"name": "a", "share": 0.5}]}, "arms: "),
-        ({"arms": [{"name": "a", "share": 0.5}, {"name": "a", "share": 0.5}]}, "a. is the name of several arms; give each a name of its own"),
-        ({"arms": [{"name": "a", "share": 0.5}, {"name": "holdback", "share": 0.5}]}, "holdback. is the name of those who are kept out"),
-        ({"arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.4}]}, "shares and holdback are 1.1 together; they may be 1 at most"),
+        (
+            {"arms": [{"name": "a", "share": 0.5}, {"name": "a", "share": 0.5}]},
+            "a. is the name of several arms; give each a name of its own",
+        ),
+        (
+            {"arms": [{"name": "a", "share": 0.5}, {"name": "holdback", "share": 0.5}]},
+            "holdback. is the name of those who are kept out",
+        ),
+        (
+            {"arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.4}]},
+            "shares and holdback are 1.1 together; they may be 1 at most",
+        ),
         ({"arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.1, "filter": "true"}]}, "no such field"),
         ({"arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.1, "explore": 2}]}, "arms.1.explore"),
         ({"name": "A b"}, "name: write lower-case"),
