@@ -9,7 +9,7 @@ from streamer.engine.engine import Columns, Engine
 from streamer.features.tables import digest_rows
 from streamer.state.dedup import SeenEvents
 from streamer.state.ledger import ENTRY, Ledger, event_number
-from streamer.state.pending_repairs import Amendments
+from streamer.state.pending_repairs import PendingRepairs
 from tgn.graph import I32
 
 
@@ -19,12 +19,12 @@ class Retractions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.ledger = Ledger(lambda prefix: ())
-        self._amendments = Amendments(engine.model, self.ledger)
+        self._repairs = PendingRepairs(engine.model, self.ledger)
 
     @property
     def taken_back(self) -> int:
         """Interactions."""
-        return self._amendments.taken_back
+        return self._repairs.taken_back
 
     def note(self, event: np.ndarray, columns: Columns, digests: Iterable[bytes | None]) -> None:
         """Keeps interactions [N] that were taken; event: their numbers."""
@@ -44,5 +44,5 @@ class Retractions:
             if digest is not None:
                 seen_events.take(digest)
                 if node is not None:
-                    self._amendments.retract(node, [event_number(digest)])
-        return self._amendments.repair() if len(self._amendments) else np.zeros(0, np.int32)
+                    self._repairs.retract(node, [event_number(digest)])
+        return self._repairs.repair() if len(self._repairs) else np.zeros(0, np.int32)

@@ -8,7 +8,7 @@ import msgspec
 import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode_merge import merge_of
+from consumers.decode_merge import decode_merge
 from consumers.files.interactions import in_time_order
 from consumers.log import Log
 from consumers.schemas import Interaction, Merge
@@ -55,7 +55,7 @@ def read_topic(log: Log, topic: str, settings: Settings) -> pa.Table:
 
 def _says_of_merge(decoded: Interaction | DeadLetter) -> bool:
     """Whether it is a record of a merge, which is nothing that somebody did: the session stays one of its own here."""
-    return isinstance(decoded, DeadLetter) and isinstance(merge_of(decoded.record), Merge)
+    return isinstance(decoded, DeadLetter) and isinstance(decode_merge(decoded.record), Merge)
 
 
 def _named(found: list[tuple[int, int, Interaction | DeadLetter]]) -> Iterator[Interaction | DeadLetter]:

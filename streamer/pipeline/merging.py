@@ -41,7 +41,7 @@ def _merge(state: StreamState, session_id: str, user_id: str, partition: int) ->
     if owner.user == session or state.merges.owner(session) is not None:
         return False  # it is the user's already, or the two are the other way round
     state.merges.note(session, owner)
-    state.amendments.merge(session, owner.user)
+    state.repairs.merge(session, owner.user)
     both = np.array([session, owner.user], np.int32)
     had, has = state.listed.has_list(both).tolist()
     if had:
