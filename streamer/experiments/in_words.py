@@ -31,7 +31,7 @@ def _sentence(report: ExperimentReport, one: ArmDifference) -> str:
     if report.is_mismatched:
         return f"Nothing can be said of {one.arm}: users are not dealt as the shares say."
     if one.best is None or one.value is None or one.first is None:
-        return f"Nothing can be said of {one.arm} yet: that takes feedback of {LEAST_USERS} users in each arm."
+        return f"Nothing can be said of {one.arm} yet: that takes outcomes of {LEAST_USERS} users in each arm."
     both = f"{name} {_level(one.value, one.metric)} against {_level(one.first, one.metric)}"
     between = _between(one.best, one.metric)
     sure = f"the difference is {between}, 95 % sure however often one looks"

@@ -20,7 +20,8 @@ COMPARED = ("ctr", "cvr", "conversions_per_user", "revenue_per_user", "engagemen
 class ArmDifference(NamedTuple):
     """One metric of an arm beside that of the first arm.
 
-    `plain` and `cuped` are None where there are too few users, `cuped` also where nothing is known of before.
+    `plain` and `cuped` are None where there are too few users, or all of them are alike; `cuped` also where nothing is
+    known of before.
     `users_needed`: of both arms, until a difference as large as the experiment's `effect` is shown in four of five
     experiments; None: nothing is known of it yet.
     """
@@ -43,7 +44,7 @@ class ArmDifference(NamedTuple):
     def verdict(self) -> str:
         """What the always-valid interval says: it may be read at any time."""
         if self.best is None:
-            return "too few users yet"
+            return "nothing to compare yet"
         if self.best.always_low > 0:
             return "more"
         return "less" if self.best.always_high < 0 else "no difference shown"
@@ -89,10 +90,12 @@ def _difference(arm: str, metric: str, first: Business | None, other: Business |
     users = first.users + other.users
     if min(first.users, other.users) < LEAST_USERS:
         return found._replace(users=users)
-    found = found._replace(users=users, plain=plain(first, other), cuped=cuped(first, other))
-    error = 0.0 if found.best is None else found.best.error
-    needed = users_needed(error, users, effect * a) if a and error else None
-    return found._replace(users_needed=needed)
+    without = plain(first, other)
+    if not without.error:  # nobody has done any of it, or everybody the same: that says nothing of what they will do
+        return found._replace(users=users)
+    found = found._replace(users=users, plain=without, cuped=cuped(first, other))
+    best = found.cuped or without
+    return found._replace(users_needed=users_needed(best.error, users, effect * a) if a and best.error else None)
 
 
 def newest_results(log: Log, settings: Settings) -> list[Business]:

@@ -88,7 +88,7 @@ def test_the_verdict_is_one_sentence_with_what_is_missing() -> None:
     [less] = verdicts(report_of(RECORD, told(28, -0.5)))
     assert less.startswith("b has less than a: ")
     [few] = verdicts(report_of(RECORD, told(28, users=20)))
-    assert few == "Nothing can be said of b yet: that takes feedback of 30 users in each arm."
+    assert few == "Nothing can be said of b yet: that takes outcomes of 30 users in each arm."
     assert any("narrower by what users did before" in line for line in in_words(report_of(RECORD, some)))
 
 
@@ -126,5 +126,13 @@ def test_users_that_are_dealt_otherwise_are_an_alarm() -> None:
 
 def test_few_users_and_no_feedback_say_nothing() -> None:
     [one] = [one for one in report_of(RECORD, told(0, users=20)).differences if one.metric == "ctr"]
-    assert (one.verdict, one.best, one.users_needed) == ("too few users yet", None, None)
+    assert (one.verdict, one.best, one.users_needed) == ("nothing to compare yet", None, None)
     assert "no feedback" in in_words(report_of(RECORD, []))[-1]
+
+
+def test_users_who_are_all_alike_say_nothing() -> None:
+    nobody = [
+        one._replace(clicks=one.clicks * 0) for one in (outcomes(np.random.default_rng(n), 200, 5) for n in (1, 2))
+    ]
+    one = ctr_of(*nobody, 4)
+    assert (one.verdict, one.best, one.first, one.value) == ("nothing to compare yet", None, 0.0, 0.0)
