@@ -179,7 +179,7 @@ class ListAnswers:
             places = [msgspec.structs.asdict(item) | more for item, more in zip(items, told, strict=True)]
         fallback = fallback_of(items)
         if fallback is None and self._is_new(plan):
-            fallback = "cohort"
+            fallback = "cohort" if items else "new"
         version, experiment = plan.surface.version, experiment_of(question, plan.surface)
         return _encode(
             {

@@ -24,7 +24,7 @@ from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange
 from streamer.pipeline.event_order import Placed
 from streamer.pipeline.known_positions import by_partition, places_in, positions_after
 from streamer.pipeline.manifest import manifest
-from streamer.pipeline.merging import merge_sessions
+from streamer.pipeline.merging import merge_sessions, owner_and_names
 from streamer.pipeline.node_changes import NodeChanges
 from streamer.pipeline.observed_block import Retracted
 from streamer.pipeline.observing import Observed, observe
@@ -293,17 +293,15 @@ class Pipeline:
 
     def _retract(self, retractions: Iterable[Retracted]) -> None:
         events: dict[int, list[int]] = {}
+        users, merges = self._state.engine.model.users, self._state.merges
         for user_id, event_id in retractions:
-            node = self._state.engine.model.users.get(user_id)
-            if node is None:
+            found = owner_and_names(users, merges, user_id)
+            if found is None:
                 continue
-            owner = self._state.merges.owner(node)
-            owner_node = node if owner is None else owner.user
-            ids = self._state.engine.model.users.ids
-            names = {user_id, *(ids[one] for one in (owner_node, *self._state.merges.sessions_of(owner_node)))}
-            digests = [digest_event_id(name, event_id) for name in sorted(names)]
+            owner, names = found
+            digests = [digest_event_id(name, event_id) for name in names]
             digests.append(digest_unscoped(event_id))  # what older checkpoints have
-            events.setdefault(owner_node, []).extend(map(event_number, digests))
+            events.setdefault(owner, []).extend(map(event_number, digests))
         for node, of_user in events.items():
             self._state.amendments.retract(node, of_user)
 

@@ -217,7 +217,7 @@ def test_the_graph_that_is_read_is_that_of_the_log(log: OwnedLog, settings: Sett
     ])  # fmt: skip
     to_the_end(Sink(log, store, settings))
     table, items, _ = read_graph(store)
-    assert table.to_pylist() == read_topic(log, "interactions", settings).to_pylist()
+    assert table.to_pylist() == read_topic(log, "interactions", settings).table.to_pylist()
     assert items[0].attributes == {"lat": 1.5, "lon": 0}
     known = gather_source(table, EventWeights(settings.event_weights), items)
     assert {attribute.kind for attribute in known.attributes} >= {"device", "place"}
