@@ -41,7 +41,8 @@ class _Together:
 
     def is_waited_for(self) -> bool:
         """Whether anybody waits for a reply; nobody can say no more from then on."""
-        self._begun = self._begun or self.future.set_running_or_notify_cancel()
+        if not self._begun and not self.future.cancelled():
+            self._begun = self.future.set_running_or_notify_cancel()
         return self._begun
 
     def take(self, place: int, reply: Reply) -> None:

@@ -42,6 +42,7 @@ from tgn.prequential import Outcome
 
 NOBODY = np.zeros(0, np.int32)
 QUALITY_EVERY = 500  # measured events between two figures on the quality topic
+LISTS_AT_ONCE = 16  # written in words before somebody else may look at the state: some 1 ms
 
 
 class Pipeline:
@@ -89,8 +90,7 @@ class Pipeline:
         that come into lists or leave them by now, (3) interactions, (4) sessions that are users' now, and what is taken
         back, (5) a piece of the repair of the graph, where it is due, (6) positions and the manifest.
         """
-        if self.between is not None:
-            self.between()
+        self._pause()
         state = self._state
         taken_back, clock_ms = state.amendments.taken_back, state.clock_ms
         self._switch(epoch)  # (1)
@@ -98,7 +98,9 @@ class Pipeline:
         withdrawn = self._nodes.take(epoch.changes, self._publish)  # (2)
         observed = observe(state, epoch.observed, self._void_numbers, self.between) if epoch.observed else Observed()
         self._go_on(epoch.arrivals)
-        admitted = admit(epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted)
+        admitted = admit(
+            epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted, self.between
+        )
         self._nodes.flip_items(
             max([clock_ms, epoch.now_ms, *(placed.interaction.timestamp for placed in admitted.placed[:1])]),
             max(state.clock_ms, epoch.now_ms),
@@ -107,6 +109,7 @@ class Pipeline:
             nodes = np.array(state.engine.model.items.encode(items), np.int32)
             state.amendments.relist(self._beside.refused(passed, nodes))
         listed = self._learn_and_list(admitted.placed, epoch) if admitted.placed else _EpochLists()  # (3)
+        self._pause()
         blocks = [] if epoch.adopted else shared_blocks(epoch, admitted, listed.columns, state, self._block_bytes)
         merges = [*observed.merges, *admitted.merges]
         merged = self._merge(merges, epoch) if merges or state.merges.waiting else {}  # (4)
@@ -140,6 +143,11 @@ class Pipeline:
             erased=len(erased),
             taken_back=state.amendments.taken_back - taken_back,
         )
+
+    def _pause(self) -> None:
+        """Lets somebody else look at the state, where anybody is to."""
+        if self.between is not None:
+            self.between()
 
     def _switch(self, epoch: EpochInput) -> None:
         """Goes over to what is in force from this epoch on: settings, partitions and embeddings."""
@@ -229,6 +237,7 @@ class Pipeline:
         lists = self._lists(placed, Listed(outcome, propensity), changed, epoch)
         partitions = np.array([p.arrival.partition for p in placed], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
+        self._pause()
         return _EpochLists(columns, outcome, lists, self._measure(placed, columns, outcome, epoch))
 
     def _matters(self, users: I32, outcome: Outcome) -> np.ndarray:
@@ -250,7 +259,9 @@ class Pipeline:
         """The last list of each user that these interactions changed; changed: which interactions' lists."""
         positions = positions_after(placed, changed, epoch, self._state.positions, self._settings.interactions_topic)
         lists = {}
-        for n in changed.tolist():
+        for made, n in enumerate(changed.tolist(), 1):
+            if not made % LISTS_AT_ONCE:
+                self._pause()
             arrival, interaction = placed[n].arrival, placed[n].interaction
             lists[interaction.user_id] = self._publish.make_list(
                 _cause(placed[n]),
