@@ -48,7 +48,7 @@ class Refused(Exception):
         self.reason, self.message = reason, message
 
 
-def value_of(record: Record, max_record_bytes: int) -> bytes:
+def checked_value(record: Record, max_record_bytes: int) -> bytes:
     """The value of a record that no tombstone belongs among. Raises Refused where there is none, or it is too large."""
     if record.value is None:
         raise Refused(Reason.TOMBSTONE, "the value is null")
@@ -92,7 +92,7 @@ class InteractionDecoder:
     def decode(self, record: Record, now_ms: int) -> Interaction | DeadLetter:
         """The interaction in a record, or why there is none. `now_ms` is the wall clock, for the skew bound."""
         try:
-            wire = self._parse(value_of(record, self._max_record_bytes), record)
+            wire = self._parse(checked_value(record, self._max_record_bytes), record)
             return _normalise(wire, now_ms + self._clock_skew_ms)
         except Refused as refused:
             return DeadLetter(record, refused.reason, refused.message)
@@ -161,7 +161,7 @@ def _unframed(value: bytes, unframe: Unframe | None) -> Any:
 
 def _object_of(value: bytes, unframe: Unframe | None) -> dict[str, Any]:
     try:
-        data = _unframed(value, unframe) if is_framed(value) else json_of(value)
+        data = _unframed(value, unframe) if is_framed(value) else decode_json(value)
     except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are ValueErrors
         why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise Refused(Reason.NOT_JSON, why) from None
@@ -170,7 +170,7 @@ def _object_of(value: bytes, unframe: Unframe | None) -> dict[str, Any]:
     return data
 
 
-def json_of(value: bytes) -> Any:
+def decode_json(value: bytes) -> Any:
     """A number that Python has no number for costs its field, not the record: it becomes infinite."""
     try:
         return _JSON.decode(value)
@@ -322,11 +322,11 @@ class NodeDecoder:
 
     def item(self, record: Record) -> DecodedNode[Item] | DeadLetter:
         """The item in a record that is no tombstone, or why there is none."""
-        return self._decode(record, item_of)
+        return self._decode(record, decode_item_fields)
 
     def user(self, record: Record) -> DecodedNode[User] | DeadLetter:
         """The user in a record that is no tombstone, or why there is none."""
-        return self._decode(record, user_of)
+        return self._decode(record, decode_user_fields)
 
     def _decode(
         self, record: Record, node_of: Callable[[dict[str, Any], int], DecodedNode[Node]]
@@ -345,7 +345,7 @@ class NodeDecoder:
 def decode_item(value: bytes) -> Item | None:
     """An item, or None where the bytes are no item."""
     try:
-        return item_of(object_fields(value)).node
+        return decode_item_fields(object_fields(value)).node
     except Refused:
         return None
 
@@ -353,12 +353,12 @@ def decode_item(value: bytes) -> Item | None:
 def decode_user(value: bytes) -> User | None:
     """A user, or None where the bytes are no user."""
     try:
-        return user_of(object_fields(value)).node
+        return decode_user_fields(object_fields(value)).node
     except Refused:
         return None
 
 
-def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[Item]:
+def decode_item_fields(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[Item]:
     """The item that the fields of a JSON object describe, for every door. Raises Refused.
 
     latest_ms: the latest `timestamp` that it may name, epoch ms. A title that is a number is taken as its text, a text
@@ -371,14 +371,14 @@ def item_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> Decod
         categories=tuple(_categories(data.get("categories"), warnings)),
         timestamp=time_field(data, "timestamp", latest_ms),
         attributes=_attributes(data, Item, warnings),
-        hidden=flag_of("hidden", data.get("hidden")),
+        hidden=decode_flag("hidden", data.get("hidden")),
         available_from=time_field(data, "available_from", MAX_TIMESTAMP_MS),
         expires_at=time_field(data, "expires_at", MAX_TIMESTAMP_MS),
     )
     return DecodedNode(item, warnings)
 
 
-def user_of(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[User]:
+def decode_user_fields(data: Mapping[str, Any], latest_ms: int = MAX_TIMESTAMP_MS) -> DecodedNode[User]:
     """The user that the fields of a JSON object describe, for every door. Raises Refused."""
     warnings: list[str] = []
     user = User(id_field(data, "user_id"), time_field(data, "timestamp", latest_ms), _attributes(data, User, warnings))
@@ -416,7 +416,7 @@ def time_field(data: Mapping[str, Any], field: str, latest_ms: int) -> int | Non
     return timestamp
 
 
-def flag_of(name: str, value: Any) -> bool:
+def decode_flag(name: str, value: Any) -> bool:
     """A yes or no, as JSON or as the text of a cell. Raises Refused: a guess would show what is to be hidden."""
     text = value.strip().lower() if isinstance(value, str) else value
     if text in (None, "", False, 0, "false", "0", "no"):

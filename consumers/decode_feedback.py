@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import Refused, Unframe, id_field, object_fields, time_field, value_of
+from consumers.decode import Refused, Unframe, checked_value, id_field, object_fields, time_field
 from consumers.records import Record
 from consumers.schemas import Feedback
 
@@ -32,7 +32,7 @@ class FeedbackDecoder:
     def decode(self, record: Record, now_ms: int) -> Feedback | DeadLetter:
         """The feedback in a record, or why there is none. `now_ms` is the wall clock, for the skew bound."""
         try:
-            return self.of_fields(object_fields(value_of(record, self._max_record_bytes), self._unframe), now_ms)
+            return self.of_fields(object_fields(checked_value(record, self._max_record_bytes), self._unframe), now_ms)
         except Refused as refused:
             return DeadLetter(record, refused.reason, refused.message)
 

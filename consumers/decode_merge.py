@@ -10,13 +10,13 @@ from consumers.schemas import Merge
 MAX_PARTITIONS = 1_000_000
 
 
-def merge_of(record: Record, unframe: Unframe | None = None) -> Merge | DeadLetter | None:
+def decode_merge(record: Record, unframe: Unframe | None = None) -> Merge | DeadLetter | None:
     """The merge in a record, why it cannot be taken, or None where it says nothing of one.
 
     The user is named by the value, or by the key alone.
 
     >>> record = Record("interactions", 0, 7, b"ann", b'{"merge": "s-1", "upto": {"2": 40}}', (), 1000)
-    >>> merge_of(record)
+    >>> decode_merge(record)
     Merge(user_id='ann', merge='s-1', upto={'2': 40})
     """
     try:

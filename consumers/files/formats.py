@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
-from consumers.decode import json_of
+from consumers.decode import decode_json
 from consumers.errors import DataRefused
 from consumers.files.delimited import delimited, of_rows, wrong_width
 from consumers.files.parts import UNREADABLE, FilePart
@@ -226,14 +226,14 @@ def _json(file: _TextFile) -> Objects:
 
 def _value(line: bytes) -> Any:
     try:
-        return json_of(line)
+        return decode_json(line)
     except (ValueError, RecursionError):
         return Broken(line)
 
 
 def _array(file: _TextFile, data: bytes) -> Objects:
     try:
-        values = json_of(data)
+        values = decode_json(data)
     except (ValueError, RecursionError) as error:
         raise DataRefused(
             f"{file.part} is no whole JSON array: {error}; with one JSON object a line a broken line costs itself"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.decode import item_of, user_of
+from consumers.decode import decode_item_fields, decode_user_fields
 from consumers.files.columns import rows_of_columns
 from consumers.files.first_look import FirstLook, look_at
 from consumers.files.formats import FORMATS, guess_format
@@ -184,12 +184,12 @@ def read_users(files: Files, reading: Reading | None = None, format_: str | None
 
 def items_of_file(files: Files, reading: Reading | None = None, format_: str | None = None) -> Nodes[Item]:
     """The items of a file, or several, and what of it was refused. Raises DataRefused."""
-    return read_nodes(parts_of(files), "items", item_of, _with_format(reading, format_))
+    return read_nodes(parts_of(files), "items", decode_item_fields, _with_format(reading, format_))
 
 
 def users_of_file(files: Files, reading: Reading | None = None, format_: str | None = None) -> Nodes[User]:
     """The users of a file, or several, and what of it was refused. Raises DataRefused."""
-    return read_nodes(parts_of(files), "users", user_of, _with_format(reading, format_))
+    return read_nodes(parts_of(files), "users", decode_user_fields, _with_format(reading, format_))
 
 
 def _with_format(reading: Reading | None, format_: str | None) -> Reading:

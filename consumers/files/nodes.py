@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from consumers.dead_letter import Reason
-from consumers.decode import Refused, flag_of
+from consumers.decode import Refused, decode_flag
 from consumers.errors import DataRefused
 from consumers.field_paths import ABSENT, alternatives, root_of, value_at
 from consumers.files.parts import FilePart
@@ -66,7 +66,7 @@ def read_nodes(parts: Sequence[FilePart], kind: Kind, node_of: Callable[..., Any
                 for name in TIMES[id_field]:
                     if name in fields:
                         fields[name] = wire_time(fields[name], unit, one.reading.time_format)
-                gone = flag_of("deleted", fields.pop("deleted", None))
+                gone = decode_flag("deleted", fields.pop("deleted", None))
                 node, warnings = node_of(fields, latest_ms)
                 id_ = node.item_id if kind == "items" else node.user_id
                 nodes.entries.append((id_, None if gone else node))

@@ -248,7 +248,7 @@ def _in_file_order(raw: Objects, order_from: int | None) -> Objects:
     return replace(raw, values=values)
 
 
-def has_of(raw: RawColumns | Objects) -> Callable[[str], bool]:
+def field_finder(raw: RawColumns | Objects) -> Callable[[str], bool]:
     """Whether an expression of a field map finds anything in the rows."""
     if isinstance(raw, RawColumns):
         return lambda theirs: theirs in raw.names or any(_type_at(raw, path) for path in alternatives(theirs))

@@ -9,7 +9,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 from consumers.dead_letter import Reason
-from consumers.decode import Refused, json_of
+from consumers.decode import Refused, decode_json
 
 
 def json_reader(schema: str, references: Mapping[str, str]) -> Callable[[bytes], Any]:
@@ -24,7 +24,7 @@ def json_reader(schema: str, references: Mapping[str, str]) -> Callable[[bytes],
     validator = kind(contents, registry=Registry().with_resources(resources))
 
     def read(data: bytes) -> Any:
-        value = json_of(data)
+        value = decode_json(data)
         for error in validator.iter_errors(value):
             raise Refused(Reason.NOT_OF_SCHEMA, f"{error.json_path[:200]} breaks the rule {error.validator!r}")
         return value

@@ -19,7 +19,7 @@ from streamer.lists.listed_items import configuration_name, model_version
 from streamer.lists.rule_warnings import RuleWarning, warnings_of
 from streamer.lists.rules import Rules
 from streamer.pipeline.known_positions import by_partition
-from streamer.pipeline.surface_lists import SurfaceLists, surfaces_of
+from streamer.pipeline.surface_lists import SurfaceLists, build_surfaces
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from tgn.graph import DELETED, LISTED, REQUEST_SLOTS, U8
@@ -37,7 +37,7 @@ class Known:
         self.state, self.clock = state, clock
         self._configuration = configuration_name(state.engine.model)
         self._positions: tuple[int, dict[str, int]] = (-1, {})
-        self._surfaces = surfaces_of(state)
+        self._surfaces = build_surfaces(state)
         self._listable, self.masks = _Listable(state), FilterMasks(state.catalogue)
 
     @property

@@ -98,7 +98,7 @@ class NodeAnswers:
             "clock": state.clock_ms,
             "model_version": known.model_version,
             "embeddings": model.trained_version or None,
-            "pending_repairs": len(state.amendments),
+            "pending_repairs": len(state.repairs),
             "quality": {
                 name: {"value": round(ours, 6), "popularity": round(theirs, 6)}
                 for name, (ours, theirs) in figures.items()

@@ -11,7 +11,7 @@ from streamer.pipeline.merging import owner_and_names, take_merge
 from streamer.state.dedup import SeenEvents
 from streamer.state.ledger import ENTRY, Ledger, event_number
 from streamer.state.merges import Merges
-from streamer.state.pending_repairs import Amendments
+from streamer.state.pending_repairs import PendingRepairs
 from tgn.graph import I32
 
 
@@ -21,12 +21,12 @@ class Retractions:
     def __init__(self, engine: Engine) -> None:
         self._engine, self.merges = engine, Merges()
         self.ledger = Ledger(lambda prefix: ())
-        self._amendments = Amendments(engine.model, self.ledger)
+        self._repairs = PendingRepairs(engine.model, self.ledger)
 
     @property
     def taken_back(self) -> int:
         """Interactions."""
-        return self._amendments.taken_back
+        return self._repairs.taken_back
 
     def note(self, event: np.ndarray, columns: Columns, digests: Iterable[bytes | None]) -> None:
         """Keeps interactions [N] that were taken; event: their numbers."""
@@ -49,13 +49,13 @@ class Retractions:
                 if found := owner_and_names(self._engine.model.users, self.merges, user_id):
                     owner, names = found
                     events = [event_number(digest_event_id(name, event_id)) for name in names]
-                    self._amendments.retract(owner, events)
+                    self._repairs.retract(owner, events)
         return self.repair()
 
     def merge(self, user_id: str, session_id: str) -> str | None:
         """Makes a session a user's: its owner; None where it is somebody's already."""
         users = self._engine.model.users
-        merged = take_merge(users, self.merges, self._amendments, session_id, user_id, 0)
+        merged = take_merge(users, self.merges, self._repairs, session_id, user_id, 0)
         return None if merged is None else users.ids[merged[1].user]
 
     def is_same(self, user_id: str, session_id: str) -> bool:
@@ -66,4 +66,4 @@ class Retractions:
 
     def repair(self) -> I32:
         """Makes the graph follow; gives the users whose interactions are others now."""
-        return self._amendments.repair() if len(self._amendments) else np.zeros(0, np.int32)
+        return self._repairs.repair() if len(self._repairs) else np.zeros(0, np.int32)

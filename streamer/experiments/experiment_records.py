@@ -10,7 +10,7 @@ from consumers.errors import UnknownTopic
 from consumers.log import Log
 from consumers.records import NewRecord
 from streamer.errors import RulesRefused
-from streamer.lists.rules import SURFACE, ExperimentArm, SurfaceExperiment, problem_of
+from streamer.lists.rules import SURFACE, ExperimentArm, SurfaceExperiment, first_problem
 from streamer.lists.rules_on_log import put_experiment
 from streamer.runtime.topics import create_missing, read_records, whole
 from streamer.settings import Settings
@@ -48,7 +48,7 @@ def read_experiment(value: Any) -> ExperimentRecord:
         record = ExperimentRecord.model_validate(value)
         record.on_surface()
     except ValidationError as error:
-        field, message = problem_of(error)
+        field, message = first_problem(error)
         raise RulesRefused(f"{field}: {message}" if field else message, field) from None
     return record
 

@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode_merge import merge_of
+from consumers.decode_merge import decode_merge
 from consumers.files.interactions import in_time_order
 from consumers.log import Log
 from consumers.schemas import Interaction, Merge
 from streamer.features.contexts import NAMES, as_text
 from streamer.features.event_ids import id_of_record
-from streamer.runtime.decoders import interaction_decoder, unframe_of
+from streamer.runtime.decoders import interaction_decoder, make_unframe
 from streamer.runtime.topics import end_positions, read_records, whole
 from streamer.settings import Settings
 
@@ -57,7 +57,7 @@ def read_topic(log: Log, topic: str, settings: Settings) -> TopicRows:
     is no row: it holds once what lies before it in its partition, and before its `upto`, has been taken.
     Raises UnknownTopic.
     """
-    decoder, unframe = interaction_decoder(settings), unframe_of(settings)
+    decoder, unframe = interaction_decoder(settings), make_unframe(settings)
     ends = end_positions(log, topic)
     now_ms = int(time.time() * 1000)
     found: list[tuple[int, int, Interaction | DeadLetter]] = []
@@ -65,7 +65,7 @@ def read_topic(log: Log, topic: str, settings: Settings) -> TopicRows:
     for record in read_records(log, whole(log, topic)):
         if record.offset < ends[record.topic_partition]:
             decoded = decoder.decode(record, now_ms)
-            merge = merge_of(record, unframe) if isinstance(decoded, DeadLetter) else None
+            merge = decode_merge(record, unframe) if isinstance(decoded, DeadLetter) else None
             if isinstance(merge, Merge):
                 merges.append((record.partition, record.offset, merge))
             else:

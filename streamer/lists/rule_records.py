@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from consumers.records import RECORD_BYTES, NewRecord, size_of
 from streamer.errors import RulesRefused
-from streamer.lists.rules import Rules, problem_of
+from streamer.lists.rules import Rules, first_problem
 
 MOST_BEFORE = 50  # versions that a record keeps of before
 _OURS = ("version", "since_ms", "before")  # fields of a record beside those of the rules
@@ -74,7 +74,7 @@ def read_rules(value: Any) -> Rules:
     try:
         return Rules.model_validate(value)
     except ValidationError as error:
-        field, message = problem_of(error)
+        field, message = first_problem(error)
         raise RulesRefused(f"{field}: {message}" if field else message, field) from None
 
 

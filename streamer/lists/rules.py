@@ -169,7 +169,7 @@ _MEANT = {
 }
 
 
-def problem_of(error: ValidationError) -> tuple[str, str]:
+def first_problem(error: ValidationError) -> tuple[str, str]:
     """The field of the first thing that is wrong, and what is wrong with it, in one line."""
     first = error.errors(include_url=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"])

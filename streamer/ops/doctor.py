@@ -18,7 +18,7 @@ from consumers.schemas import EpochManifest, Interaction
 from streamer.errors import StateBusy
 from streamer.ops.checkpoint_inspection import Summary, verify
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
-from streamer.runtime.decoders import interaction_decoder, registry_of
+from streamer.runtime.decoders import get_registry, interaction_decoder
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.time_units import all_like_seconds
 from streamer.runtime.topics import DEFAULT_LOG, input_topics, open_log_of, read_records, state_folder, topic_specs
@@ -149,7 +149,7 @@ def _times(patient: Patient) -> Iterator[Finding]:
 def _schema_registry(patient: Patient) -> Iterator[Finding]:
     """Whether the schema registry answers, where one is named."""
     settings = patient.settings
-    if (registry := registry_of(settings.schema_registry, settings.schema_registry_config)) is not None:
+    if (registry := get_registry(settings.schema_registry, settings.schema_registry_config)) is not None:
         registry.check()
         yield Finding("schema registry", True, f"the one at {settings.schema_registry} answers")
 

@@ -8,9 +8,9 @@ import numpy as np
 from consumers.records import NewRecord
 from consumers.schemas import AsOf
 from streamer.engine.engine import Selection
-from streamer.lists.distance import distance
 from streamer.lists.filters.masks import Asked
 from streamer.lists.publisher import Publisher
+from streamer.pipeline.list_changes import differs
 from streamer.pipeline.surface_lists import Surfaces
 from streamer.runtime.topics import topic_of_surface
 from streamer.state.published_lists import PublishedLists
@@ -81,8 +81,7 @@ class ListsBeside:
                 records += self._withdraw(name, chosen)
                 continue
             lists, made = self._lists(name), self.make(name, chosen, lambda n: cause(active[n]), as_of, between)
-            before = lists.rows(chosen)
-            rows = np.flatnonzero((before[:, 0] == lists.NO_LIST) | (distance(before, made.items) > 0))
+            rows = np.flatnonzero(differs(lists, chosen, made.items))
             records += map(made.record, rows.tolist())
             lists.note(chosen[rows], made.items[rows], None if partitions is None else partitions[active][rows])
         return records

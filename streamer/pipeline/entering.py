@@ -27,6 +27,6 @@ def enter(
     entries["t"], entries["item"], entries["weight"] = columns.t, columns.item, columns.weight
     entries["context"] = columns.context
     state.ledger.add(columns.user, entries)
-    state.amendments.spare(columns.user, entries)
+    state.repairs.spare(columns.user, entries)
     for n in late.tolist():
-        state.amendments.late(int(columns.user[n]), int(order_ms[n]), int(order[n]))
+        state.repairs.late(int(columns.user[n]), int(order_ms[n]), int(order[n]))

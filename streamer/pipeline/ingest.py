@@ -4,12 +4,12 @@ import logging
 
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode import Node, Refused, id_of_key
-from consumers.decode_merge import merge_of
+from consumers.decode_merge import decode_merge
 from consumers.records import Record, TopicPartition
 from consumers.schemas import Interaction, Merge
 from streamer.pipeline.arrivals import Arrival, refused_merge
 from streamer.pipeline.epoch import Change, Erasure, ItemChange, UserChange
-from streamer.runtime.decoders import interaction_decoder, node_decoder, unframe_of
+from streamer.runtime.decoders import interaction_decoder, make_unframe, node_decoder
 from streamer.settings import Settings
 
 _logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ class Intake:
         self._topic, self._users_topic = settings.interactions_topic, settings.users_topic
         self._decoder = interaction_decoder(settings)
         self._nodes = node_decoder(settings)
-        self._unframe = unframe_of(settings)
+        self._unframe = make_unframe(settings)
         self._warned: set[str] = set()
         self._last_t: dict[TopicPartition, int] = {}
 
@@ -47,7 +47,7 @@ class Intake:
 
     def _payload(self, record: Record, now_ms: int) -> Interaction | Merge | DeadLetter:
         payload = self._decoder.decode(record, now_ms)
-        return merge_of(record, self._unframe) or payload if isinstance(payload, DeadLetter) else payload
+        return decode_merge(record, self._unframe) or payload if isinstance(payload, DeadLetter) else payload
 
     def _arrival(self, record: Record, payload: Interaction | Merge | DeadLetter) -> Arrival:
         tp = record.topic_partition

@@ -7,7 +7,7 @@ import numpy as np
 from consumers.records import NewRecord
 from streamer.lists.publisher import Publisher
 from streamer.state.merges import Merges, SessionOwner, WaitingMerge
-from streamer.state.pending_repairs import Amendments
+from streamer.state.pending_repairs import PendingRepairs
 from streamer.state.stream_state import StreamState
 from tgn.node_index import NodeIndex
 
@@ -38,7 +38,7 @@ def _merge(state: StreamState, session_id: str, user_id: str, partition: int) ->
 
     Of two merges of a session that wait together the first one counts.
     """
-    merged = take_merge(state.engine.model.users, state.merges, state.amendments, session_id, user_id, partition)
+    merged = take_merge(state.engine.model.users, state.merges, state.repairs, session_id, user_id, partition)
     if merged is None:
         return False
     session, owner = merged
@@ -52,7 +52,7 @@ def _merge(state: StreamState, session_id: str, user_id: str, partition: int) ->
 
 
 def take_merge(
-    users: NodeIndex, merges: Merges, amendments: Amendments, session_id: str, user_id: str, partition: int
+    users: NodeIndex, merges: Merges, repairs: PendingRepairs, session_id: str, user_id: str, partition: int
 ) -> tuple[int, SessionOwner] | None:
     """Makes what a session did its owner's: the session's node, and the owner.
 
@@ -63,7 +63,7 @@ def take_merge(
     if owner.user == session or merges.owner(session) is not None:
         return None
     merges.note(session, owner)
-    amendments.merge(session, owner.user)
+    repairs.merge(session, owner.user)
     return session, owner
 
 

@@ -44,7 +44,7 @@ class NodeChanges:
         for item in filter(None, map(state.catalogue.item, flipped)):
             state.engine.introduce(item, start_ms, end_ms)
         if flipped:
-            state.amendments.relist(self._naming(flipped))
+            state.repairs.relist(self._naming(flipped))
 
     def _change_item(self, change: ItemChange) -> None:
         state, model = self._state, self._state.engine.model
@@ -55,10 +55,10 @@ class NodeChanges:
             state.catalogue.take_item(node, change.item)
         else:
             model.delete(node)
-            state.amendments.drop_item(node)
+            state.repairs.drop_item(node)
             state.catalogue.drop_item(node)
         if not (was_listed and self._is_listed(node)):
-            state.amendments.relist(self._naming(node))
+            state.repairs.relist(self._naming(node))
 
     def _naming(self, items: int | Sequence[int]) -> I32:
         """The users one of whose lists names an item, or one of several."""
@@ -83,7 +83,7 @@ class NodeChanges:
             return []
         self.sessions_erased[user_id] = forget_sessions(state, node, (erasure.at_ms, before))
         had_list = state.listed.has_list(np.array([node], np.int32))[0]
-        state.amendments.erase(node)
+        state.repairs.erase(node)
         state.listed.withdraw(np.array([node], np.int32))
         beside = self._beside.withdraw(np.array([node], np.int32))
         state.engine.model.forget_user(node)

@@ -14,7 +14,6 @@ from consumers.schemas import AsOf
 from streamer.engine.engine import Columns, last_of_user
 from streamer.errors import StateUnreadable
 from streamer.features.event_ids import digest_event_id, digest_unscoped
-from streamer.lists.distance import distance
 from streamer.lists.publisher import Publisher
 from streamer.pipeline.admission import admit
 from streamer.pipeline.arrivals import Arrival
@@ -23,6 +22,7 @@ from streamer.pipeline.entering import enter
 from streamer.pipeline.epoch import EpochInput, EpochOutput, Erasure, ItemChange
 from streamer.pipeline.event_order import Placed
 from streamer.pipeline.known_positions import by_partition, places_in, positions_after
+from streamer.pipeline.list_changes import differs
 from streamer.pipeline.manifest import manifest
 from streamer.pipeline.merging import merge_sessions, owner_and_names
 from streamer.pipeline.node_changes import NodeChanges
@@ -30,7 +30,7 @@ from streamer.pipeline.observed_block import Retracted
 from streamer.pipeline.observing import Observed, observe
 from streamer.pipeline.relisting import cause_of_epoch, relist
 from streamer.pipeline.sharing import shared_blocks
-from streamer.pipeline.surface_lists import Listed, surfaces_of
+from streamer.pipeline.surface_lists import Listed, build_surfaces
 from streamer.runtime.telemetry import carried
 from streamer.settings import Settings
 from streamer.state.ledger import event_number
@@ -71,7 +71,7 @@ class Pipeline:
         self._embeddings, self._state, self._void_events, self._worker = settings.embeddings, state, void_events, worker
         self._void_numbers = np.array([event_number(digest) for digest in void_events], np.uint64)
         self._limits = limits or {}
-        self._surfaces = surfaces_of(state)
+        self._surfaces = build_surfaces(state)
         self._beside = ListsBeside(state, self._surfaces, self._limits)
         self._nodes = NodeChanges(state, self._beside)
         self._follow(state.settings)
@@ -92,7 +92,7 @@ class Pipeline:
         """
         self._pause()
         state = self._state
-        taken_back, clock_ms = state.amendments.taken_back, state.clock_ms
+        taken_back, clock_ms = state.repairs.taken_back, state.clock_ms
         self._switch(epoch)  # (1)
         passed = self._beside.passing() if epoch.changes else {}
         withdrawn = self._nodes.take(epoch.changes, self._publish)  # (2)
@@ -107,7 +107,7 @@ class Pipeline:
         )
         if items := sorted({change.item_id for change in epoch.changes if isinstance(change, ItemChange)}):
             nodes = np.array(state.engine.model.items.encode(items), np.int32)
-            state.amendments.relist(self._beside.refused(passed, nodes))
+            state.repairs.relist(self._beside.refused(passed, nodes))
         listed = self._learn_and_list(admitted.placed, epoch) if admitted.placed else _EpochLists()  # (3)
         self._pause()
         blocks = [] if epoch.adopted else shared_blocks(epoch, admitted, listed.columns, state, self._block_bytes)
@@ -115,8 +115,8 @@ class Pipeline:
         merged = self._merge(merges, epoch) if merges or state.merges.waiting else {}  # (4)
         self._retract([*observed.retractions, *(retracted for _, retracted in admitted.retractions)])
         erased = [change for change in epoch.changes if isinstance(change, Erasure)]
-        repaired = bool(len(state.amendments)) and (epoch.repair or bool(erased) or bool(merged))
-        changed = state.amendments.repair(epoch.repair_size or ALL) if repaired else NOBODY  # (5)
+        repaired = bool(len(state.repairs)) and (epoch.repair or bool(erased) or bool(merged))
+        changed = state.repairs.repair(epoch.repair_size or ALL) if repaired else NOBODY  # (5)
         now_ms = max(state.clock_ms, epoch.now_ms)
         anew = np.union1d(changed, np.array(epoch.aged, np.int32))
         beside = self._publish_beside(admitted.placed, anew, epoch)
@@ -141,7 +141,7 @@ class Pipeline:
             dead=len(letters),
             repaired=repaired,
             erased=len(erased),
-            taken_back=state.amendments.taken_back - taken_back,
+            taken_back=state.repairs.taken_back - taken_back,
         )
 
     def _pause(self) -> None:
@@ -159,7 +159,7 @@ class Pipeline:
         if epoch.rules is not None:
             state.take_rules(epoch.rules)
             if {state.settings.surface, *self._beside.names()} & epoch.rules.keys():
-                state.amendments.relist(np.array(sorted(state.listed.lists()), np.int32))
+                state.repairs.relist(np.array(sorted(state.listed.lists()), np.int32))
         for partition in epoch.released:
             state.listed.release(partition)
         for partition in epoch.regained:
@@ -233,14 +233,14 @@ class Pipeline:
         if epoch.adopted:  # what was published came from another worker's state
             state.engine.model.forget_published(columns.user)
         self._enter(placed, columns)
-        changed = np.flatnonzero(self._matters(columns.user, outcome))
+        changed = np.flatnonzero(self._should_publish(columns.user, outcome))
         lists = self._lists(placed, Listed(outcome, propensity), changed, epoch)
         partitions = np.array([p.arrival.partition for p in placed], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
         self._pause()
         return _EpochLists(columns, outcome, lists, self._measure(placed, columns, outcome, epoch))
 
-    def _matters(self, users: I32, outcome: Outcome) -> np.ndarray:
+    def _should_publish(self, users: I32, outcome: Outcome) -> np.ndarray:
         """[N] whether the list after each interaction is to be published: where it is far enough from the last one."""
         threshold, surface = self._settings.publish_distance, self._surfaces.main()
         changed = outcome.changed.astype(bool)
@@ -248,9 +248,7 @@ class Pipeline:
             changed = last_of_user(users).astype(bool) & surface.is_published()
         if threshold or surface.has_wishes:
             rows = np.flatnonzero(changed)
-            before = self._state.listed.rows(users[rows])
-            had_none = before[:, 0] == self._state.listed.NO_LIST
-            changed[rows] = had_none | (distance(before, outcome.published.item[rows]) > threshold)
+            changed[rows] = differs(self._state.listed, users[rows], outcome.published.item[rows], threshold)
         return changed
 
     def _lists(
@@ -314,7 +312,7 @@ class Pipeline:
             digests.append(digest_unscoped(event_id))  # what older checkpoints have
             events.setdefault(owner, []).extend(map(event_number, digests))
         for node, of_user in events.items():
-            self._state.amendments.retract(node, of_user)
+            self._state.repairs.retract(node, of_user)
 
     def _merge(self, merges: Sequence[WaitingMerge], epoch: EpochInput) -> dict[str, NewRecord]:
         topic, positions = self._settings.interactions_topic, {**self._state.positions, **epoch.ends}

@@ -6,9 +6,9 @@ import numpy as np
 
 from consumers.records import NewRecord
 from consumers.schemas import AsOf
-from streamer.lists.distance import distance
 from streamer.lists.publisher import Publisher
 from streamer.pipeline.known_positions import by_partition
+from streamer.pipeline.list_changes import differs
 from streamer.pipeline.surface_lists import SurfaceLists
 from streamer.state.stream_state import StreamState
 from tgn.graph import I32
@@ -50,7 +50,6 @@ def relist(
     if not surface.is_published():
         state.listed.withdraw(users)
         return lists | {ids[user]: publish.withdrawal(ids[user]) for user in users.tolist()}
-    before = state.listed.rows(users)
     causes = [cause_of_epoch(state, worker, ids[user]) for user in users.tolist()]
     outcome, propensity = surface.relist(users, now_ms, lambda n: publish.list_id(causes[n]), between=between)
     as_of = AsOf(now_ms, by_partition(state.positions, state.settings.interactions_topic))
@@ -58,7 +57,7 @@ def relist(
     if surface.has_wishes:
         changed[:] = False
     if state.settings.publish_distance or surface.has_wishes:
-        changed |= distance(before, outcome.published.item) > 0
+        changed |= differs(state.listed, users, outcome.published.item)
     for n in np.flatnonzero(changed).tolist():
         user_id = ids[users[n]]
         lists[user_id] = publish.make_list(causes[n], user_id, as_of, outcome, n, (), surface.book, propensity)

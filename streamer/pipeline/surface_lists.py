@@ -471,7 +471,7 @@ class Surfaces:
         )
 
 
-def surfaces_of(state: StreamState) -> Surfaces:
+def build_surfaces(state: StreamState) -> Surfaces:
     """The lists of every surface, by what is in force in a state."""
     return Surfaces(state.engine, state.catalogue, state.ledger, lambda: state.settings, state.rules)
 

@@ -17,27 +17,27 @@ _registries: dict[tuple[str, frozenset[tuple[str, Any]]], "SchemaRegistry"] = {}
 def interaction_decoder(settings: Settings) -> InteractionDecoder:
     """Decodes records of the interactions topic."""
     return InteractionDecoder(
-        settings.field_map, settings.clock_skew_ms, settings.max_record_bytes, unframe_of(settings)
+        settings.field_map, settings.clock_skew_ms, settings.max_record_bytes, make_unframe(settings)
     )
 
 
 def node_decoder(settings: Settings) -> NodeDecoder:
     """Decodes records of the topics of items and users."""
-    return NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes, unframe_of(settings))
+    return NodeDecoder(settings.clock_skew_ms, settings.max_record_bytes, make_unframe(settings))
 
 
 def feedback_decoder(settings: Settings) -> FeedbackDecoder:
     """Decodes records of the feedback topic."""
-    return FeedbackDecoder(settings.clock_skew_ms, settings.max_record_bytes, unframe_of(settings))
+    return FeedbackDecoder(settings.clock_skew_ms, settings.max_record_bytes, make_unframe(settings))
 
 
-def unframe_of(settings: Settings) -> Unframe | None:
+def make_unframe(settings: Settings) -> Unframe | None:
     """Reads values that the settings' schema registry framed; None where there is no registry."""
-    registry = registry_of(settings.schema_registry, settings.schema_registry_config)
+    registry = get_registry(settings.schema_registry, settings.schema_registry_config)
     return registry.decode if registry is not None else None
 
 
-def registry_of(url: str | None, config: Mapping[str, Any]) -> "SchemaRegistry | None":
+def get_registry(url: str | None, config: Mapping[str, Any]) -> "SchemaRegistry | None":
     """The one client that this process has of a schema registry; it asks once for each schema.
 
     Raises UsageError where the extra is not installed, SettingRefused where the client does not take the keys.

@@ -8,7 +8,7 @@ YOUNG, MIDDLE, OLD = 20_000, 50, 1_000
 """After how many new objects, collections of these, and collections of those, the next generation is looked at."""
 
 
-def settle() -> None:
+def freeze_heap() -> None:
     """Keeps the collector from what lives on: looking through a state again and again takes 200 ms each time.
 
     What an earlier call kept, and is garbage now, is collected first.

@@ -59,7 +59,7 @@ class _Room:
         self._used = self._used or cost > 0
 
 
-class Amendments:
+class PendingRepairs:
     """Edits of the ledger that the graph has not followed yet."""
 
     def __init__(self, model: Model, ledger: Ledger) -> None:

@@ -1,6 +1,6 @@
 """Which items the newest list of each user names: so that a deleted item can be taken out of every list that has it.
 
-Whether a new list differs from it is decided where lists are made, in `tgn.prequential`.
+Whether a new list differs from it is decided in `streamer.pipeline.list_changes`.
 """
 
 from array import array

@@ -25,7 +25,7 @@ from streamer.state.dedup import SeenEvents
 from streamer.state.in_force import Recorded, identity, recorded, with_recorded
 from streamer.state.ledger import Ledger, Pages
 from streamer.state.merges import Merges
-from streamer.state.pending_repairs import Amendments
+from streamer.state.pending_repairs import PendingRepairs
 from streamer.state.published_lists import PublishedLists
 from tgn.graph import I32, I64
 from tgn.serialization import NAMES, PagesDamaged, changed_pages, load_pages, page_counts
@@ -93,7 +93,7 @@ class StreamState:
         self.catalogue = Catalogue(self.engine.model)
         self.has_catalogue = True  # False: the checkpoint is of before there was one, see streamer.worker.node_topics
         self.ledger = Ledger(lambda prefix: _without(_LEDGER, prefix, pages), self._interactions_of)
-        self.amendments = Amendments(self.engine.model, self.ledger)
+        self.repairs = PendingRepairs(self.engine.model, self.ledger)
         self.merges = Merges()
         self.erasure_key, self.has_key = secrets.token_bytes(32), False  # whether the checkpoint had one
         self.erased: dict[bytes, tuple[int, dict[int, int]]] = {}  # digest of a user → when, and the offsets reached
@@ -181,7 +181,7 @@ class StreamState:
         self.ledger.restore(stream["ledger"], found["ledger"])
         if wrong := wrong_counts(found, stream):
             raise PagesDamaged(wrong[0])
-        self.amendments.restore(stream["amendments"])
+        self.repairs.restore(stream["amendments"])
         erased = {digest: (at_ms, before) for digest, (at_ms, before) in stream["erased"].items()}
         if "erasure_key" in stream:
             self.erasure_key, self.has_key, self.erased = stream["erasure_key"], True, erased
@@ -309,7 +309,7 @@ class StreamState:
             "clock_ms": self.clock_ms,
             "records": self.records,
             "newest_place": self.newest_place,
-            "amendments": self.amendments.state(),
+            "amendments": self.repairs.state(),
             "positions": sorted(to_rows(self.positions)),
             "observed": sorted(self.observed.items()),
             "watermarks": sorted(self.watermarks.items()),
@@ -344,7 +344,7 @@ class StreamState:
         count = np.zeros(len(users), np.int64)
         known = users < len(events)
         count[known] = events[users[known]]
-        count[np.isin(users, self.amendments.pending())] = -1
+        count[np.isin(users, self.repairs.pending())] = -1
         return count
 
 

@@ -28,9 +28,9 @@ from streamer.web.committed import CommittedPositions
 from streamer.web.current_log import CurrentLog, OpenLog
 from streamer.web.list_store import ListStore
 from streamer.web.view.business_figures import BusinessFigures
+from streamer.web.view.dead_letters import LETTERS, DeadLetters
 from streamer.web.view.latency import LATE_MS, Latencies, Rate
 from streamer.web.view.progress import LogProgress
-from streamer.web.view.refused import LETTERS, DeadLetters
 from streamer.web.view.watchers import Watchers
 from streamer.web.workers.directory import WorkerDirectory
 

@@ -15,7 +15,7 @@ import numpy as np
 from streamer.asking.asked_clock import AskedClock
 from streamer.engine.engine import Selection
 from streamer.lists.distance import distance
-from streamer.pipeline.surface_lists import surfaces_of
+from streamer.pipeline.surface_lists import build_surfaces
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -49,7 +49,7 @@ class Ageing:
         self._state, self._clock, self._now = state, clock, AskedClock(state, clock)
         self._after_ms = [int(after_s * 1000) for after_s in (0.0, *settings.age_after_s)]
         self._threshold = settings.age_distance
-        self._asked, self._surfaces = AskedLists(state.engine.model), surfaces_of(state)
+        self._asked, self._surfaces = AskedLists(state.engine.model), build_surfaces(state)
         self._pace = RepairPace(clock, 1 / settings.ageing_share - 1, 0.0)
         self._due_ms = np.zeros(0, np.int64)  # [U]
         self._listed_s = np.zeros(0, np.float32)  # [U] by the clock here

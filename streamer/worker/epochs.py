@@ -59,9 +59,9 @@ class Epochs:
         changes = self._reading.changes(most_erasures(self._room, len(self._state.positions)))
         idle = not arrivals and not changes and not observed
         aged = self._aged() if len(arrivals) < self._most else None
-        lists_alone = self._state.amendments.lists_alone()
+        lists_alone = self._state.repairs.lists_alone()
         pace = self._lists_pace if lists_alone else self._pace
-        repair = len(self._state.amendments) > 0 and (idle or pace.due()) and self._prepared()
+        repair = len(self._state.repairs) > 0 and (idle or pace.due()) and self._prepared()
         rules = self._rules.changed()
         if idle and not repair and aged is None and rules is None and not self._is_due:
             return None
@@ -140,7 +140,7 @@ class Epochs:
     def _prepared(self) -> bool:
         """Whether what the next piece of a repair reads is there; else a part of it is read now."""
         started = self._clock.monotonic()
-        ready = self._state.amendments.prepare(PIECE, lambda: self._clock.monotonic() > started + PREPARE_S)
+        ready = self._state.repairs.prepare(PIECE, lambda: self._clock.monotonic() > started + PREPARE_S)
         if not ready:
             self._pace.took(self._clock.monotonic() - started)
         return ready

@@ -121,7 +121,7 @@ class InputReader:
     def caught_up(self) -> bool:
         """Whether everything in the log is taken, by whomever: what is nobody's for a moment may come here yet."""
         ends = self._member.at_end() >= self._merge.partitions() and self._catalogue.at_end()
-        waiting = len(self._merge) or self._group.coming() or len(self._state.amendments)
+        waiting = len(self._merge) or self._group.coming() or len(self._state.repairs)
         return not waiting and ends and self._group.others_caught_up() and self._blocks.at_end()
 
     def _pause_those_ahead(self) -> None:
@@ -132,7 +132,7 @@ class InputReader:
             self._paused = full
 
     def _idle_wait_s(self) -> float:
-        busy = self._group.coming() or len(self._state.amendments) or self._is_leaving() or len(self._blocks)
+        busy = self._group.coming() or len(self._state.repairs) or self._is_leaving() or len(self._blocks)
         return 0.0 if busy else IDLE_S
 
     def _is_leaving(self) -> bool:

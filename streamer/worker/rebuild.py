@@ -16,7 +16,7 @@ from streamer.lists.publisher import Publisher
 from streamer.pipeline.beside import ListsBeside
 from streamer.pipeline.known_positions import by_partition
 from streamer.pipeline.pipeline import Pipeline
-from streamer.pipeline.surface_lists import Listed, surfaces_of
+from streamer.pipeline.surface_lists import Listed, build_surfaces
 from streamer.runtime.topics import output_limits
 from streamer.settings import Settings
 from streamer.state.published_lists import PublishedLists
@@ -94,11 +94,11 @@ def rebuild_into(
     for epoch in inputs_again(log, fresh, epochs, stop):
         pipeline.take(replace(epoch, aged=()))  # users have other indices, and everybody is listed anew below
         advance(len(epoch.arrivals))
-    fresh.amendments.repair()
+    fresh.repairs.repair()
     fresh.epoch += 1
     users = np.array(sorted(fresh.listed.lists()), np.int32)
     fresh.listed.note(users, _relist(fresh, users, worker).outcome.published.item)
-    beside = ListsBeside(fresh, surfaces_of(fresh), {})
+    beside = ListsBeside(fresh, build_surfaces(fresh), {})
     every = np.union1d(users, beside.listed()).astype(np.int32)
     ids = fresh.engine.model.users.ids
     beside.publish(every, lambda n: f"e-{worker}-{fresh.epoch}-{ids[every[n]]}", _as_of(fresh))
@@ -111,7 +111,7 @@ def _relist(fresh: StreamState, users: I32, worker: str) -> Listed:
     def list_id(n: int) -> str:
         return surface.list_id(f"e-{worker}-{fresh.epoch}-{ids[users[n]]}")
 
-    return surfaces_of(fresh).main().relist(users, fresh.clock_ms, list_id)
+    return build_surfaces(fresh).main().relist(users, fresh.clock_ms, list_id)
 
 
 def lists_anew(old: StreamState, fresh: StreamState, worker: str, limits: Mapping[str, int]) -> list[NewRecord]:
@@ -120,7 +120,7 @@ def lists_anew(old: StreamState, fresh: StreamState, worker: str, limits: Mappin
     users = np.array(sorted(fresh.listed.lists()), np.int32)
     publisher = Publisher(fresh.settings, fresh.engine.model, limits)
     outcome, propensity = _relist(fresh, users, worker)
-    book = surfaces_of(fresh).main().book
+    book = build_surfaces(fresh).main().book
     as_of = _as_of(fresh)
     now, records = _named_lists(fresh, fresh.listed), []
     for n, user in enumerate(users.tolist()):
@@ -139,7 +139,7 @@ def _beside_anew(
     lists = old.beside.get(surface)
     before = {} if lists is None else _named_lists(old, lists)
     now = _named_lists(fresh, fresh.beside[surface])
-    beside, ids = ListsBeside(fresh, surfaces_of(fresh), limits), fresh.engine.model.users
+    beside, ids = ListsBeside(fresh, build_surfaces(fresh), limits), fresh.engine.model.users
     users = np.array([ids.get(name) for name in now if now[name] != before.get(name)], np.int32)
     made = beside.make(surface, users, lambda n: f"e-{worker}-{fresh.epoch}-{ids.ids[users[n]]}", _as_of(fresh))
     gone = [beside.withdrawal(surface, name) for name in before if name not in now]

@@ -125,7 +125,7 @@ class Interleaving:
         state, pipeline = self._world.state, self._world.pipeline
         if state.catalogue.has_due(self._now_ms()):
             self._left(pipeline.take(epoch_input(now_ms=self._now_ms())))
-        while len(state.amendments):
+        while len(state.repairs):
             self._left(pipeline.take(epoch_input(repair=True)))
         for who, listed in self._published.items():
             self._check("published", listed, self._had[who] if self._seen_once else set(), ITEMS)

@@ -197,7 +197,7 @@ def big_node(big: Big, folder: Path) -> str:
     run.log.append([_undoing(big, _fill(worker, big))])
     worker.state.warm_up()
     cpu, wall = [], []
-    while len(cpu) < 3 or len(worker.state.amendments):
+    while len(cpu) < 3 or len(worker.state.repairs):
         started = time.process_time(), time.perf_counter()
         worker.step()
         cpu.append(time.process_time() - started[0])

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
-from consumers.decode import InteractionDecoder, NodeDecoder, Refused, decode_item, decode_user, item_of, user_of
+from consumers.decode import (
+    InteractionDecoder,
+    NodeDecoder,
+    Refused,
+    decode_item,
+    decode_item_fields,
+    decode_user,
+    decode_user_fields,
+)
 from consumers.event_weights import EventWeights
 from consumers.records import Headers, NewRecord, Record, size_of
 from consumers.schemas import Interaction, Item, User
@@ -25,7 +33,7 @@ def decode(value: bytes | None, headers: Headers = (), **options: Any) -> Intera
     return InteractionDecoder(**options).decode(Record("interactions", 0, 5, b"u", value, headers, 0), NOW_MS)
 
 
-def decode_json(**changes: Any) -> Interaction | DeadLetter:
+def decoded_by_json(**changes: Any) -> Interaction | DeadLetter:
     return decode(json.dumps(GOOD | changes).encode())
 
 
@@ -91,13 +99,13 @@ def test_every_reason_is_reached_and_documented() -> None:
     ],
 )
 def test_times(timestamp: Any, expected: int) -> None:
-    interaction = decode_json(timestamp=timestamp)
+    interaction = decoded_by_json(timestamp=timestamp)
     assert isinstance(interaction, Interaction)
     assert interaction.timestamp == expected
 
 
 def test_integers_become_their_text() -> None:
-    interaction = decode_json(user_id=7, item_id=-(2**70), event_id=3, session_id=0)
+    interaction = decoded_by_json(user_id=7, item_id=-(2**70), event_id=3, session_id=0)
     assert isinstance(interaction, Interaction)
     assert (interaction.user_id, interaction.item_id, interaction.event_id) == ("7", str(-(2**70)), "3")
     assert interaction.session_id == "0"
@@ -273,11 +281,11 @@ BAD_NODES: list[tuple[Reason, dict[str, Any]]] = [
 def test_unknown_fields_are_attributes_and_a_bad_field_costs_itself(
     fields: dict[str, Any], expected: Item, left_out: int
 ) -> None:
-    item, warnings = item_of({"item_id": "a"} | fields)
+    item, warnings = decode_item_fields({"item_id": "a"} | fields)
     assert item == expected
     assert len(warnings) == left_out
     assert decode_item(json.dumps({"item_id": "a"} | fields).encode().replace(b"Infinity", b"1e400")) == expected
-    user, _ = user_of({"user_id": 7} | fields)
+    user, _ = decode_user_fields({"user_id": 7} | fields)
     assert isinstance(user, User)
     assert user.user_id == "7"
     assert "title" not in fields or isinstance(fields["title"], bool) or user.attributes == fields  # a user's attribute
@@ -309,7 +317,7 @@ def test_each_reason_of_items_and_users(kind: str, reason: Reason, fields: dict[
     assert isinstance(letter, DeadLetter)
     assert letter.reason is reason
     with pytest.raises(Refused, match=str(reason)):
-        {"item": item_of, "user": user_of}[kind](NODE | fields, NOW_MS + 300_000)
+        {"item": decode_item_fields, "user": decode_user_fields}[kind](NODE | fields, NOW_MS + 300_000)
 
 
 def test_a_node_larger_than_a_record_may_be_is_refused() -> None:

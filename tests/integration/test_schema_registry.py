@@ -21,7 +21,7 @@ from consumers.records import NewRecord, Record
 from consumers.schemas import Interaction
 from streamer.errors import UsageError
 from streamer.ops.doctor import examine
-from streamer.runtime.decoders import registry_of
+from streamer.runtime.decoders import get_registry
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import supervise
 from streamer.runtime.topics import read_records, whole
@@ -110,7 +110,7 @@ def avro(client: "SchemaRegistryClient", schema: Any, value: Any, topic: str) ->
 
 
 def decoded(value: bytes, registry: Registry, field_map: dict[str, str] | None = None) -> Interaction | DeadLetter:
-    one = registry_of(registry.url, {})
+    one = get_registry(registry.url, {})
     assert one is not None
     record = Record("interactions", 0, 0, b"u", value, (), T_MS)
     return InteractionDecoder(field_map, unframe=one.decode).decode(record, T_MS)
@@ -259,7 +259,7 @@ def test_items_and_users_with_framed_keys(registry: Registry, client: "SchemaReg
         {"name": "price", "type": "double"},
     ]}  # fmt: skip
     value = avro(client, item, {"item_id": 7, "title": "Tea", "price": 3.5}, "items")
-    one = registry_of(registry.url, {})
+    one = get_registry(registry.url, {})
     assert one is not None
     found = NodeDecoder(unframe=one.decode).item(Record("items", 0, 0, b"7", value, (), T_MS))
     assert not isinstance(found, DeadLetter)
@@ -370,7 +370,7 @@ def test_a_setting_that_is_refused_shows_no_secret(name: str, settings: Settings
 
 def test_a_key_that_the_client_does_not_know_is_named(registry: Registry) -> None:
     with pytest.raises(SettingRefused, match=r"basic\.auth\.user\.inof"):
-        registry_of(registry.url, {"basic.auth.user.inof": "ann:hush"})
+        get_registry(registry.url, {"basic.auth.user.inof": "ann:hush"})
 
 
 def test_doctor_asks_the_registry(registry: Registry, mine: Settings, log: OwnedLog) -> None:

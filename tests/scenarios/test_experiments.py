@@ -16,7 +16,7 @@ from streamer.lists.assignment import arm_of
 from streamer.lists.rules import HOLDBACK, Rules
 from streamer.lists.rules_on_log import read_all_rules
 from streamer.ops.audit import audit, digest
-from streamer.pipeline.surface_lists import SurfaceLists, surfaces_of
+from streamer.pipeline.surface_lists import SurfaceLists, build_surfaces
 from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -89,7 +89,7 @@ def test_users_get_the_lists_of_their_arm_and_a_restart_comes_to_the_same(
 
 def _as_by_rules_of_their_own(state: StreamState, dealt: dict[str, str | None]) -> None:
     """Each user's list is the one of a surface whose rules are those of their arm."""
-    surfaces, ids = surfaces_of(state), state.engine.model.users.ids
+    surfaces, ids = build_surfaces(state), state.engine.model.users.ids
     rules = Rules.model_validate(state.rules["default"]["rules"])
     assert rules.experiment is not None
     base, new = rules.model_copy(update={"experiment": None}), rules.of_arm(rules.experiment.arms[1])

@@ -78,7 +78,7 @@ def test_a_worker_that_is_lost_after_a_merge_is_made_up_for_exactly(log: OwnedLo
     log.append([merge("u3"), merge("u5", "other", {"0": 72})])
     go_on(log, "s")
     first = Worker.open(log, settings)
-    while first.step() is not None or len(first.state.amendments):
+    while first.step() is not None or len(first.state.repairs):
         pass
     lost = digest(first.state)
     assert first.state.merges.owners()

@@ -53,13 +53,13 @@ def test_a_worker_that_is_lost_between_two_pieces_is_made_up_for_exactly(
         repairs += output is not None and output.repaired
         if repairs == steps // 2:
             first.checkpoint()
-    assert len(first.state.amendments)
+    assert len(first.state.repairs)
     lost = digest(first.state)
     first.close()  # without a checkpoint of the last pieces
     second = Worker.open(log, settings)
     assert digest(second.state) == lost
     second.run(exit_at_end=True)
-    assert not len(second.state.amendments)
+    assert not len(second.state.repairs)
     done = digest(second.state)
     second.close()
     found = audit(log, settings)
@@ -72,5 +72,5 @@ def test_a_stream_that_ends_does_not_end_before_what_was_taken_back_is_out(log: 
     undo(log)
     worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
-    assert not len(worker.state.amendments)
+    assert not len(worker.state.repairs)
     worker.close()

@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         from streamer.asking.desk import Desk
         from streamer.engine.compilation import ensure_compiled
         from streamer.lists.list_files import TestLists
-        from streamer.runtime.interpreter import settle
+        from streamer.runtime.interpreter import freeze_heap
         from streamer.runtime.supervisor import supervise
         from streamer.worker.prometheus import RunMetrics
         from streamer.worker.worker import Worker
@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
                         log, settings, test_lists, lambda: bool(stop), metrics, desk=desk, read_again=read_again
                     ) as worker,
                 ):
-                    settle()
+                    freeze_heap()
                     yield worker
 
             supervise(opened, lambda worker: worker.run(arguments.exit_at_end), stop, metrics.waiting, metrics.achieved)

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from streamer.runtime.interpreter import settle
+    from streamer.runtime.interpreter import freeze_heap
     from streamer.runtime.supervisor import Threads
     from streamer.web.access import is_open_to_all
     from streamer.web.api import Namespaces
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         for front in fronts:
             front.view.start()
         server.start()
-        settle()
+        freeze_heap()
         said = json.dumps({"address": server.address}) if arguments.json else f"serving on {server.address}"
         print(said, flush=True)
         for own in every:

@@ -71,7 +71,7 @@ class Seat:
 
     def settle(self) -> None:
         """Makes the graph what the ledger says."""
-        while len(self.state.amendments):
+        while len(self.state.repairs):
             self.take(repair=True)
 
     def canonical(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from consumers.records import Record
 from consumers.schemas import Item
 from streamer.lists.rule_records import read_rules
 from streamer.pipeline.epoch import ItemChange, epoch_input
-from streamer.pipeline.surface_lists import RELISTED_AT_ONCE, surfaces_of
+from streamer.pipeline.surface_lists import RELISTED_AT_ONCE, build_surfaces
 from tests.scenarios.test_rules import RULES
 from tests.streamer.asking.asked_world import AskedWorld, ids, shop
 
@@ -30,7 +30,7 @@ def a_shop(rules: dict[str, Any], **more: Any) -> AskedWorld:
 @pytest.mark.parametrize("name", RULES)
 def test_pieces_change_no_list(name: str) -> None:
     world = a_shop(RULES[name])
-    surface, users = surfaces_of(world.state).main(), np.arange(USERS, dtype=np.int32)
+    surface, users = build_surfaces(world.state).main(), np.arange(USERS, dtype=np.int32)
     looks: list[int] = []
 
     def made(between: Any) -> list[bytes]:

@@ -61,7 +61,7 @@ class World:
     def settle(self) -> list[EpochOutput]:
         """Epochs of nothing but repairs, until nothing is left to be repaired."""
         outputs = []
-        while len(self.state.amendments):
+        while len(self.state.repairs):
             outputs.append(self.take([], repair=True))
             assert outputs[-1].repaired
             assert len(outputs) < 10_000
@@ -334,7 +334,7 @@ def test_what_is_deleted_or_erased_is_in_no_list_from_then_on() -> None:
 def test_an_erased_user_is_out_of_graph_and_ledger_in_the_same_epoch() -> None:
     world = big_world(1)
     world.take([], Erasure("u0", -1))
-    assert len(world.state.amendments)
+    assert len(world.state.repairs)
     graph = world.state.engine.model.graph
     assert graph.users.events[0] == 0
     assert (graph.users.ring_item[0] < 0).all()
@@ -349,12 +349,12 @@ def test_a_checkpoint_between_two_pieces_holds_what_is_left_to_do(piece: int) ->
     for world in (through, restarted):
         world.take([event(0, 1, 0, f"e{n}", retract=True) for n in (5, 300, 595)], ItemChange("i0", None))
         for n in range(200):
-            if not len(world.state.amendments):
+            if not len(world.state.repairs):
                 break
             more = [event(0, 1, 0, f"e{n}", retract=True)] if n % 50 == 20 else []
             world.take([event(n % 40, n % 35, 10**6 + n), *more], repair=True)
             if world is restarted:
-                begun += len(world.state.amendments.state()[3]) > 5  # items that are half built
+                begun += len(world.state.repairs.state()[3]) > 5  # items that are half built
                 world.checkpoint(restart=n % 3 == 0)
             else:
                 world.checkpoint()
@@ -401,7 +401,7 @@ def test_a_piece_observes_no_more_than_it_may_of_a_node_of_any_size(what: str, s
         world.take([done(m, retract=True) for m in retracted.get(what, ())], *changes.get(what, ()))
         more = [[done(m, retract=True)] for m in late] if what == "more on the way" else []
         longest, pieces = sum(observed), 0
-        while len(world.state.amendments) or more:
+        while len(world.state.repairs) or more:
             observed.clear()
             world.take(more.pop(0) if more and pieces % 5 == 2 else [], repair=True)
             longest = max(longest, sum(observed))
@@ -442,7 +442,7 @@ def test_a_piece_reads_no_more_than_it_may(users: int) -> None:
     world.state.ledger.read = counted  # type: ignore[method-assign]
     world.take([], ItemChange("i0", None))
     longest = 0
-    while len(world.state.amendments):
+    while len(world.state.repairs):
         read.clear()
         world.take([], repair=True)
         longest = max(longest, sum(read))

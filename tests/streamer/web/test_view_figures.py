@@ -16,9 +16,9 @@ from streamer.web.api import Gateway
 from streamer.web.list_store import SLICE, ListStore
 from streamer.web.materialized_view import FEED
 from streamer.web.server import WebServer
+from streamer.web.view.dead_letters import LETTERS, DeadLetters
 from streamer.web.view.latency import LATE_MS, Latencies
 from streamer.web.view.progress import Lag, LogProgress
-from streamer.web.view.refused import LETTERS, DeadLetters
 from tests.streamer.web.test_materialized_view import item, seen, viewing
 from tests.waiting import scaled, until
 
