@@ -53,7 +53,7 @@ class _Together:
             self.future.set_result([one for one in self._replies if one is not None])
 
 
-class _Waiting(NamedTuple):
+class _WaitingQuestion(NamedTuple):
     """A question that waits."""
 
     question: Question
@@ -72,7 +72,7 @@ class Desk:
     def __init__(self) -> None:
         self.address: str | None = None
         self._changed = threading.Condition()
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[_WaitingQuestion] = deque()
         self._answer: Callable[[Sequence[Question]], list[Answer]] | None = None
         self._asked_at = -STILL_ASKING_S
         self._pool = ThreadPoolExecutor(1, "commit")
@@ -92,7 +92,9 @@ class Desk:
             if self._answer is None or len(self._waiting) >= MOST_WAITING:
                 together.future.set_result([NotReady(NOT_READY)] * len(questions))
                 return together.future
-            self._waiting.extend(_Waiting(question, together, place) for place, question in enumerate(questions))
+            self._waiting.extend(
+                _WaitingQuestion(question, together, place) for place, question in enumerate(questions)
+            )
             self._changed.notify()
         return together.future
 
