@@ -2,6 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
+PIN := uv pip compile pyproject.toml --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -q
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench bench-faults kafka lock
@@ -46,5 +47,9 @@ kafka: $(VENV)/core  ## a real Kafka 4.1 on loopback until Ctrl-C (Java 17 and M
 	$(BIN)/python -m tests.kafka_broker
 
 lock:  ## pin again what pyproject.toml asks for (needs uv)
-	uv pip compile pyproject.toml --all-extras --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -q -o requirements.lock
-	uv pip compile pyproject.toml --extra build --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -q -c requirements.lock -o requirements.core.lock
+	$(PIN) --all-extras -o requirements.lock
+	$(PIN) --extra build -c requirements.lock -o requirements.core.lock
+	$(PIN) --extra build --extra feedback -c requirements.lock -o deploy/image.lock
+	$(PIN) --extra feedback --extra graph -c requirements.lock -o deploy/train.lock \
+	  $$(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' deploy/image.lock) \
+	  $$(sed -nE 's/^((cuda|nvidia)-[a-z0-9-]+|torch|triton)==.*/--no-emit-package \1/p' requirements.lock)

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.open_log import OwnedLog
+from deploy.generate.tables import metric_rows
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.materialized_view import View
@@ -17,6 +18,8 @@ from tests.worlds import checkerboard
 README = (Path(__file__).parents[3] / "deploy" / "README.md").read_text()
 TABLE = dict(re.findall(r"^\| `(freshet_\w+)` \|[^|]*\| (.*?) \|$", README, re.M))
 
+KINDS = {metric.name: metric.kind for metric in metric_rows(README)}
+
 
 def check(registry: CollectorRegistry) -> None:
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
@@ -25,6 +28,7 @@ def check(registry: CollectorRegistry) -> None:
             continue
         assert re.fullmatch(r"[A-Z0-9].*\.", family.documentation), name
         assert TABLE[name].startswith(family.documentation), name
+        assert KINDS[name] == family.type, name  # what dashboards are made by
 
 
 def test_run(log: OwnedLog, settings: Settings) -> None:
