@@ -213,8 +213,10 @@ class Business(msgspec.Struct, frozen=True, omit_defaults=True):
     `arm` is the name of the experiment and its arm, with a colon between them, or "none". `value` is `numerator` over
     `denominator`, null where that is 0; `users`: of whom anything is counted. `squares`: summed over these users the
     square of what a user adds to the numerator, its product with what they add to the denominator, and the square of
-    that. `by`: position, source, reason → label → numerator and denominator. `windows`: start, numerator, denominator,
-    and whether nothing of it changes any more. `timestamp`: the watermark.
+    that. `before`: where x, y is what a user adds to numerator and denominator, and z, w what they added before their
+    first list of the arm, the sums of z, w, zz, zw, ww, xz, xw, yz, yw. `by`: position, source, reason → label →
+    numerator and denominator. `windows`: start, numerator, denominator, and whether nothing of it changes any more.
+    `timestamp`: the watermark.
     """
 
     metric: str
@@ -226,6 +228,7 @@ class Business(msgspec.Struct, frozen=True, omit_defaults=True):
     users: int
     timestamp: int
     squares: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    before: tuple[float, float, float, float, float, float, float, float, float] = (0.0,) * 9
     by: dict[str, dict[str, tuple[float, float]]] = {}
     windows: tuple[tuple[int, float, float, bool], ...] = ()
 

@@ -5,7 +5,7 @@ its feedback, partitions may be read in any order, and a record may be read twic
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,7 +21,6 @@ from consumers.feedback.kept_rows import (
     MARKS,
     MICRO,
     OF_A_USER,
-    SUMS,
     WAITING,
     Gain,
     ItemHistory,
@@ -35,15 +34,11 @@ from consumers.feedback.kept_rows import (
     packed,
 )
 from consumers.feedback.left_lists import left_list
-from consumers.feedback.rules import JoinRules
-from consumers.feedback.totals import COUNTS
+from consumers.feedback.rules import JoinRules, what_is_missing
+from consumers.feedback.user_counts import NOBODY_DIGEST, Move, UserCounts
 from consumers.log import Positions
 from consumers.records import Record
 from consumers.schemas import Feedback
-
-MAX_VALUE = 1e9
-"""The largest value of an outcome; its square, in millionths, is summed."""
-NOBODY_DIGEST = digest("")
 
 
 class JoinTopics(NamedTuple):
@@ -70,6 +65,7 @@ class FeedbackJoin:
 
     def __init__(self, state: JoinState, rules: JoinRules, topics: JoinTopics, decoder: FeedbackDecoder) -> None:
         self.state, self._rules, self._topics, self._decoder = state, rules, topics, decoder
+        self._counts = UserCounts(state, rules)
 
     def take(self, records: Iterable[Record]) -> list[DeadLetter]:
         """Takes records, each partition's in its order; what was taken before is passed over."""
@@ -110,6 +106,7 @@ class FeedbackJoin:
             return dead
         for row in state.expired(watermark_ms, most):
             why = "its list_id is none of this user's lists"
+            state.count("waiting", -len(_records.decode(row)))
             dead += [DeadLetter(record, Reason.UNKNOWN_LIST, why) for record in _records.decode(row)]
         if dead:
             state.count(f"dead/{Reason.UNKNOWN_LIST}", len(dead))
@@ -129,11 +126,14 @@ class FeedbackJoin:
         if due_ms <= watermark_ms or self.state.get(key) is not None:
             return
         self.state.put(key, packed(row), due_ms)
+        self._counts.meet(user, row)
         key = of_user(WAITING, user, told.list_id)
         if (waiting := self.state.get(key)) is None:
             return
         self.state.delete(key)
-        for waited in sorted(_records.decode(waiting), key=lambda one: (one.partition, one.offset)):
+        came = _records.decode(waiting)
+        self.state.count("waiting", -len(came))
+        for waited in sorted(came, key=lambda one: (one.partition, one.offset)):
             feedback = self._decoder.decode(waited, waited.timestamp_ms)
             assert isinstance(feedback, Feedback)
             yield from self._join(waited, feedback, row)
@@ -150,11 +150,11 @@ class FeedbackJoin:
         if feedback.timestamp < watermark_ms - rules.lateness_ms:
             yield DeadLetter(record, Reason.TOO_LATE, "it is older than feedback_lateness_s allows")
             return
-        if (wrong := _problem(feedback, rules.kinds)) is not None:
+        if (wrong := what_is_missing(feedback, rules.kinds)) is not None:
             yield DeadLetter(record, *wrong)
             return
         user, due_ms = _user(record, feedback), feedback.timestamp + rules.lateness_ms
-        once = of_user(IDS, user, _identity(feedback))
+        once = of_user(IDS, user, identity(feedback))
         if state.get(once) is not None:
             state.count("repeated")
             return
@@ -167,6 +167,7 @@ class FeedbackJoin:
         if found is None:
             key = of_user(WAITING, user, feedback.list_id)
             waiting = state.get(key)
+            state.count("waiting")
             state.put(key, packed([*(_records.decode(waiting) if waiting else []), record]), due_ms)
             return
         yield from self._join(record, feedback, _kept_list.decode(found))
@@ -186,10 +187,9 @@ class FeedbackJoin:
         elif kind == "conversion":
             self._gain(user, feedback, row, place)
         elif in_time:
-            amount = MICRO if kind == "return" else _millionths(feedback.value)
-            self._count(user, feedback, place, "returns" if kind == "return" else kind, amount)
-            if kind == "return":
-                self._count(user, feedback, place, "revenue", -_millionths(feedback.value))
+            value, at_ms = _millionths(feedback.value), feedback.timestamp
+            of_return: list[Move] = [(place, "returns", MICRO, at_ms), (place, "revenue", -value, at_ms)]
+            self._count(user, feedback, of_return if kind == "return" else [(place, "engagement", value, at_ms)])
 
     def _mark(self, user: bytes, feedback: Feedback, row: KeptList, place: KeptPlace, kind: Kind) -> None:
         """Counts what is shown and clicked, each place once; what is clicked was shown."""
@@ -198,11 +198,9 @@ class FeedbackJoin:
         marks = Marks([], []) if stored is None else _marks.decode(stored)
         places = [place.place] if place.place else range(1, len(row.items) + 1)
         shown = [n for n in places if n not in marks.shown]
-        for n in shown:
-            self._count(user, feedback, row.place(n), "impressions", MICRO)
         clicked = [n for n in places if n not in marks.clicked] if kind == "click" else []
-        for n in clicked:
-            self._count(user, feedback, row.place(n), "clicks", MICRO)
+        moves = [(row.place(n), "impressions", MICRO, feedback.timestamp) for n in shown]
+        self._count(user, feedback, moves + [(row.place(n), "clicks", MICRO, feedback.timestamp) for n in clicked])
         if shown or clicked:
             marks.shown += shown
             marks.clicked += clicked
@@ -215,9 +213,11 @@ class FeedbackJoin:
         quoted = Touch(row.at_ms, feedback.list_id, place)
         gain = Gain(feedback.timestamp, _millionths(feedback.value), quoted)
         if feedback.item_id is None:  # of the list as a whole
-            for where, share in credits(gain, (), self._rules.attribution):
-                self._count(user, feedback, where, "conversions", share)
-                self._count(user, feedback, where, "revenue", gain.amount)
+            given = credits(gain, (), self._rules.attribution)
+            moves = [(where, "conversions", share, feedback.timestamp) for where, share in given]
+            self._count(
+                user, feedback, moves + [(where, "revenue", gain.amount, feedback.timestamp) for where, _ in given]
+            )
         else:
             self._move(user, feedback, ItemHistory([], [gain]))
 
@@ -236,32 +236,22 @@ class FeedbackJoin:
         moved = _credited(new, rules.attribution)
         for what, amount in _credited(old, rules.attribution).items():
             moved[what] = moved.get(what, 0) - amount
-        for (at_ms, place, count), amount in moved.items():
-            if amount:
-                self._count(user, feedback, place, count, amount, at_ms)
+        moves = [(place, count, amount, at_ms) for (at_ms, place, count), amount in moved.items() if amount]
+        self._count(user, feedback, moves)
         latest_ms = max(*(touch.at_ms for touch in new.touches), *(gain.at_ms for gain in new.gains), 0)
         self.state.put(key, packed(new), latest_ms + rules.kept_ms)
 
     # results
 
-    def _count(
-        self, user: bytes, feedback: Feedback, place: KeptPlace, count: str, amount: int, at_ms: int | None = None
-    ) -> None:
-        """Adds to the totals, and to the sums of the user, which intervals are made of."""
-        self.state.totals.add(feedback.timestamp if at_ms is None else at_ms, place, count, amount)
-        key, arm = of_user(SUMS, user, _visit(user, feedback)), f"{place.surface}\n{place.arm}"
-        stored = self.state.get(key)
-        sums: dict[str, list[int]] = {} if stored is None else json.loads(stored)
-        before = sums.get(arm, [0] * len(COUNTS))
-        after = list(before)
-        after[COUNTS.index(count)] += amount
-        self.state.totals.add_user((place.surface, place.arm), before, after)
-        self.state.put(key, json.dumps({**sums, arm: after}).encode())
+    def _count(self, user: bytes, feedback: Feedback, moves: Sequence[Move]) -> None:
+        self._counts.add(user, _visit(user, feedback), moves)
 
     def _erase(self, user_id: str) -> None:
         """Forgets what is kept of a user; totals stay."""
         for kind in OF_A_USER:
             for key in self.state.keys(kind + digest(user_id)):
+                if kind == WAITING and (waiting := self.state.get(key)) is not None:
+                    self.state.count("waiting", -len(_records.decode(waiting)))
                 self.state.delete(key)
 
 
@@ -275,19 +265,7 @@ def _credited(history: ItemHistory, rule: Attribution) -> dict[tuple[int, KeptPl
     return found
 
 
-def _problem(feedback: Feedback, kinds: Mapping[str, Kind]) -> tuple[Reason, str] | None:
-    """What is missing for what the event is."""
-    kind = kinds.get(feedback.event)
-    if kind == "click" and feedback.item_id is None:
-        return Reason.MISSING_FIELD, "a click names its item_id"
-    if kind == "engagement" and feedback.value is None:
-        return Reason.MISSING_FIELD, "engagement has a value, s"
-    if kind is not None and not 0 <= (feedback.value or 0.0) <= MAX_VALUE:
-        return Reason.BAD_VALUE, f"value is from 0 to {MAX_VALUE:g}"
-    return None
-
-
-def _identity(feedback: Feedback) -> str:
+def identity(feedback: Feedback) -> str:
     """Of two alike the second counts nothing."""
     if feedback.event_id is not None:
         return f"@{feedback.event_id}"

@@ -48,7 +48,8 @@ class JoinState(Closable):
                 _logger.warning("feedback is counted by other settings than before: it is counted anew, from the log")
         except Locked as error:
             raise LogBusy(
-                f"another process counts feedback in {folder}; end it, or give this one its own --state"
+                f"another process counts the feedback of this application, in {folder}: one is enough; another "
+                "application has its own --application"
             ) from error
         except Damaged as error:
             _logger.warning("what was counted of feedback is damaged (%s): it is counted anew, from the log", error)

@@ -79,6 +79,25 @@ class ItemHistory(msgspec.Struct, array_like=True):
     gains: list[Gain]
 
 
+class ArmSums(msgspec.Struct, array_like=True):
+    """What a user adds to an arm, by the counts of totals.
+
+    `since`: the window of the first list that the user had in it, by its place in the log. `before`: the same counts on
+    the surface, in the windows before that one; an arm cannot have changed them.
+    """
+
+    sums: list[int]
+    before: list[int]
+    since: int = -1
+
+
+class UserSums(msgspec.Struct, array_like=True):
+    """What a user adds to results. `arms`: by surface and arm; `recent`: surface → window → counts."""
+
+    arms: dict[str, ArmSums]
+    recent: dict[str, dict[int, list[int]]]
+
+
 def digest(text: str) -> bytes:
     """16 bytes in the place of an id of any length."""
     return blake2b(text.encode(), digest_size=16).digest()

@@ -1,9 +1,9 @@
 """Results: integer totals by surface, arm, window, position, source and reason, and the records that say them."""
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
-from consumers.feedback.kept_rows import MICRO, KeptPlace
+from consumers.feedback.kept_rows import MICRO, ArmSums, KeptPlace
 from consumers.schemas import Business
 
 COUNTS = ("impressions", "clicks", "conversions", "revenue", "engagement", "returns")
@@ -17,6 +17,12 @@ METRICS = {  # what is divided by what; "users": those of whom anything is count
     "return_rate": ("returns", "conversions"),
 }
 USERS, EVER = "users", -1
+THEN = "before "
+BEFORE_SUMS = {"z": 2, "w": 3}
+PRODUCTS = {  # of x and y, which a metric divides, and of z and w, the same of the time before
+    "xx": (0, 0), "xy": (0, 1), "yy": (1, 1), "zz": (2, 2), "zw": (2, 3), "ww": (3, 3), "xz": (0, 2), "xw": (0, 3),
+    "yz": (1, 2), "yw": (1, 3),
+}  # fmt: skip
 MOST_LABELS = 50
 """Positions, sources and reasons that a record names, the most shown first."""
 
@@ -57,21 +63,25 @@ class Totals:
         cells[cell] = cells.get(cell, 0) + amount
         self.changed.add((arm, cell))
 
-    def add_user(self, arm: Arm, before: Sequence[int], after: Sequence[int]) -> None:
+    def add_user(self, arm: Arm, old: ArmSums, new: ArmSums) -> None:
         """What is summed over users, for intervals: their number, and products of what a metric divides.
 
         Args:
-            before: sums of the user in this arm by `COUNTS`.
-            after: the same now.
+            old: what the user added to this arm before.
+            new: the same now.
         """
-        old, new = _with_self(before), _with_self(after)
-        if old[USERS] != new[USERS]:
-            self.add_to(arm, Cell(USERS), new[USERS] - old[USERS])
+        was, now = _with_self(old), _with_self(new)
+        if now[USERS] != was[USERS]:
+            self.add_to(arm, Cell(USERS), now[USERS] - was[USERS])
         for metric, (above, below) in METRICS.items():
-            for product, (a, b) in {"xx": (above, above), "xy": (above, below), "yy": (below, below)}.items():
-                moved = new[a] * new[b] - old[a] * old[b]
-                if moved:
+            names = (above, below, THEN + above, THEN + below)
+            a, b = ([of[name] for name in names] for of in (was, now))
+            for product, (i, j) in PRODUCTS.items():
+                if moved := b[i] * b[j] - a[i] * a[j]:
                     self.add_to(arm, Cell(product, EVER, "metric", metric), moved)
+            for name, i in BEFORE_SUMS.items():
+                if moved := b[i] - a[i]:
+                    self.add_to(arm, Cell(name, EVER, "metric", metric), moved)
 
     def forget(self, before_ms: int) -> None:
         """Forgets windows that began earlier."""
@@ -93,7 +103,11 @@ class Totals:
                 numerator=x / MICRO,
                 denominator=y / MICRO,
                 users=cells.get(Cell(USERS), 0) // MICRO,
-                squares=(_square(cells, "xx", metric), _square(cells, "xy", metric), _square(cells, "yy", metric)),
+                squares=_squares(cells, metric, "xx", "xy", "yy"),
+                before=(
+                    *(cells.get(Cell(name, EVER, "metric", metric), 0) / MICRO for name in BEFORE_SUMS),
+                    *_squares(cells, metric, "zz", "zw", "ww", "xz", "xw", "yz", "yw"),
+                ),
                 timestamp=watermark_ms,
                 by={
                     by: self._labels(cells, by, above, below) for by in ("position", "source", "reason")
@@ -123,10 +137,13 @@ class Totals:
         )
 
 
-def _square(cells: dict[Cell, int], what: str, metric: str) -> float:
-    return cells.get(Cell(what, EVER, "metric", metric), 0) / MICRO**2
+def _squares(cells: dict[Cell, int], metric: str, *products: str) -> Any:
+    return tuple(cells.get(Cell(product, EVER, "metric", metric), 0) / MICRO**2 for product in products)
 
 
-def _with_self(sums: Sequence[int]) -> dict[str, int]:
-    """With the user, who counts as one where anything is counted of them."""
-    return {**dict(zip(COUNTS, sums, strict=True)), USERS: MICRO if any(sums) else 0}
+def _with_self(of: ArmSums) -> dict[str, int]:
+    """With the user, who counts as one where anything is counted of them; otherwise with nothing."""
+    user = MICRO if any(of.sums) else 0
+    now = {**dict(zip(COUNTS, of.sums, strict=True)), USERS: user}
+    then = dict(zip(COUNTS, of.before, strict=True)) if user else dict.fromkeys(COUNTS, 0)
+    return now | {THEN + name: n for name, n in {**then, USERS: user}.items()}

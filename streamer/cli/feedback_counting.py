@@ -1,10 +1,11 @@
-"""What `freshet run feedback` does: counts, and goes on after the log was away."""
+"""What `freshet run feedback` does: counts, stops arms that harm, and goes on after the log was away."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from consumers.log import Log
 from streamer.cli.health_server import health
+from streamer.experiments.guards import GuardWatch
 from streamer.feedback.carrying import carry_embedded, carry_kafka
 from streamer.feedback.counting import FeedbackCounting
 from streamer.feedback.feedback_metrics import FeedbackMetrics
@@ -28,7 +29,7 @@ def count_feedback(settings: Settings, stop: StopRequest, exit_at_end: bool, fol
     def opened() -> Iterator[tuple[Log, FeedbackCounting]]:
         with (
             follow_log_of(settings, stop) if follow else open_log_of(settings) as log,
-            FeedbackCounting(log, settings, metrics) as counting,
+            FeedbackCounting(log, settings, metrics, look=GuardWatch(log, settings).look) as counting,
         ):
             yield log, counting
 

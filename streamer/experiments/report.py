@@ -1,7 +1,6 @@
 """What an experiment has shown so far, out of the results on the topic of quality."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import msgspec
@@ -9,43 +8,46 @@ import msgspec
 from consumers.log import Log
 from consumers.schemas import BUSINESS_KEYS, Business
 from streamer.experiments.experiment_records import ExperimentRecord
+from streamer.experiments.intervals import LEAST_USERS, Estimate, cuped, mismatch, plain, users_needed
 from streamer.lists.rules import HOLDBACK
 from streamer.runtime.topics import read_records, whole
 from streamer.settings import Settings
 
-Z_95 = 1.959963984540054
-ALPHA, SHARPEST_AT_USERS = 0.05, 10_000
-"""Intervals hold with 95 %; an always-valid one is narrowest, beside the other, about so many users."""
-LEAST_USERS = 30
 MISMATCH_P = 0.001
 COMPARED = ("ctr", "cvr", "conversions_per_user", "revenue_per_user", "engagement_per_user", "return_rate")
 
 
 class ArmDifference(NamedTuple):
-    """One metric of an arm beside that of the first arm. Intervals are None where there are too few users.
+    """One metric of an arm beside that of the first arm.
 
-    `low`, `high`: of the difference, if it is looked at once, at a time that was fixed before; `always_low`,
-    `always_high`: however often it is looked at, and whenever it is stopped.
+    `plain` and `cuped` are None where there are too few users, or all of them are alike; `cuped` also where nothing is
+    known of before.
+    `users_needed`: of both arms, until a difference as large as the experiment's `effect` is shown in four of five
+    experiments; None: nothing is known of it yet.
     """
 
     arm: str
     metric: str
     first: float | None
     value: float | None
-    difference: float | None
-    low: float | None = None
-    high: float | None = None
-    always_low: float | None = None
-    always_high: float | None = None
+    plain: Estimate | None = None
+    cuped: Estimate | None = None
+    users: int = 0
+    users_needed: int | None = None
+
+    @property
+    def best(self) -> Estimate | None:
+        """The narrower way: with what is known of before, where it is."""
+        return self.cuped or self.plain
 
     @property
     def verdict(self) -> str:
         """What the always-valid interval says: it may be read at any time."""
-        if self.always_low is None or self.always_high is None:
-            return "too few users yet"
-        if self.always_low > 0:
+        if self.best is None:
+            return "nothing to compare yet"
+        if self.best.always_low > 0:
             return "more"
-        return "less" if self.always_high < 0 else "no difference shown"
+        return "less" if self.best.always_high < 0 else "no difference shown"
 
 
 class ExperimentReport(NamedTuple):
@@ -72,69 +74,28 @@ def report_of(record: ExperimentRecord, results: Iterable[Business]) -> Experime
     users = {name: max((one.users for one in of.values() if one is not None), default=0) for name, of in arms.items()}
     first, *others = shares
     differences = [
-        _difference(name, metric, arms[first][metric], arms[name][metric]) for name in others for metric in COMPARED
-    ]
-    return ExperimentReport(record, users, mismatch(users, shares), differences)
+        _difference(name, metric, arms[first][metric], arms[name][metric], record.effect)
+        for name in others for metric in COMPARED
+    ]  # fmt: skip
+    on = [name for name in shares if record.stop_of(name) is None]  # an arm that was stopped early has fewer users
+    p = mismatch({name: users[name] for name in on}, {name: shares[name] for name in on})
+    return ExperimentReport(record, users, p, differences)
 
 
-def _difference(arm: str, metric: str, first: Business | None, other: Business | None) -> ArmDifference:
+def _difference(arm: str, metric: str, first: Business | None, other: Business | None, effect: float) -> ArmDifference:
     a, b = (None if one is None else one.value for one in (first, other))
+    found = ArmDifference(arm, metric, a, b)
     if first is None or other is None or a is None or b is None:
-        return ArmDifference(arm, metric, a, b, None)
+        return found
+    users = first.users + other.users
     if min(first.users, other.users) < LEAST_USERS:
-        return ArmDifference(arm, metric, a, b, b - a)
-    error = math.hypot(standard_error(first), standard_error(other))
-    fixed, always = Z_95 * error, always_valid(error, first.users + other.users)
-    d = b - a
-    return ArmDifference(arm, metric, a, b, d, d - fixed, d + fixed, d - always, d + always)
-
-
-def standard_error(one: Business) -> float:
-    """Of a ratio of sums over users, who are what was dealt: the delta method (Deng, Knoblich and Lu 2018, eq. 3)."""
-    n, ratio = one.users, one.numerator / one.denominator
-    xx, xy, yy = one.squares
-    mean_y = one.denominator / n
-    spread = max(xx - 2 * ratio * xy + ratio**2 * yy, 0.0) / (n - 1)  # of x − ratio · y, whose mean is 0
-    return math.sqrt(spread / n) / mean_y
-
-
-def always_valid(error: float, n: int, alpha: float = ALPHA, sharpest_at: int = SHARPEST_AT_USERS) -> float:
-    """Half the width of an asymptotic confidence sequence (Waudby-Smith et al. 2021, Theorem 2.2).
-
-    Args:
-        error: the standard error now.
-        n: users so far.
-        alpha: how often it may miss, at whatever time.
-        sharpest_at: the number of users for which it is tuned (their eq. 27).
-    """
-    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / sharpest_at
-    scaled = n * rho2 + 1
-    return error * math.sqrt(2 * scaled / (n * rho2) * math.log(math.sqrt(scaled) / alpha))
-
-
-def mismatch(users: Mapping[str, int], shares: Mapping[str, float]) -> float | None:
-    """The p-value of Pearson's chi-squared test of the numbers of users against the shares."""
-    total, of = sum(users.values()), sum(shares.values())
-    if total < LEAST_USERS:
-        return None
-    expected = {name: total * share / of for name, share in shares.items()}
-    statistic = sum((users[name] - mean) ** 2 / mean for name, mean in expected.items())
-    return chi_squared_tail(statistic, len(shares) - 1)
-
-
-def chi_squared_tail(x: float, freedom: int) -> float:
-    """P(X > x) of the chi-squared distribution, by its recursion over degrees of freedom.
-
-    >>> round(chi_squared_tail(3.841, 1), 3), round(chi_squared_tail(5.991, 2), 3)
-    (0.05, 0.05)
-    """
-    if x <= 0:
-        return 1.0
-    tail, k = (math.erfc(math.sqrt(x / 2)), 1) if freedom % 2 else (math.exp(-x / 2), 2)
-    while k < freedom:
-        tail += math.exp(k / 2 * math.log(x / 2) - x / 2 - math.lgamma(k / 2 + 1))
-        k += 2
-    return min(tail, 1.0)
+        return found._replace(users=users)
+    without = plain(first, other)
+    if not without.error:  # nobody has done any of it, or everybody the same: that says nothing of what they will do
+        return found._replace(users=users)
+    found = found._replace(users=users, plain=without, cuped=cuped(first, other))
+    best = found.cuped or without
+    return found._replace(users_needed=users_needed(best.error, users, effect * a) if a and best.error else None)
 
 
 def newest_results(log: Log, settings: Settings) -> list[Business]:
@@ -148,34 +109,3 @@ def newest_results(log: Log, settings: Settings) -> list[Business]:
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
     return list(newest.values())
-
-
-def in_words(report: ExperimentReport) -> list[str]:
-    """The report as lines of text."""
-    record, first = report.experiment, report.experiment.arms[0].name
-    counts = ", ".join(f"{name} {n:,}" for name, n in report.users.items())
-    lines = [f"{record.name} on {record.surface}: {record.state}; users with feedback: {counts}"]
-    if report.is_mismatched:
-        lines.append(
-            f"ALARM: users are not dealt as the shares say (p {report.mismatch_p:.2g}): look for what loses the "
-            "feedback of an arm before you read on"
-        )
-    for one in report.differences:
-        if one.difference is None:
-            continue
-        interval = "" if one.low is None else f", 95 % [{one.low:+.4g}, {one.high:+.4g}]"
-        always = "" if one.low is None else f", at any time [{one.always_low:+.4g}, {one.always_high:+.4g}]"
-        lines.append(
-            f"  {one.metric}: {one.arm} {one.value:.4g}, {first} {one.first:.4g}: "
-            f"{one.difference:+.4g}{interval}{always}: {one.verdict}"
-        )
-    return lines if len(lines) > 1 else [*lines, "  no feedback of its lists has been counted yet"]
-
-
-def as_json(report: ExperimentReport) -> dict[str, object]:
-    """The report for machines."""
-    rows: Sequence[dict[str, object]] = [one._asdict() | {"verdict": one.verdict} for one in report.differences]
-    return {
-        "experiment": report.experiment.text(), "users": report.users, "mismatch_p": report.mismatch_p,
-        "mismatched": report.is_mismatched, "differences": rows,
-    }  # fmt: skip

@@ -1,7 +1,7 @@
 """One process counts the feedback of an application: joins (`consumers.feedback`), commits, says the results."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -21,6 +21,7 @@ from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.topics import create_missing, end_positions, state_folder, whole
 from streamer.settings import Settings
 
+Look = Callable[[Callable[[], list[Business]]], None]
 REST_EVERY_S = 1.0
 _encode = msgspec.json.Encoder().encode
 _logger = logging.getLogger(__name__)
@@ -33,12 +34,23 @@ class FeedbackCounting(Closable):
     to the topic of quality. A kill between (1) and (2) leaves a dead letter twice; one between (2) and (3) changes
     nothing, since every result is said again after a start.
 
+    Args:
+        look: called about once a second with what makes the results, once those are of the whole log.
+
     Raises LogBusy where another process has the state open, UnknownTopic, PositionGone.
     """
 
-    def __init__(self, log: Log, settings: Settings, metrics: FeedbackMetrics, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        metrics: FeedbackMetrics,
+        clock: Clock = SYSTEM_CLOCK,
+        look: Look | None = None,
+    ) -> None:
         create_missing(log, settings, names=(settings.lists_topic, settings.feedback_topic))
         self._log, self._settings, self._metrics, self._clock = log, settings, metrics, clock
+        self._look = look
         self.topics = (settings.lists_topic, settings.feedback_topic, settings.users_topic)
         rules = join_rules(settings)
         folder = state_folder(settings) / "feedback" / "rows"
@@ -100,6 +112,12 @@ class FeedbackCounting(Closable):
         if self._caught_up and self._unsaid:
             self._log.append([self._result(one) for arm in sorted(self._unsaid) for one in self._results(arm)])  # (3)
             self._unsaid = set()
+        if self._caught_up and self._look is not None:
+            self._look(self.results)
+
+    def results(self) -> list[Business]:
+        """What has been counted, of every arm and metric."""
+        return [one for arm in sorted(self.state.totals.cells) for one in self._results(arm)]
 
     def _commit(self, dead: Sequence[DeadLetter]) -> None:
         letters = [dead_letter_record(letter, self._settings.dead_topic, self._limit) for letter in dead]

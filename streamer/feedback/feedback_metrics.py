@@ -51,7 +51,7 @@ class FeedbackMetrics:
 
     def achieved(self) -> int:
         """How many records have been taken: what a supervisor asks."""
-        return 0 if self._state is None else sum(self._state.counters.values())
+        return 0 if self._state is None else sum(n for what, n in self._state.counters.items() if what != "waiting")
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus."""
@@ -66,6 +66,8 @@ class FeedbackMetrics:
         yield dead
         if self._state is None:
             return
+        waiting = counters.get("waiting", 0)
+        yield GaugeMetricFamily("freshet_feedback_waiting", "Feedback records whose list has not come yet.", waiting)
         yield GaugeMetricFamily(
             "freshet_feedback_watermark_seconds",
             "Event time that feedback has come to, s since 1970.",

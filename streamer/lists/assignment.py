@@ -6,7 +6,9 @@ from streamer.lists.rules import HOLDBACK, SurfaceExperiment
 
 
 def arm_of(experiment: SurfaceExperiment, user_id: str) -> str | None:
-    """The user's arm, HOLDBACK, or None: no part of it. Another salt deals users anew, whatever they were in before.
+    """The user's arm, HOLDBACK, or None: no part of it, or an arm that is over.
+
+    Another salt deals users anew, whatever they were in before.
 
     >>> arms = [{"name": "as-now", "share": 0.5}, {"name": "diverse", "share": 0.4, "diversity": 0.5}]
     >>> price = SurfaceExperiment(name="price", salt="price", holdback=0.1, arms=arms)
@@ -20,5 +22,5 @@ def arm_of(experiment: SurfaceExperiment, user_id: str) -> str | None:
     for arm in experiment.arms:
         reached += arm.share
         if drawn < reached:
-            return arm.name
+            return None if arm.name in experiment.stopped else arm.name
     return None

@@ -1,6 +1,6 @@
 """What of rules can have no effect by what is known now: no error, since an item or a field may come later."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from consumers.schemas import CONTEXT_NAMES
 from streamer.features.item_columns import ItemColumns
 from streamer.lists.filters.compiled import compile_filter
-from streamer.lists.rules import Rules
+from streamer.lists.rules import ExperimentArm, Rules
 
 
 class RuleWarning(NamedTuple):
@@ -41,6 +41,17 @@ def warnings_of(rules: Rules, columns: ItemColumns, is_item: Callable[[str], boo
             elif root == "context" and names[0] not in CONTEXT_NAMES:
                 message = f"context.{name} is there only where a request gives it: interactions have none of it"
                 found.append(RuleWarning(field, message))
+    return found
+
+
+def warnings_of_arms(
+    surface: str, arms: Sequence[ExperimentArm], columns: ItemColumns, is_item: Callable[[str], bool]
+) -> list[RuleWarning]:
+    """The same of the arms of an experiment; `field` as `arms.1.pins.0.item_id`."""
+    found = []
+    for n, arm in enumerate(arms):
+        of_arm = warnings_of(Rules(surface=surface).of_arm(arm), columns, is_item)
+        found += [RuleWarning(f"arms.{n}.{field}", message) for field, message in of_arm]
     return found
 
 

@@ -76,14 +76,18 @@ class SurfaceExperiment(_RulePart):
     salt: str = Field(min_length=1, max_length=64)
     holdback: float = Field(default=0.0, ge=0, lt=1, description="share of users who are kept out, and counted")
     arms: tuple[ExperimentArm, ...] = Field(min_length=2, max_length=10)
+    stopped: tuple[str, ...] = Field(default=(), max_length=10, description="arms that are over: lists of everybody")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
         names = [arm.name for arm in self.arms]
-        if len({*names, HOLDBACK}) <= len(names):
-            raise ValueError(f"arms have names of their own, and none is {HOLDBACK!r}")
-        if sum(arm.share for arm in self.arms) + self.holdback > 1 + 1e-9:
-            raise ValueError("the shares of the arms and the holdback are more than 1 together")
+        if HOLDBACK in names:
+            raise ValueError(f"arms: {HOLDBACK!r} is the name of those who are kept out; call the arm something else")
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"arms: {twice[0]!r} is the name of several arms; give each a name of its own")
+        together = sum(arm.share for arm in self.arms) + self.holdback
+        if together > 1 + 1e-9:
+            raise ValueError(f"arms: shares and holdback are {together:g} together; they may be 1 at most")
         return self
 
 

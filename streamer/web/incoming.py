@@ -10,6 +10,7 @@ import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode import MAX_ID_BYTES, Refused, is_cloud_event
+from consumers.feedback.rules import what_is_missing
 from consumers.records import Headers, NewRecord, Record
 from consumers.schemas import Feedback, Interaction, Item
 from streamer.runtime.decoders import feedback_decoder, interaction_decoder, node_decoder
@@ -127,6 +128,8 @@ class Incoming:
                 one = self._feedback_decoder.of_fields({"timestamp": time, "event_id": event_id} | given, now_ms)
             except Refused as refused:
                 raise _refused(n, refused.reason, refused.message) from None
+            if (missing := what_is_missing(one, self._settings.feedback_events)) is not None:
+                raise _refused(n, *missing)
             self._check_size(n, _encode(one))
             taken.feedback.append(one)
             taken.warnings.extend(self._uncounted(n, one))

@@ -66,12 +66,12 @@ def test_several_at_once_keep_their_order_and_their_ids(shop: Shop) -> None:
     answer = shop.front.post("/v1/feedback", content=lines, headers=kind)
     assert (answer.status_code, answer.json()["event_ids"]) == (202, [f"f{n}" for n in range(20)])
     event = {"specversion": "1.0", "id": "ce", "source": "s", "type": "t", "time": "2024-01-01T00:00:00Z"}
-    data = {"list_id": "x", "user_id": "cloud", "event": "click"}
+    data = {"list_id": "x", "user_id": "cloud", "event": "click", "item_id": "i1"}
     answer = shop.front.post(
         "/v1/feedback", json=event | {"data": data}, headers={"Content-Type": "application/cloudevents+json"}
     )
     assert answer.json()["event_ids"] == ["ce"]
-    assert taken(shop)["ce"] == (b"cloud", Feedback("x", "click", 1_704_067_200_000, "cloud", event_id="ce"))
+    assert taken(shop)["ce"] == (b"cloud", Feedback("x", "click", 1_704_067_200_000, "cloud", "i1", event_id="ce"))
     warned = shop.front.post("/v1/feedback", json=[data | {"position": 3}, data | {"timestamp": 1_700_000_000}]).json()
     assert [(one["index"], one["code"], one["field"]) for one in warned["warnings"]] == [
         (1, "seconds", "timestamp"),
@@ -89,6 +89,9 @@ REFUSED = [
     ({"list_id": "0-999999999", "event": "e"}, "missing-field", "user_id"),
     ({"list_id": "77-0", "event": "e"}, "missing-field", "user_id"),
     ({"list_id": "nonsense", "event": "e"}, "missing-field", "user_id"),
+    ({"list_id": "0-1", "user_id": "u", "event": "click"}, "missing-field", "item_id"),
+    ({"list_id": "0-1", "user_id": "u", "event": "dwell", "item_id": "i1"}, "missing-field", "value"),
+    ({"list_id": "0-1", "user_id": "u", "event": "purchase", "value": -3}, "bad-value", "value"),
     (3, "not-an-object", None),
 ]
 

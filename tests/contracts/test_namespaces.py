@@ -79,7 +79,7 @@ DOORS: list[tuple[str, str, Any]] = [
     ("GET", "/recommendations/ann", None),
     ("POST", "/v1/interactions", EVENT),
     ("POST", "/v1/items", {"item_id": "a"}),
-    ("POST", "/v1/feedback", {"list_id": "x", "user_id": "u", "event": "click"}),
+    ("POST", "/v1/feedback", {"list_id": "x", "user_id": "u", "event": "impression"}),
     ("POST", "/v1/users/ann/merge", {"session": "s"}),
     ("DELETE", "/v1/users/ann", None),
 ]

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
+import msgspec
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException
@@ -21,6 +23,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.asking.desk import Desk
 from streamer.cli.producing import interaction_chunks
+from streamer.experiments.experiment_records import create, read_experiment
 from streamer.runtime.signals import StopRequest
 from streamer.settings import Settings
 from streamer.web.api import Gateway, Namespaces
@@ -31,6 +34,7 @@ from streamer.worker.worker import Worker
 from tests.conftest import missing
 from tests.waiting import scaled
 from tests.worlds import checkerboard, table_of
+from tests.worlds.outcomes import ctr_until, outcomes
 
 pytestmark = pytest.mark.browser
 
@@ -156,7 +160,7 @@ SERIOUS = """const done = arguments[0]; axe.run().then(found => done(found.viola
 .filter(one => ["serious", "critical"].includes(one.impact)).map(one => one.id + ": " + one.nodes[0].html)));"""
 
 
-def test_the_page(browser: webdriver.Chrome, site: Site, log: OwnedLog) -> None:
+def test_the_page(browser: webdriver.Chrome, site: Site, log: OwnedLog, settings: Settings) -> None:
     page = Page(browser, site.address)
 
     # nothing is there yet, nobody works: it says what to do next
@@ -194,6 +198,17 @@ def test_the_page(browser: webdriver.Chrome, site: Site, log: OwnedLog) -> None:
     }
     log.append([NewRecord("quality", b"business/home/price:A/ctr", json.dumps(brings | {"timestamp": 1}).encode())])
     page.until(lambda: "price:A" in page.text("#business") and "12.5 %" in page.text("#business"))
+    arms = [{"name": name, "share": 0.5} for name in "ab"]
+    create(log, settings, read_experiment({"name": "colour", "surface": "home", "arms": arms}), 1)
+    random = np.random.default_rng(1)
+    for arm, lift in (("a", 0.0), ("b", 0.6)):
+        one = ctr_until(f"colour:{arm}", outcomes(random, 2_000, 10, lift), 9)
+        told = msgspec.structs.replace(one, surface="home")
+        log.append([NewRecord("quality", f"business/home/colour:{arm}/ctr".encode(), msgspec.json.encode(told))])
+    page.until(lambda: "colour on home: created" in page.text("#experiments"))
+    page.until(lambda: "b has more than a: clicked of shown" in page.text("#experiments"))
+    page.all("#experiments summary")[0].click()
+    page.until(lambda: "at any time, 95 %" in page.text("#experiments table"))
     page.check()
 
     # somebody unknown gets an answer at once, and a list of their own with a first interaction

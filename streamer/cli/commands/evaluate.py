@@ -1,4 +1,4 @@
-"""`freshet evaluate`: what a file of lists is worth, whoever made it."""
+"""`freshet evaluate`: what a file of lists is worth, by interactions, or by feedback on other lists."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
-from streamer.cli.numbers import count
+from streamer.cli.numbers import count, share
 from streamer.cli.stream_flags import (
     add_after_flag,
     add_reading_flags,
@@ -23,6 +23,7 @@ from streamer.cli.stream_flags import (
     reading_of,
     stream_of_files,
 )
+from streamer.errors import UsageError
 from streamer.monitoring.prequential_quality import AT
 
 if TYPE_CHECKING:
@@ -33,10 +34,33 @@ EXAMPLE = "freshet evaluate interactions.parquet lists.parquet --items items.par
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "interactions", type=Path, nargs="+", metavar="FILE", help="files of interactions, as `replay` reads them"
+        "files",
+        type=Path,
+        nargs="*",
+        metavar="FILE",
+        help="files of interactions, as `replay` reads them, and last a file of lists, Parquet or JSONL: event (row "
+        "number in time order), items (best first); with --feedback files of lists alone: list_id (that of the shown "
+        "list in whose place it would have stood), items",
     )
     parser.add_argument(
-        "lists", type=Path, help="file of lists, Parquet or JSONL: event (row number in time order), items (best first)"
+        "--feedback",
+        action="store_true",
+        help="estimate what other lists would have brought, out of the topics of lists and feedback and the "
+        "propensities that lists carry",
+    )
+    parser.add_argument(
+        "--beside", metavar="SURFACE", help="with --feedback: other lists are the user's newest of this surface"
+    )
+    parser.add_argument(
+        "--outcome",
+        choices=("click", "conversion", "value"),
+        help="with --feedback: what counts of a list, clicks (default), conversions, or their value less returns",
+    )
+    parser.add_argument(
+        "--least-propensity",
+        type=share,
+        metavar="P",
+        help="with --feedback: refuse where a place counts that was given with less (default 0.001)",
     )
     add_reading_flags(parser)
     parser.add_argument("--items", type=Path, help="file of items; diversity and calibration go by their categories")
@@ -50,17 +74,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="number of places of a list that count (default 10, or as many as the longest list has)",
     )
-    add_setting_flags(parser, "exclude_seen", "field_map")
+    add_setting_flags(parser, "exclude_seen", "field_map", "bootstrap", "log", "application", "surface")
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.feedback:
+        from streamer.cli.off_policy_evaluation import evaluate_feedback
+
+        return evaluate_feedback(arguments, settings_of(arguments))
+    for flag in ("beside", "outcome", "least_propensity"):
+        if getattr(arguments, flag) is not None:
+            raise UsageError(f"--{flag.replace('_', '-')} is for --feedback")
+    if len(arguments.files) < 2:
+        raise UsageError("evaluate takes files of interactions and, last, a file of lists; or --feedback")
+    return _by_interactions(arguments)
+
+
+def _by_interactions(arguments: argparse.Namespace) -> int:
     from streamer.evaluation.list_scores import evaluate
 
-    settings = settings_of(arguments)
-    stream = stream_of_files(arguments, settings, arguments.interactions)
+    settings, (*interactions, lists_file) = settings_of(arguments), arguments.files
+    stream = stream_of_files(arguments, settings, interactions)
     reading = beside(reading_of(arguments, settings))
-    lists, items = _lists(arguments.lists), items_of(arguments.items, arguments.strict, reading, arguments.json)
+    lists, items = _lists(lists_file), items_of(arguments.items, arguments.strict, reading, arguments.json)
     if ends_here(arguments, stream):
         return 0
     at = _places(lists, arguments.at)

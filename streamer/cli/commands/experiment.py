@@ -2,13 +2,21 @@
 
 import argparse
 import json
-import time
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
+from consumers.log import Log
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
-from streamer.cli.rule_files import read_object_file
+from streamer.cli.rule_files import KnownItems, read_object_file
 from streamer.errors import UsageError
+from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.runtime.topics import open_existing_log
+from streamer.settings import Settings
+
+if TYPE_CHECKING:
+    from streamer.experiments.experiment_records import ExperimentRecord
 
 EXAMPLE = "freshet experiment create price.yaml"
 ACTIONS = {
@@ -16,7 +24,7 @@ ACTIONS = {
     "start": "have NAME run from the next epoch on",
     "stop": "end NAME; its users get the lists of everybody again",
     "status": "list experiments and their states, or show NAME",
-    "report": "say what NAME has shown so far, with intervals",
+    "report": "say what NAME has shown so far, with intervals, and how many users are missing",
 }
 TAKES = {"create": (1, 1), "start": (1, 1), "stop": (1, 1), "status": (0, 1), "report": (1, 1)}
 
@@ -24,23 +32,27 @@ TAKES = {"create": (1, 1), "start": (1, 1), "stop": (1, 1), "status": (0, 1), "r
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actions(parser, ACTIONS)
     parser.add_argument("what", nargs="*", metavar="FILE | NAME", help="file of an experiment, or its name")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="file to write the report to, as a page of HTML")
     add_setting_flags(parser, "bootstrap", "log", "state", "application")
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
     from streamer.experiments import experiment_records as records
-    from streamer.experiments.report import as_json, in_words, newest_results, report_of
 
     settings, action = settings_of(arguments), arguments.action
     least, most = TAKES[action]
     if not least <= len(arguments.what) <= most:
         raise UsageError(f"experiment {action} takes {'a FILE' if action == 'create' else 'a NAME'}")
+    if arguments.html and action != "report":
+        raise UsageError("--html is for experiment report")
     wanted = records.read_experiment(read_object_file(arguments.what[0])) if action == "create" else None
-    now_ms = time.time_ns() // 1_000_000
+    now_ms = SYSTEM_CLOCK.now_ms()
     with open_existing_log(settings) as log:
         if wanted is not None:
-            _print([records.create(log, settings, wanted, now_ms)], arguments.json)
+            record, how = records.create(log, settings, wanted, now_ms)
+            _warn(log, settings, record)
+            _print([record], arguments.json, how)
         elif action in ("start", "stop"):
             change = records.start if action == "start" else records.stop
             _print([change(log, settings, arguments.what[0], now_ms)], arguments.json)
@@ -48,23 +60,52 @@ def run(arguments: argparse.Namespace) -> int:
             every = records.experiments(log, settings)
             if arguments.what and arguments.what[0] not in every:
                 known = ", ".join(sorted(every)) or "none"
-                raise UsageError(f"there is no experiment {arguments.what[0]!r}; there are {known}")
+                raise UsageError(f"there is no experiment {arguments.what[0]!r}; there are: {known}")
+            chosen = [every[arguments.what[0]]] if arguments.what else [one for _, one in sorted(every.items())]
             if action == "status":
-                chosen = [every[arguments.what[0]]] if arguments.what else [one for _, one in sorted(every.items())]
                 _print(chosen, arguments.json)
             else:
-                report = report_of(every[arguments.what[0]], newest_results(log, settings))
-                print(json.dumps(as_json(report)) if arguments.json else "\n".join(in_words(report)))
+                _report(log, settings, chosen[0], arguments)
     return 0
 
 
-def _print(every: Sequence[object], as_json: bool) -> None:
-    told = [one.text() for one in every]  # type: ignore[attr-defined]
+def _report(log: Log, settings: Settings, record: "ExperimentRecord", arguments: argparse.Namespace) -> None:
+    from streamer.cli.experiment_page import experiment_page
+    from streamer.experiments.in_words import as_json, in_words
+    from streamer.experiments.report import newest_results, report_of
+    from streamer.runtime.whole_files import whole_file
+
+    report = report_of(record, newest_results(log, settings))
+    if arguments.html:
+        with whole_file(arguments.html) as part:
+            part.write_text(experiment_page(report), encoding="utf-8")
+    print(json.dumps(as_json(report)) if arguments.json else "\n".join(in_words(report)))
+
+
+def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
+    """What of an experiment can have no effect by what is known now."""
+    from streamer.lists.rule_warnings import warnings_of_arms
+    from streamer.lists.rules_on_log import read_all_rules
+
+    if record.surface not in {settings.surface, *read_all_rules(log, settings)[0].records}:
+        message = "no rules and no lists of it are known: its arms are for whoever asks for lists of it"
+        print(f"freshet: warning: surface: {record.surface!r}: {message}", file=sys.stderr)
+    known = KnownItems(log, settings)
+    for field, message in warnings_of_arms(record.surface, record.arms, known.columns, known.is_item):
+        print(f"freshet: warning: {field}: {message}", file=sys.stderr)
+
+
+def _print(every: Sequence["ExperimentRecord"], as_json: bool, how: str | None = None) -> None:
+    """The experiments; of one that is created, `how` says whether it was there before."""
     if as_json:
-        print(json.dumps({"experiments": told}))
+        print(json.dumps({"experiments": [one.text() for one in every]} | ({"how": how} if how else {})))
         return
-    for one in told:
-        arms = ", ".join(f"{arm['name']} {arm['share']:g}" for arm in one["arms"])
-        print(f"{one['name']}  {one['state']}  on {one['surface']}  {arms}, holdback {one['holdback']:g}")
-    if not told:
+    for one in every:
+        arms = ", ".join(f"{arm.name} {arm.share:g}" for arm in one.arms)
+        before = {"changed": " (changed: it was there, and not started)", "unchanged": " (unchanged: it was there)"}
+        state = f"{one.state}{before.get(how or '', '')}"
+        print(f"{one.name}  {state}  on {one.surface}  {arms}, holdback {one.holdback:g}")
+        for stop in one.stops:
+            print(f"  {stop.arm} was stopped by its guard of {stop.metric}")
+    if not every:
         print("there are no experiments")

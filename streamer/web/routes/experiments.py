@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 
 from consumers.errors import LogUnavailable, UnknownTopic
 from streamer.experiments.experiment_records import experiments
-from streamer.experiments.report import as_json, report_of
+from streamer.experiments.in_words import as_json
+from streamer.experiments.report import report_of
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.current_log import CurrentLog
@@ -27,7 +28,7 @@ class ExperimentRoutes:
         return [Door("/v1/experiments", "GET", self.get, "read")]
 
     async def get(self, request: Request) -> Response:
-        """Each experiment with what it has shown: users by arm, differences with intervals, a sample-ratio alarm."""
+        """Each experiment with what it has shown: verdicts, users by arm, differences with intervals, and alarms."""
         return JSONResponse({"experiments": await asyncio.to_thread(self._reports)})
 
     def _reports(self) -> list[dict[str, Any]]:

@@ -2,12 +2,13 @@
 import { access, api, path, root } from "./api.js";
 import { businessCard } from "./business.js";
 import { card, command, curl, date, duration, figures, h, heading, itemLink, number, userLink } from "./dom.js";
+import { experimentsCard } from "./experiments.js";
 import { follow, listView } from "./list.js";
 import { live } from "./live.js";
 import { emptyPlot, key, plot } from "./plot.js";
 
 export const title = "overview";
-const WINDOWS = 40, STATUS_MS = 2000, STAY_MS = 6000;
+const WINDOWS = 40, STATUS_MS = 2000, EXPERIMENTS_MS = 10000, STAY_MS = 6000;
 const FIRST = { user_id: "u1", item_id: "a", event_type: "view" };
 const START = "freshet run --api-port 0";
 
@@ -19,7 +20,7 @@ export function show(main, _, signal) {
     h("p", {}, "Send a first interaction from a terminal; it appears here at once, and a list for its user follows:"), command(curl("POST", "/v1/interactions", FIRST, access.keyed)),
     h("p", {}, "Titles of items go to /v1/items in the same way; ", h("a", { href: `${root}/docs` }, `${root}/docs`), " has every path."));
   const feed = h("ul", { id: "feed" }), nothing = h("p", { class: "soft" }, "No interaction yet.");
-  const quality = qualityCard(), traffic = trafficCard(), trouble = troubleCard(), business = businessCard(), worker = h("div", { id: "worker" }, h("p", { class: "soft" }, "asking …"));
+  const quality = qualityCard(), traffic = trafficCard(), trouble = troubleCard(), business = businessCard(), experiments = experimentsCard(), worker = h("div", { id: "worker" }, h("p", { class: "soft" }, "asking …"));
   main.append(
     heading("Overview"),
     h("p", { class: "soft" }, "Every interaction reaches a model that learns from it at once: what people do, what one of them would be shown now, and how often that is right."),
@@ -29,7 +30,7 @@ export function show(main, _, signal) {
       h("div", { class: "column" }, card("What people do", h("p", { class: "soft" }, "The newest interactions, as they arrive."), nothing, feed), traffic.element),
       followCard(signal),
       h("div", { class: "column" }, quality.element, card("The worker", worker), trouble.element)),
-    business.element);
+    business.element, experiments.element);
 
   function drawStats() {
     const stats = live.stats;
@@ -62,6 +63,7 @@ export function show(main, _, signal) {
     business.draw(status.business ?? []);
     quality.mark(status.drifts ?? []);
   }, STATUS_MS, signal);
+  repeat(() => experiments.ask(signal), EXPERIMENTS_MS, signal);
 }
 
 function repeat(action, everyMs, signal) {

@@ -27,7 +27,7 @@ class BusinessFigures:
             figure = _decode(value)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return False
-        numbers = (figure.value or 0.0, figure.numerator, figure.denominator)
+        numbers = (figure.value or 0.0, figure.numerator, figure.denominator, *figure.squares, *figure.before)
         if not all(map(math.isfinite, numbers)) or len(key) > MOST_CHARACTERS:
             return False
         self._by_key[key] = figure

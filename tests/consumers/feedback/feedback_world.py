@@ -33,7 +33,7 @@ def make_log(seed: int, lists: int, events: int, partitions: int = 2, late_ms: i
     for n, what in enumerate(["list", *order]):
         now += random.randint(0, 2 * step_ms)
         if what == "list":
-            one = _a_list(random, n, random.choice(users), now)
+            one = _a_list(random, n, random.choice(users), now, 3 * n > len(order))
             made.append(one)
             entry = (LISTS, one["user_id"] or "", one)
             (waiting if random.random() < 0.2 else records).append(entry)  # it comes after its feedback
@@ -61,7 +61,7 @@ def in_partitions(entries: Iterable[tuple[str, str, Mapping[str, Any]]], partiti
     return found
 
 
-def _a_list(random: Random, n: int, user: str, now: int) -> dict[str, Any]:
+def _a_list(random: Random, n: int, user: str, now: int, compared: bool) -> dict[str, Any]:
     items = random.sample("abcdefgh", random.randint(1, 5))
     rows = [
         {"item_id": i, "score": 1.0, "source": s, "reason": _reason(s)} for i in items for s in [random.choice(SOURCES)]
@@ -70,7 +70,7 @@ def _a_list(random: Random, n: int, user: str, now: int) -> dict[str, Any]:
         "list_id": f"0-{n}", "user_id": user or None, "surface": random.choice(("home", "basket")), "items": rows,
         "as_of": {"timestamp": now, "positions": {}}, "model_version": "m",
     }  # fmt: skip
-    if random.random() < 0.6:
+    if compared and random.random() < 0.6:  # before that there is a past
         told["experiment"] = {"name": "x", "arm": random.choice("AB")}
     return told
 
@@ -131,6 +131,11 @@ def counted(log: Log, how: str, window_ms: int, width_ms: int) -> Cells:
             elif in_time:
                 rest.append((user, list_id, place, event, when, told["value"]))
     cells, sums = defaultdict[tuple[str, ...], float](float), defaultdict[Any, float](float)
+    first, days = dict[Any, int](), defaultdict[Any, float](float)
+    for (user, _), told in lists.items():  # in the order of the log
+        if user and "experiment" in told:
+            began = told["as_of"]["timestamp"] // width_ms * width_ms
+            first.setdefault((told["surface"], f"x:{told['experiment']['arm']}", user), began)
 
     def add(user: str, list_id: str, place: int, count: str, when: int, amount: float) -> None:
         told = lists[user, list_id]
@@ -144,6 +149,8 @@ def counted(log: Log, how: str, window_ms: int, width_ms: int) -> Cells:
             cells[*key, "source", row["source"]] += amount
             cells[*key, "reason", row["reason"].removesuffix(" tea 7")] += amount
         sums[told["surface"], arm, user or list_id, count] += amount
+        if user:
+            days[told["surface"], user, count, when // width_ms * width_ms] += amount
 
     for marks, count in ((shown, "impressions"), (clicked, "clicks")):
         for (user, list_id, n), when in marks.items():
@@ -181,6 +188,22 @@ def counted(log: Log, how: str, window_ms: int, width_ms: int) -> Cells:
             of = [(sums[surface, arm, user, count], sums[surface, arm, user, other]) for user in known]
             cells[surface, arm, "xx", "metric", name] = sum(a * a for a, _ in of)
             cells[surface, arm, "xy", "metric", name] = sum(a * b for a, b in of) if name == "ctr" else 0.0
+
+        def past(user: str, count: str, at: tuple[str, str] = (surface, arm)) -> float:
+            """What a user did on the surface in the windows before the one of their first list of the arm."""
+            began = first.get((*at, user), 0)
+            known = {
+                window: n for (of, who, what, window), n in days.items() if (of, who, what) == (at[0], user, count)
+            }
+            return sum(n for window, n in known.items() if began - window_ms <= window < began)
+
+        then = {user: (past(user, "clicks"), past(user, "impressions")) for user in known}
+        cells[surface, arm, "z", "metric", "ctr"] = sum(z for z, _ in then.values())
+        cells[surface, arm, "zw", "metric", "ctr"] = sum(z * w for z, w in then.values())
+        cells[surface, arm, "ww", "metric", "ctr"] = sum(w * w for _, w in then.values())
+        cells[surface, arm, "xw", "metric", "ctr"] = sum(
+            sums[surface, arm, user, "clicks"] * w for user, (_, w) in then.items()
+        )
     return {cell: total for cell, total in cells.items() if abs(total) > 1e-9}
 
 

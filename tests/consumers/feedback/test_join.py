@@ -33,6 +33,7 @@ from tests.consumers.feedback.feedback_world import (
 
 WINDOW_MS, LATE_MS, WIDTH_MS = 3_000, 1_000, 500
 FAR = 4_000_000_000_000
+CHECKED = {("xx", "revenue_per_user"), *((what, "ctr") for what in ("xx", "xy", "z", "zw", "ww", "xw"))}
 
 
 def rules_of(how: Any = "last-touch") -> JoinRules:
@@ -54,9 +55,9 @@ def cells_of(join: FeedbackJoin) -> Cells:
     for (surface, arm), cells in join.state.totals.cells.items():
         for cell, total in cells.items():
             by, label = ("window", str(cell.window)) if cell.window > EVER else (cell.by, cell.label)
-            square = by == "metric"
-            wanted = (cell.what, label) in {("xx", "revenue_per_user"), ("xx", "ctr"), ("xy", "ctr")}
-            if total and (wanted or not square):
+            square = by == "metric" and len(cell.what) > 1
+            wanted = (cell.what, label) in CHECKED
+            if total and (wanted or by != "metric"):
                 found[surface, arm, cell.what, by, label] = total / (MICRO**2 if square else MICRO)
     return found
 

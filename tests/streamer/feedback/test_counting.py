@@ -116,7 +116,10 @@ def test_a_foreign_record_under_our_key_is_passed_over(log: OwnedLog, settings: 
 
 
 def test_one_process_counts_an_application(log: OwnedLog, settings: Settings) -> None:
-    with counting(log, settings), pytest.raises(LogBusy, match="another process counts feedback"):
+    with (
+        counting(log, settings),
+        pytest.raises(LogBusy, match="another process counts the feedback of this application"),
+    ):
         FeedbackCounting(log, settings, FeedbackMetrics())
 
 
