@@ -3,6 +3,7 @@
     (:User {id, record})-[:INTERACTED {key, partition, offset, t, type, …}]->(:Item {id, title, record})
     (:User), (:Item)-[:HAS]->(:Context {kind, value})       categories and attributes of the records
     (:Position {topic, partition, next, topic_id})          how much of the log is in it, and of which topics
+    (:Session {id, owner, digest})                          whose interactions are its owner's, now and later
     (:Retracted {key}), (:Erased {digest, at_ms})           what must not come back
 
 Positions move in the transaction that writes what lies before them: a sink that dies anywhere goes on where the graph
@@ -28,13 +29,29 @@ _CONSTRAINTS = (
     "CREATE CONSTRAINT freshet_item IF NOT EXISTS FOR (n:Item) REQUIRE n.id IS UNIQUE",
     "CREATE CONSTRAINT freshet_context IF NOT EXISTS FOR (n:Context) REQUIRE (n.kind, n.value) IS UNIQUE",
     "CREATE CONSTRAINT freshet_position IF NOT EXISTS FOR (n:Position) REQUIRE (n.topic, n.partition) IS UNIQUE",
+    "CREATE CONSTRAINT freshet_session IF NOT EXISTS FOR (n:Session) REQUIRE n.id IS UNIQUE",
     "CREATE CONSTRAINT freshet_retracted IF NOT EXISTS FOR (n:Retracted) REQUIRE n.key IS UNIQUE",
     "CREATE CONSTRAINT freshet_erased IF NOT EXISTS FOR (n:Erased) REQUIRE n.digest IS UNIQUE",
     "CREATE CONSTRAINT freshet_interacted IF NOT EXISTS FOR ()-[r:INTERACTED]-() REQUIRE r.key IS UNIQUE",
 )
 _ERASE = (
     "UNWIND $rows AS row MERGE (e:Erased {digest: row.digest}) SET e.at_ms = row.at_ms "
-    "WITH row MATCH (u:User {id: row.id}) DETACH DELETE u"
+    "WITH row CALL (row) { MATCH (u:User {id: row.id}) DETACH DELETE u } "
+    "CALL (row) { MATCH (s:Session {owner: row.id}) "
+    "MERGE (e:Erased {digest: s.digest}) SET e.at_ms = row.at_ms DELETE s } "
+    "CALL (row) { MATCH (s:Session {id: row.id}) DELETE s }"
+)
+_MERGE = (  # one after the other: what the one makes a session's owner, the next one reads
+    "UNWIND $rows AS row CALL (row) { WITH row "
+    "WHERE NOT EXISTS { MATCH (s:Session {id: row.session}) } "
+    "AND NOT EXISTS { MATCH (e:Erased) WHERE e.digest IN [row.digest, row.session_digest] AND e.at_ms >= row.at_ms } "
+    "OPTIONAL MATCH (of:Session {id: row.user}) WITH row, coalesce(of.owner, row.user) AS owner "
+    "WHERE owner <> row.session "
+    "CREATE (:Session {id: row.session, owner: owner, digest: row.session_digest}) "
+    "WITH row, owner CALL (row, owner) { MATCH (s:Session {owner: row.session}) SET s.owner = owner } "
+    "CALL (row, owner) { MATCH (s:User {id: row.session})-[r:INTERACTED]->(i) MERGE (u:User {id: owner}) "
+    "WITH u, r, i, properties(r) AS known DELETE r CREATE (u)-[moved:INTERACTED]->(i) SET moved = known } "
+    "CALL (row) { MATCH (s:User {id: row.session}) WHERE s.record IS NULL DETACH DELETE s } }"
 )
 _DELETE = "UNWIND $rows AS row MATCH (i:Item {id: row.id}) DETACH DELETE i"
 _DESCRIBE = (
@@ -48,12 +65,16 @@ _INTERACT = (
     "AND NOT EXISTS { MATCH ()-[:INTERACTED {key: row.key}]->() } "
     "AND NOT EXISTS { MATCH (:User {id: row.user})-[:INTERACTED {key: row.older_key}]->() } "
     "AND NOT EXISTS { MATCH (e:Erased {digest: row.digest}) WHERE e.at_ms >= row.at_ms } "
-    "MERGE (u:User {id: row.user}) MERGE (i:Item {id: row.item}) "
+    "OPTIONAL MATCH (s:Session {id: row.user}) WITH row, coalesce(s.owner, row.user) AS owner "
+    "MERGE (u:User {id: owner}) MERGE (i:Item {id: row.item}) "
     "CREATE (u)-[r:INTERACTED {key: row.key}]->(i) SET r += row.properties"
 )
 _RETRACT = (
     "UNWIND $rows AS row MERGE (:Retracted {key: row.key}) "
-    "WITH row MATCH (:User {id: row.user})-[r:INTERACTED]->() WHERE r.key IN [row.key, row.older_key] DELETE r"
+    "WITH row OPTIONAL MATCH (s:Session {id: row.user}) WITH row, coalesce(s.owner, row.user) AS owner "
+    "MATCH (:User {id: owner})-[r:INTERACTED]->() "
+    "WHERE r.key IN [row.key, row.older_key] OR r.event_id = row.event_id "
+    "OR (r.event_id IS NULL AND r.key ENDS WITH ':' + row.event_id) DELETE r"
 )
 _TIDY = "MATCH (c:Context) WHERE NOT EXISTS { (c)<-[:HAS]-() } DELETE c"
 _REACH = (
@@ -72,6 +93,7 @@ _RECORDS: dict[str, LiteralString] = {
 }
 _WRITE: dict[str, LiteralString] = {  # in this order
     "erased": _ERASE,
+    "merges": _MERGE,
     "deleted": _DELETE,
     "users": _DESCRIBE % "User",
     "items": _DESCRIBE % "Item",
@@ -85,11 +107,12 @@ class GraphBatch:
     """What one transaction writes, in this order; of two records of one node only the newer one is in it."""
 
     erased: list[Row] = field(default_factory=list)  # id, digest, at_ms
+    merges: list[Row] = field(default_factory=list)  # user, session, digest, session_digest, at_ms
     deleted: list[Row] = field(default_factory=list)  # id
     users: list[Row] = field(default_factory=list)  # id, properties, contexts: pairs of kind and value
     items: list[Row] = field(default_factory=list)  # the same
     interactions: list[Row] = field(default_factory=list)  # key, older_key, user, item, digest, at_ms, properties
-    retractions: list[Row] = field(default_factory=list)  # key, older_key, user
+    retractions: list[Row] = field(default_factory=list)  # key, older_key, user, event_id
     positions: dict[TopicPartition, int] = field(default_factory=dict)  # after it
 
 

@@ -10,7 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 from streamer.asking.questions import Answer, Question
 
@@ -22,10 +22,43 @@ STILL_ASKING_S = 1.0
 NOT_READY = "the worker is not ready: it starts, recovers, or waits for its log; ask again"
 
 Result = TypeVar("Result")
+Reply: TypeAlias = Answer | Exception
+"""The answer to a question, or what went wrong with it, and with no other."""
 
 
 class NotReady(Exception):
     """No worker answers now."""
+
+
+class _Together:
+    """Questions that are asked at once, and their replies so far."""
+
+    def __init__(self, questions: Sequence[Question]) -> None:
+        self.future: Future[list[Reply]] = Future()
+        self._replies: list[Reply | None] = [None] * len(questions)
+        self._left = len(questions)
+        self._begun = False
+
+    def is_waited_for(self) -> bool:
+        """Whether anybody waits for a reply; nobody can say no more from then on."""
+        if not self._begun and not self.future.cancelled():
+            self._begun = self.future.set_running_or_notify_cancel()
+        return self._begun
+
+    def take(self, place: int, reply: Reply) -> None:
+        """The reply to one of them; with the last one the future has all."""
+        self._replies[place] = reply
+        self._left -= 1
+        if not self._left:
+            self.future.set_result([one for one in self._replies if one is not None])
+
+
+class _WaitingQuestion(NamedTuple):
+    """A question that waits."""
+
+    question: Question
+    together: _Together
+    place: int
 
 
 class Desk:
@@ -39,27 +72,31 @@ class Desk:
     def __init__(self) -> None:
         self.address: str | None = None
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[Question, Future[Answer]]] = deque()
+        self._waiting: deque[_WaitingQuestion] = deque()
         self._answer: Callable[[Sequence[Question]], list[Answer]] | None = None
         self._asked_at = -STILL_ASKING_S
         self._pool = ThreadPoolExecutor(1, "commit")
 
     # any thread
 
-    def ask(self, question: Question) -> Future[Answer]:
-        """The answer to come.
+    def ask(self, questions: Sequence[Question]) -> Future[list[Reply]]:
+        """The replies to come, in order; together they wake who asks once.
 
-        Raises, out of the future, NotReady where no worker answers, or so many questions wait that this one would
-        come too late.
+        One is NotReady where no worker answers, or so many questions wait that these would come too late.
         """
-        future: Future[Answer] = Future()
+        together = _Together(questions)
+        if not questions:
+            together.future.set_result([])
+            return together.future
         with self._changed:
             if self._answer is None or len(self._waiting) >= MOST_WAITING:
-                future.set_exception(NotReady(NOT_READY))
-                return future
-            self._waiting.append((question, future))
+                together.future.set_result([NotReady(NOT_READY)] * len(questions))
+                return together.future
+            self._waiting.extend(
+                _WaitingQuestion(question, together, place) for place, question in enumerate(questions)
+            )
             self._changed.notify()
-        return future
+        return together.future
 
     @property
     def waiting(self) -> int:
@@ -78,9 +115,9 @@ class Desk:
         with self._changed:
             self._answer = None
             refused, self._waiting = self._waiting, deque()
-        for _, future in refused:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(NotReady(NOT_READY))
+        for _, together, place in refused:
+            if together.is_waited_for():
+                together.take(place, NotReady(NOT_READY))
 
     def serve(self) -> None:
         """Answers what waits, but no more than a few: the stream goes on in between."""
@@ -90,17 +127,16 @@ class Desk:
         with self._changed:
             answer, some = self._answer, min(len(self._waiting), QUESTIONS_AT_ONCE)
             asked = [self._waiting.popleft() for _ in range(some)]
-        asked = [(question, future) for question, future in asked if future.set_running_or_notify_cancel()]
+        asked = [one for one in asked if one.together.is_waited_for()]
         if not asked or answer is None:
             return
+        replies: list[Reply]
         try:
-            answers = answer([question for question, _ in asked])
+            replies = list(answer([one.question for one in asked]))
         except Exception:  # of one of them: who asked it is told, the others are answered, the worker goes on
-            for question, future in asked:
-                _settle(future, answer, question)
-            return
-        for (_, future), given in zip(asked, answers, strict=True):
-            future.set_result(given)
+            replies = [_reply(answer, one.question) for one in asked]
+        for (_, together, place), reply in zip(asked, replies, strict=True):
+            together.take(place, reply)
 
     def patience_s(self) -> float:
         """How long the worker may wait for something else before it looks here again."""
@@ -121,11 +157,9 @@ class Desk:
             self._changed.notify()
 
 
-def _settle(future: Future[Answer], answer: Callable[[Sequence[Question]], list[Answer]], question: Question) -> None:
-    """Gives a future the answer to its question, or what goes wrong."""
+def _reply(answer: Callable[[Sequence[Question]], list[Answer]], question: Question) -> Reply:
     try:
         [given] = answer([question])
     except Exception as error:
-        future.set_exception(error)
-    else:
-        future.set_result(given)
+        return error
+    return given

@@ -67,7 +67,8 @@ class Known:
 
     def is_surface(self, asked: str) -> bool:
         """Whether a surface is that of the settings, or has had rules."""
-        return self.surface_name(asked) in {self.settings.surface, *self.state.rules}
+        name = self.surface_name(asked)
+        return name == self.settings.surface or name in self.state.rules
 
     def read_of_context(self, question: ListQuestion, surface: SurfaceLists) -> set[str]:
         """The fields of a request's context that the model, the rules or the question itself read."""

@@ -10,7 +10,7 @@ import numpy as np
 from consumers.event_weights import EventWeights
 from consumers.schemas import ListedItem
 from streamer.asking.known import Known
-from streamer.asking.list_building import built, depth_of, experiment_of
+from streamer.asking.list_building import Built, built, depth_of, experiment_of, is_ranking
 from streamer.asking.questions import Answer, ListQuestion, PreviewQuestion, RulesQuestion
 from streamer.asking.refusals import QuestionRefused
 from streamer.features.contexts import rows_of_contexts
@@ -164,39 +164,42 @@ class ListAnswers:
         """The list in row n of an outcome."""
         known, question, request_id = self._known, plan.question, str(uuid4())
         list_id = f"q-{request_id}"
-        outcome, drawn = built(
-            known, question, plan.surface, plan.user, *self._brought(plan), list_id, now_ms, plan.k, outcome, n, allowed
-        )  # fmt: skip
-        items: Sequence[ListedItem] = listed_items(outcome, 0, known.model.items.ids)
-        if (drawn != 1).any():
+        made = Built(outcome, n)
+        if not is_ranking(question, plan.surface.book):
+            made = built(
+                known, question, plan.surface, plan.user, *self._brought(plan), list_id, now_ms, plan.k, outcome, n,
+                allowed,
+            )  # fmt: skip
+        items: Sequence[ListedItem] = listed_items(made.outcome, made.row, known.model.items.ids)
+        drawn = made.propensity
+        if drawn is not None and (drawn != 1).any():
             items = [
                 msgspec.structs.replace(item, propensity=propensity)
                 for item, propensity in zip(items, drawn.tolist(), strict=True)
             ]
         places: Sequence[Any] = items
         if question.fields or question.explain:
-            told = self._told(plan, outcome)
+            told = self._told(plan, made)
             places = [msgspec.structs.asdict(item) | more for item, more in zip(items, told, strict=True)]
         fallback = fallback_of(items)
         if fallback is None and self._is_new(plan):
-            fallback = "cohort"
-        version, experiment = plan.surface.version, experiment_of(question, plan.surface)
-        return _encode(
-            {
-                "list_id": list_id,
-                "user_id": question.user_id,
-                "surface": known.surface_name(question.surface),
-                "items": places,
-                "as_of": known.as_of(now_ms),
-                "model_version": known.model_version,
-                "fallback": fallback,
-                "request_id": request_id,
-                "age_ms": known.age_ms(now_ms),
-            }
-            | ({} if version is None else {"rules": version})
-            | ({} if experiment is None else {"experiment": experiment})
-            | ({"warnings": warnings} if (warnings := self._warnings(plan)) else {})
-        )
+            fallback = "cohort" if items else "new"
+        body: dict[str, Any] = {
+            "list_id": list_id,
+            "user_id": question.user_id,
+            "surface": known.surface_name(question.surface),
+            "items": places,
+            "as_of": known.as_of(now_ms),
+            "model_version": known.model_version,
+            "fallback": fallback,
+            "request_id": request_id,
+            "age_ms": known.age_ms(now_ms),
+        }
+        beside = {"rules": plan.surface.version, "experiment": experiment_of(question, plan.surface)}
+        body.update((name, value) for name, value in beside.items() if value is not None)
+        if warnings := self._warnings(plan):
+            body["warnings"] = warnings
+        return _encode(body)
 
     def _warnings(self, plan: _Plan) -> list[dict[str, str]]:
         """What of the question has no effect: a surface without rules, contexts that nothing reads."""
@@ -205,6 +208,8 @@ class ListAnswers:
         if not known.is_surface(question.surface):
             message = f"nothing is known of the surface {question.surface!r}: the list is that of no rules"
             found.append({"code": "unknown-surface", "message": message, "field": "surface"})
+        if not question.context:
+            return found
         if unread := question.context.keys() - known.read_of_context(question, plan.surface):
             message = "no rule, no filter and nothing that is learned reads it"
             found += [
@@ -230,14 +235,14 @@ class ListAnswers:
             return not len(plan.ring.item)
         return not self._known.model.graph.users.events[plan.user]
 
-    def _told(self, plan: _Plan, outcome: Outcome) -> list[dict[str, Any]]:
+    def _told(self, plan: _Plan, made: Built) -> list[dict[str, Any]]:
         """What is told of each item where it is asked: title, attributes, the interaction that led to it."""
-        known, size = self._known, int(outcome.published.size[0])
-        items = outcome.published.item[0, :size].tolist()
+        known, outcome, row = self._known, made.outcome, made.row
+        items = outcome.published.item[row, : int(outcome.published.size[row])].tolist()
         told = [known.shown(item, plan.question.fields) for item in items]
         if plan.question.explain:
             last = self._last_times(plan.user, plan.ring)
-            sources, causes = outcome.evidence.source[0].tolist(), outcome.evidence.cause[0].tolist()
+            sources, causes = outcome.evidence.source[row].tolist(), outcome.evidence.cause[row].tolist()
             for place, item in enumerate(items):
                 cause = item if sources[place] == BY_REPEAT else causes[place]
                 because = {"item_id": known.id_of(cause), "timestamp": last.get(cause)} if cause >= 0 else None

@@ -19,12 +19,20 @@ from tgn.selection import Allowed
 class Built(NamedTuple):
     """A list of at most k places."""
 
-    outcome: Outcome  # of one row
-    propensity: F64  # [K]
+    outcome: Outcome
+    row: int  # which of the outcome it is
+    propensity: F64 | None = None  # [K]; None: nothing was drawn
+
+
+def is_ranking(question: ListQuestion, book: RuleBook | None) -> bool:
+    """Whether the list is what the model ranks, place by place: nothing is wished of it."""
+    return book is None and not (question.boost or question.diversity or question.explore)
 
 
 def depth_of(question: ListQuestion, book: RuleBook | None, k: int) -> int:
     """How many places of the ranking a list of k is built from."""
+    if is_ranking(question, book):
+        return k
     own = Wishes([(np.zeros(0, np.uint8), one.factor) for one in question.boost], (), (), *_strengths(question, book))
     return max(own.depth(k), k if book is None else book.depth(k))
 
@@ -93,7 +101,7 @@ def built(
     else:
         steps = likeness(known.state.engine, known.state.catalogue)
         chosen = choose(ranking, k, wishes, steps, known.settings.seed, list_id)
-    return Built(_row(outcome, evidence, chosen), chosen.propensity)
+    return Built(_row(outcome, evidence, chosen), 0, chosen.propensity)
 
 
 def _wishes(

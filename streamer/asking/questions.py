@@ -11,6 +11,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     StrictBool,
     StrictInt,
@@ -50,6 +51,10 @@ def _short(text: str) -> str:
     return text
 
 
+def _each_once(names: list[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
 Id: TypeAlias = Annotated[
     str,
     BeforeValidator(_decimal),
@@ -75,7 +80,12 @@ Value: TypeAlias = (
     | Annotated[StrictStr, Field(max_length=1_024)]
 )
 Context: TypeAlias = dict[Annotated[str, Field(min_length=1, max_length=64)], Value]
-Shown: TypeAlias = Literal["title", "attributes"]
+ShownFields: TypeAlias = Annotated[
+    list[Literal["title", "attributes"]],
+    FailFast(),
+    AfterValidator(_each_once),
+    Field(description="what is told of each item beside its id"),
+]
 Scale: TypeAlias = Literal["1h", "1d", "7d", "30d", "all"]
 
 
@@ -107,7 +117,7 @@ class _OfItems(_Question):
 
     k: Places | None = None
     filter: FilterText | None = None
-    fields: list[Shown] = Field([], max_length=2, description="what is told of each item beside its id")
+    fields: ShownFields = []
 
 
 class ListQuestion(_OfItems):
@@ -155,7 +165,7 @@ class PreviewQuestion(_Question):
     user_id: Id
     rules: Rules
     k: Places | None = None
-    fields: list[Shown] = Field([], max_length=2, description="what is told of each item beside its id")
+    fields: ShownFields = []
     context: Context = Field({}, max_length=64, description="where and how it is asked")
 
 

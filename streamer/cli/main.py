@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None, *, told_apart: bool = False) -> int:
     told_apart: for who starts it again: LASTING in place of 1 where that would not help.
     """
     argv = sys.argv[1:] if argv is None else argv
-    arguments = parser_for(argv).parse_args(argv)
+    arguments, unknown = parser_for(argv).parse_known_args(argv)
+    if unknown:
+        arguments.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command
     try:
         return int(arguments.run(arguments))
     except FreshetError as error:
@@ -84,7 +86,7 @@ def parser_for(argv: Sequence[str]) -> argparse.ArgumentParser:
             sub.epilog = f"example:\n  {module.EXAMPLE}"
             module.add_arguments(sub)
             add_common_flags(sub)
-            sub.set_defaults(run=module.run)
+            sub.set_defaults(run=module.run, refuse=sub.error)
     return parser
 
 

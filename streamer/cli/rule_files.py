@@ -1,6 +1,7 @@
 """Files of rules, JSON or YAML: one object, or an array of one a surface; and the items that they may be about."""
 
 import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,11 @@ import yaml
 
 from consumers.dead_letter import DeadLetter
 from consumers.log import Log
+from consumers.schemas import Item
 from streamer.errors import RulesRefused
 from streamer.features.item_columns import ItemColumns, item_bytes
 from streamer.lists.rule_records import read_rules_to_apply
+from streamer.lists.rule_warnings import warnings_of
 from streamer.lists.rules import Rules
 from streamer.runtime.decoders import node_decoder
 from streamer.runtime.topics import read_records, whole
@@ -18,24 +21,48 @@ from streamer.settings import Settings
 
 
 class KnownItems:
-    """What the topic of items says of them now. Items that interactions alone name are none of these."""
+    """What is known of items, for warnings of rules.
 
-    def __init__(self, log: Log, settings: Settings) -> None:
-        records, decoder = dict[str, bytes](), node_decoder(settings)
-        there = settings.items_topic in log.topics()
-        for record in read_records(log, whole(log, settings.items_topic)) if there else ():
-            item_id = (record.key or b"").decode("utf-8", "replace")
-            item = None if record.value is None else decoder.item(record)
-            records.pop(item_id, None)
-            if item is not None and not isinstance(item, DeadLetter):
-                records[item.node.item_id] = item_bytes(item.node)
-        ids = list(records)
-        self._ids = set(ids)
-        self.columns = ItemColumns(dict(enumerate(records.values())), lambda: ids, lambda id_: None, lambda: len(ids))
+    Args:
+        records: of items.
+        others: ids of items that have no record.
+    """
+
+    def __init__(self, records: Iterable[Item], others: Collection[str] = ()) -> None:
+        kept = {item.item_id: item_bytes(item) for item in records}
+        ids = list(kept)
+        self._ids = {*ids, *others}
+        self.columns = ItemColumns(dict(enumerate(kept.values())), lambda: ids, lambda id_: None, lambda: len(ids))
 
     def is_item(self, item_id: str) -> bool:
-        """Whether there is a record of an item."""
+        """Whether anything is known of an item."""
         return item_id in self._ids
+
+    def warnings(self, every: Iterable[Rules]) -> list[dict[str, str]]:
+        """What of rules can have no effect: `surface`, `field` and `message` of each."""
+        return [
+            {"surface": rules.surface, **warning._asdict()}
+            for rules in every
+            for warning in warnings_of(rules, self.columns, self.is_item)
+        ]
+
+
+def items_of_topic(log: Log, settings: Settings) -> KnownItems:
+    """What the topic of items says of them now. Items that interactions alone name are none of these."""
+    found, decoder = dict[str, Item](), node_decoder(settings)
+    there = settings.items_topic in log.topics()
+    for record in read_records(log, whole(log, settings.items_topic)) if there else ():
+        item = None if record.value is None else decoder.item(record)
+        found.pop((record.key or b"").decode("utf-8", "replace"), None)
+        if item is not None and not isinstance(item, DeadLetter):
+            found[item.node.item_id] = item.node
+    return KnownItems(found.values())
+
+
+def say_warnings(warnings: Iterable[dict[str, str]]) -> None:
+    """Says on stderr what of rules can have no effect, a line each."""
+    for one in warnings:
+        print(f"freshet: warning: {one['surface']}: {one['field']}: {one['message']}", file=sys.stderr)
 
 
 def read_object_file(name: str) -> Any:

@@ -32,7 +32,7 @@ from streamer.cli.first_look import as_json, in_words, nodes_in_words
 from streamer.cli.flags import add_event_weight_flag
 from streamer.cli.numbers import count, quantile, share
 from streamer.errors import UsageError
-from streamer.features.topic_table import read_topic
+from streamer.features.topic_table import SessionMerge, read_topic
 from streamer.runtime.time_units import all_like_seconds
 from streamer.runtime.topics import open_log_of
 from streamer.settings import Settings
@@ -49,6 +49,7 @@ class Stream(NamedTuple):
     look: FirstLook
     records: Mapping[int, bytes] = {}  # of refused rows, see `StreamFile`
     preset: str | None = None  # the source whose files they are like
+    merges: tuple[SessionMerge, ...] = ()  # of a topic: sessions that are users', by rows of the table
 
 
 def add_reading_flags(parser: argparse.ArgumentParser) -> None:
@@ -145,13 +146,13 @@ def read_stream(arguments: argparse.Namespace, settings: Settings, sources: Sequ
     if len(names) > 1:
         raise UsageError(f"{' '.join(names)}: one topic is read at a time")
     with open_log_of(settings) as log:
-        table = read_topic(log, names[0], settings)
+        table, merges = read_topic(log, names[0], settings)
     refused = dict(Counter(map(str, table["reason"].drop_null().to_pylist())).most_common())
     look = replace(look_at(names[0], table, Refusals()), refused=refused)
     _say_look(arguments, look, settings)
     say_refused(names[0], refused, len(table), arguments.strict)
     _say_times(look, "send epoch milliseconds")
-    return Stream(table, refused, settings, look)
+    return Stream(table, refused, settings, look, merges=merges)
 
 
 def stream_of_files(arguments: argparse.Namespace, settings: Settings, files: Files) -> Stream:

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from streamer.engine.engine import Engine, Selection
+from streamer.evaluation.merged_sessions import MergedSessions
 from streamer.lists.list_files import TestLists
 from streamer.monitoring.prequential_quality import metrics, places, scores
 from streamer.pipeline.surface_lists import SurfaceLists
@@ -26,9 +27,13 @@ class HeldOut:
         table: the interactions, as `read_interactions` gives them: in time order.
         engine: that takes the stream.
         surface: whose rules the lists obey.
+        sessions: those that are users' by then; None: there are none.
     """
 
-    def __init__(self, table: pa.Table, engine: Engine, surface: SurfaceLists) -> None:
+    def __init__(
+        self, table: pa.Table, engine: Engine, surface: SurfaceLists, sessions: MergedSessions | None = None
+    ) -> None:
+        self._owner_of = (lambda user: user) if sessions is None else sessions.owner
         self._engine, self._surface, self._asked = engine, surface, AskedLists(engine.model)
         good = table["reason"].is_null().to_numpy()
         self._number, self._t = np.flatnonzero(good), table["timestamp"].to_numpy(zero_copy_only=False)[good]
@@ -92,7 +97,8 @@ class HeldOut:
     def _lists(self, which: slice, now: int) -> Iterator[tuple[list[int], Outcome]]:
         """Which of them, and their lists: those of known users together, then of each unknown one."""
         users = self._engine.model.users
-        known = [(n, node) for n in range(which.start, which.stop) if (node := users.get(self._user[n])) is not None]
+        owners = ((n, users.get(self._owner_of(self._user[n]))) for n in range(which.start, which.stop))
+        known = [(n, node) for n, node in owners if node is not None]
         if known:
             nodes = np.array([node for _, node in known], np.int32)
             list_ids = [_list_id(n) for n, _ in known]

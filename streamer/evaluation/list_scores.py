@@ -40,6 +40,7 @@ class Evaluation(NamedTuple):
     events: int  # measured
     refused: int  # measured events whose rows were refused: a replay has no lists for them
     without_list: int
+    with_empty_list: int
     unmatched: int  # lists of events that there are not
     with_seen_item: int  # lists of measured events that name what the user had taken before, where no repeats count
     measures: dict[str, float]  # by name, of MEASURES; diversity and calibration only where categories are known
@@ -137,7 +138,8 @@ def evaluate(
     named_measures = {name: found[name] for name in MEASURES if name in found}
     seen = 0 if repeats else _with_seen_item(listed, user, item)
     refused = int((~good[at]).sum())
-    return Evaluation(len(at), refused, without, int((~there).sum()), seen, named_measures, *parts)
+    empty = int(np.isin(at, event[lengths == 0]).sum())
+    return Evaluation(len(at), refused, without, empty, int((~there).sum()), seen, named_measures, *parts)
 
 
 class _ListPlaces(NamedTuple):

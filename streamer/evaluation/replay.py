@@ -20,8 +20,10 @@ from streamer.embeddings.registry import versions
 from streamer.engine.engine import Columns, Engine, last_of_user
 from streamer.evaluation.availability import Availability, clock_of
 from streamer.evaluation.held_out import HeldOut
+from streamer.evaluation.merged_sessions import MergedSessions
 from streamer.evaluation.retractions import Retractions
 from streamer.features.tables import digest_rows, retraction_rows, weigh_rows
+from streamer.features.topic_table import SessionMerge
 from streamer.lists.list_files import TestLists, list_column
 from streamer.lists.rule_book import RuleBook
 from streamer.lists.rules import Rules
@@ -52,6 +54,7 @@ class ReplayOptions:
     pace: Callable[[int | None], None] | None = None  # waits until an event time, epoch ms, is due
     ask: pa.Table | None = None  # interactions that are asked for and not observed: `lists_out` has their lists alone
     learned: np.ndarray | None = None  # [N] bool: the rows that weights learn from; None: all
+    merges: Sequence[SessionMerge] = ()  # sessions that become users'; their rows are those of the stream by `number`
 
 
 class TakenChunk(NamedTuple):
@@ -77,6 +80,7 @@ class ReplayResult:
     quality: QualityMeter = field(default_factory=QualityMeter)
     drift: list[Alarm] = field(default_factory=list)
     retractions: Retractions | None = None  # where the stream takes interactions back: what was taken, without these
+    merged: int = 0  # sessions that became users'
     asked: HeldOut | None = None  # what was asked for, where anything was
 
 
@@ -128,18 +132,24 @@ def replay(
     switches = _switches(table, settings.embeddings, edges)
     retracts, availability, clock = retraction_rows(table), Availability(engine, items, users), clock_of(table)
     book = None if rules is None or rules.say_nothing() else RuleBook(rules)
-    if retracts.any() or (book is not None and book.rules.seen_for_ms() not in (0, np.inf)):
+    if retracts.any() or options.merges or (book is not None and book.rules.seen_for_ms() not in (0, np.inf)):
         result.retractions = Retractions(engine)
+    sessions = None
+    if result.retractions and options.merges:
+        sessions = MergedSessions(options.merges, number, engine.model.users, result.retractions)
     taken = result.retractions.ledger if result.retractions else None
     surface = SurfaceLists(engine, availability.catalogue, taken, settings, book)
-    changes = np.concatenate([_after_retractions(retracts), availability.rows(clock)])
+    merged_at = sessions.rows() if sessions else np.zeros(0, np.int64)
+    changes = np.concatenate([_after_retractions(retracts), availability.rows(clock), merged_at])
     starts = {*_chunk_starts(edges, chunk, len(table)), *switches, *_next_starts(edges, changes)}
-    asked = None if options.ask is None else HeldOut(options.ask, engine, surface)
+    asked = None if options.ask is None else HeldOut(options.ask, engine, surface, sessions)
     starts |= set() if asked is None else set(asked.rows(clock, edges).tolist())
     result.asked = asked
     with TestLists(options.lists_out) as lists_out, TestLists(None) as nowhere:
         test_lists = nowhere if asked else lists_out
         for first, end in pairwise([*sorted(starts), len(table)]):
+            if sessions:
+                _merge(sessions, first, last_lists, engine, surface, _clock_ms(table, first))
             if asked:
                 asked.answer(first, lists_out)
             chunk_started = time.perf_counter()
@@ -152,6 +162,7 @@ def replay(
             backs = retracts[first:end]
             good, event, digests = _good_rows(rows, first, ~backs, seen_events, weights, result, measured_from)
             if len(good):
+                good = sessions.owned(good) if sessions else good
                 columns = engine.encode_table(good, weigh_rows(good, weights))
                 outcome = surface.take(
                     columns,
@@ -177,6 +188,10 @@ def replay(
             missed = number[first + np.flatnonzero(not_taken)]
             test_lists.write_empty(missed[missed >= 0])
             advance(len(rows))
+        if sessions:
+            _merge(sessions, len(table), last_lists, engine, surface, _clock_ms(table, len(table)))
+            result.merged = sessions.taken
+            result.dead.update({str(Reason.OTHER_USER): sessions.refused} if sessions.refused else {})
         if asked:
             asked.finish(lists_out)
     if options.last_lists_out:
@@ -345,6 +360,22 @@ def _relist(
             last_lists[user_id] = items
         else:
             del last_lists[user_id]
+
+
+def _merge(
+    sessions: MergedSessions,
+    row: int,
+    last_lists: dict[str, pa.Scalar],
+    engine: Engine,
+    surface: SurfaceLists,
+    now_ms: int,
+) -> None:
+    """Takes the merges that are due before a row: the lists of sessions are withdrawn, those of owners made anew."""
+    changed, owners = sessions.reach(row)
+    for session, owner in owners.items():
+        if (listed := last_lists.pop(session, None)) is not None:
+            last_lists.setdefault(owner, listed)
+    _relist(last_lists, engine, surface, changed, now_ms)
 
 
 def _write_last(path: Path, last_lists: dict[str, pa.Scalar]) -> None:

@@ -50,9 +50,12 @@ def listed_items(outcome: Outcome, n: int, ids: Sequence[str]) -> tuple[ListedIt
 
 
 def fallback_of(items: Sequence[ListedItem]) -> str | None:
-    """What the list was made from where the user's own history gave nothing; of several sources the first."""
+    """What the list was made from where the user's own history gave nothing; of several sources the first.
+
+    An empty list was made from nothing: what may be listed says so, not what is known of the user.
+    """
     sources = [item.source for item in items]
-    if OWN.intersection(sources):
+    if not sources or OWN.intersection(sources):
         return None
     return next((source for source in sources if source in _FALLBACKS), "new")
 

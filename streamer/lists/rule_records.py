@@ -60,6 +60,10 @@ class RulesRecord(NamedTuple):
             raise RulesRefused(f"{version} may be {' or '.join(sorted(names))}: give more of it", "version")
         return found[0].rules
 
+    def removed(self) -> Rules:
+        """Rules that say nothing: they take those of the surface away, which stay among the versions of before."""
+        return Rules(surface=self.surface)
+
     def in_force(self) -> dict[str, Any]:
         """What manifests and the state hold of it."""
         return {"version": self.now.version, "rules": self.now.rules.text()}

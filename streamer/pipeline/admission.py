@@ -1,6 +1,6 @@
 """What of an epoch counts: bad, late, repeated and void records are told apart from those that are taken."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -17,6 +17,8 @@ from streamer.state.dedup import SeenEvents
 from streamer.state.ledger import event_number
 from streamer.state.merges import WaitingMerge
 from streamer.state.stream_state import StreamState
+
+ADMITTED_AT_ONCE = 64  # interactions: some 1 ms
 
 
 @dataclass
@@ -38,19 +40,23 @@ def admit(
     weights: EventWeights,
     void_events: Container[bytes] = (),
     adopted: bool = False,
+    between: Callable[[], None] | None = None,
 ) -> Admitted:
     """Sorts out an epoch; moves the watermark and remembers the event ids, each of its user.
 
     A record without an id is named by where it lies, and only a retraction that came before can have taken that id.
 
     `void_events`: digests of event ids that are known to be taken back later: a rebuild never takes them. `adopted`:
-    another worker took them in their time; by this one's clock all of them may come too late.
+    another worker took them in their time; by this one's clock all of them may come too late. `between`: called after
+    every ADMITTED_AT_ONCE; it may read the model.
     """
     admitted = Admitted()
     ordering = Ordering(settings.allowed_lateness_ms, state.clock_ms, state.newest_place)
     refuses_late = settings.too_late == "dead-letter" and not adopted
     number = state.engine.model.events
-    for arrival in arrivals:
+    for nth_arrival, arrival in enumerate(arrivals, 1):
+        if between is not None and not nth_arrival % ADMITTED_AT_ONCE:
+            between()
         payload = arrival.payload
         if isinstance(payload, DeadLetter):
             admitted.dead.append(payload)

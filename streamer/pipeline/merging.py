@@ -6,8 +6,10 @@ import numpy as np
 
 from consumers.records import NewRecord
 from streamer.lists.publisher import Publisher
-from streamer.state.merges import SessionOwner, WaitingMerge
+from streamer.state.merges import Merges, SessionOwner, WaitingMerge
+from streamer.state.pending_repairs import PendingRepairs
 from streamer.state.stream_state import StreamState
+from tgn.node_index import NodeIndex
 
 
 def merge_sessions(
@@ -36,12 +38,10 @@ def _merge(state: StreamState, session_id: str, user_id: str, partition: int) ->
 
     Of two merges of a session that wait together the first one counts.
     """
-    session, user = state.engine.model.users.encode([session_id, user_id])
-    owner = state.merges.owner(user) or SessionOwner(user, partition)
-    if owner.user == session or state.merges.owner(session) is not None:
-        return False  # it is the user's already, or the two are the other way round
-    state.merges.note(session, owner)
-    state.repairs.merge(session, owner.user)
+    merged = take_merge(state.engine.model.users, state.merges, state.repairs, session_id, user_id, partition)
+    if merged is None:
+        return False
+    session, owner = merged
     both = np.array([session, owner.user], np.int32)
     had, has = state.listed.has_list(both).tolist()
     if had:
@@ -49,6 +49,35 @@ def _merge(state: StreamState, session_id: str, user_id: str, partition: int) ->
             state.listed.note(both[1:], state.listed.rows(both[:1]), np.array([owner.partition], np.int32))
         state.listed.withdraw(both[:1])
     return bool(had)
+
+
+def take_merge(
+    users: NodeIndex, merges: Merges, repairs: PendingRepairs, session_id: str, user_id: str, partition: int
+) -> tuple[int, SessionOwner] | None:
+    """Makes what a session did its owner's: the session's node, and the owner.
+
+    None where it is somebody's already, or the two are the other way round. partition: of the user's records.
+    """
+    session, user = users.encode([session_id, user_id])
+    owner = merges.owner(user) or SessionOwner(user, partition)
+    if owner.user == session or merges.owner(session) is not None:
+        return None
+    merges.note(session, owner)
+    repairs.merge(session, owner.user)
+    return session, owner
+
+
+def owner_and_names(users: NodeIndex, merges: Merges, user_id: str) -> tuple[int, list[str]] | None:
+    """The node that a user's interactions are of, and every id that they may have come under.
+
+    None where nothing is known of the user.
+    """
+    node = users.get(user_id)
+    if node is None:
+        return None
+    owner = merges.owner(node)
+    mine = node if owner is None else owner.user
+    return mine, sorted({user_id, *(users.ids[one] for one in (mine, *merges.sessions_of(mine)))})
 
 
 def forget_sessions(state: StreamState, user: int, erased: tuple[int, dict[int, int]]) -> list[bytes]:

@@ -25,7 +25,7 @@ from streamer.pipeline.known_positions import by_partition, places_in, positions
 from streamer.pipeline.learning import add_learned, own_step
 from streamer.pipeline.list_changes import differs
 from streamer.pipeline.manifest import manifest
-from streamer.pipeline.merging import merge_sessions
+from streamer.pipeline.merging import merge_sessions, owner_and_names
 from streamer.pipeline.node_changes import NodeChanges
 from streamer.pipeline.observed_block import Retracted
 from streamer.pipeline.observing import Observed, observe
@@ -43,6 +43,7 @@ from tgn.prequential import Outcome
 
 NOBODY = np.zeros(0, np.int32)
 QUALITY_EVERY = 500  # measured events between two figures on the quality topic
+LISTS_AT_ONCE = 16  # written in words before somebody else may look at the state: some 1 ms
 
 
 class Pipeline:
@@ -92,8 +93,7 @@ class Pipeline:
         users' now, and what is taken back, (5) a piece of the repair of the graph, where it is due, (6) positions and
         the manifest.
         """
-        if self.between is not None:
-            self.between()
+        self._pause()
         state = self._state
         taken_back, clock_ms = state.repairs.taken_back, state.clock_ms
         self._switch(epoch)  # (1)
@@ -102,7 +102,9 @@ class Pipeline:
         withdrawn = self._nodes.take(epoch.changes, self._publish)  # (2)
         observed = observe(state, epoch.observed, self._void_numbers, self.between) if epoch.observed else Observed()
         self._go_on(epoch.arrivals)
-        admitted = admit(epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted)
+        admitted = admit(
+            epoch.arrivals, state, self._settings, self._weights, self._void_events, epoch.adopted, self.between
+        )
         self._nodes.flip_items(
             max([clock_ms, epoch.now_ms, *(placed.interaction.timestamp for placed in admitted.placed[:1])]),
             max(state.clock_ms, epoch.now_ms),
@@ -111,6 +113,7 @@ class Pipeline:
             nodes = np.array(state.engine.model.items.encode(items), np.int32)
             state.repairs.relist(self._beside.refused(passed, nodes))
         listed = self._learn_and_list(admitted.placed, epoch) if admitted.placed else _EpochLists()  # (3)
+        self._pause()
         blocks = [] if epoch.adopted else shared_blocks(epoch, admitted, listed.columns, state, self._block_bytes)
         blocks += own_step(state, epoch, self._worker, len(admitted.placed), self._step_bytes)
         merges = [*observed.merges, *admitted.merges]
@@ -146,6 +149,11 @@ class Pipeline:
             erased=len(erased),
             taken_back=state.repairs.taken_back - taken_back,
         )
+
+    def _pause(self) -> None:
+        """Lets somebody else look at the state, where anybody is to."""
+        if self.between is not None:
+            self.between()
 
     def _switch(self, epoch: EpochInput) -> None:
         """Goes over to what is in force from this epoch on: settings, partitions and embeddings."""
@@ -236,6 +244,7 @@ class Pipeline:
         lists = self._lists(placed, Listed(outcome, propensity), changed, epoch)
         partitions = np.array([p.arrival.partition for p in placed], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
+        self._pause()
         return _EpochLists(columns, outcome, lists, self._measure(placed, columns, outcome, epoch))
 
     def _should_publish(self, users: I32, outcome: Outcome) -> np.ndarray:
@@ -255,7 +264,9 @@ class Pipeline:
         """The last list of each user that these interactions changed; changed: which interactions' lists."""
         positions = positions_after(placed, changed, epoch, self._state.positions, self._settings.interactions_topic)
         lists = {}
-        for n in changed.tolist():
+        for made, n in enumerate(changed.tolist(), 1):
+            if not made % LISTS_AT_ONCE:
+                self._pause()
             arrival, interaction = placed[n].arrival, placed[n].interaction
             lists[interaction.user_id] = self._publish.make_list(
                 _cause(placed[n]),
@@ -298,17 +309,15 @@ class Pipeline:
 
     def _retract(self, retractions: Iterable[Retracted]) -> None:
         events: dict[int, list[int]] = {}
+        users, merges = self._state.engine.model.users, self._state.merges
         for user_id, event_id in retractions:
-            node = self._state.engine.model.users.get(user_id)
-            if node is None:
+            found = owner_and_names(users, merges, user_id)
+            if found is None:
                 continue
-            owner = self._state.merges.owner(node)
-            owner_node = node if owner is None else owner.user
-            ids = self._state.engine.model.users.ids
-            names = {user_id, *(ids[one] for one in (owner_node, *self._state.merges.sessions_of(owner_node)))}
-            digests = [digest_event_id(name, event_id) for name in sorted(names)]
+            owner, names = found
+            digests = [digest_event_id(name, event_id) for name in names]
             digests.append(digest_unscoped(event_id))  # what older checkpoints have
-            events.setdefault(owner_node, []).extend(map(event_number, digests))
+            events.setdefault(owner, []).extend(map(event_number, digests))
         for node, of_user in events.items():
             self._state.repairs.retract(node, of_user)
 

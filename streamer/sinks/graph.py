@@ -14,7 +14,7 @@ from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTop
 from consumers.log import Closable, Log, Positions
 from consumers.neo4j import GraphBatch, GraphStore, Row
 from consumers.records import Record
-from consumers.schemas import Interaction, Item, User
+from consumers.schemas import Interaction, Item, Merge, User
 from streamer.features.event_ids import id_of_record
 from streamer.features.item_content import as_texts, gather_attributes
 from streamer.features.topic_table import tabulate
@@ -157,7 +157,23 @@ def gather_batch(records: list[Record], intake: Intake, settings: Settings) -> G
         else:
             items[change.item_id] = _node(change.item_id, change.item)
     batch.users, batch.items, batch.interactions = list(users.values()), list(items.values()), interactions
+    _merge(batch, epoch.arrivals, settings)
     return batch
+
+
+def _merge(batch: GraphBatch, arrivals: Iterable[Arrival], settings: Settings) -> None:
+    """Sessions that are users'. One whose user is erased later in the batch is erased too, as it would be by then."""
+    erased = {row["id"]: row["at_ms"] for row in batch.erased}
+    for arrival in arrivals:
+        if not isinstance(merge := arrival.payload, Merge):
+            continue
+        at_ms = arrival.record.timestamp_ms
+        digest, session = (digest_by_name(id_, settings.application).hex() for id_ in (merge.user_id, merge.merge))
+        if at_ms <= erased.get(merge.user_id, -1):
+            batch.erased.append({"id": merge.merge, "digest": session, "at_ms": erased[merge.user_id]})
+        else:
+            row = {"user": merge.user_id, "session": merge.merge, "at_ms": at_ms}
+            batch.merges.append(row | {"digest": digest, "session_digest": session})
 
 
 def _edges(arrivals: Iterable[Arrival], settings: Settings) -> tuple[list[Row], list[Row]]:
@@ -168,13 +184,14 @@ def _edges(arrivals: Iterable[Arrival], settings: Settings) -> tuple[list[Row], 
     for arrival in arrivals:
         interaction, record = arrival.payload, arrival.record
         if not isinstance(interaction, Interaction):
-            continue  # a session that is merged stays a node of its own here
+            continue
         key = _key(interaction, record)
         if interaction.retract:
             retracted.add(key)
             edges.pop(key, None)
             older = _older_key(interaction.event_id or "", record.topic)
-            retractions.append({"key": key, "older_key": older, "user": interaction.user_id})
+            own = {"user": interaction.user_id, "event_id": interaction.event_id}
+            retractions.append({"key": key, "older_key": older} | own)
         elif key not in retracted:
             edges.setdefault(key, _edge(key, interaction, record, settings))
     return list(edges.values()), retractions

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
 
-from streamer.asking.questions import Context, Cursor, FilterText, Id, ListQuestion, Places, Scale, Shown
+from streamer.asking.questions import Context, Cursor, FilterText, Id, ListQuestion, Places, Scale, ShownFields
 from streamer.lists.rules import Rules
 from streamer.web.answers import ApiError
 
@@ -31,7 +31,7 @@ class RankingParameters(Parameters):
 
     k: Places | None = None
     filter: FilterText | None = None
-    fields: list[Shown] = Field([], max_length=2, description="what is told of each item beside its id")
+    fields: ShownFields = []
 
 
 class ListParameters(RankingParameters):
@@ -137,7 +137,7 @@ class RulesPreview(BaseModel):
     rules: Rules
     users: list[Id] = Field(min_length=1, max_length=100, description="users whose lists are shown")
     k: Places | None = None
-    fields: list[Shown] = Field([], max_length=2, description="what is told of each item beside its id")
+    fields: ShownFields = []
     context: Context = Field({}, max_length=64, description="where and how the lists are asked for")
 
 

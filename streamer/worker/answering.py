@@ -55,9 +55,9 @@ class Answering:
 
     def answer(self, questions: Sequence[Question]) -> list[Answer]:
         """The answer to each; 421 where the user is another worker's."""
-        mine = [question for question in questions if self._is_mine(key(question))]
-        answers = iter(self._answers.answer_all(mine))
-        found = [next(answers) if self._is_mine(key(question)) else Answer(421, NOT_MINE) for question in questions]
+        are_mine = self._are_mine(questions)
+        answers = iter(self._answers.answer_all([one for one, mine in zip(questions, are_mine, strict=True) if mine]))
+        found = [next(answers) if mine else Answer(421, NOT_MINE) for mine in are_mine]
         for question, answer in zip(questions, found, strict=True):
             if isinstance(question, ListQuestion) and answer.status == 200:
                 self._note(question.user_id, answer.body)
@@ -72,11 +72,13 @@ class Answering:
             self._dropped = 0
         return records + self._announcement()
 
-    def _is_mine(self, user: str | None) -> bool:
-        if user is None:
-            return True
+    def _are_mine(self, questions: Sequence[Question]) -> list[bool]:
+        """Whether each is about a user of this worker's partitions, or about nobody."""
         mine, count = self._partitions()
-        return len(mine) == count or partition_of(user.encode(), count) in mine
+        if len(mine) == count:
+            return [True] * len(questions)
+        users = map(key, questions)
+        return [user is None or partition_of(user.encode(), count) in mine for user in users]
 
     def _note(self, user: str | None, body: bytes) -> None:
         record = NewRecord(self._settings.lists_topic, (user or "").encode(), body)

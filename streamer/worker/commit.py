@@ -20,6 +20,7 @@ from streamer.worker.answering import Answering
 from streamer.worker.checkpoint_stamp import written_now
 from streamer.worker.prometheus import RunMetrics
 
+WRITTEN_AT_ONCE = 200  # records that nobody waits for: some 2 ms
 _logger = logging.getLogger(__name__)
 
 
@@ -108,12 +109,13 @@ class Commits:
             delta = checkpoint_pages(self._log, self._settings, self._state, self._clock, self._between)
         self._between()
         records = [*self._asked(), *records, *self._kept(records)]
-        self._meanwhile(lambda: self._committer.commit(records, positions, delta), is_long=checkpoint)
+        is_long = checkpoint or len(records) > WRITTEN_AT_ONCE
+        self._meanwhile(lambda: self._committer.commit(records, positions, delta), is_long)
         self._metrics.committed(self._clock.monotonic() - started, delta)
 
     def _meanwhile(self, work: Callable[[], None], is_long: bool = False) -> None:
-        """Has questions answered while the log is waited for. To hand over what neither waits nor is a checkpoint, of
-        megabytes, would take longer than to do it."""
+        """Has questions answered while the log is waited for. To hand over what neither waits nor is long, as a
+        checkpoint of megabytes is, would take longer than to do it."""
         if is_long or self._committer.waits:
             self._during(work)
         else:

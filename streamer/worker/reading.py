@@ -22,6 +22,7 @@ from streamer.worker.topic_watch import TopicWatch
 
 OBSERVED_AT_LEAST, OBSERVE_EVERY_S = 100, 0.05
 OBSERVED_AT_ONCE = 5_000  # interactions of others that an epoch observes, about: some 30 ms
+DECODED_AT_ONCE = 32  # records, before questions are answered: some 1 ms
 IDLE_S = 0.2  # how long a worker that has nothing to do waits for records
 
 
@@ -163,7 +164,9 @@ class InputReader:
         """Decodes records and queues them, interactions by partition."""
         now_ms = self._clock.now_ms()
         queues: dict[TopicPartition, list[Arrival]] = {}
-        for record in records:
+        for n, record in enumerate(records, 1):
+            if self._desk is not None and not n % DECODED_AT_ONCE:
+                self._desk.serve()
             if self._intake.is_interaction(record):
                 queues.setdefault(record.topic_partition, []).append(self._arrival(record, now_ms))
             elif self._rules.is_of(record):

@@ -331,6 +331,7 @@ REFUSED = [
     ("GET", "/v1/users/u1/recommendations?k=many", None, 400, "bad-parameter", "k"),
     ("GET", "/v1/users/u1/recommendations?k=1&k=2", None, 400, "repeated-parameter", "k"),
     ("GET", "/v1/users/u1/recommendations?fields=price", None, 400, "bad-parameter", "fields"),
+    ("GET", "/v1/users/u1/recommendations?fields=title,attributes,price", None, 400, "bad-parameter", "fields"),
     ("GET", "/v1/users/u1/recommendations?context=phone", None, 400, "unknown-parameter", "context"),
     ("GET", "/v1/users/u1/recommendations?exclude=", None, 400, "bad-id", "exclude"),
     ("GET", "/v1/popular?scale=2h", None, 400, "bad-parameter", "scale"),

@@ -22,6 +22,7 @@ from streamer.features.topic_table import read_topic
 from streamer.settings import Settings
 from streamer.sinks import graph
 from streamer.sinks.graph import Sink, read_graph
+from streamer.worker.worker import Worker
 from tests.faults.scene import Scene
 from tests.faults.test_other_topics import make_anew
 from tests.waiting import until
@@ -206,6 +207,43 @@ def test_a_topic_that_was_made_anew_is_not_passed_over(
                 until(lambda: sink.step(0.1) < 0)
 
 
+def merge(user: str, session: str) -> NewRecord:
+    return NewRecord("interactions", user.encode(), json.dumps({"merge": session, "upto": {"0": 0}}).encode())
+
+
+@pytest.mark.parametrize("at_once", [2, 5_000])
+def test_what_a_session_did_is_its_owner_s(
+    log: OwnedLog, settings: Settings, store: GraphStore, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """As the worker has it, however the log is cut into transactions."""
+    monkeypatch.setattr(graph, "RECORDS_A_TRANSACTION", at_once)
+    log.append([interaction("s", "i1", 1, event_id="a"), interaction("s", "i2", 2), interaction("u", "i3", 3)])
+    log.append([interaction("first", "i4", 4, event_id="b"), interaction("gone", "i5", 5), interaction("t", "i6", 6)])
+    log.append([merge("s", "first"), merge("u", "s"), merge("v", "s"), merge("s", "u"), merge("u", "s")])
+    log.append([merge("erased", "gone"), interaction("gone", "i7", 7)])
+    log.append([interaction("s", "i1", 1, event_id="a"), interaction("s", "i8", 8, event_id="c")])  # one is sent again
+    log.append([interaction("s", "i9", 9, event_id="d"), interaction("first", "i0", 10, event_id="e")])
+    log.append([NewRecord("users", b"t", b'{"user_id": "t", "age": 3}'), merge("u", "t")])
+    log.append([interaction("s", "i", 11, event_id="d", retract=True)])
+    log.append(
+        [interaction("u", "i", 12, event_id="e", retract=True), interaction("t", "i", 1, event_id="@0-1", retract=True)]
+    )
+    to_the_end(Sink(log, store, settings))
+    with closing(Worker.open(log, settings)) as worker:
+        worker.run(exit_at_end=True)
+    assert edges(store) == sorted(
+        f"{user} {worker.state.engine.model.items.ids[item]}"
+        for node, user in enumerate(worker.state.engine.model.users.ids)
+        for item in worker.state.ledger.of(node)["item"].tolist()
+    )
+    assert edges(store) == ["erased i5", "erased i7", "u i1", "u i3", "u i4", "u i6", "u i8"]
+    log.append([NewRecord("users", b"erased", None), NewRecord("users", b"u", None)])
+    to_the_end(Sink(log, store, settings))  # so that what comes is later than the erasures
+    log.append([interaction("x", "i1", 13), merge("x", "y"), merge("u", "x")])
+    to_the_end(Sink(log, store, settings))
+    assert edges(store) == ["u i1"]
+
+
 def test_the_graph_that_is_read_is_that_of_the_log(log: OwnedLog, settings: Settings, store: GraphStore) -> None:
     gather_source = pytest.importorskip(
         "streamer.embeddings.training_data", reason="the extra `graph` is not installed"
@@ -217,7 +255,7 @@ def test_the_graph_that_is_read_is_that_of_the_log(log: OwnedLog, settings: Sett
     ])  # fmt: skip
     to_the_end(Sink(log, store, settings))
     table, items, _ = read_graph(store)
-    assert table.to_pylist() == read_topic(log, "interactions", settings).to_pylist()
+    assert table.to_pylist() == read_topic(log, "interactions", settings).table.to_pylist()
     assert items[0].attributes == {"lat": 1.5, "lon": 0}
     known = gather_source(table, EventWeights(settings.event_weights), items)
     assert {attribute.kind for attribute in known.attributes} >= {"device", "place"}

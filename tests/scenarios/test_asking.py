@@ -13,7 +13,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import Record
 from consumers.schemas import WorkerAddress
 from streamer.asking.desk import Desk
-from streamer.asking.questions import ListQuestion, PopularQuestion, Question
+from streamer.asking.questions import Answer, ListQuestion, PopularQuestion, Question
 from streamer.cli.producing import interaction_chunks
 from streamer.runtime.topics import read_records, topic_specs, whole
 from streamer.settings import Settings
@@ -41,7 +41,9 @@ def working(log: OwnedLog, settings: Settings, desk: Desk) -> Iterator[Worker]:
 
 
 def answer(desk: Desk, question: Question) -> dict[str, Any]:
-    status, body = desk.ask(question).result(scaled(30))
+    [reply] = desk.ask([question]).result(scaled(30))
+    assert isinstance(reply, Answer), reply
+    status, body = reply
     assert status == 200, body
     value: dict[str, Any] = msgspec.json.decode(body)
     return value
@@ -59,15 +61,14 @@ def test_asked_at_every_moment_it_publishes_and_keeps_the_same(
 ) -> None:
     send(other_log, EVENTS)
     unasked = run(other_log, settings)
-    desk, answered, stop = Desk(), [], threading.Event()
+    desk, answered, stop = Desk(), list[Answer](), threading.Event()
 
     def client() -> None:
         n = 0
         while not stop.is_set():
             n += 1
-            if desk.ask(ListQuestion(user_id=f"u{n % 40}", k=1 + n % 30)).exception() is None:
-                answered.append(n)
-            desk.ask(PopularQuestion()).exception()
+            questions = [ListQuestion(user_id=f"u{n % 40}", k=1 + n % 30), PopularQuestion()]
+            answered.extend(reply for reply in desk.ask(questions).result() if isinstance(reply, Answer))
 
     clients = [threading.Thread(target=client) for _ in range(2)]
     often = settings.model_copy(update={"checkpoint_interval_ms": 20})

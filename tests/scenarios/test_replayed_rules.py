@@ -113,5 +113,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     file.write_text("filter: item.item_id != \n")
     assert main(["replay", str(stream), "--rules", str(file)]) == 3
     assert "rules.yaml: filter: the filter ends too early" in capsys.readouterr().err
+    file.write_text("filter: item.colour == 'red'\npins: [{item_id: i1, place: 1}, {item_id: nowhere, place: 2}]\n")
+    assert main(["replay", str(stream), "--rules", str(file), "--json"]) == 0
+    said = capsys.readouterr()
+    assert [one["field"] for one in json.loads(said.out)["warnings"]] == ["pins.1.item_id", "filter"]
+    assert "warning: default: filter: no item has the field 'colour'" in said.err
+    file.write_text("surface: home\nk: 3\n")
+    assert main(["replay", str(stream), "--rules", str(file), "--dry-run"]) == 0
+    assert "warning: home: all lists of the replay follow its rules" in capsys.readouterr().err
+    file.write_text("[{surface: home, k: 3}, {k: 4}]")
+    assert main(["replay", str(stream), "--rules", str(file), "--dry-run"]) == 0
+    assert "rules of home are left out: lists are those of default" in capsys.readouterr().err
+    file.write_text("[{surface: home, k: 3}, {surface: page, k: 4}]")
+    assert main(["replay", str(stream), "--rules", str(file), "--dry-run"]) == 2
+    assert "has rules of home, page, and none of 'default'" in capsys.readouterr().err
     file.write_text("filter: user.x == 1\n")
     assert main(["replay", str(stream), "--rules", str(file), "--stale", "5"]) == 2

@@ -78,7 +78,10 @@ def run(arguments: argparse.Namespace) -> int:
     from streamer.evaluation.replay import ReplayOptions
 
     options = ReplayOptions(
-        learn_until=arguments.learn_until, stale=arguments.stale, measure_after=arguments.measure_after
+        learn_until=arguments.learn_until,
+        stale=arguments.stale,
+        measure_after=arguments.measure_after,
+        merges=stream.merges,
     )
     found: dict[str, comparison.Contender] = {}
     for file, mine in zip(files, settings, strict=True):

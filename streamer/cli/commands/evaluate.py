@@ -157,13 +157,15 @@ def _parse_items(listed: Any) -> list[str] | None:
 
 def _as_json(found: "Evaluation", k: int) -> dict[str, object]:
     parts = {name: [part._asdict() for part in getattr(found, name)] for name in ("by_user_age", "by_popularity")}
-    counts = {"events": found.events, "without_list": found.without_list, "lists_with_seen_item": found.with_seen_item}
-    counts |= {"refused_measured": found.refused}
+    counts = {"events": found.events, "without_list": found.without_list, "with_empty_list": found.with_empty_list}
+    counts |= {"lists_with_seen_item": found.with_seen_item, "refused_measured": found.refused}
     return counts | {"at": k, "measures": found.measures} | parts
 
 
 def _as_text(found: "Evaluation", k: int) -> str:
     lines = [f"{found.events:,} events measured at {k} places, {found.without_list:,} without a list"]
+    if found.with_empty_list:
+        lines[0] += f", {found.with_empty_list:,} with an empty one"
     if found.refused:
         lines.append(
             f"{found.refused:,} of them are refused rows, which count as misses unless their lists have the item; "

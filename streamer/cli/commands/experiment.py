@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from consumers.log import Log
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
-from streamer.cli.rule_files import KnownItems, read_object_file
+from streamer.cli.rule_files import items_of_topic, read_object_file
 from streamer.errors import UsageError
 from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.runtime.topics import open_existing_log
@@ -90,7 +90,7 @@ def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
     if record.surface not in {settings.surface, *read_all_rules(log, settings)[0].records}:
         message = "no rules and no lists of it are known: its arms are for whoever asks for lists of it"
         print(f"freshet: warning: surface: {record.surface!r}: {message}", file=sys.stderr)
-    known = KnownItems(log, settings)
+    known = items_of_topic(log, settings)
     for field, message in warnings_of_arms(record.surface, record.arms, known.columns, known.is_item):
         print(f"freshet: warning: {field}: {message}", file=sys.stderr)
 

@@ -27,6 +27,7 @@ from streamer.settings import Settings
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from consumers.schemas import Item
     from streamer.evaluation.reordering import ArrivedRows
     from streamer.lists.rules import Rules
 
@@ -127,12 +128,30 @@ def _rules_of(arguments: argparse.Namespace, settings: Settings) -> "Rules | Non
     from streamer.cli.rule_files import read_rule_file
 
     every = {rules.surface: rules for rules in read_rule_file(str(arguments.rules))}
-    if settings.surface not in every and len(every) > 1:
-        raise UsageError(f"--rules: {arguments.rules} has no rules of the surface {settings.surface!r}")
-    rules = every.get(settings.surface, next(iter(every.values())))
+    surface = settings.surface
+    if surface not in every and len(every) > 1:
+        those = f"{arguments.rules} has rules of {', '.join(every)}, and none of {surface!r}"
+        raise UsageError(f"--rules: {those}: name one of them with --set surface=NAME")
+    rules = every.pop(surface) if surface in every else every.popitem()[1]
+    if rules.surface != surface:
+        print(f"freshet: warning: {rules.surface}: all lists of the replay follow its rules", file=sys.stderr)
+    if every:
+        print(f"freshet: rules of {', '.join(every)} are left out: lists are those of {surface}", file=sys.stderr)
     if (arguments.stale > 1 or arguments.lag) and not rules.same_for_block():
         raise UsageError("--stale, --lag: these rules are looked at anew for each event, so state has to be fresh")
     return rules
+
+
+def _warnings(rules: "Rules", items: "list[Item]", table: "pa.Table") -> list[dict[str, str]]:
+    """What of the rules can have no effect on this stream; said on stderr too."""
+    import pyarrow.compute as pc
+
+    from streamer.cli.rule_files import KnownItems, say_warnings
+
+    known = KnownItems(items, pc.unique(table["item_id"]).to_pylist())
+    warnings = known.warnings([rules])
+    say_warnings(warnings)
+    return warnings
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -154,6 +173,7 @@ def run(arguments: argparse.Namespace) -> int:
     table, settings = stream.table, stream.settings
     items, users = catalogue_of(arguments, settings)
     held_out = held_out_of(arguments, settings)
+    warnings = [] if rules is None else _warnings(rules, items, table)
     if ends_here(arguments, stream):
         return 0
     table, number = _arrived(arguments, table, settings.seed)
@@ -177,6 +197,7 @@ def run(arguments: argparse.Namespace) -> int:
         number=number,
         pace=(lambda t: pace.wait(0, t)) if speed else None,
         ask=held_out,
+        merges=stream.merges,
     )
     watcher = ListWatcher(first_measured(len(table), options)) if arguments.report else None
     if rules is not None and rules.k is not None:
@@ -198,6 +219,7 @@ def run(arguments: argparse.Namespace) -> int:
         "refused": stream.refused,
         "order": stream.look.order,
         "duplicates": result.duplicates,
+        "merged": result.merged,
         "taken_back": result.retractions.taken_back if result.retractions else 0,
         "measured": result.quality.events,
         "refused_measured": result.refused_measured,
@@ -207,6 +229,8 @@ def run(arguments: argparse.Namespace) -> int:
         "popularity": {name: round(theirs, 5) for name, (_, theirs) in result.quality.figures(settings.k).items()},
         "drift": [alarm._asdict() for alarm in result.drift] if drift.available() else None,
     }
+    if rules is not None and arguments.json:
+        summary["warnings"] = warnings
     if result.asked:
         asked = result.asked
         summary["asked"] = {"lists": len(asked.rank)} | {name: round(x, 5) for name, x in asked.figures().items()}

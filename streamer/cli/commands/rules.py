@@ -10,10 +10,9 @@ from typing import Any
 from consumers.log import Log
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count
-from streamer.cli.rule_files import KnownItems, read_rule_file
+from streamer.cli.rule_files import items_of_topic, read_rule_file, say_warnings
 from streamer.errors import RulesRefused, StateUnreadable, UsageError
 from streamer.lists.rule_records import RulesRecord
-from streamer.lists.rule_warnings import warnings_of
 from streamer.lists.rules import Rules
 from streamer.lists.rules_on_log import apply_rules, read_all_rules
 from streamer.runtime.clock import SYSTEM_CLOCK
@@ -27,15 +26,26 @@ ACTIONS = {
     "test": "show the lists of some users as they are, and as the rules in FILE would make them; changes nothing",
     "history": "list every version of the rules of SURFACE, or of all, that the topic has, the newest first",
     "rollback": "put the VERSION of SURFACE in force again, by default the one before the current one",
+    "rm": "take the rules of SURFACE away; they stay among the versions of before",
 }
-TAKES = {"apply": (1, 1), "ls": (0, 0), "test": (1, 1), "history": (0, 1), "rollback": (1, 2)}
-NEEDS = {"apply": "a FILE", "ls": "no more", "test": "a FILE", "history": "at most a SURFACE", "rollback": "a SURFACE"}
+TAKES = {"apply": (1, 1), "ls": (0, 0), "test": (1, 1), "history": (0, 1), "rollback": (1, 2), "rm": (1, 1)}
+NEEDS = {
+    "apply": "a FILE",
+    "ls": "no more",
+    "test": "a FILE",
+    "history": "at most a SURFACE",
+    "rollback": "a SURFACE, and the first digits of a VERSION where that is not the one before",
+    "rm": "a SURFACE",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actions(parser, ACTIONS)
     parser.add_argument(
-        "what", nargs="*", metavar="FILE | SURFACE", help="file of rules (- for standard input), or name of a surface"
+        "what",
+        nargs="*",
+        metavar="FILE | SURFACE [VERSION]",
+        help="file of rules (- for standard input), or name of a surface, with a version of its rules for `rollback`",
     )
     parser.add_argument("--user", action="append", metavar="ID", help="user whose lists `test` shows")
     parser.add_argument(
@@ -78,20 +88,18 @@ def run(arguments: argparse.Namespace) -> int:
         for surface, why in told.unreadable.items():
             _say(f"the newest record of {surface!r} is no rules, those before stay in force: {why}")
         if arguments.action == "rollback":
-            return _roll_back(log, settings, told.records, *arguments.what, as_json=arguments.json)
+            rules = _earlier(told.records, *arguments.what)
+            return _apply(log, settings, [rules], arguments.json)
+        if arguments.action == "rm":
+            return _apply(log, settings, [_record_of(told.records, arguments.what[0]).removed()], arguments.json)
         return _list(told.records, arguments)
 
 
 def _apply(log: Log, settings: Settings, every: Sequence[Rules], as_json: bool) -> int:
     new = {version.rules.surface for version in apply_rules(log, settings, every, SYSTEM_CLOCK.now_ms())}
     told = [{"surface": rules.surface, "version": rules.version(), "changed": rules.surface in new} for rules in every]
-    known = KnownItems(log, settings)
-    warnings = [
-        {"surface": rules.surface, **warning._asdict()}
-        for rules in every
-        for warning in warnings_of(rules, known.columns, known.is_item)
-    ]
-    _warn(warnings)
+    warnings = items_of_topic(log, settings).warnings(every)
+    say_warnings(warnings)
     if as_json:
         print(json.dumps({"applied": told, "warnings": warnings}))
     else:
@@ -103,9 +111,7 @@ def _apply(log: Log, settings: Settings, every: Sequence[Rules], as_json: bool) 
 
 def _list(records: Mapping[str, RulesRecord], arguments: argparse.Namespace) -> int:
     wanted = arguments.what[0] if arguments.what else None
-    if wanted is not None and wanted not in records:
-        raise UsageError(f"there are no rules of {wanted!r}; there are those of {_names(records)}")
-    chosen = [record for surface, record in sorted(records.items()) if wanted in (None, surface)]
+    chosen = [record for _, record in sorted(records.items())] if wanted is None else [_record_of(records, wanted)]
     history = arguments.action == "history"
     rows = [version for record in chosen for version in (record.versions() if history else (record.now,))]
     if arguments.json:
@@ -119,22 +125,19 @@ def _list(records: Mapping[str, RulesRecord], arguments: argparse.Namespace) -> 
     return 0
 
 
-def _roll_back(
-    log: Log,
-    settings: Settings,
-    records: Mapping[str, RulesRecord],
-    surface: str,
-    wanted: str | None = None,
-    *,
-    as_json: bool,
-) -> int:
+def _record_of(records: Mapping[str, RulesRecord], surface: str) -> RulesRecord:
+    """What the topic says of a surface. Raises UsageError where there are no rules of it."""
     if surface not in records:
-        raise UsageError(f"there are no rules of {surface!r}; there are those of {_names(records)}")
+        known = ", ".join(sorted(records)) or "no surface"
+        raise UsageError(f"there are no rules of {surface!r}; there are those of {known}")
+    return records[surface]
+
+
+def _earlier(records: Mapping[str, RulesRecord], surface: str, wanted: str | None = None) -> Rules:
     try:
-        rules = records[surface].earlier(wanted)
+        return _record_of(records, surface).earlier(wanted)
     except RulesRefused as refused:
         raise UsageError(str(refused)) from None
-    return _apply(log, settings, [rules], as_json)
 
 
 def _test(log: Log, settings: Settings, every: Sequence[Rules], arguments: argparse.Namespace) -> int:
@@ -159,7 +162,7 @@ def _test(log: Log, settings: Settings, every: Sequence[Rules], arguments: argpa
             if "error" in answer:
                 raise UsageError(answer["error"]["message"])
             told.append(answer)
-    _warn(warnings)
+    say_warnings(warnings)
     if arguments.json:
         print(json.dumps({"epoch": state.epoch, "lists": told, "warnings": warnings}))
         return 0
@@ -190,15 +193,6 @@ def _in_words(rules: Rules) -> str:
 
 def _when(since_ms: int) -> str:
     return f"{datetime.fromtimestamp(since_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}Z" if since_ms else "-"
-
-
-def _names(records: Mapping[str, RulesRecord]) -> str:
-    return ", ".join(sorted(records)) or "no surface"
-
-
-def _warn(warnings: Sequence[Mapping[str, str]]) -> None:
-    for one in warnings:
-        _say(f"warning: {one['surface']}: {one['field']}: {one['message']}")
 
 
 def _say(text: str) -> None:

@@ -18,6 +18,7 @@ from streamer.cli.numbers import count
 from streamer.cli.spans import span_ms
 from streamer.cli.stream_flags import Stream, add_reading_flags, catalogue_of, ends_here, read_stream
 from streamer.errors import UsageError
+from streamer.features.topic_table import owned_rows
 from streamer.runtime.optional_packages import require
 from streamer.runtime.progress import progress
 from streamer.settings import Settings
@@ -168,7 +169,9 @@ def _read(arguments: argparse.Namespace, settings: Settings) -> tuple[Stream, li
     Raises DataRefused, UnknownTopic, GraphUnavailable.
     """
     if not re.match(r"(bolt|neo4j)(\+s|\+ssc)?://", arguments.source[0]):
-        return read_stream(arguments, settings), *catalogue_of(arguments, settings)
+        stream = read_stream(arguments, settings)
+        stream = stream._replace(table=owned_rows(stream.table, stream.merges))
+        return stream, *catalogue_of(arguments, settings)
     require("neo4j", "neo4j")
     from consumers.neo4j import GraphStore
     from streamer.sinks.graph import read_graph

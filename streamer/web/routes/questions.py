@@ -1,6 +1,5 @@
 """`/internal/questions`: what the front asks a worker, a batch of questions at a time."""
 
-import asyncio
 import logging
 
 import msgspec
@@ -8,13 +7,14 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streamer.asking.desk import Reply
 from streamer.asking.questions import QUESTIONS, Answer, Question
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import read_bytes
 from streamer.web.doors import Door
 from streamer.web.parameters import refusal
-from streamer.web.workers.askers import NOT_READY, Asker, NobodyAnswers
+from streamer.web.workers.askers import NOT_READY, LocalAsker, NobodyAnswers
 from streamer.web.workers.line import QUESTIONS_A_REQUEST, QUESTIONS_PATH, AnswerText
 
 _logger = logging.getLogger(__name__)
@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 class QuestionRoutes:
     """Has batches of questions answered."""
 
-    def __init__(self, asker: Asker, settings: Settings) -> None:
+    def __init__(self, asker: LocalAsker, settings: Settings) -> None:
         self._asker, self._settings = asker, settings
 
     def doors(self) -> list[Door]:
@@ -39,22 +39,19 @@ class QuestionRoutes:
             raise refusal(error, "field") from None
         if len(questions) > QUESTIONS_A_REQUEST:
             raise ApiError(400, "too-many", f"{len(questions)} questions at once; {QUESTIONS_A_REQUEST} at most")
-        answers = await asyncio.gather(*(self._answer(question) for question in questions))
+        replies = await self._asker.ask_together(questions)
+        answers = map(_answer, questions, replies)
         told = [AnswerText(answer.status, msgspec.Raw(answer.body)) for answer in answers]
         return Response(msgspec.json.encode(told), media_type="application/json")
 
-    async def _answer(self, question: Question) -> Answer:
-        """One answer; what befalls it is no matter to the others."""
-        try:
-            return await self._asker.ask(question)
-        except NobodyAnswers as error:
-            return _refused(ApiError(NOT_READY, "not-ready", str(error)))
-        except ApiError as error:
-            return _refused(error)
-        except Exception:
-            _logger.exception("a question of kind %s has no answer", question.kind)
-            return _refused(ApiError(500, "internal", "this is a fault of the server; its log says more"))
 
-
-def _refused(error: ApiError) -> Answer:
+def _answer(question: Question, reply: Reply) -> Answer:
+    """One answer; what befell it is no matter to the others."""
+    if isinstance(reply, Answer):
+        return reply
+    if isinstance(reply, NobodyAnswers):
+        error = ApiError(NOT_READY, "not-ready", str(reply))
+    else:
+        _logger.error("a question of kind %s has no answer", question.kind, exc_info=reply)
+        error = ApiError(500, "internal", "this is a fault of the server; its log says more")
     return Answer(error.status, msgspec.json.encode(error.body))

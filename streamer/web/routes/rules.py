@@ -61,8 +61,7 @@ class RulesRoutes:
 
     async def delete(self, request: Request, asked: SurfaceParameters) -> Response:
         """Takes the rules of a surface away; they stay among the versions of before. 202 once that is in the log."""
-        await self._record_of(asked.surface)
-        return await self._apply([Rules(surface=asked.surface)])
+        return await self._apply([(await self._record_of(asked.surface)).removed()])
 
     async def roll_back(self, request: Request) -> Response:
         """Puts a version of before in force again, the last one where none is named; 202 once it is in the log."""

@@ -1,9 +1,10 @@
 """Who answers questions: the worker of this process, or the one that owns the user's partition."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
-from streamer.asking.desk import Desk, NotReady
+from streamer.asking.desk import Desk, NotReady, Reply
 from streamer.asking.questions import Answer, Question, key
 from streamer.web.workers.directory import WorkerDirectory
 from streamer.web.workers.line import ANSWER_TIMEOUT_S, WorkerAway, WorkerLine
@@ -52,12 +53,19 @@ class LocalAsker(Asker):
 
     async def ask(self, question: Question) -> Answer:
         """See `Asker.ask`."""
+        [reply] = await self.ask_together([question])
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    async def ask_together(self, questions: Sequence[Question]) -> list[Reply]:
+        """The reply to each: its answer, or what `ask` raises for it."""
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(self._desk.ask(question)), ANSWER_TIMEOUT_S)
-        except NotReady as error:
-            raise NobodyAnswers(str(error)) from None
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                replies = await asyncio.wrap_future(self._desk.ask(questions))
         except TimeoutError:
-            raise NobodyAnswers(f"the worker has not answered for {ANSWER_TIMEOUT_S:g} s") from None
+            return [NobodyAnswers(f"the worker has not answered for {ANSWER_TIMEOUT_S:g} s")] * len(questions)
+        return [NobodyAnswers(str(reply)) if isinstance(reply, NotReady) else reply for reply in replies]
 
     async def ask_each(self, question: Question) -> dict[str, Answer]:
         """See `Asker.ask_each`."""

@@ -261,6 +261,6 @@ def test_a_real_topic_gives_what_the_file_gives(settings: Settings, log: OwnedLo
     lines = [json.dumps(row).encode() for row in rows]
     log.append([NewRecord(settings.interactions_topic, b"k", line) for line in lines])
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
-    table = read_topic(log, settings.interactions_topic, settings)
+    table = read_topic(log, settings.interactions_topic, settings).table
     assert said(table) == said(read_file(tmp_path / "a.jsonl", Reading()).table)
     assert table["reason"].null_count == 2

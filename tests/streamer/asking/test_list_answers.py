@@ -77,6 +77,16 @@ def test_whoever_is_not_known_is_listed_what_anybody_is() -> None:
     assert world.ask("list", user_id="u1")["items"] == world.ask("list")["items"]
 
 
+def test_a_list_of_nothing_says_nothing_of_whom_it_is_for_unless_nothing_is_known() -> None:
+    world = AskedWorld()
+    world.take(shop())
+    nothing = {"filter": "item.price < 0"}
+    asked = [
+        world.ask("list", **who, **nothing) for who in ({"user_id": "u1"}, {"items": ["i1"]}, {"user_id": "never seen"})
+    ]
+    assert [(one["items"], one["fallback"]) for one in asked] == [([], None), ([], None), ([], "new")]
+
+
 def without_a_past(model: Model, user: int) -> None:
     """Makes a user's memory and counts what the definition of a session says: recalled from items as they are now."""
     users = model.graph.users

@@ -46,7 +46,7 @@ def test_a_small_file_worked_out_by_hand(
     measures = answer["measures"]
     assert isinstance(measures, dict)
     # events 2 … 6: no list; place 2; place 1; place 1; an empty list
-    assert (answer["events"], answer["without_list"]) == (5, 1)
+    assert (answer["events"], answer["without_list"], answer["with_empty_list"]) == (5, 1, 1)
     assert measures["hr"] == measures["recall"] == pytest.approx(3 / 5)
     assert measures["mrr"] == measures["map"] == pytest.approx((0.5 + 1 + 1) / 5)
     assert measures["ndcg"] == pytest.approx((1 / np.log2(3) + 2) / 5)
@@ -62,7 +62,7 @@ def test_what_is_new_to_the_user_alone(files: tuple[str, str], capsys: pytest.Ca
     answer = asked(capsys, *files, "--after", "0.3", "--at", "2", "--no-repeat")
     assert answer["events"] == 4  # v had b before event 5
     assert main(["evaluate", *files, "--after", "0.3"]) == 0
-    assert "5 events measured at 2 places, 1 without a list" in capsys.readouterr().out
+    assert "5 events measured at 2 places, 1 without a list, 1 with an empty one" in capsys.readouterr().out
 
 
 def test_places_that_no_list_has_are_not_measured_without_a_word(

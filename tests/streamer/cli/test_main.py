@@ -240,3 +240,15 @@ def test_seconds_in_place_of_milliseconds_are_said_once_a_file_and_topic(
         main(command)
         told = capsys.readouterr()
         assert (told.err + told.out).count("look like seconds") == (unit == 1), command
+
+
+@pytest.mark.parametrize("words", [["rules", "rollback", "default", "--version", "3"], ["tail", "lists", "--nothing"]])
+def test_a_flag_that_a_command_does_not_take_is_answered_with_its_usage(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    said = capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert said.startswith(f"usage: freshet {words[0]} ")
+    assert f"freshet {words[0]}: error: unrecognized arguments: --" in said

@@ -292,7 +292,7 @@ def test_replay_takes_back_what_the_stream_takes_back(settings: Settings, tmp_pa
     assert main(["produce", str(file), *log]) == 0
     with closing(open_log_of(settings)) as opened:
         engine = Engine(settings)
-        table = read_topic(opened, settings.interactions_topic, settings)
+        table = read_topic(opened, settings.interactions_topic, settings).table
         assert replay(table, settings, ReplayOptions(), engine=engine).duplicates == 0
         graphs.append(canonical(engine.model))
         worker = Worker.open(opened, settings)

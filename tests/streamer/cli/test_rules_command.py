@@ -45,6 +45,13 @@ def test_rules_are_applied_listed_and_rolled_back(
     [applied] = rules(home, capsys, "rollback", "default", versions[0][:6])["applied"]
     assert applied["version"] == versions[0]
     assert rules(home, capsys, "ls")["rules"][0]["rules"]["filter"] == "item.price < 10"
+    [applied] = rules(home, capsys, "rm", "home")["applied"]
+    assert (applied["surface"], applied["changed"]) == ("home", True)
+    assert rules(home, capsys, "ls")["rules"][1]["rules"] == {"surface": "home"}
+    assert rules(home, capsys, "rm", "home")["applied"][0]["changed"] is False
+    rules(home, capsys, "rollback", "home")
+    assert rules(home, capsys, "ls")["rules"][1]["rules"] == {"surface": "home", "k": 5}
+    applied = rules(home, capsys, "rollback", "default", versions[0][:6])["applied"][0]
     yaml = tmp_path / "rules.yaml"
     yaml.write_text("# what is cheap\nfilter: item.price < 10\n")
     assert rules(home, capsys, "apply", str(yaml))["applied"][0] == applied | {"changed": False}
@@ -83,6 +90,9 @@ def test_what_are_no_rules_is_refused_and_nothing_is_put_in_force(
         (["apply"], "rules apply takes a FILE"),
         (["ls", "x"], "rules ls takes no more"),
         (["rollback", "nowhere"], "there are no rules of 'nowhere'"),
+        (["rollback"], "rules rollback takes a SURFACE, and the first digits of a VERSION"),
+        (["rm", "nowhere"], "there are no rules of 'nowhere'; there are those of no surface"),
+        (["rm"], "rules rm takes a SURFACE"),
         (["test", "x"], "rules test needs --user ID"),
         (["ls", "--user", "u"], "--user is for rules test"),
         (["ls", "--context", "device=tv"], "--context is for rules test"),

@@ -140,7 +140,7 @@ def test_a_rebuild_and_a_replay_know_whose_an_id_is(log: OwnedLog, settings: Set
     worker.run(exit_at_end=True)
     worker.close()
     assert worker.state.engine.model.events == 32
-    table = read_topic(log, "interactions", settings)
+    table = read_topic(log, "interactions", settings).table
     result = replay(table, settings, ReplayOptions())
     assert (result.duplicates, sum(result.dead.values())) == (0, 0)
     log.append([interaction("u1", "i", 42, event_id=id_, retract=True) for id_ in ("0", "@0-31", "@0-30")])
