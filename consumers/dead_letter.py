@@ -7,6 +7,7 @@ import msgspec
 
 from consumers.records import RECORD_BYTES, Headers, NewRecord, Record, size_of
 
+TOPIC_OF_LETTER = "__streams.errors.topic"  # the header that names the topic of the record
 MAX_HEADERS_BYTES, MAX_KEY_BYTES, MAX_MESSAGE_CHARS = 65_536, 4_096, 1_000
 
 
@@ -54,7 +55,7 @@ def dead_letter_record(letter: DeadLetter, topic: str, limit: int = RECORD_BYTES
         "freshet.reason": str(letter.reason),
         "__streams.errors.exception": str(letter.reason),
         "__streams.errors.message": letter.message[:MAX_MESSAGE_CHARS],
-        "__streams.errors.topic": record.topic,
+        TOPIC_OF_LETTER: record.topic,
         "__streams.errors.partition": str(record.partition),
         "__streams.errors.offset": str(record.offset),
     }

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from consumers.dead_letter import DeadLetter, dead_letter_record
+from consumers.dead_letter import TOPIC_OF_LETTER, DeadLetter, dead_letter_record
 from consumers.decode_feedback import FeedbackDecoder
 from consumers.errors import LogUnavailable, PositionGone
 from consumers.feedback.attribution import Attribution
@@ -171,3 +171,10 @@ def join_rules(settings: Settings) -> JoinRules:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def is_of_feedback(record: Record, settings: Settings) -> bool:
+    """Whether who counts feedback wrote a record of an output topic: a result, or a dead letter."""
+    if record.topic == settings.quality_topic:
+        return (record.key or b"").startswith(BUSINESS_KEYS)
+    return record.topic == settings.dead_topic and (TOPIC_OF_LETTER, settings.feedback_topic.encode()) in record.headers

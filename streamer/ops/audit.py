@@ -13,6 +13,7 @@ from consumers.log import Log
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.schemas import EpochManifest, RecommendationList
 from streamer.errors import StateUnreadable
+from streamer.feedback.counting import is_of_feedback
 from streamer.pipeline.pipeline import Pipeline
 from streamer.runtime.topics import output_limits, read_records, whole
 from streamer.settings import Settings
@@ -201,7 +202,7 @@ class _Comparison:
     """The outputs of all epochs, in their order, against what is in the log."""
 
     def __init__(self, log: Log, settings: Settings, expected: Sequence[_Output]) -> None:
-        self._log, self._epochs_topic = log, settings.epochs_topic
+        self._log, self._settings, self._epochs_topic = log, settings, settings.epochs_topic
         self._by_key: dict[tuple[str, bytes | None], list[_Output]] = defaultdict(list)
         self._by_value: dict[tuple[str, bytes | None, object], list[_Output]] = defaultdict(list)
         self._by_id: dict[tuple[str, object], list[_Output]] = defaultdict(list)
@@ -223,7 +224,8 @@ class _Comparison:
             raise UnknownTopic(f"there is no topic {min(missing)}; outputs of epochs were written to it")
         others = [record for record in read_records(self._log, whole(self._log, *there)) if not self._match(record)]
         for record in others:
-            self._tell(record)
+            if not is_of_feedback(record, self._settings):
+                self._tell(record)
         for (topic, key), outputs in self._by_key.items():
             self._look_for_missing(specs[topic], key, outputs)
         return self._found

@@ -16,12 +16,14 @@ from consumers.records import NewRecord, TopicSpec
 from streamer.feedback.carrying import carry_embedded
 from streamer.feedback.counting import FeedbackCounting
 from streamer.feedback.feedback_metrics import FeedbackMetrics
+from streamer.ops.audit import audit
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.materialized_view import View
 from streamer.worker.worker import Worker
 from tests.consumers.feedback.feedback_world import counted, make_log
 from tests.faults.test_feedback import HOUR_MS, RULES, check, renamed, said, whole_log
+from tests.scenarios.test_audit import CLEAN, findings
 from tests.scenarios.test_worker import send
 from tests.streamer.worker.test_metric_help import TABLE
 from tests.waiting import until
@@ -102,6 +104,7 @@ def test_from_published_list_to_status(log: OwnedLog, settings: Settings) -> Non
     [letter] = client.get("/v1/status").json()["dead_letters"]
     assert (letter["reason"], letter["topic"]) == ("not-listed", "feedback")
     view.stop()
+    assert findings(audit(log, settings)) == CLEAN  # what feedback wrote is nothing foreign
 
 
 def test_a_foreign_record_under_our_key_is_passed_over(log: OwnedLog, settings: Settings) -> None:
