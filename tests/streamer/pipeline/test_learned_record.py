@@ -138,7 +138,6 @@ def test_foreign_bytes_are_refused(value: bytes) -> None:
         {"change": lambda numbers: numbers[:-4] + np.full(1, -1, "<f4").tobytes()},
         {"change": lambda numbers: numbers + b"\x00"},
     ],
-    ids=str,
 )
 def test_columns_that_do_not_fit_are_refused(columns: dict[str, Any]) -> None:
     assert as_json(decode_learned(forged())) == as_json(example())
