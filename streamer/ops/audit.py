@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from consumers.schemas import EpochManifest, RecommendationList
 from streamer.errors import StateUnreadable
 from streamer.feedback.counting import is_of_feedback
 from streamer.pipeline.pipeline import Pipeline
-from streamer.runtime.topics import output_limits, read_records, whole
+from streamer.runtime.topics import end_positions, output_limits, read_records, whole
 from streamer.settings import Settings
 from streamer.state.in_force import MODEL, with_model, with_recorded
 from streamer.state.stream_state import StreamState
@@ -74,9 +74,13 @@ class _Output:
 def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda records: None) -> Audit:
     """Takes every committed epoch from the log's start, by the settings that were in force, and compares.
 
+    Workers may go on meanwhile: what lies behind the ends that outputs had before the epochs were read is theirs, and
+    is not judged.
+
     Raises StateUnreadable where the log no longer has its first interactions or epochs.
     """
     _check_reach(log, settings)
+    before = _output_ends(log, settings)
     every = manifests(log, settings, StreamState(settings), None)
     outputs: dict[tuple[str, int], list[_Output]] = {}
     digests = {}
@@ -86,9 +90,8 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
         digests[worker] = digest(pass_.take(mine, advance))
         outputs |= pass_.outputs
     expected = [output for manifest in every for output in outputs[manifest.worker, manifest.epoch]]
-    topics = {t for s in _in_force(settings, every) for t in (s.recommendations_topic, s.quality_topic, s.dead_topic)}
-    topics |= {output.topic for output in expected}
-    found = _Comparison(log, settings, expected).of(sorted({*topics, settings.epochs_topic}))
+    topics = {*_output_topics(settings, every), *(output.topic for output in expected)}
+    found = _Comparison(log, settings, expected, before).of(sorted(topics))
     events = sum(manifest.events for manifest in every if not manifest.adopted)
     return Audit(len(every), events, len(expected), **found, digests=digests)
 
@@ -106,6 +109,18 @@ def _check_reach(log: Log, settings: Settings) -> None:
     for topic in (settings.interactions_topic, settings.epochs_topic):
         if any(start for start in log.starts(topic).values()):
             raise StateUnreadable(f"{topic} no longer holds its first records: there is nothing to compare with")
+
+
+def _output_topics(settings: Settings, every: Iterable[EpochManifest]) -> set[str]:
+    found = {t for s in _in_force(settings, every) for t in (s.recommendations_topic, s.quality_topic, s.dead_topic)}
+    return found | {settings.epochs_topic}
+
+
+def _output_ends(log: Log, settings: Settings) -> dict[TopicPartition, int]:
+    """Where outputs end now, on every topic that they may have been written to."""
+    every = manifests(log, settings, StreamState(settings), None)
+    surfaces = {topic for topic in log.topics() if topic.startswith(f"{settings.recommendations_topic}.")}
+    return end_positions(log, *sorted((_output_topics(settings, every) | surfaces) & log.topics().keys()))
 
 
 def _in_force(settings: Settings, every: Iterable[EpochManifest]) -> list[Settings]:
@@ -199,10 +214,16 @@ class _Pass:
 
 
 class _Comparison:
-    """The outputs of all epochs, in their order, against what is in the log."""
+    """The outputs of all epochs, in their order, against what is in the log.
 
-    def __init__(self, log: Log, settings: Settings, expected: Sequence[_Output]) -> None:
-        self._log, self._settings, self._epochs_topic = log, settings, settings.epochs_topic
+    Args:
+        before: where outputs ended before the epochs were read: what lies behind is of later ones.
+    """
+
+    def __init__(
+        self, log: Log, settings: Settings, expected: Sequence[_Output], before: Mapping[TopicPartition, int]
+    ) -> None:
+        self._log, self._settings, self._epochs_topic, self._before = log, settings, settings.epochs_topic, before
         self._by_key: dict[tuple[str, bytes | None], list[_Output]] = defaultdict(list)
         self._by_value: dict[tuple[str, bytes | None, object], list[_Output]] = defaultdict(list)
         self._by_id: dict[tuple[str, object], list[_Output]] = defaultdict(list)
@@ -224,7 +245,8 @@ class _Comparison:
             raise UnknownTopic(f"there is no topic {min(missing)}; outputs of epochs were written to it")
         others = [record for record in read_records(self._log, whole(self._log, *there)) if not self._match(record)]
         for record in others:
-            if not is_of_feedback(record, self._settings):
+            is_later = record.offset >= self._before.get(record.topic_partition, 0)
+            if not is_later and not is_of_feedback(record, self._settings):
                 self._tell(record)
         for (topic, key), outputs in self._by_key.items():
             self._look_for_missing(specs[topic], key, outputs)

@@ -253,6 +253,23 @@ def test_a_record_twice_is_doubled_and_a_strange_one_is_foreign(
     run(published, settings)  # and none of it stops a worker
 
 
+def test_what_a_worker_writes_meanwhile_is_neither_doubled_nor_foreign(published: OwnedLog, settings: Settings) -> None:
+    """Epochs, lists, qualities and dead letters that come while epochs are taken again are later ones."""
+    later = [interaction(u, i, t) for u, i, t in checkerboard(events=400)[200:]]
+    before = len(read_all(published, "recommendations"))
+
+    def meanwhile(_: int) -> None:
+        if later:
+            published.append([*later, NewRecord("interactions", b"x", b"{oops")])
+            later.clear()
+            run(published, settings)
+
+    found = audit(published, settings, meanwhile)
+    assert not later
+    assert len(read_all(published, "recommendations")) > before
+    assert findings(found) == CLEAN
+
+
 def test_a_list_with_something_else_in_it_differs(published: OwnedLog, settings: Settings) -> None:
     key = key_of(published, "recommendations", newest(published, "recommendations"))
     k, value, headers, t = msgspec.msgpack.decode(published._db[key])
