@@ -40,6 +40,8 @@ from consumers.log import Positions
 from consumers.records import Record
 from consumers.schemas import Feedback
 
+OF_OLD_LISTS = "of old lists"  # the counter of feedback that comes after its list's window
+
 
 class JoinTopics(NamedTuple):
     """The topics that are joined."""
@@ -180,7 +182,7 @@ class FeedbackJoin:
         user, kind = _user(record, feedback), self._rules.kinds[feedback.event]
         in_time = feedback.timestamp - row.at_ms <= self._rules.attribution.window_ms
         if not in_time:
-            self.state.count("of old lists")
+            self.state.count(OF_OLD_LISTS)
         if kind in ("impression", "click"):
             if in_time:
                 self._mark(user, feedback, row, place, kind)

@@ -81,7 +81,8 @@ class Known:
 
     def warnings_of(self, rules: Rules) -> list[RuleWarning]:
         """What of rules can have no effect now."""
-        return warnings_of(rules, self.state.catalogue.columns, lambda item_id: bool(self.items((item_id,))))
+        columns, main = self.state.catalogue.columns, self.settings.surface
+        return warnings_of(rules, columns, lambda item_id: bool(self.items((item_id,))), main)
 
     # nodes
 

@@ -13,11 +13,13 @@ from consumers.schemas import Item
 from streamer.errors import RulesRefused
 from streamer.features.item_columns import ItemColumns, item_bytes
 from streamer.lists.rule_records import read_rules_to_apply
-from streamer.lists.rule_warnings import warnings_of
+from streamer.lists.rule_warnings import NOTHING_KNOWN, warnings_of
 from streamer.lists.rules import Rules
 from streamer.runtime.decoders import node_decoder
 from streamer.runtime.topics import read_records, whole
 from streamer.settings import Settings
+
+NOT_DESCRIBED = "the topic of items has no record of the item"
 
 
 class KnownItems:
@@ -25,25 +27,26 @@ class KnownItems:
 
     Args:
         records: of items.
-        others: ids of items that have no record.
+        others: ids of items that have no record; None: that is not known.
     """
 
-    def __init__(self, records: Iterable[Item], others: Collection[str] = ()) -> None:
+    def __init__(self, records: Iterable[Item], others: Collection[str] | None = None) -> None:
         kept = {item.item_id: item_bytes(item) for item in records}
         ids = list(kept)
-        self._ids = {*ids, *others}
+        self._ids = {*ids, *(others or ())}
+        self.unknown = NOT_DESCRIBED if others is None else NOTHING_KNOWN
         self.columns = ItemColumns(dict(enumerate(kept.values())), lambda: ids, lambda id_: None, lambda: len(ids))
 
     def is_item(self, item_id: str) -> bool:
         """Whether anything is known of an item."""
         return item_id in self._ids
 
-    def warnings(self, every: Iterable[Rules]) -> list[dict[str, str]]:
-        """What of rules can have no effect: `surface`, `field` and `message` of each."""
+    def warnings(self, every: Iterable[Rules], main: str) -> list[dict[str, str]]:
+        """What of rules can have no effect: `surface`, `field` and `message` of each. main: see `warnings_of`."""
         return [
             {"surface": rules.surface, **warning._asdict()}
             for rules in every
-            for warning in warnings_of(rules, self.columns, self.is_item)
+            for warning in warnings_of(rules, self.columns, self.is_item, main, self.unknown)
         ]
 
 

@@ -9,7 +9,7 @@ from consumers.dead_letter import TOPIC_OF_LETTER, DeadLetter, dead_letter_recor
 from consumers.decode_feedback import FeedbackDecoder
 from consumers.errors import LogUnavailable, PositionGone
 from consumers.feedback.attribution import Attribution
-from consumers.feedback.join import FeedbackJoin, JoinTopics
+from consumers.feedback.join import OF_OLD_LISTS, FeedbackJoin, JoinTopics
 from consumers.feedback.join_state import JoinState
 from consumers.feedback.rules import JoinRules
 from consumers.feedback.totals import Arm
@@ -68,6 +68,7 @@ class FeedbackCounting(Closable):
         self._unsaid: set[Arm] = set(self.state.totals.cells)
         self._rested = clock.monotonic()
         self._caught_up, self._complete = False, False
+        self._of_old_lists = self.state.counters.get(OF_OLD_LISTS, 0)
         metrics.watch(self.state)
 
     def places(self) -> dict[TopicPartition, int]:
@@ -123,8 +124,16 @@ class FeedbackCounting(Closable):
         letters = [dead_letter_record(letter, self._settings.dead_topic, self._limit) for letter in dead]
         if letters:
             self._log.append(letters)  # (1)
-            _logger.warning("%d records of feedback went to %s", len(letters), self._settings.dead_topic)
+            why = ", ".join(sorted({letter.reason for letter in dead}))
+            _logger.warning("%d records of feedback went to %s: %s", len(letters), self._settings.dead_topic, why)
         self._unsaid |= self.state.commit()  # (2)
+        before, self._of_old_lists = self._of_old_lists, self.state.counters.get(OF_OLD_LISTS, 0)
+        if self._of_old_lists > before:
+            _logger.warning(
+                "%d records of feedback are of more than attribution_window_s (%g s) after the lists that they quote; "
+                "feedback on the lists of a recorded stream needs the timestamps of that stream",
+                self._of_old_lists - before, self._settings.attribution_window_s,
+            )  # fmt: skip
 
     def _results(self, arm: Arm) -> Sequence[Business]:
         watermark_ms = self.state.watermark_ms()

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from consumers.dead_letter import Reason
+from consumers.feedback.join import OF_OLD_LISTS
 from consumers.feedback.join_state import JoinState
 from streamer.monitoring.business_metric import business_metric
 
@@ -15,7 +16,7 @@ _COUNTERS = {
     "taken": ("freshet_feedback", "Feedback records counted."),
     "repeated": ("freshet_feedback_repeated", "Feedback records that had been counted before."),
     "other events": ("freshet_feedback_other", "Feedback records of events that the settings do not name."),
-    "of old lists": ("freshet_feedback_of_old_lists", "Feedback records that quote a list older than the window."),
+    OF_OLD_LISTS: ("freshet_feedback_of_old_lists", "Feedback records that quote a list older than the window."),
     "lists": ("freshet_feedback_lists", "Lists that feedback can quote, taken."),
 }
 

@@ -10,6 +10,7 @@ from consumers.records import RECORD_BYTES, NewRecord, size_of
 from streamer.errors import RulesRefused
 from streamer.lists.rules import Rules, first_problem
 
+LEAST_DIGITS = 4  # of a version that is named by the first of them
 MOST_BEFORE = 50  # versions that a record keeps of before
 _OURS = ("version", "since_ms", "before")  # fields of a record beside those of the rules
 
@@ -44,13 +45,15 @@ class RulesRecord(NamedTuple):
 
         An experiment is no part of them: it begins and ends by itself.
 
-        Raises RulesRefused where there is none, or where it may be several.
+        Raises RulesRefused where there is none, where it may be several, or where too little of it is given.
         """
         if version is None:
             found = [
                 one for one in self.before if one.rules.without_experiment() != self.now.rules.without_experiment()
             ]
         else:
+            if len(version) < LEAST_DIGITS:
+                raise RulesRefused(f"{version}: give at least {LEAST_DIGITS} digits of a version", "version")
             found = [one for one in self.before if one.version.startswith(version)]
         if not found:
             known = ", ".join(one.version for one in self.before) or "none"

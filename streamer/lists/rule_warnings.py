@@ -10,6 +10,9 @@ from streamer.features.item_columns import ItemColumns
 from streamer.lists.filters.compiled import compile_filter
 from streamer.lists.rules import ExperimentArm, Rules
 
+NOTHING_KNOWN = "nothing is known of the item"
+NO_CONTEXT = "lists that are published are made without a context: none of them has an item by this filter"
+
 
 class RuleWarning(NamedTuple):
     """`field`: the place in the rules, as `pins.0.item_id`; `message`: one line."""
@@ -18,23 +21,32 @@ class RuleWarning(NamedTuple):
     message: str
 
 
-def warnings_of(rules: Rules, columns: ItemColumns, is_item: Callable[[str], bool]) -> list[RuleWarning]:
-    """What names no item, no field of an item, and no context that requests are known to have.
+def warnings_of(
+    rules: Rules, columns: ItemColumns, is_item: Callable[[str], bool], main: str, unknown: str = NOTHING_KNOWN
+) -> list[RuleWarning]:
+    """What names no item, no field of an item, and no context that requests or lists are known to have.
 
     Args:
         columns: of all items that are known.
         is_item: whether anything is known of an item.
+        main: the surface that is published where its rules do not say otherwise.
+        unknown: what is said of an item of which that is not so.
     """
     found = [
-        RuleWarning(f"pins.{n}.item_id", f"nothing is known of the item {pin.item_id!r}")
+        RuleWarning(f"pins.{n}.item_id", f"{unknown} {pin.item_id!r}")
         for n, pin in enumerate(rules.pins)
         if not is_item(pin.item_id)
     ]
     for n, quota in enumerate(rules.quotas):
         if not _has_values(columns, quota.path()):
             found.append(RuleWarning(f"quotas.{n}.per", f"no item has the field {'.'.join(quota.path())!r}"))
+    is_published = rules.surface == main if rules.publish is None else rules.publish
     for field, text in _conditions(rules):
-        for root, names in compile_filter(text).fields():
+        fields = compile_filter(text).fields()
+        if field == "filter" and is_published and any(root == "context" for root, _ in fields):
+            found.append(RuleWarning(field, NO_CONTEXT))
+            continue
+        for root, names in fields:
             name = ".".join(names)
             if root == "item" and not _has_values(columns, names):
                 found.append(RuleWarning(field, f"no item has the field {name!r}"))
@@ -45,12 +57,17 @@ def warnings_of(rules: Rules, columns: ItemColumns, is_item: Callable[[str], boo
 
 
 def warnings_of_arms(
-    surface: str, arms: Sequence[ExperimentArm], columns: ItemColumns, is_item: Callable[[str], bool]
+    surface: str,
+    arms: Sequence[ExperimentArm],
+    columns: ItemColumns,
+    is_item: Callable[[str], bool],
+    main: str,
+    unknown: str = NOTHING_KNOWN,
 ) -> list[RuleWarning]:
     """The same of the arms of an experiment; `field` as `arms.1.pins.0.item_id`."""
     found = []
     for n, arm in enumerate(arms):
-        of_arm = warnings_of(Rules(surface=surface).of_arm(arm), columns, is_item)
+        of_arm = warnings_of(Rules(surface=surface).of_arm(arm), columns, is_item, main, unknown)
         found += [RuleWarning(f"arms.{n}.{field}", message) for field, message in of_arm]
     return found
 

@@ -91,7 +91,9 @@ def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
         message = "no rules and no lists of it are known: its arms are for whoever asks for lists of it"
         print(f"freshet: warning: surface: {record.surface!r}: {message}", file=sys.stderr)
     known = items_of_topic(log, settings)
-    for field, message in warnings_of_arms(record.surface, record.arms, known.columns, known.is_item):
+    for field, message in warnings_of_arms(
+        record.surface, record.arms, known.columns, known.is_item, settings.surface, known.unknown
+    ):
         print(f"freshet: warning: {field}: {message}", file=sys.stderr)
 
 

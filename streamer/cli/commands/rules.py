@@ -34,7 +34,7 @@ NEEDS = {
     "ls": "no more",
     "test": "a FILE",
     "history": "at most a SURFACE",
-    "rollback": "a SURFACE, and the first digits of a VERSION where that is not the one before",
+    "rollback": "a SURFACE, and the first four digits of a VERSION or more, where that is not the one before",
     "rm": "a SURFACE",
 }
 
@@ -98,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _apply(log: Log, settings: Settings, every: Sequence[Rules], as_json: bool) -> int:
     new = {version.rules.surface for version in apply_rules(log, settings, every, SYSTEM_CLOCK.now_ms())}
     told = [{"surface": rules.surface, "version": rules.version(), "changed": rules.surface in new} for rules in every]
-    warnings = items_of_topic(log, settings).warnings(every)
+    warnings = items_of_topic(log, settings).warnings(every, settings.surface)
     say_warnings(warnings)
     if as_json:
         print(json.dumps({"applied": told, "warnings": warnings}))

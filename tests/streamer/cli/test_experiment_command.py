@@ -54,7 +54,11 @@ def test_to_create_it_again_says_what_that_did(
 @pytest.mark.parametrize(
     ("change", "field", "message"),
     [
-        ({"pins": [{"item_id": "gone", "place": 1}]}, "arms.1.pins.0.item_id", "nothing is known of the item 'gone'"),
+        (
+            {"pins": [{"item_id": "gone", "place": 1}]},
+            "arms.1.pins.0.item_id",
+            "the topic of items has no record of the item 'gone'",
+        ),
         ({"boosts": [{"if": "item.cost < 3", "factor": 2}]}, "arms.1.boosts.0.if", "no item has the field 'cost'"),
         ({"quotas": [{"per": "item.kind", "max": 2}]}, "arms.1.quotas.0.per", "no item has the field 'kind'"),
     ],

@@ -55,6 +55,8 @@ def test_rules_are_applied_listed_and_rolled_back(
     yaml = tmp_path / "rules.yaml"
     yaml.write_text("# what is cheap\nfilter: item.price < 10\n")
     assert rules(home, capsys, "apply", str(yaml))["applied"][0] == applied | {"changed": False}
+    assert main(["rules", "rollback", "default", versions[1][:3], *home]) == 2  # which version is meant is no guess
+    assert "give at least 4 digits of a version" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -90,7 +92,7 @@ def test_what_are_no_rules_is_refused_and_nothing_is_put_in_force(
         (["apply"], "rules apply takes a FILE"),
         (["ls", "x"], "rules ls takes no more"),
         (["rollback", "nowhere"], "there are no rules of 'nowhere'"),
-        (["rollback"], "rules rollback takes a SURFACE, and the first digits of a VERSION"),
+        (["rollback"], "rules rollback takes a SURFACE, and the first four digits of a VERSION or more"),
         (["rm", "nowhere"], "there are no rules of 'nowhere'; there are those of no surface"),
         (["rm"], "rules rm takes a SURFACE"),
         (["test", "x"], "rules test needs --user ID"),

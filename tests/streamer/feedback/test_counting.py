@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_log_and_a_start_says_them_again(log: Owned
         check(said(log, ruled), expected)
 
 
-def test_from_published_list_to_status(log: OwnedLog, settings: Settings) -> None:
+def test_from_published_list_to_status(log: OwnedLog, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     send(log, checkerboard(events=60))
     worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
@@ -80,9 +80,12 @@ def test_from_published_list_to_status(log: OwnedLog, settings: Settings) -> Non
         quoted | {"event": "click", "item_id": item},
         quoted | {"event": "purchase", "item_id": item, "value": 12.5},
         quoted | {"event": "click", "item_id": "not in it"},
+        quoted | {"event": "click", "item_id": item, "timestamp": at_ms + 40 * 24 * HOUR_MS},
     ]
     assert client.post("/v1/feedback", json=sent).status_code == 202
     registry = count(log, settings)
+    assert "1 records of feedback went to interactions.dead: not-listed" in caplog.text
+    assert "1 records of feedback are of more than attribution_window_s" in caplog.text
 
     def shown() -> dict[str, Any]:
         business = client.get("/v1/status").json()["business"]

@@ -19,7 +19,7 @@ COLUMNS = ItemColumns(
 
 
 def fields(rules: dict[str, Any]) -> list[str]:
-    return [one.field for one in warnings_of(read_rules(rules), COLUMNS, lambda item_id: item_id in ("a", "b"))]
+    return [one.field for one in warnings_of(read_rules(rules), COLUMNS, lambda item_id: item_id in ("a", "b"), "main")]
 
 
 KNOWN = ("price", "maker.city", "tags", "sold", "title", "categories", "category", "expires_at", "item_id")
@@ -40,5 +40,9 @@ def test_a_field_that_no_item_has_is_named_wherever_it_stands(name: str) -> None
 def test_items_and_contexts_that_nobody_knows_are_named() -> None:
     assert fields({"pins": [{"item_id": one, "place": 1} for one in ("a", "c", "b")]}) == ["pins.1.item_id"]
     assert fields({"filter": "context.device == 'tv' || context.region == 'x'"}) == []
+    for published in ({"surface": "main"}, {"surface": "other", "publish": True}):  # none of their lists has a context
+        assert fields({"filter": "item.price < 3 || context.device == 'tv'", **published}) == ["filter"]
+    assert fields({"filter": "context.device == 'tv'", "surface": "main", "publish": False}) == []
+    assert fields({"boosts": [{"if": "context.device == 'tv'", "factor": 2}], "surface": "main"}) == []
     assert fields({"filter": "context.devise == 'tv'"}) == ["filter"]
     assert fields({"fallback": ["new"], "k": 3, "seen": "after 2d", "publish": False}) == []
