@@ -158,7 +158,8 @@ def free_ports(n: int) -> list[int]:
 
 
 def main() -> None:
-    """Runs a broker until interrupted."""
+    """Runs a broker until interrupted or terminated."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="freshet-kafka-") as folder:
         broker = Broker(Path(folder))
         print(broker.bootstrap, flush=True)

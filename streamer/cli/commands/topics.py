@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes
             specs = {n: structs.replace(s, partitions=have[n].partitions) if n in have else s for n, s in specs.items()}
         if arguments.action != "create":
-            specs, verb = have, "is there"
+            specs, verb = dict(sorted(have.items())), "is there"
         elif arguments.dry_run:
             specs, verb = {name: spec for name, spec in specs.items() if name not in have}, "would be created"
         else:
