@@ -117,7 +117,7 @@ def _output_topics(settings: Settings, every: Iterable[EpochManifest]) -> set[st
 
 
 def _output_ends(log: Log, settings: Settings) -> dict[TopicPartition, int]:
-    """Where outputs end now, on every topic that they may have been written to."""
+    """Where outputs end now, on every topic that they may have been written to; epochs say under which settings."""
     every = manifests(log, settings, StreamState(settings), None)
     surfaces = {topic for topic in log.topics() if topic.startswith(f"{settings.recommendations_topic}.")}
     return end_positions(log, *sorted((_output_topics(settings, every) | surfaces) & log.topics().keys()))

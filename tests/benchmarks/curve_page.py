@@ -1,10 +1,16 @@
-"""The command line of a benchmark that makes a page of curves, stream by stream."""
+"""The page that a benchmark writes; the command line of one that makes curves, stream by stream."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tests.benchmarks.records import commit, machine
+
+
+def page_of(title: str, about: str, command: str, lines: Iterable[str]) -> str:
+    """A page with its command, commit and machine. about: a docstring; what comes after its first paragraph is on it."""
+    said = about.split("\n\n", 1)[1].strip()
+    return "\n".join([f"# {title}", "", said, "", f"`{command}`, commit {commit()}, {machine()}.", *lines, ""])
 
 
 def write_page(
@@ -14,7 +20,7 @@ def write_page(
 
     Args:
         program: name of the module, as the command has it.
-        about: its docstring; what comes after the first paragraph is on the page.
+        about: its docstring, see `page_of`.
         measure: gives the lines of a stream, of so many events at most.
         results: the page.
     """
@@ -23,11 +29,10 @@ def write_page(
     parser.add_argument("--events", type=int, default=400_000, help="the first so many of a stream")
     parser.add_argument("--out", type=Path, default=results)
     given = parser.parse_args()
-    command = f"`{parser.prog} --events {given.events}`"
-    lines = [f"# {title}", "", about.split("\n\n", 1)[1].strip(), "", f"{command}, commit {commit()}, {machine()}."]
+    lines: list[str] = []
     for name in given.streams.split(","):
         for line in measure(name, given.events):
             lines.append(line)
             print(line, flush=True)
-    given.out.write_text("\n".join([*lines, ""]))
+    given.out.write_text(page_of(title, about, f"{parser.prog} --events {given.events}", lines))
     return 0

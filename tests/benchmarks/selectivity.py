@@ -17,7 +17,7 @@ from streamer.asking.answers import Answers
 from streamer.engine.engine import Columns
 from streamer.runtime.clock import SYSTEM_CLOCK
 from tests.benchmarks.asked import SHOP_ITEMS, TAKEN, shop, state_of
-from tests.benchmarks.records import commit, machine
+from tests.benchmarks.curve_page import page_of
 from tests.streamer.asking.asked_world import question
 from tgn import selection
 
@@ -84,10 +84,8 @@ def main() -> int:
             f"{np.median(slow):.2f} | {both:.1%} |"
         )
         print(lines[-1], flush=True)
-    head = ["# Filters of every selectivity", "", (__doc__ or "").split("\n\n", 1)[1].strip(), ""]
-    RESULTS.write_text(
-        "\n".join([*head, f"`python -m tests.benchmarks.selectivity`, commit {commit()}, {machine()}.", "", *lines, ""])
-    )
+    command = "python -m tests.benchmarks.selectivity"
+    RESULTS.write_text(page_of("Filters of every selectivity", __doc__ or "", command, ["", *lines]))
     return 0
 
 

@@ -19,7 +19,7 @@ from streamer.asking.answers import Answers
 from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
-from tests.benchmarks.records import commit, machine
+from tests.benchmarks.curve_page import page_of
 from tests.streamer.asking.asked_world import question
 from tgn.graph import LISTED
 from tgn.outside_vectors import SIZE, describe
@@ -91,10 +91,8 @@ def main() -> int:
     for items in parser.parse_args().items:
         lines += measure(items)
         print(lines[-1], flush=True)
-    head = ["# Similar items among very many", "", (__doc__ or "").split("\n\n", 1)[1].strip(), ""]
-    RESULTS.write_text(
-        "\n".join([*head, f"`python -m tests.benchmarks.similar`, commit {commit()}, {machine()}.", "", *lines, ""])
-    )
+    command = "python -m tests.benchmarks.similar"
+    RESULTS.write_text(page_of("Similar items among very many", __doc__ or "", command, ["", *lines]))
     return 0
 
 

@@ -244,11 +244,8 @@ def test_any_interleaving_gives_the_state_of_the_stream_that_knew_from_the_start
             world.checkpoint(restart=step.n % 2 == 0)
     end_epoch()
     world.settle()
-    for item in sorted(deleted):
-        clean.take([], ItemChange(f"i{item}", None))
-    for fact in sorted(truth.facts, key=lambda fact: (fact.t, fact.offset)):
-        clean.offset = fact.offset
-        clean.take([event(fact.of, fact.item, fact.t, fact.id)])
+    facts = sorted(truth.facts, key=lambda fact: (fact.t, fact.offset))
+    clean.take_alone(deleted, ((fact.offset, event(fact.of, fact.item, fact.t, fact.id)) for fact in facts))
     same(world.canonical(), clean.canonical())
 
 

@@ -1,7 +1,7 @@
 """Late, repeated, retracted, deleted, erased and bad records, in any order and cut, leave the state of the clean stream."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +57,14 @@ class World:
         ends = {TopicPartition("interactions", 0): self.offset}
         said = [(Record("items", 0, 0, None, None, (), 0), change) for change in changes]
         return self.pipeline.take(epoch_input(arrivals, said, ends=ends, repair=repair, repair_size=self.piece))
+
+    def take_alone(self, deleted: Iterable[int], interactions: Iterable[tuple[int, bytes]]) -> None:
+        """Nothing but deletions of items, then interactions, each at its offset."""
+        for item in sorted(deleted):
+            self.take([], ItemChange(f"i{item}", None))
+        for offset, value in interactions:
+            self.offset = offset
+            self.take([value])
 
     def settle(self) -> list[EpochOutput]:
         """Epochs of nothing but repairs, until nothing is left to be repaired."""
@@ -259,11 +267,7 @@ def check_interleaving(steps: list[Step], seed: int, window: int = 20, piece: in
             world.checkpoint(restart=step.n % 2 == 0)
     end_epoch()
     world.settle()
-    for item in sorted(deleted):
-        clean.take([], ItemChange(f"i{item}", None))
-    for when, place, user, item, id_ in sorted(facts):
-        clean.offset = place
-        clean.take([event(user, item, when, id_)])
+    clean.take_alone(deleted, ((place, event(user, item, when, id_)) for when, place, user, item, id_ in sorted(facts)))
     same(world.canonical(), clean.canonical())
 
 
