@@ -275,6 +275,29 @@ def test_an_embedding_learns_what_goes_together() -> None:
         assert set(np.argsort(-taste.score[:20])[:10] % 2) == {user % 2}
 
 
+def test_an_item_says_something_of_who_has_it_before_its_history_vector_has_learned() -> None:
+    """Ten of one group take a new item last; whoever has nothing else is shown that group's items first."""
+    config = ModelConfig(embedding=8)
+    graph, embeddings, taste = new_graph(config), new_embeddings(config, 22), new_taste(config, 32)
+    popularity = new_popularity_weights(config)
+    rng = np.random.default_rng(0)
+    pool, x = np.arange(22, dtype=np.int32), np.zeros((FEATURES, 32), np.float32)
+    for n in range(3_000):
+        user = n % 10
+        item = 20 + user % 2 if n >= 2_990 else int(rng.integers(0, 10)) * 2 + user % 2
+        embed(embeddings, graph.users, user, taste.user)
+        embedding_features(embeddings, popularity, taste, pool, x, 22)
+        learn_embedding(
+            embeddings, popularity, taste, graph.users, pool, x, 22, user, item, 0.15, 16, float(rng.random()), True
+        )
+        observe(graph, user, item, n * 1000, 1.0, NO_CONTEXT, 1, HOUR_MS, SCALES, ROW_SCALES)
+    for user in (10, 11):
+        observe(graph, user, 20 + user % 2, 3_000_000, 1.0, NO_CONTEXT, 1, HOUR_MS, SCALES, ROW_SCALES)
+        embed(embeddings, graph.users, user, taste.user)
+        embedding_features(embeddings, popularity, taste, pool, x, 20)
+        assert set(np.argsort(-taste.score[:20])[:10] % 2) == {user % 2}
+
+
 def test_embeddings_start_the_same_whenever_room_is_made() -> None:
     config = ModelConfig(seed=5)
     at_once, grown = new_embeddings(config, 100), grown_embeddings(new_embeddings(config, 7), config, 100)
