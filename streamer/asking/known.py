@@ -19,7 +19,8 @@ from streamer.lists.listed_items import configuration_name, model_version
 from streamer.lists.rule_warnings import RuleWarning, warnings_of
 from streamer.lists.rules import Rules
 from streamer.pipeline.known_positions import by_partition
-from streamer.pipeline.surface_lists import SurfaceLists, build_surfaces
+from streamer.pipeline.surface_lists import SurfaceLists
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from tgn.graph import DELETED, LISTED, REQUEST_SLOTS, U8

@@ -9,7 +9,7 @@ from streamer.asking.questions import ListQuestion
 from streamer.lists.building.filling import Ranking
 from streamer.lists.listed_items import PINNED
 from streamer.lists.rule_book import Chosen, RuleBook, Wishes, choose
-from streamer.pipeline.surface_lists import NOBODY, SurfaceLists, likeness, without_cause
+from streamer.pipeline.surface_lists import NOBODY, SurfaceLists, item_facts, without_cause
 from tgn.graph import F64, I16, I32, LISTED
 from tgn.prequential import Lists, Outcome
 from tgn.reasons import Evidence
@@ -99,7 +99,7 @@ def built(
         certain = np.ones(min(len(ranking.item), k))
         chosen = Chosen(ranking.item[:k], np.arange(len(certain)), ranking.score[:k], certain)
     else:
-        steps = likeness(known.state.engine, known.state.catalogue)
+        steps = item_facts(known.state.engine, known.state.catalogue)
         chosen = choose(ranking, k, wishes, steps, known.settings.seed, list_id)
     return Built(_row(outcome, evidence, chosen), 0, chosen.propensity)
 

@@ -56,7 +56,7 @@ class Chosen(NamedTuple):
     propensity: F64  # [K]
 
 
-class Likeness(NamedTuple):
+class ItemFacts(NamedTuple):
     """What steps need to know of items."""
 
     ids: Sequence[str]  # of all items, by node
@@ -64,7 +64,7 @@ class Likeness(NamedTuple):
     interactions: Callable[[I32], np.ndarray]  # [N] how often each was chosen
 
 
-def choose(ranking: Ranking, k: int, wishes: Wishes, known: Likeness, seed: int, list_id: str) -> Chosen:
+def choose(ranking: Ranking, k: int, wishes: Wishes, known: ItemFacts, seed: int, list_id: str) -> Chosen:
     """The list that is wished for, out of a ranking.
 
     (1) Boosts, and popularity that is taken out, change scores and the order with them. (2) Diversity chooses who

@@ -11,7 +11,7 @@ from streamer.engine.engine import Selection
 from streamer.lists.filters.masks import Asked
 from streamer.lists.publisher import Publisher
 from streamer.pipeline.list_changes import differs
-from streamer.pipeline.surface_lists import Surfaces
+from streamer.pipeline.surfaces import Surfaces
 from streamer.runtime.topics import topic_of_surface
 from streamer.state.published_lists import PublishedLists
 from streamer.state.stream_state import StreamState

@@ -31,7 +31,8 @@ from streamer.pipeline.observed_block import Retracted
 from streamer.pipeline.observing import Observed, observe
 from streamer.pipeline.relisting import cause_of_epoch, relist
 from streamer.pipeline.sharing import shared_blocks
-from streamer.pipeline.surface_lists import Listed, build_surfaces
+from streamer.pipeline.surface_lists import Listed
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.runtime.telemetry import carried
 from streamer.settings import Settings
 from streamer.state.ledger import event_number

@@ -11,7 +11,7 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from consumers.decode import MAX_ID_BYTES
+from consumers.decode_fields import MAX_ID_BYTES
 from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
 from streamer.web.doors import Door
 

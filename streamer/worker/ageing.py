@@ -15,7 +15,7 @@ import numpy as np
 from streamer.asking.asked_clock import AskedClock
 from streamer.engine.engine import Selection
 from streamer.lists.distance import distance
-from streamer.pipeline.surface_lists import build_surfaces
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState

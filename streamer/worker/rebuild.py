@@ -16,7 +16,8 @@ from streamer.lists.publisher import Publisher
 from streamer.pipeline.beside import ListsBeside
 from streamer.pipeline.known_positions import by_partition
 from streamer.pipeline.pipeline import Pipeline
-from streamer.pipeline.surface_lists import Listed, build_surfaces
+from streamer.pipeline.surface_lists import Listed
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.runtime.topics import output_limits
 from streamer.settings import Settings
 from streamer.state.published_lists import PublishedLists

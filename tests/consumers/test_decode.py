@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
-from consumers.decode import (
-    InteractionDecoder,
-    NodeDecoder,
-    Refused,
-    decode_item,
-    decode_item_fields,
-    decode_user,
-    decode_user_fields,
-)
+from consumers.decode_fields import Refused
+from consumers.decode_interactions import InteractionDecoder
+from consumers.decode_nodes import NodeDecoder, decode_item, decode_item_fields, decode_user, decode_user_fields
 from consumers.event_weights import EventWeights
 from consumers.records import Headers, NewRecord, Record, size_of
 from consumers.schemas import Interaction, Item, User

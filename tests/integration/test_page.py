@@ -70,7 +70,7 @@ class Site:
         """Listens, on the port of before."""
         log, settings = self._log, self._settings
         self._view = view = View(log, settings)
-        app = Gateway(log, settings, view, lambda: view.clock_ms, LocalAsker(self._desk)).app()
+        app = Gateway(log, settings, view, lambda: view.feed.stream_ms, LocalAsker(self._desk)).app()
         self._server = WebServer(Namespaces(app, {"shop": app}), "127.0.0.1", self._port)
         view.start()
         self._server.start()

@@ -235,7 +235,7 @@ class AskedLists:
         return self._scratch
 
 
-def likeness(config: ModelConfig, vectors: Vectors, item: int, items: I32) -> F32:
+def cosines_to(config: ModelConfig, vectors: Vectors, item: int, items: I32) -> F32:
     """[N] cosines of the vectors of items [N] with that of one; 0 where either has none."""
     of_one = new_users(config, 1)
     of_one.ring_item[0, 0], of_one.events[0] = item, 1

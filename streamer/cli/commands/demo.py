@@ -113,7 +113,7 @@ class Demo:
         # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
         desk = Desk()
         asker = AskerToCome(LocalAsker(desk), "answers come once their kernels are compiled: ask again in a minute")
-        gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.clock_ms, asker=asker)
+        gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.feed.stream_ms, asker=asker)
         server = WebServer(gateway.app(), self._settings.host, self._settings.port, threads=self._threads, sockets=True)
         self._send_catalogue(log)
         view.start()

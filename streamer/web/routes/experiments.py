@@ -36,5 +36,5 @@ class ExperimentRoutes:
             every = experiments(self._log.now(), self._settings)
         except (LogUnavailable, UnknownTopic) as error:
             raise ApiError(503, "log-away", str(error), headers={"Retry-After": "1"}) from None
-        results = self._view.business.results()
+        results = self._view.quality.business.results()
         return [as_json(report_of(record, results)) for _, record in sorted(every.items())]

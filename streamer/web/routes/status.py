@@ -40,14 +40,14 @@ class StatusRoutes:
         ready, line = self._view.status()
         quality = {
             name: {"value": figure.value, "popularity": figure.popularity, "events": figure.events}
-            for name, figure in list(self._view.quality.items())
+            for name, figure in list(self._view.quality.newest.items())
         }
         return {
             "ready": ready,
             "state": line,
             **self._view.stats(),
             "quality": quality,
-            "drifts": [msgspec.to_builtins(drift) for drift in list(self._view.drifts)],
+            "drifts": [msgspec.to_builtins(drift) for drift in list(self._view.quality.drifts)],
             "dead_letters": self._view.dead_letters.by_reason(),
-            "business": self._view.business.shown(),
+            "business": self._view.quality.business.shown(),
         }

@@ -40,7 +40,7 @@ class UserRoutes:
 
     async def active(self, request: Request) -> Response:
         """Users that were active lately, the latest first."""
-        return JSONResponse({"users": list(reversed(self._view.recent_users))[:SHOWN]})
+        return JSONResponse({"users": list(reversed(self._view.feed.users))[:SHOWN]})
 
     async def post(self, request: Request) -> Response:
         """One user, an array, or NDJSON; 202 once they are in the log."""

@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import decode_item, decode_user
+from consumers.decode_nodes import decode_item, decode_user
 from consumers.errors import LogUnavailable
 from consumers.open_log import OwnedLog
 from consumers.partitioner import partition_of
