@@ -39,7 +39,7 @@ def depth_of(question: ListQuestion, book: RuleBook | None, k: int) -> int:
 
 def book_of(question: ListQuestion, surface: SurfaceLists) -> RuleBook | None:
     """The rules of the list: in an experiment those of the user's arm; nobody's are those of the surface."""
-    return None if surface.book is None else surface.book.of(_whose(question))
+    return None if surface.book is None else surface.book.for_user(_whose(question))
 
 
 def experiment_of(question: ListQuestion, surface: SurfaceLists) -> dict[str, str] | None:

@@ -36,7 +36,7 @@ class Surfaces:
         self._settings, self._rules = settings, rules
         self._made: dict[str, tuple[Settings, str | None, SurfaceLists]] = {}
 
-    def of(self, surface: str) -> SurfaceLists:
+    def lists_of(self, surface: str) -> SurfaceLists:
         """The lists of a surface; one without rules has those of the settings."""
         settings, record = self._settings(), self._rules.get(surface)
         version = None if record is None else str(record["version"])
@@ -48,7 +48,7 @@ class Surfaces:
 
     def main(self) -> SurfaceLists:
         """The lists of the surface that the settings name."""
-        return self.of(self._settings().surface)
+        return self.lists_of(self._settings().surface)
 
     def proposed(self, rules: Rules) -> SurfaceLists:
         """The lists of a surface by other rules than those in force."""

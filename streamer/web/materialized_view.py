@@ -259,12 +259,12 @@ class View:
     def _open_reader(self, log: Log) -> TopicReader:
         assert self._store
         try:
-            return TopicReader(log, self._handlers, self._place, self._store.topic_ids(), clock=self._clock)
+            return TopicReader(log, self._handlers, self._first_position, self._store.topic_ids(), clock=self._clock)
         except PositionGone as error:
             self._begin_anew(str(error))
-            return TopicReader(log, self._handlers, self._place, clock=self._clock)
+            return TopicReader(log, self._handlers, self._first_position, clock=self._clock)
 
-    def _place(self, tp: TopicPartition, start: int, end: int) -> int:
+    def _first_position(self, tp: TopicPartition, start: int, end: int) -> int:
         """Of interactions, epochs and dead letters a little before the end; of the others from the start, or where it
         was."""
         assert self._store

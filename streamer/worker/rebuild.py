@@ -100,7 +100,7 @@ def rebuild_into(
     users = np.array(sorted(fresh.listed.lists()), np.int32)
     fresh.listed.note(users, _relist(fresh, users, worker).outcome.published.item)
     beside = ListsBeside(fresh, build_surfaces(fresh), {})
-    every = np.union1d(users, beside.listed()).astype(np.int32)
+    every = np.union1d(users, beside.users_with_lists()).astype(np.int32)
     ids = fresh.engine.model.users.ids
     beside.publish(every, lambda n: f"e-{worker}-{fresh.epoch}-{ids[every[n]]}", _as_of(fresh))
 

@@ -200,7 +200,7 @@ def test_a_running_worker_takes_on_what_changes(name: str, log: OwnedLog, settin
     changed = settings.model_copy(update={name: CHANGED[name]})
     read = [None, changed]
     log.append(records(0))
-    first = Worker.open(log, settings, read_again=lambda: read.pop() if read else None)
+    first = Worker.open(log, settings, changed_settings=lambda: read.pop() if read else None)
     first.step()
     assert getattr(first.state.settings, name) == CHANGED[name]
     while first.step():
@@ -229,7 +229,7 @@ def test_an_idle_worker_takes_them_on_too_and_says_what_needs_a_restart(
     read = [settings.model_copy(update={"k": 3, "seed": 7, "dead_topic": "elsewhere"})]
     log.append(records(0))
     run(log, settings)
-    worker = Worker.open(log, settings, read_again=lambda: read.pop() if read else None)
+    worker = Worker.open(log, settings, changed_settings=lambda: read.pop() if read else None)
     with caplog.at_level(logging.INFO):
         assert worker.step() is not None
     assert (worker.state.settings.k, worker.state.settings.dead_topic) == (3, settings.dead_topic)

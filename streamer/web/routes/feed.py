@@ -7,7 +7,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.event_stream import event_stream, event_text
 from streamer.web.limits import Limiter
 from streamer.web.materialized_view import View
@@ -26,11 +26,11 @@ class FeedRoutes:
     def __init__(self, view: View, limiter: Limiter) -> None:
         self._view, self._limiter = view, limiter
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """The path, and that of before."""
         return [
-            Door("/v1/stream", "GET", self.stream, "read", FeedParameters, answer="text/event-stream"),
-            Door("/stream", "GET", self.stream, "read", FeedParameters),
+            Endpoint("/v1/stream", "GET", self.stream, "read", FeedParameters, answer="text/event-stream"),
+            Endpoint("/stream", "GET", self.stream, "read", FeedParameters),
         ]
 
     async def stream(self, request: Request, asked: FeedParameters) -> Response:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamer.asking.questions import StatusQuestion
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
 from streamer.web.workers.replies import Replies
 
@@ -18,9 +18,9 @@ class StatusRoutes:
     def __init__(self, replies: Replies, view: View | None) -> None:
         self._replies, self._view = replies, view
 
-    def doors(self) -> list[Door]:
-        """The one door."""
-        return [Door("/v1/status", "GET", self.status, "read")]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint."""
+        return [Endpoint("/v1/status", "GET", self.status, "read")]
 
     async def status(self, request: Request) -> Response:
         """Of each worker that answers how far it is; of the view lag, rate, latency, quality, drift, dead letters, and
