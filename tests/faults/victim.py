@@ -1,13 +1,11 @@
-"""A worker's process that ends itself at an effect of the commit protocol, as a crash would: no handler runs.
+"""A worker that ends itself at an effect of the commit protocol, as a crash would: no handler runs.
 
-`python -m tests.faults.victim SETTINGS EFFECT N`: SETTINGS is a TOML file; it ends at the Nth time that EFFECT has
-happened, or "-" for never; then it prints the digest of its state. A fourth argument "stay": it stays at the log's end;
-"freeze": it is `freshet run`, and stops at the effect until somebody wakes it.
+Its process is a `tests.faults.forked.Forked` one, or that of a benchmark.
 """
 
 import os
 import signal
-import sys
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,26 +19,32 @@ from streamer.worker.worker import Worker
 CRASHED = 137
 
 
-def main() -> None:
-    """Works to the end of the log."""
-    settings, effect, left = Settings.load(Path(sys.argv[1])), sys.argv[2], [int(sys.argv[3])]
-    mode = sys.argv[4] if len(sys.argv) > 4 else ""
+def work(settings: Settings, stay: bool = False) -> str:
+    """Takes the log to its end, or stays there; gives the digest of the state."""
+    with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
+        worker.run(exit_at_end=not stay)
+        return digest(worker.state)
+
+
+def crash(file: Path, effect: str, n: int, stay: bool = False) -> None:
+    """Works with these settings, and dies the nth time that the effect has happened."""
+    _at(effect, n, lambda: os._exit(CRASHED))
+    work(Settings.load(file), stay)
+
+
+def run(flags: Sequence[str], frozen_at: str | None = None) -> int:
+    """`freshet run`, which stops the third time that an effect has happened, until somebody wakes it."""
+    if frozen_at:
+        _at(frozen_at, 3, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    return run_command(["run", *flags])
+
+
+def _at(effect: str, n: int, do: Callable[[], None]) -> None:
+    left = [n]
 
     def listener(happened: str) -> None:
         left[0] -= happened == effect
         if happened == effect and left[0] == 0:
-            if mode == "freeze":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            else:
-                os._exit(CRASHED)
+            do()
 
     crash_points.listen(listener)
-    if mode == "freeze":
-        sys.exit(run_command(["run"]))
-    with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
-        worker.run(exit_at_end=mode != "stay")
-        print(digest(worker.state), flush=True)
-
-
-if __name__ == "__main__":
-    main()
