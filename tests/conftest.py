@@ -41,6 +41,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.option.timeout = waiting.scaled(float(config.getini("timeout")))
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Processes of tests that were killed leave no broker behind."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and hasattr(config, "_tmp_path_factory"):
+        kafka_broker.end_unused(config._tmp_path_factory.getbasetemp() / "kafka")
+
+
 def pytest_report_header() -> str:
     return f"limits: {waiting.slowness():.1f} times those of a usual machine"
 

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -141,15 +141,28 @@ def shared(folder: Path) -> Iterator[str]:
             if not address.exists():
                 _started.append(Broker(folder))
                 address.write_text(f"{_started[-1].bootstrap} {_started[-1].pid}")
-        bootstrap, pid = address.read_text().split()
         try:
-            yield bootstrap
+            yield address.read_text().split()[0]
         finally:
-            with _locked(turn), suppress(BlockingIOError):
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                address.unlink()
-                os.kill(int(pid), signal.SIGTERM)  # it may be another one's child
-                until(lambda: is_gone(int(pid)))
+            fcntl.flock(users, fcntl.LOCK_UN)
+            end_unused(folder)
+
+
+def end_unused(folder: Path) -> None:
+    """Ends the broker of a folder, where there is one that no process uses: whoever started it may have been killed."""
+    address = folder / "address"
+    if not address.exists():
+        return
+    with (folder / "turn").open("w") as turn, (folder / "users").open("w") as users, _locked(turn):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if address.exists():
+            pid = int(address.read_text().split()[1])
+            address.unlink()
+            os.kill(pid, signal.SIGTERM)  # it may be another one's child
+            until(lambda: is_gone(pid))
 
 
 @contextmanager

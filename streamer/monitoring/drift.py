@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ BLOCK = 50  # measured events whose mean surprise is one observation
 MEMORY = 30  # blocks that are remembered at least, twice as many at most: slow change is no alarm
 DELTA = 0.002  # ADWIN's confidence
 SHORTEST = 1  # blocks on either side of a change
-HOW: dict[str, float] = {"delta": DELTA, "clock": 1, "grace_period": 2 * SHORTEST, "min_window_length": SHORTEST}
+HOW: dict[str, Any] = {"delta": DELTA, "clock": 1, "grace_period": 2 * SHORTEST, "min_window_length": SHORTEST}
 RANGE = 6.0  # nats, taken as 1 in that bound; one event's surprise has a standard deviation of 2.7 to 4.7
 # A mean of B events varies √B times less than one event does, while ADWIN's bound takes values to range over [0, 1]:
 # scaled by √B the block is judged as sharply as its events would be.
@@ -179,15 +179,16 @@ def new_adwin() -> Adwin | None:
     try:  # the arithmetic alone: `river.drift` imports river's data sets, with SciPy and pandas, for more than a second
         from river._river_rust.drift import AdaptiveWindowing
     except ImportError:  # another version of river, which has it elsewhere
-        return documented_adwin(HOW)
-    return cast(Adwin, AdaptiveWindowing(**HOW).update)
+        return documented_adwin()
+    return AdaptiveWindowing(**HOW).update
 
 
-def documented_adwin(how: dict[str, float]) -> Adwin:
+def documented_adwin() -> Adwin:
     """A detector as river documents it."""
     from river.drift import ADWIN
 
-    adwin = ADWIN(**how)
+    untyped: Any = ADWIN
+    adwin = untyped(**HOW)
 
     def finds_change(value: float) -> bool:
         adwin.update(value)

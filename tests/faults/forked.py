@@ -28,10 +28,15 @@ class Forked:
     stdin = stdout = stderr = None
 
     def __init__(self, what: Callable[..., int | None], *arguments: Any, cwd: Path, log: Path | None = None) -> None:
+        self._log = log
         self._process = _CONTEXT.Process(target=_work, args=(what, arguments, cwd, log), daemon=True)
         self._process.start()
         assert self._process.pid
         self.pid = self._process.pid
+
+    def said(self) -> str:
+        """What is in its log."""
+        return self._log.read_text() if self._log and self._log.exists() else ""
 
     @property
     def returncode(self) -> int | None:

@@ -4,9 +4,10 @@ Its process is a `tests.faults.forked.Forked` one, or that of a benchmark.
 """
 
 import os
+import resource
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from consumers import crash_points
@@ -19,23 +20,40 @@ from streamer.worker.worker import Worker
 CRASHED = 137
 
 
-def work(settings: Settings, stay: bool = False) -> str:
-    """Takes the log to its end, or stays there; gives the digest of the state."""
-    with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
-        worker.run(exit_at_end=not stay)
-        return digest(worker.state)
-
-
 def crash(file: Path, effect: str, n: int, stay: bool = False) -> None:
-    """Works with these settings, and dies the nth time that the effect has happened."""
+    """Takes the log to its end, or stays there, and dies the nth time that the effect has happened."""
     _at(effect, n, lambda: os._exit(CRASHED))
-    work(Settings.load(file), stay)
+    with working(file) as worker:
+        worker.run(exit_at_end=not stay)
 
 
-def run(flags: Sequence[str], frozen_at: str | None = None) -> int:
-    """`freshet run`, which stops the third time that an effect has happened, until somebody wakes it."""
+def finish(file: Path, out: Path) -> None:
+    """Takes the log to its end, and writes down the digest of the state."""
+    with working(file) as worker:
+        worker.run(exit_at_end=True)
+        out.write_text(digest(worker.state))
+
+
+@contextmanager
+def working(file: Path) -> Iterator[Worker]:
+    """A worker with the settings of a file."""
+    settings = Settings.load(file)
+    with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
+        yield worker
+
+
+def run(flags: Sequence[str], frozen_at: str | None = None, limit_bytes: int | None = None) -> int:
+    """`freshet run`.
+
+    Args:
+        flags: of it.
+        frozen_at: it stops the third time that this effect has happened, until somebody wakes it.
+        limit_bytes: no file that it writes may grow over this.
+    """
     if frozen_at:
         _at(frozen_at, 3, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    if limit_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
     return run_command(["run", *flags])
 
 

@@ -98,7 +98,7 @@ def test_the_arithmetic_alone_finds_what_river_documents() -> None:
     rng = np.random.default_rng(0)
     levels = np.repeat(rng.normal(size=20), 100)
     values = [float(value) for value in levels + rng.normal(scale=0.3, size=len(levels))]
-    documented = drift.documented_adwin(drift.HOW)
+    documented = drift.documented_adwin()
     found, adwin = list[bool](), drift.new_adwin()
     for value in values:
         assert adwin
