@@ -10,6 +10,7 @@ from deploy.generate.chart_schema import chart_schema
 from deploy.generate.environment import example_environment
 from deploy.generate.manifests import HelmMissing, alert_manifest, chart_digest, manifests
 from deploy.generate.monitoring import dashboard, rules
+from deploy.generate.reference import reference
 from deploy.generate.tables import PARTS, alarm_rows, metric_rows
 
 DEPLOY = Path(__file__).parents[1]
@@ -35,6 +36,7 @@ def from_tables_and_settings() -> dict[str, str]:
         "helm/freshet/alerts.yaml": alerts,  # a chart reads no file outside its own folder
         "helm/freshet/values.schema.json": _json(chart_schema(values)),
         "example.env": example_environment(),
+        **reference(),
     }
 
 
