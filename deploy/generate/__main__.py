@@ -36,7 +36,6 @@ def from_tables_and_settings() -> dict[str, str]:
         "helm/freshet/alerts.yaml": alerts,  # a chart reads no file outside its own folder
         "helm/freshet/values.schema.json": _json(chart_schema(values)),
         "example.env": example_environment(),
-        **reference(),
     }
 
 
@@ -48,7 +47,7 @@ def from_chart() -> dict[str, str]:
 
 def main() -> None:
     """Writes every file; the manifests where a Helm is at hand."""
-    for name, text in from_tables_and_settings().items():
+    for name, text in {**from_tables_and_settings(), **reference()}.items():
         _write(name, text)
     try:
         made = manifests(CHART)

@@ -11,8 +11,6 @@ import subprocess
 import sys
 from pathlib import Path, PurePosixPath
 
-from deploy.generate.reference.markdown import fenced
-
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "deploy" / "site"
 DOCS = SITE / "docs"
@@ -23,9 +21,9 @@ ELSEWHERE = {  # page → document
     "internals/runtime.md": ROOT / "streamer" / "README.md",
     "internals/wire.md": ROOT / "consumers" / "README.md",
     "internals/contributing.md": ROOT / "CONTRIBUTING.md",
+    "internals/reference-event.md": ROOT / "tgn" / "reference.py",
     **{f"results/{file.name}": file for file in sorted(BENCHMARKS.glob("*.md"))},
 }
-REFERENCE_EVENT = "internals/reference-event.md"
 _LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\((?!https?:|mailto:|#)([^)#\s]*)(#[^)\s]*)?\)")
 
 
@@ -38,6 +36,8 @@ def pages() -> dict[str, Path]:
 def page_text(page: str, document: Path, of_documents: dict[Path, str]) -> str:
     """The text of a page. of_documents: page by document. Code is left as it is."""
     text = document.read_text("utf-8")
+    if document.suffix == ".py":
+        return _source_page(text)
     if document == ROOT / "deploy" / "README.md":  # its tables are pages of their own
         text = re.sub(r"<!-- (metrics|alarms).*?<!-- /\1.*?-->", _reference_instead, text, flags=re.S)
     parts = re.split(r"(```.*?```|`[^`\n]*`)", text, flags=re.S)
@@ -51,7 +51,6 @@ def assemble(folder: Path) -> None:
     shutil.copytree(DOCS, folder / "docs", dirs_exist_ok=True)
     shutil.copy(SITE / "zensical.toml", folder)
     texts = {page: page_text(page, document, of_documents) for page, document in found.items()}
-    texts[REFERENCE_EVENT] = _reference_event()
     for page, text in texts.items():
         target = folder / "docs" / page
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -101,13 +100,11 @@ def _reference_instead(match: re.Match[str]) -> str:
     return f"See [{page}](site/docs/reference/{page}.md)."
 
 
-def _reference_event() -> str:
-    source = (ROOT / "tgn" / "reference.py").read_text("utf-8")
+def _source_page(source: str) -> str:
     return (
         "# The reference event\n\nThe whole of `tgn/reference.py`: what the model does with one event, in NumPy. "
         "`tests/tgn/test_reference.py` takes a stream through it and through the kernels, and finds the same.\n\n"
-        + fenced(source.rstrip("\n"), "py")
-        + "\n"
+        f"```py\n{source}```\n"
     )
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.pages import ROOT, written
+
 NAMES = (
-    "README.md", "CONTRIBUTING.md", "tgn/README.md", "streamer/README.md", "consumers/README.md", "deploy/README.md",
-    "tests/benchmarks/README.md",
+    "CONTRIBUTING.md", "tgn/README.md", "streamer/README.md", "consumers/README.md", "deploy/README.md",
+    "tests/benchmarks/README.md", *written(),
 )  # fmt: skip
 OURS = "streamer|consumers|tgn|tests|deploy"
 

@@ -11,8 +11,8 @@ FILES = "how files are read"
 
 ABOUT = """\
 `freshet COMMAND --help` says the same. A flag that is a setting wins over its environment variable and over
-`freshet.toml`; see [Settings](settings.md). Exit codes: 0 all is well, 1 it failed, 2 a flag or setting is wrong, 3 the data is
-refused, 130 it was interrupted; see [Errors](errors.md)."""
+`freshet.toml`; see [Settings](settings.md). Exit codes: 0 all is well, 1 it failed, 2 a flag or setting is wrong, 3
+the data is refused, 130 it was interrupted; see [Errors](errors.md)."""
 
 
 def commands_page() -> str:

@@ -13,9 +13,9 @@ from consumers.errors import FreshetError, Transient
 from deploy.generate.reference.markdown import code, page, sentence, table
 
 ABOUT = """\
-What ends a command is one line on stderr and an exit code. Errors that pass by themselves are tried again by the services (`run`,
-`serve`, `up`, `sink`), with longer and longer waits, from the last commit; `freshet up` ends with 1 at once where an error does
-not pass by itself.
+What ends a command is one line on stderr and an exit code. Errors that pass by themselves are tried again by the
+services (`run`, `serve`, `up`, `sink`), with longer and longer waits, from the last commit; `freshet up` ends with 1
+at once where an error does not pass by itself.
 
 | exit code | means |
 |---|---|
@@ -25,13 +25,15 @@ not pass by itself.
 | 3 | the data is refused: no row of a file is good, or rules are none |
 | 130 | it was interrupted by Ctrl-C |
 
-What the operator does where the symptom is known and not the error: [When something goes wrong](../operate/runbook.md)."""
+What the operator does where the symptom is known and not the error: [When something goes
+wrong](../operate/runbook.md)."""
 
 ABOUT_LETTERS = """\
-A record that cannot be taken is no error: it goes to the topic `interactions.dead`, byte for byte, and the stream goes on. The
-header `freshet.reason` has one of the codes below; codes are never renamed. `GET /v1/dead-letters/{reason}` shows the newest
-record of a reason, `/v1/status` and the metric `freshet_dead_letters_total` count them. `POST` refuses a body with the same code
-and takes nothing of it; `produce` and `replay` count and name the rows of a file that they refuse."""
+A record that cannot be taken is no error: it goes to the topic `interactions.dead`, byte for byte, and the stream
+goes on. The header `freshet.reason` has one of the codes below; codes are never renamed. `GET
+/v1/dead-letters/{reason}` shows the newest record of a reason, `/v1/status` and the metric
+`freshet_dead_letters_total` count them. `POST` refuses a body with the same code and takes nothing of it; `produce`
+and `replay` count and name the rows of a file that they refuse."""
 
 HEADERS = """\
 ## Headers of a dead letter
@@ -45,7 +47,7 @@ The original headers come first, up to 64 KiB of them. Behind them:
 | `__streams.errors.topic`, `__streams.errors.partition`, `__streams.errors.offset` | where the record was |
 | `freshet.headers-left-out` | how many original headers did not fit |
 | `freshet.original-key-bytes` | the length of a key that was cut |
-| `freshet.original-bytes`, `freshet.original-digest` | length and SHA-256 of a value that was cut because the topic does not take it whole |"""
+| `freshet.original-bytes`, `freshet.original-digest` | length and SHA-256 of a value that was cut to fit |"""
 
 
 def errors_page() -> str:

@@ -23,19 +23,20 @@ _WEB = Path(__file__).parents[3] / "streamer" / "web"
 SHOWN = ("get", "post", "put", "patch", "delete")
 
 ABOUT = """\
-`freshet up` and `freshet serve` answer these; a running one has them at `/docs`, to read and to try, and at `/openapi.json`.
-Machine-readable here: [openapi.json](openapi.json) (OpenAPI 3.1). Paths without `/v1` of earlier versions still answer.
+`freshet up` and `freshet serve` answer these; a running one has them at `/docs`, to read and to try, and at
+`/openapi.json`. Machine-readable here: [openapi.json](openapi.json) (OpenAPI 3.1). Paths without `/v1` of earlier
+versions still answer.
 
-Where there are keys (`api_key`, `api_key_file`) a request carries `Authorization: Bearer KEY` or `X-API-Key: KEY`, and the column
-*scope* says what the key must allow; `admin` allows everything. Ids in paths are percent-encoded. Bodies of records are one object,
-an array, NDJSON (`application/x-ndjson`) or CloudEvents, plain or gzip."""
+Where there are keys (`api_key`, `api_key_file`) a request carries `Authorization: Bearer KEY` or `X-API-Key: KEY`,
+and the column *scope* says what the key must allow; `admin` allows everything. Ids in paths are percent-encoded.
+Bodies of records are one object, an array, NDJSON (`application/x-ndjson`) or CloudEvents, plain or gzip."""
 
 ERRORS = """\
 ## Errors of the API
 
-Every error is `{"error": {"code", "message", "field"?, "index"?}}`. `index`, and "record N" in a message, counts the records of a
-body from 0, whatever holds them; a blank line of NDJSON is none. Beside the codes below a record that cannot be taken has the code
-of its [dead letter](dead-letters.md), with 400, and nothing of the body is taken."""
+Every error is `{"error": {"code", "message", "field"?, "index"?}}`. `index`, and "record N" in a message, counts the
+records of a body from 0, whatever holds them; a blank line of NDJSON is none. Beside the codes below a record that
+cannot be taken has the code of its [dead letter](dead-letters.md), with 400, and nothing of the body is taken."""
 
 
 def http_page() -> str:
@@ -70,7 +71,7 @@ def openapi_document() -> dict[str, Any]:
 
 @cache
 def _doors() -> list[Door]:
-    settings = Settings()
+    settings = Settings.model_construct()  # the defaults, whatever the environment says
     with TemporaryDirectory() as folder:
         log = open_log(None, Path(folder), Path(folder) / "state")
         try:
@@ -88,13 +89,15 @@ def _anchor(operation: Mapping[str, Any]) -> str:
 
 
 def _scope(needs: str) -> str:
-    return {"health": "none; `health_public`", "metrics": "none on loopback; `metrics_public`", "open": "none"}.get(needs, needs)
+    return {"health": "none; `health_public`", "metrics": "none on loopback; `metrics_public`", "open": "none"}.get(
+        needs, needs
+    )
 
 
 def _section(title: str, operation: Mapping[str, Any]) -> str:
     parts = [f"## {title} {{ #{_anchor(operation)} }}", sentence(operation["summary"]), operation["description"]]
     rows = [
-        [code(one["name"]), one["in"], _kind(one["schema"]), sentence(one["description"]) if one.get("description") else ""]
+        [code(one["name"]), one["in"], _kind(one["schema"]), one.get("description", "")]
         for one in operation["parameters"]
     ]  # fmt: skip
     if rows:
@@ -114,19 +117,15 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _errors() -> Iterator[list[str]]:
     """Status, code and message of each ApiError that the sources raise by name, each code of a status once."""
-    found: dict[tuple[int, str], str] = {(status, name): "" for status, name in _CODES.items()}
+    found: dict[tuple[int, str], str] = dict.fromkeys(_CODES.items(), "")
     for file in sorted(_WEB.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
-            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ApiError"):
-                continue
-            if len(node.args) < 2:
-                continue  # its arguments are computed
-            status, name, *rest = node.args
-            if isinstance(status, ast.Constant) and isinstance(name, ast.Constant):
-                message = _message(rest[0]).strip("… ") and _message(rest[0]) if rest else ""
-                found[status.value, name.value] = found.get((status.value, name.value)) or message
-    for (status_, name_), message in sorted(found.items()):
-        yield [str(status_), code(name_), message]
+            match node:
+                case ast.Call(ast.Name("ApiError"), [ast.Constant(int(status)), ast.Constant(str(name)), *rest]):
+                    message = _message(rest[0]) if rest else ""
+                    found[status, name] = found.get((status, name)) or (message if message.strip("… ") else "")
+    for (status, name), message in sorted(found.items()):
+        yield [str(status), code(name), message]
 
 
 def _message(node: ast.expr) -> str:

@@ -4,14 +4,15 @@ from deploy.generate.reference.markdown import code, fenced, page, table
 from deploy.generate.tables import PARTS, alarm_rows, metric_rows
 
 ABOUT = """\
-`freshet run --metrics-port 9464` answers `/metrics` for Prometheus, beside `/livez` and `/readyz`; without a port it listens on
-nothing, and with one on 127.0.0.1. `freshet run feedback` does the same; `freshet serve` has the three on its own port. No label
-names a user, an item or a record. Dashboards for Grafana are in `deploy/monitoring/dashboards/`, one a process, with a panel for
-each metric; [Watch it](../operate/watch.md) says how to use them."""
+`freshet run --metrics-port 9464` answers `/metrics` for Prometheus, beside `/livez` and `/readyz`; without a port it
+listens on nothing, and with one on 127.0.0.1. `freshet run feedback` does the same; `freshet serve` has the three on
+its own port. No label names a user, an item or a record. Dashboards for Grafana are in
+`deploy/monitoring/dashboards/`, one a process, with a panel for each metric; [Watch it](../operate/watch.md) says how
+to use them."""
 
 ABOUT_ALARMS = """\
-`deploy/monitoring/alerts.yaml` has these as rules of Prometheus; the limits are to start from. Each is listed with what to do
-first."""
+`deploy/monitoring/alerts.yaml` has these as rules of Prometheus; the limits are to start from. Each is listed with
+what to do first."""
 
 PROCESS = {"run": "freshet run", "serve": "freshet serve", "feedback": "freshet run feedback"}
 

@@ -85,10 +85,7 @@ def _kinds(field: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _schema(kind: type[Any]) -> dict[str, Any]:
-    if issubclass(kind, BaseModel):
-        made = kind.model_json_schema(by_alias=True)
-    else:
-        made = msgspec.json.schema(kind)
+    made = kind.model_json_schema(by_alias=True) if issubclass(kind, BaseModel) else msgspec.json.schema(kind)
     if kind in WRITTEN_BY_PRODUCERS:
         fields = made["$defs"][kind.__name__]["properties"]
         made["$defs"][kind.__name__]["properties"] = {name: _as_sent(name, field) for name, field in fields.items()}

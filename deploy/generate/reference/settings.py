@@ -13,17 +13,19 @@ from streamer.settings import Settings
 from streamer.state.in_force import AT_ONCE, MODEL, STREAM
 
 ABOUT = """\
-A flag wins over an environment variable `FRESHET_…`, which wins over `freshet.toml` in the folder where the command is started;
-where none of them says anything the default counts. `--set NAME=VALUE` is the flag of any setting, on every command:
-`--set alignment_ms=500`, `--set kafka.linger.ms=5`. In the environment a table is JSON, or one variable a key:
-`FRESHET_EVENT_WEIGHTS__BUY=5`. A wrong value is refused with the name of the setting, what it got and what it may be; so is a
-name that is no setting. `deploy/example.env` has all of them as variables.
+A flag wins over an environment variable `FRESHET_…`, which wins over `freshet.toml` in the folder where the command
+is started; where none of them says anything the default counts. `--set NAME=VALUE` is the flag of any setting, on
+every command: `--set alignment_ms=500`, `--set kafka.linger.ms=5`. In the environment a table is JSON, or one
+variable a key: `FRESHET_EVENT_WEIGHTS__BUY=5`. A wrong value is refused with the name of the setting, what it got and
+what it may be; so is a name that is no setting. `deploy/example.env` has all of them as variables.
 
 The last column says how a running worker comes to another value:
 
-- *reload*: send SIGHUP to `freshet run` or `freshet up`; it counts from the next epoch on. A flag stays on top of the file.
+- *reload*: send SIGHUP to `freshet run` or `freshet up`; it counts from the next epoch on. A flag stays on top of the
+  file.
 - *restart*: end the process and start it again.
-- *fixed*: the state was made with it. Another value is refused until `freshet checkpoint rm`, or with another `application`."""
+- *fixed*: the state was made with it. Another value is refused until `freshet checkpoint rm`, or with another
+  `application`."""
 
 
 def settings_page() -> str:

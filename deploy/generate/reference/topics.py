@@ -105,26 +105,28 @@ HOLDS = {
     ),
 }  # fmt: skip
 
+SUMMARY = "Live recommendations from an event stream."
+
 ABOUT = """\
 `freshet topics create` makes them as this table says; `freshet topics ls` shows what is there. Names are settings
-(`interactions_topic`, …), and `namespace` stands before each of them. A record's key decides its partition, by murmur2 as in Kafka's
-Java client. A tombstone is a record without a value. Ids are strings or integers, which become their decimal text; times are epoch
-milliseconds or ISO 8601. The value is JSON, or what a schema registry framed: see [Send events](../guides/produce.md).
+(`interactions_topic`, …), and `namespace` stands before each of them. A record's key decides its partition, by
+murmur2 as in Kafka's Java client. A tombstone is a record without a value. Ids are strings or integers, which become
+their decimal text; times are epoch milliseconds or ISO 8601. The value is JSON, or what a schema registry framed: see
+[Send events](../guides/produce.md).
 
-Machine-readable: [asyncapi.json](asyncapi.json) (AsyncAPI 3.0), and a JSON Schema for each kind of record, linked below. Examples
-are records that an older version wrote; a test decodes them, since old records decode for ever."""
+Machine-readable: [asyncapi.json](asyncapi.json) (AsyncAPI 3.0), and a JSON Schema for each kind of record, linked
+below. Examples are records that an older version wrote; a test decodes them, since old records decode for ever."""
 
 
 def topics_page() -> str:
     """The page."""
     topics = _settings()
-    overview = table(
-        ["topic", "key", "partitions", "cleanup", "kept for", "written by"],
-        [
-            [f"[`{name}`](#{_id(name)})", HOLDS[name].key, str(one["partitions"]), one["cleanup"], _kept(one), HOLDS[name].who]
-            for name, one in topics.items()
-        ],
-    )  # fmt: skip
+    rows = []
+    for name, one in topics.items():
+        about = HOLDS[name]
+        link = f"[`{name}`](#{_id(name)})"
+        rows.append([link, about.key, str(one["partitions"]), one["cleanup"], _kept(one), about.who])
+    overview = table(["topic", "key", "partitions", "cleanup", "kept for", "written by"], rows)
     shown: set[str] = set()
     return page("Topics", ABOUT, overview, *(_section(name, shown) for name in topics))
 
@@ -146,7 +148,7 @@ def asyncapi_document() -> dict[str, Any]:
     named = dict.fromkeys(kind for about in HOLDS.values() for kind in about.schemas)
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": "Freshet", "version": project_version(), "description": "Live recommendations from an event stream."},
+        "info": {"title": "Freshet", "version": project_version(), "description": SUMMARY},
         "defaultContentType": "application/json",
         "channels": channels,
         "operations": operations,
@@ -167,10 +169,10 @@ def _kind(name: str) -> str:
     [kind] = (kind for kind in kinds() if kind.__name__ == name)
     schema = json_schemas()[name]
     needed = required(schema)
-    rows = [
-        [code(field), kind_of(about), "required" if field in needed else code(json.dumps(about.get("default"), ensure_ascii=False))]
-        for field, about in properties(schema).items()
-    ]  # fmt: skip
+    rows = []
+    for field, about in properties(schema).items():
+        default = code(json.dumps(about.get("default"), ensure_ascii=False))
+        rows.append([code(field), kind_of(about), "required" if field in needed else default])
     examples = [fenced(json.dumps(value, ensure_ascii=False), "json") for value in golden_values(name)[:2]]
     described = [
         f"- {code(field)}: {about['description']}"
