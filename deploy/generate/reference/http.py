@@ -1,4 +1,4 @@
-"""Every path of the HTTP API, from its doors: a page, and the OpenAPI document that `/openapi.json` answers."""
+"""Every path of the HTTP API, from its endpoints: a page, and the OpenAPI document that `/openapi.json` answers."""
 
 import ast
 import re
@@ -13,9 +13,9 @@ from consumers.open_log import open_log
 from deploy.generate.reference.markdown import code, page, sentence, table
 from deploy.generate.reference.topics import project_version
 from streamer.settings import Settings
-from streamer.web.answers import _CODES
+from streamer.web.answers import CODES
 from streamer.web.api import Gateway
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
 from streamer.web.openapi import openapi
 
@@ -42,7 +42,7 @@ cannot be taken has the code of its [dead letter](dead-letters.md), with 400, an
 def http_page() -> str:
     """The page."""
     document = openapi_document()
-    scopes = {(door.path, door.method): door.needs for door in _doors()}
+    scopes = {(one.path, one.method): one.needs for one in _endpoints()}
     paths = {_plain(path): path for path, _ in scopes}
     rows, parts = [], []
     for path, methods in document["paths"].items():
@@ -59,7 +59,7 @@ def http_page() -> str:
 @cache
 def openapi_document() -> dict[str, Any]:
     """OpenAPI 3.1, with the version of the project."""
-    document = openapi(_doors())
+    document = openapi(_endpoints())
     components = document["components"]
     in_order = dict(sorted(components["schemas"].items()))  # those that are no models come out of a set
     return {
@@ -70,12 +70,12 @@ def openapi_document() -> dict[str, Any]:
 
 
 @cache
-def _doors() -> list[Door]:
+def _endpoints() -> list[Endpoint]:
     settings = Settings.model_construct()  # the defaults, whatever the environment says
     with TemporaryDirectory() as folder:
         log = open_log(None, Path(folder), Path(folder) / "state")
         try:
-            return Gateway(log, settings, View(log, settings)).doors()
+            return Gateway(log, settings, View(log, settings)).endpoints()
         finally:
             log.close()
 
@@ -117,7 +117,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _errors() -> Iterator[list[str]]:
     """Status, code and message of each ApiError that the sources raise by name, each code of a status once."""
-    found: dict[tuple[int, str], str] = dict.fromkeys(_CODES.items(), "")
+    found: dict[tuple[int, str], str] = dict.fromkeys(CODES.items(), "")
     for file in sorted(_WEB.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:
