@@ -73,7 +73,7 @@ def build(folder: Path) -> int:
 
 def _join_links(parts: list[str], page: str, document: Path, of_documents: dict[Path, str]) -> str:
     """The parts of a text, links of those that are no code rewritten; a link may have code in its words."""
-    text, code = "", []
+    text, code = "", list[str]()
     for part in parts:
         if part.startswith("`"):
             text += f"\0{len(code)}\0"
