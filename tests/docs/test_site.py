@@ -36,3 +36,10 @@ def test_the_readme_is_a_page() -> None:
     rows = re.findall(r"^\| .* \| \.\d.*$", readme, re.M)
     assert len(rows) == 6
     assert all(row in (DOCS / "results" / "index.md").read_text() for row in rows)
+
+
+def test_every_claim_of_the_comparison_that_names_a_source_has_it() -> None:
+    claims, sources = (DOCS / "comparison.md").read_text().split("## Sources")
+    listed = re.findall(r"^(\d+)\. .*\]\(https://", sources, re.M)
+    assert listed == [str(n + 1) for n in range(len(listed))]
+    assert set(re.findall(r"\[(\d+)\]", claims)) == set(listed)
