@@ -10,7 +10,9 @@ ROOT = Path(__file__).parents[2]
 SITE = ROOT / "deploy" / "site"
 DOCS = SITE / "docs"
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "deploy/README.md", "tests/benchmarks/README.md")
-KAFKA_PAGE = "deploy/site/docs/start/kafka.md"
+OWN_STREAM, KAFKA_PAGE, PRODUCE, SUBSCRIBE = (
+    f"deploy/site/docs/{name}.md" for name in ("start/own-stream", "start/kafka", "guides/produce", "guides/subscribe")
+)
 
 
 class Block(NamedTuple):

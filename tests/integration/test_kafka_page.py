@@ -8,14 +8,11 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from streamer.cli.main import main
-from tests.docs.pages import KAFKA_PAGE, blocks
+from tests.docs.pages import KAFKA_PAGE, OWN_STREAM, PRODUCE, SUBSCRIBE, blocks
 from tests.waiting import scaled
 
 pytestmark = pytest.mark.kafka
 NAMESPACE = "page"  # other tests are on the broker too
-OWN_STREAM, PRODUCE, SUBSCRIBE = (
-    f"deploy/site/docs/{name}.md" for name in ("start/own-stream", "guides/produce", "guides/subscribe")
-)
 
 
 def block(document: str, language: str) -> str:
