@@ -1,4 +1,4 @@
-"""What goes wrong around a worker, and how it goes on: a row of the README's table each."""
+"""What goes wrong around a worker, and how it goes on: a row of the runbook each."""
 
 import signal
 from collections.abc import Callable
