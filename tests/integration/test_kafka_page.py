@@ -3,6 +3,7 @@
 import re
 import shlex
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -12,7 +13,7 @@ from tests.docs.pages import KAFKA_PAGE, OWN_STREAM, PRODUCE, SUBSCRIBE, blocks
 from tests.waiting import scaled
 
 pytestmark = pytest.mark.kafka
-NAMESPACE = "page"  # other tests are on the broker too
+NAMESPACE = f"page-{uuid4().hex[:8]}"  # other tests, and other runs of this one, are on the broker too
 
 
 def block(document: str, language: str) -> str:
