@@ -149,7 +149,7 @@ def _schemas(endpoints: list[Endpoint]) -> dict[str, Any]:
         for endpoint in endpoints
         for body in (endpoint.body if isinstance(endpoint.body, tuple) else (endpoint.body,))
     ]
-    named = {*bodies, *(endpoint.answer for endpoint in endpoints)} - {None}
+    named = dict.fromkeys([*bodies, *(endpoint.answer for endpoint in endpoints)])  # a set has another order each time
     models = sorted((kind for kind in named if _is_model(kind)), key=lambda kind: str(kind.__name__))
     structs = [kind for kind in named if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
     _, of_models = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
