@@ -304,6 +304,23 @@ def _reach(patient: Patient) -> Iterator[Finding]:
         yield Finding("group's offsets", False, f"were set back: {', '.join(back)}", mend)
 
 
+def _owners(patient: Patient) -> Iterator[Finding]:
+    """Whether each partition has a worker, where there are any."""
+    settings = patient.settings
+    members = patient.probe.members(settings.application) if patient.probe else []
+    if not members:
+        return
+    topic = settings.interactions_topic
+    nobodys = sorted(patient.log.ends(topic).keys() - {tp.partition for share in members for tp in share})
+    found = f"{len(members)} in the group {settings.application}"
+    if nobodys:
+        found = f"{found}, and none has {', '.join(f'{topic}[{partition}]' for partition in nobodys)}"
+        mend = "wait: a group shares them out within seconds; see what its workers say where it does not"
+        yield Finding("workers", False, found, mend)
+    else:
+        yield Finding("workers", True, f"{found}, and each partition has one of them")
+
+
 def _open_transactions(patient: Patient) -> Iterator[Finding]:
     """Whether a transaction that a producer left open holds back what was written after it."""
     settings = patient.settings
@@ -354,6 +371,7 @@ CHECKS: tuple[Examination, ...] = (
     _epochs,
     _reach,
     _positions,
+    _owners,
     _open_transactions,
     _checkpoint,
     _clock,
