@@ -55,6 +55,14 @@ class OtherBlocks(Closable):
                 del known[partition]
         self._gaps -= own
 
+    def follow_added(self) -> None:
+        """Reads, and lets be written, blocks on partitions that were added to their topic."""
+        if not self.partitions or (there := len(self._log.ends(self._settings.observed_topic))) == self.partitions:
+            return
+        self.partitions, own, self._own = there, self._own, None
+        if own is not None:
+            self.follow(own)
+
     def read(self) -> None:
         """Queues what has come; waits for nothing."""
         if self._reader is None:

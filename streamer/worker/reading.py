@@ -54,8 +54,12 @@ class InputReader:
         self._observed_at = -math.inf
         self._gathered = -math.inf  # when the last epoch's records were together
         self._paused: list[TopicPartition] = []
-        self.shared = blocks.partitions  # how many partitions others may observe
         self.ends_with_log = False  # the worker is to end once everything in the log is taken
+
+    @property
+    def shared(self) -> int:
+        """How many partitions others may observe."""
+        return self._blocks.partitions
 
     def read(self) -> None:
         """Gathers until a commit interval after the last time: what comes after a pause is taken at once."""

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
+from consumers import crash_points
 from consumers.errors import Fenced, LogUnavailable
 from consumers.kafka import seat as seats
 from consumers.kafka.committer import KafkaCommitter
@@ -283,11 +284,12 @@ def test_what_a_dead_worker_left_open_is_ended_by_who_gets_its_partitions(table:
     Where it wakes, nothing of its hands comes out either, and it is told to open its seat again.
     """
     tp = TopicPartition(table.topic, 0)
-    dead = table.seat("one", **{"transaction.timeout.ms": 900_000})
+    silent = {"transaction.timeout.ms": 900_000, "max.poll.interval.ms": int(SESSION_S * 1000)}
+    dead = table.seat("one", **silent)  # it is not read from here on: as good as dead
     until(lambda: len(dead.held) == 4, dead)
     dead.committer.commit([NewRecord(table.topic, b"", b"whole", partition=0)], dict.fromkeys(dead.held, 3))
+    die_at(effect)
     with suppress(Died):
-        die_at(effect)
         dead.committer.commit([NewRecord(table.topic, b"", b"half", partition=0)], dict.fromkeys(dead.held, 7))
     crash_points.listen(None)
     taker = table.seat("two")
