@@ -109,10 +109,10 @@ class KafkaProbe(Closable):
             time.sleep(0.1)
 
     def members(self, group: str) -> list[frozenset[TopicPartition]]:
-        """The partitions of each member of a group; none where nobody is in it."""
+        """The partitions of each member of a group; none where nobody is in it, or we may not know."""
         try:
             found = self._ask(self._admin.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group])
-        except (LookupError, BlockingIOError):
+        except (PermissionError, LookupError, BlockingIOError):
             return []
         shares = [one.assignment.topic_partitions for one in found.members if one.assignment is not None]
         return [frozenset(TopicPartition(tp.topic, tp.partition) for tp in share) for share in shares]

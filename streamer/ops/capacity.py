@@ -20,11 +20,14 @@ NEXT = (
 
 
 class Costs(NamedTuple):
-    """What one of each thing costs, as `tests/benchmarks/CAPACITY.md` measured it; times are those of one core."""
+    """What one of each thing costs, by CAPACITY.md, LATENCY.md, ASKED_RATE.md and RESULTS.md of tests/benchmarks.
+
+    Times are those of one core on which an interaction of one's own takes 300 µs, Kafka's client with it.
+    """
 
     scored_us: float = 300.0  # an own interaction: scored, learned from, observed, its list made and written
-    told_us: float = 14.0  # what is told of it, where others are there: its share of a block and of a step
-    observed_us: float = 25.0  # another worker's interaction, with its share of a step
+    told_us: float = 12.0  # what is told of it, where others are there: its share of a block and of a step
+    observed_us: float = 45.0  # another worker's interaction, with its share of a step
     asked_us: float = 500.0  # a list that is asked for, on the worker's thread
     front_us: float = 650.0  # the same on the front, which `freshet serve` is
     user_bytes: float = 1_918.0
@@ -35,10 +38,10 @@ class Costs(NamedTuple):
     ledger_bytes: float = 40.0  # of disk, an interaction
     delta_bytes: float = 6_000.0  # what checkpoints write, an interaction scored or observed, at most
     interaction_bytes: float = 150.0
-    block_bytes: float = 30.0  # on `freshet.observed`, an interaction
+    block_bytes: float = 39.0  # on `freshet.observed`, an interaction
     step_bytes: float = 2_200.0  # on `freshet.model`, an interaction
     list_bytes: float = 2_617.0  # of 20 items
-    epoch_bytes: float = 60.0  # on `freshet.epochs`, an interaction
+    epoch_bytes: float = 10.0  # on `freshet.epochs`, an interaction
 
 
 class Stream(NamedTuple):

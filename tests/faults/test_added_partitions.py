@@ -85,8 +85,7 @@ def test_a_worker_reads_partitions_that_are_added_to_interactions(
     try:
         until(lambda: (own.interactions_topic, "0") in taken(scene), said=worker.poll)
         add_partitions(scene, own.interactions_topic)
-        user = next(f"v{n}" for n in range(100) if partition_of(f"v{n}".encode(), 3) == 2)
-        scene.send(scene.interactions([(user, "i1", 10**9)], first=1_000))
+        scene.send(scene.interactions([(user_of(2, 3), "i1", 10**9)], first=1_000))
         until(lambda: (own.interactions_topic, "2") in taken(scene), said=worker.poll)
     finally:
         scene.close()  # by SIGKILL
@@ -110,10 +109,10 @@ def test_the_others_observe_partitions_that_are_added(tmp_path: Path, kafka_boot
     try:
         for scene in scenes:
             scene.start("-")
-        until(lambda: send(["u1", "u2", "u3"]) or len(observers(scenes[0], "0", "1")) == 2, every_s=0.5)
+        users = [user_of(partition, 2) for partition in (0, 1)]
+        until(lambda: send(users) or (observers(scenes[0], "0") and observers(scenes[0], "1")), every_s=0.5)
         add_partitions(scenes[0], own.observed_topic, own.interactions_topic)
-        user = next(f"v{n}" for n in range(100) if partition_of(f"v{n}".encode(), 3) == 2)
-        until(lambda: send([user]) or observers(scenes[0], "2"), every_s=0.5)
+        until(lambda: send([user_of(2, 3)]) or observers(scenes[0], "2"), every_s=0.5)
     finally:
         for scene in scenes:
             scene.close()  # by SIGKILL
@@ -121,6 +120,11 @@ def test_the_others_observe_partitions_that_are_added(tmp_path: Path, kafka_boot
     found = scenes[0].audit()
     assert (found.interactions, found.lost, found.doubled) == (sent, 0, 0)
     assert sorted(found.digests.values()) == sorted(digests)
+
+
+def user_of(partition: int, count: int) -> str:
+    """A user of a partition of so many."""
+    return next(f"v{n}" for n in range(100) if partition_of(f"v{n}".encode(), count) == partition)
 
 
 def observers(scene: Scene, *partitions: str) -> set[str]:

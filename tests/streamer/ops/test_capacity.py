@@ -85,7 +85,7 @@ def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.Captur
     small = ["plan", "--users", "100000", "--items", "10000", "--events-per-second"]
     assert main([*small, "500"]) == 0
     assert "so many workers were measured together" in capsys.readouterr().out
-    assert main([*small, "15000", "--retention-days", "1", "--json"]) == 0
+    assert main([*small, "8000", "--retention-days", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["workers"] > 4
     assert not told["measured"]
