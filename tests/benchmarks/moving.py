@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -31,6 +32,7 @@ from tests.worlds import checkerboard
 RESULTS = Path(__file__).parent / "MOVING.md"
 PARTITIONS, CHUNK = 4, 10
 QUIET_S, LIMIT_S = 6.0, 900.0  # lists of every partition for so long: it is over
+NOTICED_S = 16.0  # until when the others have noticed that one is gone, at a session of ten seconds
 
 
 class Load(threading.Thread):
@@ -146,8 +148,7 @@ class Workers:
         return {one.worker for one in made if one.events and not one.adopted}
 
 
-def _wait(condition: "object", what: str) -> None:
-    assert callable(condition)
+def _wait(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + LIMIT_S
     while not condition():
         if time.monotonic() > deadline:
@@ -175,7 +176,7 @@ def measure(folder: Path, bootstrap: str, kills: int, joins: int, rate: int) -> 
         for n in range(kills):
             killed = time.monotonic()
             workers.end(n % 3, signal.SIGKILL)
-            time.sleep(2)
+            time.sleep(NOTICED_S)
             _wait(watch.is_flowing, "lists of every partition")
             lines.append(_row(f"kill −9, {n + 1}", watch.gaps(killed)))
             workers.start(n % 3)
@@ -183,6 +184,7 @@ def measure(folder: Path, bootstrap: str, kills: int, joins: int, rate: int) -> 
         for n in range(joins):
             left = time.monotonic()
             workers.end(n % 3, signal.SIGTERM)
+            time.sleep(NOTICED_S)
             _all_work(workers, watch, 2)
             lines.append(_row(f"SIGTERM, not started again, {n + 1}", watch.gaps(left)))
             joined = time.monotonic()
