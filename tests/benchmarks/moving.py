@@ -31,7 +31,8 @@ from tests.worlds import checkerboard
 
 RESULTS = Path(__file__).parent / "MOVING.md"
 PARTITIONS, CHUNK = 4, 10
-QUIET_S, LIMIT_S = 6.0, 900.0  # lists of every partition for so long: it is over
+QUIET_S, LIMIT_S = 6.0, 900.0  # lists of every partition for so long, HITCH_S apart at most: it is over
+HITCH_S = 3.0
 NOTICED_S = 16.0  # until when the others have noticed that one is gone, at a session of ten seconds
 
 
@@ -78,13 +79,13 @@ class Watch(threading.Thread):
                 self.came[record.partition].append(time.monotonic())
 
     def is_flowing(self) -> bool:
-        """Whether each partition has had lists for QUIET_S, a second apart at most."""
+        """Whether each partition has had lists for QUIET_S, HITCH_S apart at most."""
         now = time.monotonic()
         last = [[at for at in list(came)[-2_000:] if at > now - QUIET_S] for came in self.came]
         return all(
             len(one) > 1
-            and one[0] < now - QUIET_S + 1
-            and max(b - a for a, b in zip(one, [*one[1:], now], strict=True)) < 1
+            and one[0] < now - QUIET_S + HITCH_S
+            and max(b - a for a, b in zip(one, [*one[1:], now], strict=True)) < HITCH_S
             for one in last
         )
 
