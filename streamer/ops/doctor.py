@@ -319,7 +319,8 @@ def _owners(patient: Patient) -> Iterator[Finding]:
     if not members:
         return
     topic = settings.interactions_topic
-    nobodys = sorted(patient.log.ends(topic).keys() - {tp.partition for share in members for tp in share})
+    owned = {tp.partition for share in members for tp in share if tp.topic == topic}
+    nobodys = sorted(patient.log.ends(topic).keys() - owned)
     found = f"{len(members)} in the group {settings.application}"
     if nobodys:
         found = f"{found}, and none has {', '.join(f'{topic}[{partition}]' for partition in nobodys)}"
