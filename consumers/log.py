@@ -53,11 +53,17 @@ class Member(Reader, Protocol):
     Partitions move while `read` runs: whoever holds some and reads nothing for minutes loses them.
     """
 
+    def join(self) -> None:
+        """Asks the group for partitions; before, none come. Does nothing the second time."""
+
     def changes(self) -> tuple[dict[TopicPartition, int], frozenset[TopicPartition]]:
         """Partitions gained since the last call, with the group's committed position (−1: none), and those lost.
 
         One that was lost and came back is in both: it was lost first. One whose position is not known yet comes later.
         """
+
+    def expected(self) -> frozenset[TopicPartition]:
+        """Partitions gained that `changes` has not told yet: where the group is in them is not known."""
 
     def begin(self, partition: TopicPartition, position: int) -> None:
         """Reads a gained partition from `position` on; does nothing where it was lost meanwhile."""
@@ -165,7 +171,10 @@ class Log(Closable, Protocol):
         """A reader of these partitions, each from this offset on."""
 
     def subscribe(self, committer: Committer, positions: Positions) -> Member:
-        """Joins the committer's group as a reader of the one topic of `positions`, where each partition would begin."""
+        """A member of the committer's group, which is to `join` it.
+
+        It reads the one topic of `positions`, where each partition would begin.
+        """
 
     def committer(self, application: str) -> Committer:
         """The seat of `application`, with the positions and the state that it committed."""

@@ -12,6 +12,7 @@ FreshetError                exit 1: it failed
 ├── ThreadEnded             a thread of the process ended by an error that nothing expects
 ├── ProcessEnded            one of the processes that train together ended before the others
 ├── ChildDied               a process of `up` ended again and again before it was ready
+├── PlanRefused             no number of workers serves the stream that was planned for
 ├── RulesRefused            exit 3: what is to be the rules of a surface is none
 └── UsageError              exit 2: a setting or flag is wrong
 """
@@ -64,6 +65,10 @@ class ProcessEnded(FreshetError):
 
 class ChildDied(FreshetError):
     """Operator: mend what its own last lines say, and start again."""
+
+
+class PlanRefused(FreshetError):
+    """Operator: give each worker more of what the message names, or fewer users, items or interactions."""
 
 
 class RulesRefused(FreshetError):

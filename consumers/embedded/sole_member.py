@@ -13,10 +13,17 @@ class SoleMember(Closable):
         self._reader = reader
         self._gained = dict.fromkeys(partitions, -1)
 
+    def join(self) -> None:
+        """See `Member.join`: it has them already."""
+
     def changes(self) -> tuple[dict[TopicPartition, int], frozenset[TopicPartition]]:
         """See `Member.changes`: everything at first, then nothing."""
         gained, self._gained = self._gained, {}
         return gained, frozenset()
+
+    def expected(self) -> frozenset[TopicPartition]:
+        """See `Member.expected`: none."""
+        return frozenset()
 
     def begin(self, partition: TopicPartition, position: int) -> None:
         """Nothing to do: its reader was opened there."""

@@ -102,7 +102,11 @@ def answered(call: Callable[..., Answer]) -> Callable[..., Answer]:
 
 
 def produce(producer: Any, records: Sequence[NewRecord], delivered: Any = None) -> None:
-    """Hands records to a producer. Raises RecordRefused where it sees by itself that one is too large."""
+    """Hands records to a producer. Raises RecordRefused where it sees by itself that one is too large.
+
+    A producer looks for partitions that were added every few minutes only: it is made to look where it knows none.
+    """
+    looked = False
     for record in records:
         arguments: dict[str, Any] = {"key": record.key, "value": record.value}
         if record.headers:
@@ -118,7 +122,10 @@ def produce(producer: Any, records: Sequence[NewRecord], delivered: Any = None) 
             except BufferError:  # the local queue is full: wait for acknowledgements
                 producer.poll(0.05)
             except KafkaException as error:
-                raise refused(error.args[0], record.topic) or error from error
+                if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or looked:
+                    raise refused(error.args[0], record.topic) or error from error
+                producer.list_topics(record.topic, timeout=START_TIMEOUT_S)
+                looked = True
     producer.poll(0)
 
 

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from confluent_kafka import TopicPartition as KafkaPartition
 from consumers.crash_points import happened
 from consumers.errors import LogUnavailable
 from consumers.kafka.calls import START_TIMEOUT_S, Deliveries, answered, client, produce, shut, text_of
+from consumers.kafka.group_positions import GroupPositions
 from consumers.kafka.seat import Seat
 from consumers.log import Closable, Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
@@ -27,6 +29,7 @@ _BEHIND = {  # the group has begun another generation, of which this member is t
     KafkaError.REBALANCE_IN_PROGRESS,
     KafkaError.STALE_MEMBER_EPOCH,
 }
+_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 _logger = logging.getLogger(__name__)
 
 
@@ -37,7 +40,12 @@ class KafkaCommitter(Closable):
     older process of the same seat knows that it has lost; (3) `init_transactions`, which fences it, and aborts what a
     dead one left open; (4) whether the claim is still the last one, for this may be the process that has lost.
 
-    Args: claim: gives the seat of a name.
+    While this process recovers, its group may take it for dead, and end what it left open, see `GroupPositions`: so (3)
+    again before the first commit, when nothing can be open yet.
+
+    Args:
+        claim: gives the seat of a name.
+        admin: an AdminClient, which stays open.
     """
 
     waits = True
@@ -50,37 +58,47 @@ class KafkaCommitter(Closable):
         state: Path,
         exactly_once: bool,
         claim: Callable[[str], Seat],
+        admin: Any,
     ) -> None:
         self._folder, self._exactly_once = state, exactly_once
         self.seat = instance_id(state)
         name = f"{application}-{self.seat}"
-        transactional: dict[str, Any] = {
-            "transactional.id": name,
-            "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
-        } | producer
+        self._producer_config = self._transactional(name, producer) if exactly_once else producer
+        self._has_committed = False
         self._group_config = consumer | {"group.instance.id": name}
         self.assigned_by_broker = consumer.get("group.protocol") == "consumer"
         self.joined = self.leaving = False
         with ExitStack() as opened:
             self._store = StateStore(state)
             opened.callback(self._store.close)
-            self._producer: Any = client(Producer, transactional if exactly_once else producer)
+            self._producer: Any = client(Producer, self._producer_config)
             opened.callback(self._drop_producer)
             self.group: Any = client(Consumer, self._group_config)
             opened.callback(self._leave)
             self.claim = claim(name)
             opened.callback(self.claim.close)
-            self._open_seat()
+            self.claim.take()
+            if self._exactly_once:
+                self._take_transactions()
+            self.of_group = GroupPositions(
+                admin,
+                application,
+                self.claim,
+                partial(self._transactional, producer=producer) if exactly_once else None,
+            )
             self._opened = opened.pop_all()
 
-    def _open_seat(self) -> None:
-        self.claim.take()
-        if self._exactly_once:
-            try:
-                self._producer.init_transactions(START_TIMEOUT_S)
-            except KafkaException as error:
-                raise LogUnavailable(f"the broker gave no transactional seat: {text_of(error)}") from error
-            self.claim.check()
+    @staticmethod
+    def _transactional(name: str, producer: dict[str, Any]) -> dict[str, Any]:
+        """The keys of a producer with the transactions of a seat."""
+        return {"transactional.id": name, "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS} | producer
+
+    def _take_transactions(self) -> None:
+        try:
+            self._producer.init_transactions(START_TIMEOUT_S)
+        except KafkaException as error:
+            raise LogUnavailable(f"the broker gave no transactional seat: {text_of(error)}") from error
+        self.claim.check()
 
     @answered
     def positions(self) -> dict[TopicPartition, int]:
@@ -103,6 +121,8 @@ class KafkaCommitter(Closable):
             self.claim.check()  # a broker fences this process too where an older one of its seat woke and asked
             if isinstance(error, LogUnavailable):
                 raise
+            if error.args[0].code() in _FENCED:
+                raise LogUnavailable("the group took this worker for dead and gave its partitions away") from error
             raise LogUnavailable(f"the commit failed: {text_of(error)}; going on from the last one") from error
         if state is not None:
             self._store.write(state, positions)  # (5)
@@ -161,6 +181,8 @@ class KafkaCommitter(Closable):
         producer = self._producer
         if not outputs and not positions:
             return
+        if not self._has_committed:
+            producer = self._take_transactions_again()
         deliveries = Deliveries()
         producer.begin_transaction()  # (1)
         happened("begun")
@@ -170,12 +192,20 @@ class KafkaCommitter(Closable):
                 happened("first output")
             produce(producer, outputs[1:], deliveries)  # (2)
             happened("outputs")
-            offsets = [KafkaPartition(*tp, offset) for tp, offset in positions.items()]
+            offsets = [KafkaPartition(*tp, offset, self.claim.start) for tp, offset in positions.items()]
             if offsets:
                 producer.send_offsets_to_transaction(offsets, self._generation(), COMMIT_TIMEOUT_S)  # (3)
             happened("offsets")
             self._finish_transaction()  # (4)
         happened("committed")
+
+    def _take_transactions_again(self) -> Any:
+        """Another producer in the place of one that has sent nothing."""
+        self.claim.check()
+        self._producer = client(Producer, self._producer_config)
+        self._take_transactions()
+        self._has_committed = True
+        return self._producer
 
     def _finish_transaction(self) -> None:
         """Waits for the commit as long as it may still succeed: giving up leaves its outcome to the restart."""

@@ -18,7 +18,7 @@ from consumers.kafka.reader import KafkaReader, SeatKept, SeatTaken
 from consumers.records import Record, TopicPartition
 
 JOIN_AGAIN_S = 1.0  # how often a seat is asked for that the group still keeps for a worker that died
-POSITIONS_TIMEOUT_S = 1.0  # what a worker that died left open is asked for again, and other partitions go on meanwhile
+ASK_AGAIN_S = 0.1  # how often it is asked where the group is in partitions that came; others go on meanwhile
 _logger = logging.getLogger(__name__)
 
 
@@ -43,9 +43,14 @@ class GroupReader(KafkaReader):
         self._waiting_for_seat = self._had_seat = False
         self._fenced: Fenced | None = None  # noted by a callback
         self._ask_at = 0.0  # when the group may be asked for positions again
-        self._waiting_for_positions = False
         self._deal_again = False
-        self._join()
+        self._has_joined = False
+
+    def join(self) -> None:
+        """See `Member.join`."""
+        if not self._has_joined:
+            self._has_joined = True
+            self._join()
 
     def _join(self) -> None:
         self._subscribe(self._topic)
@@ -96,24 +101,23 @@ class GroupReader(KafkaReader):
     def changes(self) -> tuple[dict[TopicPartition, int], frozenset[TopicPartition]]:
         """See `Member.changes`."""
         lost, self._lost = frozenset(self._lost), set()
+        self._committer.of_group.go_on()
         gained = self._committed_of_new() if self._new and time.monotonic() >= self._ask_at else {}
         self._new -= gained.keys()
         return gained, lost
 
+    def expected(self) -> frozenset[TopicPartition]:
+        """See `Member.expected`."""
+        return frozenset(self._new)
+
     def _committed_of_new(self) -> dict[TopicPartition, int]:
-        """Nothing while the broker has no stable answer: a worker that died may have left a commit undecided."""
-        asked = [KafkaPartition(*tp) for tp in sorted(self._new)]
+        """Nothing of those that are asked for again: a worker that died may have left a commit undecided."""
+        self._ask_at = time.monotonic() + ASK_AGAIN_S
         try:
-            self._committer.claim.check()
-            answer = answered(self._consumer.committed)(asked, timeout=POSITIONS_TIMEOUT_S)
+            return self._committer.of_group.ask(self._new)
         except LogUnavailable as error:
-            if not self._waiting_for_positions:
-                _logger.info("partitions came whose positions are not known yet; waiting: %s", error)
-            self._waiting_for_positions = True
-            self._ask_at = time.monotonic() + POSITIONS_TIMEOUT_S
+            _logger.debug("it is asked later where the group is: %s", error)
             return {}
-        self._waiting_for_positions = False
-        return {TopicPartition(c.topic, c.partition): max(c.offset, -1) for c in answer if c.error is None}
 
     def _record_of(self, message: Any) -> Record | None:
         """What went wrong after a newer process has started is no word to the operator."""

@@ -40,6 +40,7 @@ _UNKNOWN = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaEr
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"  # 16 bytes of zero
 APPEND_POLL_S = 0.005
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
+HEARTBEAT_MS = 1_000  # how soon the others hear of it; librdkafka's own is three seconds
 METADATA_EVERY_MS = 5_000  # how often a member looks for partitions that were added; librdkafka's own is five minutes
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
@@ -263,6 +264,7 @@ class KafkaLog(Closable):
             self._state,
             self._exactly_once,
             self._seat,
+            self._admin,
         )
 
     @answered
@@ -364,6 +366,7 @@ def _membership(protocol: str) -> dict[str, Any]:
     return {
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": SESSION_TIMEOUT_MS,
+        "heartbeat.interval.ms": HEARTBEAT_MS,
         "topic.metadata.refresh.interval.ms": METADATA_EVERY_MS,
     }
 

@@ -108,6 +108,15 @@ class KafkaProbe(Closable):
                     raise LogUnavailable(f"nobody coordinates the group {group} yet; ask again") from None
             time.sleep(0.1)
 
+    def members(self, group: str) -> list[frozenset[TopicPartition]]:
+        """The partitions of each member of a group; none where nobody is in it, or we may not know."""
+        try:
+            found = self._ask(self._admin.describe_consumer_groups([group], request_timeout=TIMEOUT_S)[group])
+        except (PermissionError, LookupError, BlockingIOError):
+            return []
+        shares = [one.assignment.topic_partitions for one in found.members if one.assignment is not None]
+        return [frozenset(TopicPartition(tp.topic, tp.partition) for tp in share) for share in shares]
+
     def open_transactions(self, topics: Collection[str]) -> dict[TopicPartition, Since]:
         """The first record of the oldest open transaction of each partition that has one."""
         with (

@@ -53,6 +53,7 @@ class Seat:
         self._name, self._key, self._append = name, (name, state.resolve()), append
         self._topic, self._position = topic, 0  # next offset to read
         self._newest: SeatClaim | None = None
+        self._starts: dict[str, str] = {}  # the last one known of every other seat
         self._looked = self._glanced = time.monotonic()
         self._consumer: Any = client(Consumer, {**consumer, "enable.partition.eof": True})
 
@@ -97,6 +98,16 @@ class Seat:
         incarnation = str(self._mine.incarnation).encode()
         return msgspec.structs.replace(record, headers=(*record.headers, (INCARNATION_HEADER, incarnation)))
 
+    @property
+    def start(self) -> str:
+        """Names this start of the seat: what it commits bears it. The seat has been taken."""
+        assert self._mine is not None
+        return _start(self._mine)
+
+    def is_newest(self, start: str) -> bool:
+        """Whether no later start of another seat is known, as of the last answer."""
+        return self._starts.get(name_in(start), start) == start
+
     def is_due(self) -> bool:
         """Whether the last answer is some time old."""
         return time.monotonic() - self._looked > GLANCE_EVERY_S
@@ -124,7 +135,7 @@ class Seat:
         partition = KafkaPartition(self._topic, 0)
         start, end = self._consumer.get_watermark_offsets(partition, timeout=timeout_s)
         if end < self._position:  # the topic was made anew
-            self._position, self._newest = start, None
+            self._position, self._newest, self._starts = start, None, {}
         if self._position < end:
             self._fetch(max(self._position, start), end, deadline)
         self._looked = asked
@@ -145,16 +156,35 @@ class Seat:
         error = message.error()
         if error is None:
             self._position = message.offset() + 1
-            if message.key() == self._name.encode():
-                try:
-                    self._newest = _decode(message.value() or b"")
-                except msgspec.MsgspecError:
-                    _logger.warning("offset %d of %s holds no claim of a seat", message.offset(), self._topic)
+            self._note_claim((message.key() or b"").decode(errors="replace"), message)
         elif error.code() == KafkaError._PARTITION_EOF:
             self._position = max(self._position, message.offset())
         elif not error.retriable():
             raise KafkaException(error)
 
+    def _note_claim(self, name: str, message: Any) -> None:
+        if name.endswith("/address"):  # where a worker answers
+            return
+        try:
+            claim = _decode(message.value() or b"")
+        except msgspec.MsgspecError:
+            if name == self._name:
+                _logger.warning("offset %d of %s holds no claim of a seat", message.offset(), self._topic)
+            return
+        if name == self._name:
+            self._newest = claim
+        else:
+            self._starts[name] = _start(claim)
+
     def close(self) -> None:
         """Leaves the broker; the claim stays."""
         self._consumer.close()
+
+
+def _start(claim: SeatClaim) -> str:
+    return f"{claim.seat}/{claim.incarnation}"
+
+
+def name_in(start: str) -> str:
+    """The seat of a start, see `Seat.start`."""
+    return start.rpartition("/")[0]

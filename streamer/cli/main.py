@@ -30,6 +30,7 @@ COMMANDS = {
     "experiment": "compare ways of making lists on shares of the users, and say what came of it",
     "topics": "create or list the topics",
     "checkpoint": "look at the state on disk, check it, take it elsewhere, make it anew",
+    "plan": "say how many workers, and how much memory, disk and network a stream takes",
     "doctor": "look for what is wrong around a worker, and say how to mend it",
 }
 EXIT_INTERRUPTED = 130

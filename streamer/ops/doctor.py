@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from consumers.errors import CheckpointDamaged, FreshetError, SettingRefused, Un
 from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
 from consumers.positions import from_rows
-from consumers.records import Record, TopicPartition
+from consumers.records import Record, TopicPartition, TopicSpec
 from consumers.schemas import EpochManifest, Interaction
 from streamer.errors import StateBusy
 from streamer.ops.checkpoint_inspection import Summary, verify
@@ -211,6 +211,7 @@ def _topics(patient: Patient) -> Iterator[Finding]:
     brokers = patient.probe.broker().brokers if patient.probe else 1
     copies = patient.probe.replication([spec.name for spec in specs]) if patient.probe and brokers > 1 else {}
     settings = patient.settings
+    interactions = settings.interactions_topic
     lasting = (settings.interactions_topic, settings.epochs_topic, settings.observed_topic, settings.model_topic)
     for spec in specs:
         name, topic = f"topic {spec.name}", have.get(spec.name)
@@ -220,6 +221,9 @@ def _topics(patient: Patient) -> Iterator[Finding]:
             yield Finding(name, False, f"has cleanup {topic.cleanup}", f"set its cleanup.policy to {spec.cleanup}")
         elif spec.partitions == 1 != topic.partitions:
             yield Finding(name, False, f"has {topic.partitions} partitions", "it must have one: create it anew")
+        elif spec.name == settings.observed_topic and topic.partitions < _partitions_of(have, interactions):
+            found = f"has {topic.partitions} partitions, {interactions} more: the others are not observed"
+            yield Finding(name, False, found, "add the partitions to it that were added there")
         elif copies.get(spec.name, 2) < 2:
             yield Finding(name, False, f"has one copy on {brokers} brokers", "raise its replication factor to 3")
         elif spec.name in lasting and 0 <= topic.retention_ms < SHORT_MS:
@@ -227,6 +231,10 @@ def _topics(patient: Patient) -> Iterator[Finding]:
             yield Finding(name, False, found, "set its retention.ms to -1, or to days at least")
         else:
             yield Finding(name, True, f"{_partitions(topic.partitions)}, {topic.cleanup}, {_kept(topic.retention_ms)}")
+
+
+def _partitions_of(have: Mapping[str, TopicSpec], topic: str) -> int:
+    return have[topic].partitions if topic in have else 0
 
 
 def _partitions(n: int) -> str:
@@ -304,6 +312,24 @@ def _reach(patient: Patient) -> Iterator[Finding]:
         yield Finding("group's offsets", False, f"were set back: {', '.join(back)}", mend)
 
 
+def _owners(patient: Patient) -> Iterator[Finding]:
+    """Whether each partition has a worker, where there are any."""
+    settings = patient.settings
+    members = patient.probe.members(settings.application) if patient.probe else []
+    if not members:
+        return
+    topic = settings.interactions_topic
+    owned = {tp.partition for share in members for tp in share if tp.topic == topic}
+    nobodys = sorted(patient.log.ends(topic).keys() - owned)
+    found = f"{len(members)} in the group {settings.application}"
+    if nobodys:
+        found = f"{found}, and none has {', '.join(f'{topic}[{partition}]' for partition in nobodys)}"
+        mend = "wait: a group shares them out within seconds; see what its workers say where it does not"
+        yield Finding("workers", False, found, mend)
+    else:
+        yield Finding("workers", True, f"{found}, and each partition has one of them")
+
+
 def _open_transactions(patient: Patient) -> Iterator[Finding]:
     """Whether a transaction that a producer left open holds back what was written after it."""
     settings = patient.settings
@@ -354,6 +380,7 @@ CHECKS: tuple[Examination, ...] = (
     _epochs,
     _reach,
     _positions,
+    _owners,
     _open_transactions,
     _checkpoint,
     _clock,

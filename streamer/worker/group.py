@@ -65,6 +65,7 @@ class Group:
         self._observed: dict[TopicPartition, _ComingByBlocks] = {}  # gained, and their last blocks are on their way
         mine = {tp: position for tp, position in state.positions.items() if tp.topic == self._topic}
         from_start = settings.on_position_gone == "earliest"
+        self.has_joined = False
         self.member = log.subscribe(committer, mine)
         self.merge = PartitionMerge(settings.alignment_ms, clock)
         self.takeover = Takeover(log, intake, settings.max_epoch_events, from_start, clock)
@@ -83,11 +84,28 @@ class Group:
             self._let_go(tp)
         for tp, committed in sorted(self._existing(gained).items()):
             self._gain(tp, committed)
-        self._blocks.follow({tp.partition for tp in self.merge.partitions()}, bool(self._observed))
+        self._blocks.follow({tp.partition for tp in self.merge.partitions()})
+
+    def join(self) -> None:
+        """Asks for partitions, once what other workers have admitted is observed.
+
+        Whoever gets a partition sooner leaves its users without lists for as long as that takes. Who had it goes on
+        with it meanwhile.
+        """
+        if self.has_joined:
+            return
+        self._blocks.follow(frozenset())
+        self.has_joined = self._blocks.were_at_end()
+        if self.has_joined:
+            self.member.join()
 
     def coming(self) -> frozenset[TopicPartition]:
         """Partitions that are this worker's and not in its state up to where the group is."""
         return self.takeover.partitions() | self._observed.keys()
+
+    def not_open(self) -> frozenset[TopicPartition]:
+        """Partitions that are this worker's, and for whose users it makes no lists yet."""
+        return self.coming() | self.member.expected()
 
     def partitions(self) -> tuple[frozenset[int], int]:
         """Those whose users are this worker's now, and how many the topic has."""
@@ -105,7 +123,7 @@ class Group:
             self._open(tp, committed)
         for tp in list(self._observed):
             self._open_observed(tp)
-        self._blocks.follow({tp.partition for tp in self.merge.partitions()}, bool(self._observed))
+        self._blocks.follow({tp.partition for tp in self.merge.partitions()})
 
     def _open_observed(self, tp: TopicPartition) -> None:
         """Opens a partition whose blocks have reached where the group is; where they do not, its records are read."""
@@ -146,6 +164,8 @@ class Group:
         self.merge.drop(tp)
         self.takeover.drop(tp)
         self._observed.pop(tp, None)
+        if tp.partition not in self._released:
+            _logger.info("partition %d went away, at %d", tp.partition, self._state.positions.get(tp, 0))
         self._released.add(tp.partition)
         self._regained.discard(tp.partition)
 
@@ -172,6 +192,7 @@ class Group:
         """Takes a partition from here on, and publishes for its users."""
         self.merge.open(tp)
         self.member.begin(tp, position)
+        _logger.info("partition %d came: lists are made for its users, from %d on", tp.partition, position)
 
     def _existing(self, gained: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Those that the topic has, now or since they were gained.

@@ -9,12 +9,10 @@ from consumers.records import Record, TopicPartition
 from streamer.pipeline.epoch import CommittedBlock
 from streamer.pipeline.frame import Unreadable
 from streamer.pipeline.observed_block import decode_block
-from streamer.runtime.clock import Clock
 from streamer.runtime.topics import create_missing
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 
-READ_AFTER_S = 3.0  # a worker that has no partitions by then may be one for whom none is left
 LOOK_BACK, FARTHER = 256, 16  # offsets before the end of a partition, and how much more where that is too few
 HELD_EVENTS = 20_000  # of one partition that wait; more are not read meanwhile
 _MOST_RECORDS = 1_000
@@ -27,26 +25,24 @@ class OtherBlocks(Closable):
     partitions: how many the topic has; 0: nobody observes, on the embedded log and where it is not wanted.
     """
 
-    def __init__(self, log: Log, settings: Settings, state: StreamState, clock: Clock) -> None:
-        self._log, self._settings, self._state, self._clock = log, settings, state, clock
+    def __init__(self, log: Log, settings: Settings, state: StreamState) -> None:
+        self._log, self._settings, self._state = log, settings, state
         self.partitions = len(log.ends(settings.observed_topic)) if is_observing(settings) else 0
         self._reader: Reader | None = None
-        self._own: Set[int] | None = None  # None: the group has said nothing yet
-        self._opened = clock.monotonic()
+        self._own: Set[int] | None = None
         self._waiting: dict[int, deque[CommittedBlock]] = {}
         self._events: dict[int, int] = {}  # how many interactions wait, by partition
         self._reached: dict[int, int] = {}  # offset of `interactions` that the last block which waits reaches
         self._gaps: set[int] = set()  # partitions whose blocks begin later than the state
+        self._were_at_end: set[TopicPartition] = set()
 
     def __len__(self) -> int:
         """How many interactions wait."""
         return sum(self._events.values())
 
-    def follow(self, own: Set[int], coming: bool) -> None:
-        """Reads the blocks of all partitions but these, which are this worker's; coming: others will be."""
+    def follow(self, own: Set[int]) -> None:
+        """Reads the blocks of all partitions but these, which are this worker's."""
         if own == self._own or not self.partitions:
-            return
-        if not own and not coming and self._own is None and self._clock.monotonic() < self._opened + READ_AFTER_S:
             return
         self._own = set(own)
         others = [partition for partition in range(self.partitions) if partition not in own]
@@ -59,6 +55,14 @@ class OtherBlocks(Closable):
                 del known[partition]
         self._gaps -= own
 
+    def follow_added(self) -> None:
+        """Reads, and lets be written, blocks on partitions that were added to their topic."""
+        if not self.partitions or (there := len(self._log.ends(self._settings.observed_topic))) == self.partitions:
+            return
+        self.partitions, own, self._own = there, self._own, None
+        if own is not None:
+            self.follow(own)
+
     def read(self) -> None:
         """Queues what has come; waits for nothing."""
         if self._reader is None:
@@ -66,6 +70,7 @@ class OtherBlocks(Closable):
         self._reader.pause([self._tp(one) for one, events in self._events.items() if events > HELD_EVENTS])
         for record in self._reader.read(_MOST_RECORDS, 0):
             self._queue(record)
+        self._were_at_end |= self._reader.at_end()
 
     def release(self, horizon_ms: float, limit: int) -> list[CommittedBlock]:
         """Blocks whose last interaction is no later than the horizon, with about `limit` interactions at most."""
@@ -84,6 +89,10 @@ class OtherBlocks(Closable):
     def at_end(self) -> bool:
         """Whether every block has been taken, as far as the log showed when last asked."""
         return not any(self._waiting.values()) and all(self._is_at_end(one) for one in self._others())
+
+    def were_at_end(self) -> bool:
+        """Whether all blocks that were there have been read, and next to none of them wait."""
+        return len(self) < HELD_EVENTS // 10 and self._were_at_end >= {self._tp(one) for one in self._others()}
 
     def lacks(self, partition: int) -> bool:
         """Whether no block goes on where the state is, as far as the log showed when last asked."""

@@ -258,7 +258,11 @@ class RunMetrics:
             ends = log.ends(self._settings.interactions_topic)
         except (WireError, RuntimeError):  # away, or closed by a worker that starts again: the worker says it
             return
-        lag = GaugeMetricFamily("freshet_lag", "Interactions that wait in the log.", labels=["partition"])
+        lag = GaugeMetricFamily(
+            "freshet_lag",
+            "Interactions that wait in the log, of a partition that this worker has or is getting.",
+            labels=["partition"],
+        )
         for tp, reached in sorted(taken().items()):
             lag.add_metric([str(tp.partition)], max(ends.get(tp.partition, 0) - reached, 0))
         yield lag

@@ -54,11 +54,16 @@ class InputReader:
         self._observed_at = -math.inf
         self._gathered = -math.inf  # when the last epoch's records were together
         self._paused: list[TopicPartition] = []
-        self.shared = blocks.partitions  # how many partitions others may observe
         self.ends_with_log = False  # the worker is to end once everything in the log is taken
+
+    @property
+    def shared(self) -> int:
+        """How many partitions others may observe."""
+        return self._blocks.partitions
 
     def read(self) -> None:
         """Gathers until a commit interval after the last time: what comes after a pause is taken at once."""
+        self._group.join()
         self._pause_those_ahead()
         due = self._gathered + self._interval_s
         while True:
@@ -127,10 +132,14 @@ class InputReader:
         return taken
 
     def positions(self) -> dict[TopicPartition, int]:
-        """The offset up to which each partition of this worker is taken, markers of transactions counted."""
+        """The offset up to which each partition of this worker is taken, markers of transactions counted.
+
+        Those that came and are not open yet are among them.
+        """
         read = {} if len(self._merge) else self._member.positions()
         taken = self._state.positions
-        return {tp: max(read.get(tp, 0), taken.get(tp, 0)) for tp in self._merge.partitions()}
+        mine = self._merge.partitions() | self._group.not_open()
+        return {tp: max(read.get(tp, 0), taken.get(tp, 0)) for tp in mine}
 
     def caught_up(self) -> bool:
         """Whether everything in the log is taken, by whomever: what is nobody's for a moment may come here yet."""
@@ -152,6 +161,8 @@ class InputReader:
             self._paused = full
 
     def _idle_wait_s(self) -> float:
+        if not self._group.has_joined:
+            return OBSERVE_EVERY_S
         busy = self._group.coming() or len(self._state.repairs) or self._is_leaving() or len(self._blocks)
         return 0.0 if busy else IDLE_S
 

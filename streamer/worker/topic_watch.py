@@ -8,17 +8,29 @@ from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker.node_topics import NodeTopics
+from streamer.worker.other_blocks import OtherBlocks
 
 TOPICS_EVERY_S = 5.0
 _logger = logging.getLogger(__name__)
 
 
 class TopicWatch:
-    """Finds topics that were deleted and made anew while they were read, and partitions that were added."""
+    """Finds topics that were deleted and made anew while they were read, and partitions that were added.
 
-    def __init__(self, log: Log, settings: Settings, state: StreamState, catalogue: NodeTopics, clock: Clock) -> None:
+    Those of interactions the group gives out by itself, and the topics of epochs and of steps have one.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        settings: Settings,
+        state: StreamState,
+        catalogue: NodeTopics,
+        blocks: OtherBlocks,
+        clock: Clock,
+    ) -> None:
         self._log, self._settings, self._state = log, settings, state
-        self._catalogue, self._clock = catalogue, clock
+        self._catalogue, self._blocks, self._clock = catalogue, blocks, clock
         self._looked = clock.monotonic()
 
     def look_when_due(self) -> None:
@@ -32,6 +44,7 @@ class TopicWatch:
         try:
             ids = self._log.topic_ids(self._state.topic_ids)
             self._catalogue.follow_added()
+            self._blocks.follow_added()
         except (LogUnavailable, UnknownTopic) as error:  # who reads and commits waits for it, or says so
             _logger.debug("topics were not looked at: %s", error)
             return

@@ -1,5 +1,6 @@
 """The worker: reads the log, makes epochs, takes them, commits. What an epoch does is in `Pipeline`."""
 
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -25,6 +26,8 @@ from streamer.worker.prometheus import RunMetrics
 from streamer.worker.reading import InputReader
 from streamer.worker.rules_topic import RulesTopic
 from streamer.worker.topic_watch import TopicWatch
+
+_logger = logging.getLogger(__name__)
 
 
 class Worker(Closable):
@@ -91,9 +94,9 @@ class Worker(Closable):
             rules = RulesTopic(log, settings, state)  # (3)
             catalogue = NodeTopics(log, settings, state, rules)
             opened.callback(catalogue.close)
-            topics = TopicWatch(log, settings, state, catalogue, clock)
-            blocks = OtherBlocks(log, settings, state, clock)
+            blocks = OtherBlocks(log, settings, state)
             opened.callback(blocks.close)
+            topics = TopicWatch(log, settings, state, catalogue, blocks, clock)
             steps = OtherSteps(log, settings, state, committer.seat)
             opened.callback(steps.close)
             group = Group(log, settings, state, committer, intake, topics, blocks, recovered.moved, clock)
@@ -108,6 +111,8 @@ class Worker(Closable):
                 opened.callback(queue.close)
 
             def ready() -> None:
+                model = state.engine.model
+                _logger.info("ready, at epoch %d: %d users, %d items", state.epoch, len(model.users), len(model.items))
                 metrics.ready(log, state, reading.positions)
                 metrics.watch(epochs.ageing)
                 if queue is not None and answering is not None:
@@ -149,7 +154,10 @@ class Worker(Closable):
         while not self._stop():
             taken = self.step()
             if exit_at_end and not taken and self._reading.caught_up():
+                _logger.info("everything in the log is taken: ending")
                 break
+        else:
+            _logger.info("asked to end: writing the checkpoint")
         self.checkpoint()
 
     def step(self) -> EpochOutput | None:

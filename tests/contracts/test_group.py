@@ -10,7 +10,9 @@ import msgspec
 import pytest
 from confluent_kafka import Producer
 
+from consumers import crash_points
 from consumers.errors import Fenced, LogUnavailable
+from consumers.kafka import seat as seats
 from consumers.kafka.committer import KafkaCommitter
 from consumers.kafka.group import GroupReader
 from consumers.kafka.log import KafkaLog
@@ -32,6 +34,7 @@ class Seat:
     def __init__(self, log: KafkaLog, application: str, topic: str) -> None:
         self.committer: KafkaCommitter = log.committer(application)
         self.member: GroupReader = log.subscribe(self.committer, {TopicPartition(topic, p): 0 for p in range(4)})
+        self.member.join()
         self.held: dict[TopicPartition, int] = {}
         self.moved_away: set[TopicPartition] = set()
 
@@ -241,6 +244,7 @@ def test_no_partition_is_taken_by_an_older_process_that_joins_again(table: Table
     older.held.clear()
     older.committer.new_consumer()
     older.member = GroupReader(older.committer, table.topic)
+    older.member.join()
     with pytest.raises(Fenced, match="took this worker's seat"):
         until(lambda: older.held, older)
     assert not older.held
@@ -258,6 +262,7 @@ def test_the_newer_process_survives_what_an_older_one_did_before_it_looked(table
     """It had asked who has the seat, was frozen, and then fenced the transactions of the newer one."""
     older = table.seat("one")
     newer = table.seat("two", like="one")
+    newer.committer.commit([NewRecord(table.topic, b"", b"before")], {})
     config = {"bootstrap.servers": table.bootstrap, "transactional.id": f"{table.application}-{older.committer.seat}"}
     Producer(config).init_transactions(15)
     with pytest.raises(LogUnavailable):  # not Fenced: the supervisor opens the log again
@@ -267,6 +272,83 @@ def test_the_newer_process_survives_what_an_older_one_did_before_it_looked(table
     again = table.seat("two")
     again.committer.commit([NewRecord(table.topic, b"", b"newer's")], {})
     assert {b"newer's"} == table.values() & {b"newer's", b"lost"}
+
+
+# a worker died: who gets its partitions ends what it left open
+
+
+@pytest.mark.parametrize("effect", ["outputs", "offsets"])
+def test_what_a_dead_worker_left_open_is_ended_by_who_gets_its_partitions(table: Table, effect: str) -> None:
+    """The broker would end it after a quarter of an hour. Nothing of it comes out; what is written next can be read.
+
+    Where it wakes, nothing of its hands comes out either, and it is told to open its seat again.
+    """
+    tp = TopicPartition(table.topic, 0)
+    silent = {"transaction.timeout.ms": 900_000, "max.poll.interval.ms": int(SESSION_S * 1000)}
+    dead = table.seat("one", **silent)  # it is not read from here on: as good as dead
+    until(lambda: len(dead.held) == 4, dead)
+    dead.committer.commit([NewRecord(table.topic, b"", b"whole", partition=0)], dict.fromkeys(dead.held, 3))
+    die_at(effect)
+    with suppress(Died):
+        dead.committer.commit([NewRecord(table.topic, b"", b"half", partition=0)], dict.fromkeys(dead.held, 7))
+    crash_points.listen(None)
+    taker = table.seat("two")
+    until(lambda: len(taker.held) == 4, taker)
+    assert set(taker.held.values()) == {3}
+    taker.committer.commit([NewRecord(table.topic, b"", b"next", partition=0)], {tp: 5})
+    reader = table.log("reader").reader({tp: 0})
+    values = set[bytes | None]()
+
+    def has_next() -> bool:
+        values.update(record.value for record in reader.read(100, 0.1))
+        return b"next" in values
+
+    with closing(reader):
+        waiting.until(has_next)
+    assert values & {b"whole", b"half"} == {b"whole"}
+    with pytest.raises(LogUnavailable):
+        dead.committer.commit([NewRecord(table.topic, b"", b"late", partition=0)], {tp: 9})
+    assert taker.committer.positions()[tp] == 5
+
+
+def test_a_worker_that_is_taken_for_dead_while_it_recovers_goes_on(table: Table) -> None:
+    """Its group ended what it might have left open, and it had nothing open."""
+    seat = table.seat("one")
+    config = {"bootstrap.servers": table.bootstrap, "transactional.id": f"{table.application}-{seat.committer.seat}"}
+    Producer(config).init_transactions(15)
+    seat.committer.commit([NewRecord(table.topic, b"", b"first")], {})
+    assert b"first" in table.values()
+
+
+def test_a_worker_that_started_again_is_left_in_peace(table: Table, caplog: pytest.LogCaptureFixture) -> None:
+    """While it recovers the group gives its partitions away; what the start before left open it has ended itself."""
+    caplog.set_level("INFO")
+    before = table.seat("one")
+    until(lambda: len(before.held) == 4, before)
+    before.committer.commit([], dict.fromkeys(before.held, 3))
+    table.leave(before)
+    seats._claimed.clear()  # another process
+    again = table.log("one").committer(table.application)
+    taker = table.seat("two")
+    until(lambda: len(taker.held) == 4, taker)
+    assert set(taker.held.values()) == {3}
+    assert "what it left open is ended" not in caplog.text
+    again.commit([NewRecord(table.topic, b"", b"again")], {})
+    again.close()
+
+
+class Died(Exception):
+    """The worker ended here."""
+
+
+def die_at(effect: str) -> None:
+    """Ends the next commit at an effect."""
+
+    def listener(happened: str) -> None:
+        if happened == effect:
+            raise Died
+
+    crash_points.listen(listener)
 
 
 def test_the_topic_of_the_claims_is_made_where_it_is_missing_and_holds_what_it_says(

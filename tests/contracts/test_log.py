@@ -175,6 +175,7 @@ def test_a_lone_member_gets_every_partition_and_begins_where_it_says(log: Log, t
     positions = {TopicPartition(topic, p): p for p in range(4)}
     committer = log.committer(f"app-{uuid4().hex[:8]}")
     member = log.subscribe(committer, positions)
+    member.join()
     gained: dict[TopicPartition, int] = {}
     while len(gained) < 4:
         assert member.read(10, 0.1) == [] or not isinstance(log, KafkaLog)

@@ -85,9 +85,49 @@ def test_a_worker_reads_partitions_that_are_added_to_interactions(
     try:
         until(lambda: (own.interactions_topic, "0") in taken(scene), said=worker.poll)
         add_partitions(scene, own.interactions_topic)
-        user = next(f"v{n}" for n in range(100) if partition_of(f"v{n}".encode(), 3) == 2)
-        scene.send(scene.interactions([(user, "i1", 10**9)], first=1_000))
+        scene.send(scene.interactions([(user_of(2, 3), "i1", 10**9)], first=1_000))
         until(lambda: (own.interactions_topic, "2") in taken(scene), said=worker.poll)
     finally:
         scene.close()  # by SIGKILL
     check(scene, 61)
+
+
+def test_the_others_observe_partitions_that_are_added(tmp_path: Path, kafka_bootstrap: str) -> None:
+    """Whoever gets the partition writes its blocks, the other one takes them: without a restart of either."""
+    name, scenes = f"p{uuid4().hex[:8]}", []
+    for seat in ("one", "two"):
+        (tmp_path / seat).mkdir()
+        scenes.append(Scene(tmp_path / seat, name, kafka_bootstrap))
+    scenes[0].create(2)
+    own, sent = scenes[0].settings, 0
+
+    def send(users: list[str]) -> None:
+        nonlocal sent
+        scenes[0].send(scenes[0].interactions([(user, "i1", 10**9 + sent) for user in users], first=sent))
+        sent += len(users)
+
+    try:
+        for scene in scenes:
+            scene.start("-")
+        users = [user_of(partition, 2) for partition in (0, 1)]
+        until(lambda: send(users) or (observers(scenes[0], "0") and observers(scenes[0], "1")), every_s=0.5)
+        add_partitions(scenes[0], own.observed_topic, own.interactions_topic)
+        until(lambda: send([user_of(2, 3)]) or observers(scenes[0], "2"), every_s=0.5)
+    finally:
+        for scene in scenes:
+            scene.close()  # by SIGKILL
+    digests = [scene.finish() for scene in scenes]
+    found = scenes[0].audit()
+    assert (found.interactions, found.lost, found.doubled) == (sent, 0, 0)
+    assert sorted(found.digests.values()) == sorted(digests)
+
+
+def user_of(partition: int, count: int) -> str:
+    """A user of a partition of so many."""
+    return next(f"v{n}" for n in range(100) if partition_of(f"v{n}".encode(), count) == partition)
+
+
+def observers(scene: Scene, *partitions: str) -> set[str]:
+    """Workers whose committed epochs took blocks of one of these partitions."""
+    epochs = [msgspec.json.decode(v or b"", type=EpochManifest) for _, v in values(scene, scene.settings.epochs_topic)]
+    return {epoch.worker for epoch in epochs if not epoch.observed.keys().isdisjoint(partitions)}

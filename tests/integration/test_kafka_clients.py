@@ -52,6 +52,7 @@ def test_what_a_log_opened_ends_with_it(own: Settings, delivery: str) -> None:
     log.stored_state(settings.application).positions()
     reader, committer = log.reader({topic: 0}), log.committer(settings.application)
     member = log.subscribe(committer, {topic: 0})
+    member.join()
     until(lambda: member.read(1, 0.1) or topic in member.changes()[0])
     assert reader.read(1, scaled(30))
     committer.commit([NewRecord(settings.quality_topic, b"m", b"{}")], {topic: 1})

@@ -32,7 +32,11 @@ class StatusRoutes:
             for address, answer in answers.items()
             if answer.status == 200
         ]
-        return JSONResponse({"workers": workers, **self._seen()})
+        return JSONResponse({"workers": workers, "ownerless": self._ownerless(), **self._seen()})
+
+    def _ownerless(self) -> list[int]:
+        """Partitions that no worker has; none where workers do not say where they answer."""
+        return self._view.workers.ownerless() if self._view else []
 
     def _seen(self) -> dict[str, Any]:
         if self._view is None:

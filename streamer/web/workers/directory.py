@@ -8,6 +8,7 @@ from consumers.partitioner import partition_of
 from consumers.schemas import WorkerAddress
 
 LOOK_EVERY_S = 0.02
+SILENT_MS = 6_000  # three times as long as between two words of a worker
 AWAY_MS = 15_000  # one whose last word is so much older than another's is not asked what any worker could answer
 
 
@@ -35,6 +36,14 @@ class WorkerDirectory:
     def addresses(self) -> dict[str, list[int]]:
         """Address → partitions of each worker that is known."""
         return {claim.address: sorted(claim.partitions) for claim in self._claims.values()}
+
+    def ownerless(self) -> list[int]:
+        """Partitions that no worker says it has, of those that spoke lately."""
+        claims = list(self._claims.values())
+        newest = max((claim.at_ms for claim in claims), default=0)
+        lately = [claim for claim in claims if claim.at_ms > newest - SILENT_MS]
+        owned = frozenset[int]().union(*(claim.partitions for claim in lately))
+        return [one for one in range(max((claim.of for claim in claims), default=0)) if one not in owned]
 
     def address_of(self, user: str | None, but: str | None = None) -> str | None:
         """The address of the worker that owns a user's partition; without a user those of all in turn.

@@ -2,10 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import (
     AclBinding,
@@ -211,6 +213,33 @@ def test_beside_a_worker_on_kafka(on_kafka: Settings, doctor: Doctor) -> None:
         assert worker.state.records == n
     worker.close()
     log.close()
+
+
+@pytest.mark.kafka
+def test_a_partition_that_no_worker_has(on_kafka: Settings, doctor: Doctor) -> None:
+    """Somebody is in the group, and reads another topic."""
+    with open_log_of(on_kafka) as log:
+        log.create(topic_specs(on_kafka, 2))
+    config = {"bootstrap.servers": str(on_kafka.bootstrap), "group.id": on_kafka.application}
+    with closing(Consumer(config)) as member:
+        member.subscribe([on_kafka.items_topic])
+        until(lambda: member.poll(0.1) or member.assignment())
+        wrong = doctor("--bootstrap", str(on_kafka.bootstrap))
+    assert list(wrong) == ["workers"]
+    topic = on_kafka.interactions_topic
+    assert wrong["workers"].startswith(f"1 in the group {on_kafka.application}, and none has {topic}[0], {topic}[1] → ")
+
+
+@pytest.mark.kafka
+def test_partitions_that_others_cannot_observe(on_kafka: Settings, doctor: Doctor) -> None:
+    specs = topic_specs(on_kafka, 3)
+    with open_log_of(on_kafka) as log:
+        log.create(
+            [msgspec.structs.replace(s, partitions=2) if s.name == on_kafka.observed_topic else s for s in specs]
+        )
+    wrong = doctor("--bootstrap", str(on_kafka.bootstrap))
+    assert list(wrong) == [f"topic {on_kafka.observed_topic}"]
+    assert "add the partitions" in wrong[f"topic {on_kafka.observed_topic}"]
 
 
 @pytest.fixture

@@ -85,6 +85,17 @@ def directory(*claims: WorkerAddress) -> WorkerDirectory:
     return known
 
 
+def test_partitions_that_no_worker_has_are_those_that_nobody_says_it_has_of_late() -> None:
+    def says(seat: str, at_ms: int, *partitions: int) -> WorkerAddress:
+        return WorkerAddress(seat=seat, address=seat, partitions=list(partitions), of=4, at_ms=at_ms)
+
+    assert WorkerDirectory().ownerless() == []
+    assert directory(says("a", 10_000, 0, 1), says("b", 11_000, 2, 3)).ownerless() == []
+    assert directory(says("a", 10_000, 0, 1), says("b", 11_000, 2)).ownerless() == [3]
+    assert directory(says("a", 4_000, 0, 1), says("b", 11_000, 2, 3)).ownerless() == [0, 1]
+    assert directory(says("a", 4_000, 0, 1), says("b", 11_000, 1, 2, 3)).ownerless() == [0]
+
+
 @contextmanager
 def loop() -> Iterator[asyncio.Runner]:
     """An event loop that lives on between questions."""

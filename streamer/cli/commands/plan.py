@@ -1,0 +1,82 @@
+"""`freshet plan`: what a stream takes, and where it stops."""
+
+import argparse
+import json
+
+from streamer.cli.flags import add_json_flag
+from streamer.errors import UsageError
+
+EXAMPLE = "freshet plan --users 2000000 --items 100000 --events-per-second 5000 --requests-per-second 500"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Says how many workers, partitions and fronts a stream takes, with how much memory, disk and network, and "
+        "where more workers stop helping. It is a model: costs of one of each thing, measured on this code by `python "
+        "-m tests.benchmarks.capacity`, added up. Beyond four workers nothing was measured together. Where a stream "
+        "does not fit it says so, and ends with 1."
+    )
+    parser.add_argument("--users", type=int, required=True, metavar="N", help="users that are known")
+    parser.add_argument("--items", type=int, required=True, metavar="N", help="items that are known")
+    parser.add_argument(
+        "--events-per-second",
+        type=float,
+        required=True,
+        metavar="RATE",
+        help="interactions per second, at the busiest time",
+    )
+    parser.add_argument(
+        "--requests-per-second", type=float, default=0.0, metavar="RATE", help="lists asked for per second (default 0)"
+    )
+    parser.add_argument(
+        "--retention-days", type=float, default=30.0, metavar="DAYS",
+        help="days for which topics keep interactions, lists and what workers tell one another (default 30)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--items-per-user", type=float, default=100.0, metavar="N",
+        help="different items that a user takes in all (default 100)",
+    )  # fmt: skip
+    parser.add_argument("--replication", type=int, default=3, metavar="N", help="copies of each topic (default 3)")
+    parser.add_argument(
+        "--memory-gib", type=float, default=64.0, metavar="GIB", help="memory of the machine of a worker (default 64)"
+    )
+    parser.add_argument(
+        "--network-gbit", type=float, default=10.0, metavar="GBIT",
+        help="network of the machine of a worker, Gbit/s (default 10)",
+    )  # fmt: skip
+    add_json_flag(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from streamer.ops.capacity import MEASURED_WORKERS, Machine, Stream, plan
+
+    for name in ("users", "items", "events_per_second", "replication", "memory_gib", "network_gbit"):
+        if not getattr(arguments, name) > 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be above 0")
+    for name in ("requests_per_second", "retention_days", "items_per_user"):
+        if not getattr(arguments, name) >= 0:
+            raise UsageError(f"--{name.replace('_', '-')} must be 0 or more")
+    stream = Stream(
+        arguments.users, arguments.items, arguments.events_per_second, arguments.requests_per_second,
+        arguments.retention_days, arguments.items_per_user, arguments.replication,
+    )  # fmt: skip
+    found = plan(stream, Machine(arguments.memory_gib, arguments.network_gbit))
+    if arguments.json:
+        print(json.dumps(found._asdict()))
+        return 0
+    is_one = found.workers == 1
+    print(f"workers     {found.workers}, each busy {found.busy:.0%} of its thread")
+    print(f"fronts      {found.fronts} of `freshet serve`")
+    print(f"partitions  {found.partitions} of the interactions")
+    print(f"memory      {found.memory_gib:,.1f} GiB each: every worker holds all users and items")
+    print(f"disk        {found.disk_gib:,.1f} GiB each; checkpoints write {found.disk_mb_per_s:,.1f} MB/s at most")
+    print(f"topics      {found.log_gib:,.0f} GiB on all brokers, before compression")
+    print(f"network     {found.worker_in_mbit:,.0f} Mbit/s in and {found.worker_out_mbit:,.0f} out of each worker, "
+          f"{found.brokers_out_mbit:,.0f} out of the brokers")  # fmt: skip
+    print(f"capacity    {found.capacity:.1f} times that of one worker{'' if is_one else ' alone'}")
+    print(f"stops at    {found.most_capacity:.0f} times, or {found.most_events_per_s:,.0f} interactions per second")
+    known = "so many workers were measured together" if found.measured else (
+        f"this is a model's output: more than {MEASURED_WORKERS} workers were never measured together"
+    )  # fmt: skip
+    print(f"known       {known}")
+    return 0

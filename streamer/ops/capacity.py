@@ -1,0 +1,167 @@
+"""What a stream takes: workers, partitions, memory, disk and network, out of costs that a benchmark measured.
+
+N workers share the users; each scores for its own, and observes the interactions of all others. So processors add up,
+less what observing takes, and memory does not: every worker holds all users and items.
+"""
+
+import math
+from typing import NamedTuple
+
+from streamer.errors import PlanRefused
+
+SECONDS_A_DAY = 86_400
+MEASURED_WORKERS = 4  # more have not been measured together
+BUSY = 0.6  # share of a worker's thread that is planned for: the rest catches up, and takes over from one that died
+MOST_PARTITIONS = 256  # beyond, the positions that every list names outweigh its items
+NEXT = (
+    "the next design, which is not built, shares the state itself: items and users by partitions of their own behind "
+    "the same topics, so that no worker holds, or observes, all of them"
+)
+
+
+class Costs(NamedTuple):
+    """What one of each thing costs, by CAPACITY.md, LATENCY.md, ASKED_RATE.md and RESULTS.md of tests/benchmarks.
+
+    Times are those of one core on which an interaction of one's own takes 300 µs, Kafka's client with it.
+    """
+
+    scored_us: float = 300.0  # an own interaction: scored, learned from, observed, its list made and written
+    told_us: float = 12.0  # what is told of it, where others are there: its share of a block and of a step
+    observed_us: float = 45.0  # another worker's interaction, with its share of a step
+    asked_us: float = 500.0  # a list that is asked for, on the worker's thread
+    front_us: float = 650.0  # the same on the front, which `freshet serve` is
+    user_bytes: float = 1_918.0
+    item_bytes: float = 4_037.0
+    pair_bytes: float = 32.0  # of memory, for each pair of a user and an item that met
+    process_bytes: float = 450e6
+    overhead: float = 1.1  # memory that the process takes over its arrays
+    ledger_bytes: float = 40.0  # of disk, an interaction
+    delta_bytes: float = 6_000.0  # what checkpoints write, an interaction scored or observed, at most
+    interaction_bytes: float = 150.0
+    block_bytes: float = 39.0  # on `freshet.observed`, an interaction
+    step_bytes: float = 2_200.0  # on `freshet.model`, an interaction
+    list_bytes: float = 2_617.0  # of 20 items
+    epoch_bytes: float = 10.0  # on `freshet.epochs`, an interaction
+
+
+class Stream(NamedTuple):
+    """What is to be served. Rates are those of the busiest hour."""
+
+    users: int
+    items: int
+    events_per_s: float
+    requests_per_s: float = 0.0
+    retention_days: float = 30.0  # how long the topics keep interactions, lists, blocks and steps
+    items_per_user: float = 100.0  # different ones, in all
+    replication: int = 3
+
+
+class Machine(NamedTuple):
+    """What each worker has."""
+
+    memory_gib: float = 64.0
+    network_gbit: float = 10.0
+
+
+class Plan(NamedTuple):
+    """What the stream takes. Bytes are before compression."""
+
+    workers: int
+    fronts: int
+    partitions: int
+    busy: float  # share of each worker's thread
+    capacity: float  # of all workers, in times of one that is alone
+    most_capacity: float  # which no number of workers passes
+    most_events_per_s: float  # which no number of workers passes
+    memory_gib: float  # of each worker
+    disk_gib: float  # of each worker: its checkpoint
+    disk_mb_per_s: float  # of each worker: what its checkpoints write, at most
+    log_gib: float  # on all brokers, with every copy
+    worker_in_mbit: float
+    worker_out_mbit: float
+    brokers_out_mbit: float  # to all workers
+    measured: bool  # whether so many workers were measured together
+
+
+def plan(stream: Stream, machine: Machine = Machine(), costs: Costs = Costs()) -> Plan:  # noqa: B008
+    """Plans for a stream. Raises PlanRefused where no number of workers serves it, with the limit that it meets."""
+    memory = _memory_bytes(stream, costs)
+    room = machine.memory_gib * 2**30
+    if memory > room:
+        raise PlanRefused(
+            f"every worker holds all {stream.users:,} users and {stream.items:,} items, which takes "
+            f"{memory / 2**30:,.1f} GiB, and it has {machine.memory_gib:,.0f}: more workers do not help; {NEXT}"
+        )
+    most_events = BUSY * 1e6 / costs.observed_us
+    if stream.events_per_s >= most_events:
+        raise PlanRefused(
+            f"to observe {stream.events_per_s:,.0f} interactions per second takes a worker "
+            f"{stream.events_per_s * costs.observed_us / 1e6:.0%} of its thread, of which {BUSY:.0%} are planned for: "
+            f"{most_events:,.0f} per second is the most, with however many workers; {NEXT}"
+        )
+    workers = _workers(stream, costs)
+    partitions = max(4, 2 ** math.ceil(math.log2(2 * workers)))
+    if partitions > MOST_PARTITIONS:
+        raise PlanRefused(f"{workers} workers want {partitions} partitions, and {MOST_PARTITIONS} is the most; {NEXT}")
+    found = _at(stream, costs, workers, partitions, memory, most_events)
+    if max(found.worker_in_mbit, found.worker_out_mbit) > machine.network_gbit * 1_000:
+        raise PlanRefused(
+            f"each worker reads {found.worker_in_mbit:,.0f} Mbit/s, and it has {machine.network_gbit:g} Gbit/s; {NEXT}"
+        )
+    return found
+
+
+def _memory_bytes(stream: Stream, costs: Costs) -> float:
+    pairs = stream.users * min(stream.items_per_user, stream.items)
+    arrays = stream.users * costs.user_bytes + stream.items * costs.item_bytes + pairs * costs.pair_bytes
+    return costs.process_bytes + costs.overhead * arrays
+
+
+def busy_share(stream: Stream, costs: Costs, workers: int) -> float:
+    """The share of its thread that each of so many workers is busy."""
+    own = stream.events_per_s / workers
+    told = costs.told_us if workers > 1 else 0.0
+    us = own * (costs.scored_us + told) + (stream.events_per_s - own) * costs.observed_us
+    return (us + stream.requests_per_s / workers * costs.asked_us) / 1e6
+
+
+def capacity(costs: Costs, workers: int) -> float:
+    """How many interactions so many workers take in the time in which one that is alone takes one."""
+    told = costs.told_us if workers > 1 else 0.0
+    return workers * costs.scored_us / (costs.scored_us + told + (workers - 1) * costs.observed_us)
+
+
+def _workers(stream: Stream, costs: Costs) -> int:
+    """The fewest whose threads are busy for no more than BUSY."""
+    if busy_share(stream, costs, 1) <= BUSY:
+        return 1
+    observed = stream.events_per_s * costs.observed_us
+    own = stream.events_per_s * (costs.scored_us + costs.told_us) + stream.requests_per_s * costs.asked_us
+    return math.ceil(max(own - observed, 0.0) / (BUSY * 1e6 - observed))
+
+
+def _at(stream: Stream, costs: Costs, workers: int, partitions: int, memory: float, most_events: float) -> Plan:
+    rate, days = stream.events_per_s, stream.retention_days * SECONDS_A_DAY
+    told = costs.block_bytes + costs.step_bytes if workers > 1 else 0.0
+    written = costs.list_bytes * 2 + costs.epoch_bytes + told  # a list goes to `recommendations` and `freshet.lists`
+    kept = (costs.interaction_bytes + costs.list_bytes + costs.epoch_bytes + told) * rate * days
+    log = kept + stream.users * costs.list_bytes
+    own, others = rate / workers, rate * (workers - 1) / workers
+    came_in = own * costs.interaction_bytes + others * told
+    return Plan(
+        workers=workers,
+        fronts=math.ceil(stream.requests_per_s * costs.front_us / 1e6 / BUSY),
+        partitions=partitions,
+        busy=busy_share(stream, costs, workers),
+        capacity=capacity(costs, workers),
+        most_capacity=costs.scored_us / costs.observed_us,
+        most_events_per_s=most_events,
+        memory_gib=memory / 2**30,
+        disk_gib=(memory - costs.process_bytes + costs.ledger_bytes * rate * days) / 2**30,
+        disk_mb_per_s=rate * costs.delta_bytes / 1e6,
+        log_gib=log * stream.replication / 2**30,
+        worker_in_mbit=came_in * 8 / 1e6,
+        worker_out_mbit=own * written * 8 / 1e6,
+        brokers_out_mbit=came_in * workers * 8 / 1e6,
+        measured=workers <= MEASURED_WORKERS,
+    )
