@@ -2,6 +2,7 @@
 
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_origin
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
@@ -162,7 +163,7 @@ def read_parameters(model: type[Parameters], request: HTTPConnection) -> Paramet
     """The parameters of a request's query. Raises ApiError for one that is unknown, there twice, or wrong."""
     given: dict[str, Any] = {}
     names, lists = _names(model), _lists(model)
-    for name, text in request.query_params.multi_items():
+    for name, text in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
         field, dot, part = name.partition(".")
         if dot and field == model.dotted:
             table = given.setdefault(field, {})
