@@ -41,7 +41,7 @@ class ListParameters(RankingParameters):
     dotted = "context"
     surface: str = Field("default", min_length=1, max_length=64, description="where the list is shown")
     exclude: list[Id] = Field([], max_length=1_000, description="ids of items that are not listed")
-    context: dict[Annotated[str, Field(min_length=1, max_length=64)], str] = Field(
+    context: dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=1_024)]] = Field(
         {}, max_length=64, description="where and how it is asked: context.device=phone, context.country=NO, …"
     )
     personalize: bool = Field(True, description="false: what anybody would get, nothing of the user is read")

@@ -18,8 +18,7 @@ from streamer.worker.prometheus import RunMetrics
 
 def worker_app(settings: Settings, queue: QuestionQueue, metrics: RunMetrics) -> ASGIApp:
     """The application: what can be asked, `/internal/questions` for the front, and health."""
-    asker = LocalAsker(queue)
-    asked = question_endpoints(Replies(asker, None), settings)
-    endpoints = [*QuestionRoutes(asker, settings).endpoints(), *asked, *DocumentRoutes(lambda: asked).endpoints()]
+    asked = question_endpoints(Replies(LocalAsker(queue), None), settings)
+    endpoints = [*QuestionRoutes(queue, settings).endpoints(), *asked, *DocumentRoutes(lambda: asked).endpoints()]
     app = Endpoints([*endpoints, *health_endpoints(metrics)], Access(settings))
     return Guard(app, settings.api_host, settings.allowed_hosts, settings.cors_origins)
