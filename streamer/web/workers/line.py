@@ -85,8 +85,8 @@ class WorkerLine:
             why = f"the worker at {self._address} does not answer: {connection.lost.result()}"
         except (OSError, TimeoutError, ValueError) as error:
             why = f"the worker at {self._address} does not answer: {error or type(error).__name__}"
-        except _Refused as error:
-            why = f"the worker at {self._address} refuses questions: {error}"
+        except WorkerAway as error:
+            why = f"the worker at {self._address} {error}"
         finally:
             self._connection, self._keeper = None, None
             self._away = time.monotonic() + AWAY_S, why
@@ -110,10 +110,6 @@ def _refuse(asked: Iterable[_Asked], why: str) -> None:
     for _, future in asked:
         if not future.done():
             future.set_exception(WorkerAway(why))
-
-
-class _Refused(Exception):
-    """The worker does not open the line, with what it says."""
 
 
 class _Frame:
@@ -185,7 +181,7 @@ class _Connection(asyncio.Protocol):
             self.opened.set_result(None)
             return bytes(rest)
         if not self.opened.done():
-            self.opened.set_exception(_Refused(f"{status}: {bytes(rest[:200])!r}"))
+            self.opened.set_exception(WorkerAway(f"refuses questions with {status}: {bytes(rest[:200])!r}"))
         return b""
 
     def _take(self, told: AnswerFrame) -> None:
@@ -205,7 +201,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _open(address: str, key: str | None) -> _Connection:
-    """A line to the worker at an address. Raises OSError, TimeoutError, _Refused."""
+    """A line to the worker at an address. Raises OSError, TimeoutError, WorkerAway."""
     parts = urlsplit(address)
     is_encrypted = parts.scheme == "https"
     fields = {"Host": parts.netloc, "Connection": "Upgrade", "Upgrade": PROTOCOL}
