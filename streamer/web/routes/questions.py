@@ -26,7 +26,9 @@ class QuestionRoutes:
         """A line of frames, see `streamer.web.workers.frames`."""
         if LINE not in request.scope.get("extensions", {}):
             headers = {"Upgrade": PROTOCOL, "Connection": "Upgrade"}
-            raise ApiError(426, "upgrade-required", f"{QUESTIONS_PATH} is a line of {PROTOCOL}", headers=headers)
+            raise ApiError(
+                426, "upgrade-required", f"{QUESTIONS_PATH} takes requests to upgrade to {PROTOCOL}", headers=headers
+            )
         return _Line(AnsweringLine(self._queue, self._settings.max_body_bytes))
 
 
