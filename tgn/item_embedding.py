@@ -1,25 +1,27 @@
 """Learned item embeddings: which items go together beyond those that ever met in one row.
 
-Every item has two vectors: one for what it says of a user who has it in the ring (h), one for how it suits a user as
-a candidate (v). The user's embedding at any time is a sum over the ring, nearer items counting more,
+Every item has two vectors: one for whom it suits as a candidate (v), one for what it says beyond that of a user who
+has it in the ring (h). The user's embedding at any time is a sum over the ring, nearer items counting more,
 
-    e(u) = 1.4 Σ_k w_k h(i_k) / √(Σ_k w_k),   w_k = 1 / √(1 + k),       s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
+    e(u) = 1.4 Σ_k w_k (h + v)(i_k) / √(Σ_k w_k),   w_k = 1 / √(1 + k),       s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
 
-so a long history says more than a short one, and not in proportion to its length (the n^−α of FISM, Kabbur et al.
-2013); it moves with every event and needs no training for a new user; `tgn.context_embedding` adds what else a user
-brings along. It is a bag-of-events form of the sequence models of session recommendation, learned online by its own
-softmax over the candidate pool (sampled as in `tgn.ranker`) with row-wise AdaGrad (Duchi et al. 2011). Popularity comes
-from the graph, as fresh as it is there, and takes the place of a learned bias (the logQ correction of sampled softmax,
-its weights β learned too): e·v is left to say what popularity does not, and a bias that stops being learned misleads.
-What the ring holds is none of its business: the ranker knows better, and learning repeats makes the ids overfit. The
-ranker reads e·v and the softmax of s as features and so learns how far to trust them.
+where learning e(u) moves h alone: v learns as a candidate, at every event with the item, so an item says something of
+who has it from its first event on, while h is still the 0 that it began with. A long history says more than a short
+one, not in proportion to its length (the n^−α of FISM, Kabbur et al. 2013); e(u) moves with every event and needs no
+training for a new user; `tgn.context_embedding` adds what else a user brings along. It is a bag-of-events form of the
+sequence models of session recommendation, learned online by its own softmax over the candidate pool (sampled as in
+`tgn.ranker`) with row-wise AdaGrad (Duchi et al. 2011). Popularity comes from the graph, as fresh as it is there, and
+takes the place of a learned bias (the logQ correction of sampled softmax, its weights β learned too): e·v is left to
+say what popularity does not, and a bias that stops being learned misleads. What the ring holds is none of its business:
+the ranker knows better, and learning repeats makes the ids overfit. The ranker reads e·v and the softmax of s as
+features and so learns how far to trust them.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from tgn.compiling.aligned import aligned
+from tgn.compiling.aligned import aligned, zeros
 from tgn.config import ModelConfig
 from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
 from tgn.graph import F32, I32, U8, Users, copy_into
@@ -69,11 +71,11 @@ class Taste(NamedTuple):
 
 
 def new_embeddings(config: ModelConfig, items: int) -> Embeddings:
-    """Room for so many items. A row's first values depend on seed and index alone, not on when room was made."""
+    """Room for so many items: h is 0, and v depends on seed and index alone, not on when room was made."""
     d = config.embedding
     return Embeddings(
-        aligned(_initial(config.seed, items, d, 0)),
-        aligned(_initial(config.seed, items, d, 1)),
+        zeros((items, d), np.float32),
+        aligned(_initial(config.seed, items, d)),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.zeros(items, np.uint8),
@@ -92,9 +94,9 @@ def grown_embeddings(embeddings: Embeddings, config: ModelConfig, items: int) ->
     return copy_into(new_embeddings(config, items), embeddings)
 
 
-def _initial(seed: int, items: int, d: int, salt: int) -> F32:
-    """[items, d] uniform in ±INITIAL_RANGE, by hashing (splitmix64) seed, salt, row and column."""
-    z = np.arange(items * d, dtype=np.uint64) * np.uint64(2) + np.uint64(salt)
+def _initial(seed: int, items: int, d: int) -> F32:
+    """[items, d] uniform in ±INITIAL_RANGE, by hashing (splitmix64) seed, row and column."""
+    z = np.arange(items * d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     z = z + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -126,10 +128,11 @@ def embed(embeddings: Embeddings, users: Users, user: int, out: F32) -> None:
     scale = _ring_scale(held)
     out[:] = 0
     for back in range(held):
-        row = embeddings.history[users.ring_item[user, (users.events[user] - 1 - back) % ring]]
+        z = users.ring_item[user, (users.events[user] - 1 - back) % ring]
+        says, suits = embeddings.history[z], embeddings.candidate[z]
         weight = scale / np.sqrt(np.float32(1 + back))
         for d in range(len(out)):
-            out[d] += weight * row[d]
+            out[d] += weight * (says[d] + suits[d])
 
 
 @kernel

@@ -194,10 +194,10 @@ def _item_and_user_features(s: State, x: F64, items: list[int], user: int, now: 
 
 
 def _embedding_features(s: State, x: F64, items: list[int], user: int) -> tuple[F64, F64]:
-    """e(u) = 1.4 Σ_k w_k h(i_k) / √(Σ_k w_k); P(z) = softmax of e·v(z) + Σ_l β_l pop_l(z) (`tgn.item_embedding`)."""
+    """e(u) = 1.4 Σ w_k (h + v)(i_k) / √(Σ w_k); P(z) = softmax of e·v(z) + Σ_l β_l pop_l(z) (`tgn.item_embedding`)."""
     taste = np.zeros(s.config.embedding)
     for weight, held in zip(_ring_weights(s, user), s.ring[user], strict=True):
-        taste += weight * s.history[held.event.item]
+        taste += weight * (s.history[held.event.item] + s.candidate[held.event.item])
     new, product = x[:, f.REPEAT] == 0, s.candidate[items] @ taste  # what the ring holds is the ranker's business
     share = softmax(np.where(new, product + x[:, f.POPULARITY : f.IDLE] @ s.beta, HELD))
     x[:, f.EMBEDDING] = np.where(new, np.clip(product, -4, 4) / 2, 0)

@@ -121,7 +121,9 @@ class Neighbours:
         nodes, share = co_shares(self._known.model, item, now_ms)
         near = np.zeros(len(model.graph.co.size), np.float32)
         near[nodes] = share
-        of_items = model.embeddings.history @ model.embeddings.candidate[item]
+        wanted = model.embeddings.candidate[item]
+        of_items = model.embeddings.history @ wanted + model.embeddings.candidate @ wanted
+        of_items[item] = 0  # whether somebody wants it again is the ranker's business
         back = np.arange(ring)
         places = (count[active, None] - 1 - back) % ring  # [A, R] newest first
         held = users.ring_item[active[:, None], places]

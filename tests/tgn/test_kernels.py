@@ -254,33 +254,68 @@ def test_the_gradient_is_that_of_the_softmax_loss() -> None:
     np.testing.assert_allclose(act.gradient, np.concatenate([e.ravel() for e in expected]), atol=3e-3)
 
 
-def test_an_embedding_learns_what_goes_together() -> None:
-    """Two groups of items that never share a row: the embedding alone ranks a user's own group first."""
-    config = ModelConfig(embedding=8)
-    graph, embeddings, taste = new_graph(config), new_embeddings(config, 20), new_taste(config, 32)
-    popularity = new_popularity_weights(config)
-    rng = np.random.default_rng(0)
-    pool, x = np.arange(20, dtype=np.int32), np.zeros((FEATURES, 32), np.float32)
-    for n in range(3_000):
-        user, item = n % 10, int(rng.integers(0, 10)) * 2 + n % 2
-        embed(embeddings, graph.users, user, taste.user)
-        embedding_features(embeddings, popularity, taste, pool, x, 20)
+class TwoGroups:
+    """Users and items, the even ones and the odd ones, whose items never share a row: the embedding alone is learned."""
+
+    def __init__(self, items: int) -> None:
+        config = ModelConfig(embedding=8)
+        self.graph, self.embeddings = new_graph(config), new_embeddings(config, items)
+        self.taste, self.popularity = new_taste(config, 32), new_popularity_weights(config)
+        self.pool, self.x = np.arange(items, dtype=np.int32), np.zeros((FEATURES, 32), np.float32)
+        self.rng = np.random.default_rng(0)
+
+    def scores(self, user: int) -> np.ndarray:
+        """[items]"""
+        embed(self.embeddings, self.graph.users, user, self.taste.user)
+        embedding_features(self.embeddings, self.popularity, self.taste, self.pool, self.x, len(self.pool))
+        return self.taste.score[: len(self.pool)]
+
+    def take(self, n: int, user: int, item: int) -> None:
+        self.scores(user)
         learn_embedding(
-            embeddings, popularity, taste, graph.users, pool, x, 20, user, item, 0.15, 16, float(rng.random()), True
-        )
-        observe(graph, user, item, n * 1000, 1.0, NO_CONTEXT, 1, HOUR_MS, SCALES, ROW_SCALES)
+            self.embeddings, self.popularity, self.taste, self.graph.users, self.pool, self.x, len(self.pool), user, item,
+            0.15, 16, float(self.rng.random()), True,
+        )  # fmt: skip
+        self.observe(n, user, item)
+
+    def observe(self, n: int, user: int, item: int) -> None:
+        observe(self.graph, user, item, n * 1000, 1.0, NO_CONTEXT, 1, HOUR_MS, SCALES, ROW_SCALES)
+
+    def take_own(self, events: int) -> None:
+        """Ten users take what they like of the first twenty items."""
+        for n in range(events):
+            self.take(n, n % 10, int(self.rng.integers(0, 10)) * 2 + n % 2)
+
+    def first_ten(self, user: int) -> set[int]:
+        """Which groups the best ten of the first twenty items are of."""
+        return set((np.argsort(-self.scores(user)[:20])[:10] % 2).tolist())
+
+
+def test_an_embedding_learns_what_goes_together() -> None:
+    groups = TwoGroups(20)
+    groups.take_own(3_000)
     for user in range(10):
-        embed(embeddings, graph.users, user, taste.user)
-        embedding_features(embeddings, popularity, taste, pool, x, 20)
-        assert set(np.argsort(-taste.score[:20])[:10] % 2) == {user % 2}
+        assert groups.first_ten(user) == {user % 2}
+
+
+def test_an_item_says_whom_it_suits_before_its_history_vector_has_learned() -> None:
+    """Five users of a group take a new item last; somebody who has nothing else is shown that group's items."""
+    groups = TwoGroups(22)
+    groups.take_own(3_000)
+    for user in range(10):
+        groups.take(3_000 + user, user, 20 + user % 2)
+    assert not groups.embeddings.history[20:].any()
+    for user in (10, 11):
+        groups.observe(3_010, user, 20 + user % 2)
+        assert groups.first_ten(user) == {user % 2}
 
 
 def test_embeddings_start_the_same_whenever_room_is_made() -> None:
     config = ModelConfig(seed=5)
     at_once, grown = new_embeddings(config, 100), grown_embeddings(new_embeddings(config, 7), config, 100)
     assert all(a.tobytes() == b.tobytes() for a, b in zip(at_once, grown, strict=True))
-    assert at_once.history.std() == pytest.approx(0.1, rel=0.1)
-    assert new_embeddings(ModelConfig(seed=6), 7).history[0, 0] != at_once.history[0, 0]
+    assert at_once.candidate.std() == pytest.approx(0.1, rel=0.1)
+    assert new_embeddings(ModelConfig(seed=6), 7).candidate[0, 0] != at_once.candidate[0, 0]
 
 
 def test_batches_are_counted_from_the_start_whatever_the_commits() -> None:
