@@ -187,7 +187,7 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head, self._held_bytes = False, 0
         if self._wants_line:
-            self.scope["extensions"] = {LINE: self._hand_over_line}
+            self.scope["extensions"] = {LINE: self._hand_over_line}  # type: ignore[dict-item]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -246,7 +246,7 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
         BoundedProtocol.open_now -= 1
         self.connections.discard(self)
         self.connections.add(protocol)  # type: ignore[arg-type]
-        protocol.when_lost = partial(self.connections.discard, protocol)  # type: ignore[arg-type]
+        protocol.when_lost = partial(self.connections.discard, protocol)
         self.transport.write(
             f"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\n\r\n".encode()
         )
