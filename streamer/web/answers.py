@@ -1,16 +1,12 @@
 """Errors as every path and status answers them: `{"error": {"code", "message", "field"?, "index"?}}`."""
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from consumers.errors import WireError
-
-_logger = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -53,41 +49,12 @@ def too_many(message: str) -> ApiError:
     return ApiError(429, "too-many-requests", message, headers={"Retry-After": "1"})
 
 
-CODES = {404: "not-found", 405: "method-not-allowed"}
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error.response()
-
-
-async def _of_the_log(request: Request, error: Exception) -> Response:
-    return ApiError(503, "log-unavailable", str(error), headers={"Retry-After": "1"}).response()
-
-
-async def _of_the_routes(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    path, status = request.scope["path"], error.status_code
-    message = {
-        404: f"there is nothing at {path}",
-        405: f"{path} does not take {request.method}",
-    }.get(status, error.detail)
-    return ApiError(status, CODES.get(status, "refused"), message, headers=error.headers).response()
-
-
-async def _gone(request: Request, error: Exception) -> Response:
-    return Response(status_code=400)  # nobody is there to read it
-
-
-async def _of_ours(request: Request, error: Exception) -> Response:
-    return ApiError(500, "internal", "this is a fault of the server; its log says more").response()
-
-
-HANDLERS: dict[Any, Any] = {
-    ApiError: _refused,
-    WireError: _of_the_log,
-    HTTPException: _of_the_routes,
-    ClientDisconnect: _gone,
-    Exception: _of_ours,
-}
-"""For `Starlette(exception_handlers=…)`."""
+def refusal_of(error: Exception) -> tuple[Response, bool]:
+    """What an exception is answered with, and whether it is one that is told of; else it is a fault of ours."""
+    if isinstance(error, ApiError):
+        return error.response(), True
+    if isinstance(error, WireError):
+        return ApiError(503, "log-unavailable", str(error), headers={"Retry-After": "1"}).response(), True
+    if isinstance(error, ClientDisconnect):
+        return Response(status_code=400), True  # nobody is there to read it
+    return ApiError(500, "internal", "this is a fault of the server; its log says more").response(), False

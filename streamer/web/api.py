@@ -5,16 +5,15 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 from prometheus_client import CollectorRegistry
-from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from consumers.log import Log
 from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.settings import Settings
 from streamer.web.access import Access
-from streamer.web.answers import HANDLERS, ApiError
+from streamer.web.answers import ApiError
 from streamer.web.current_log import CurrentLog, OpenLog
-from streamer.web.endpoints import Endpoint, routes_of
+from streamer.web.endpoints import Endpoint, Endpoints
 from streamer.web.guard import Guard
 from streamer.web.incoming import Incoming
 from streamer.web.item_changes import ItemChanges
@@ -126,8 +125,6 @@ class Gateway:
 
     def app(self) -> ASGIApp:
         """The ASGI application."""
-        routes = [self._sockets.route(), *routes_of(self.endpoints(), self._access)]
-        inner = Starlette(routes=routes, exception_handlers=HANDLERS)
-        inner.router.redirect_slashes = False
+        inner = Endpoints(self.endpoints(), self._access, self._sockets.connect)
         settings = self._settings
         return Guard(inner, settings.host, settings.allowed_hosts, settings.cors_origins)

@@ -1,17 +1,18 @@
-"""Endpoints: a path with a method, who may pass, and what it takes; and how they become routes."""
+"""Endpoints: a path with a method, who may pass, and what it takes; and the application that they make together."""
 
+import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketClose
 
 from streamer.web import access
 from streamer.web.access import Access
+from streamer.web.answers import ApiError, refusal_of
 from streamer.web.incoming import checked_id
 from streamer.web.parameters import NoParameters, Parameters, read_parameters
 
@@ -19,26 +20,9 @@ Handler = Callable[..., Awaitable[Response]]
 """Takes the request, and behind it the parameters of the query where its endpoint has some."""
 
 
-class _Id(Convertor[str]):
-    """One segment of the raw path, decoded once: an id may hold what is a slash when decoded."""
-
-    regex = "[^/]+"
-
-    def convert(self, value: str) -> str:
-        return unquote(value, errors="surrogateescape")
-
-    def to_string(self, value: str) -> str:
-        raise NotImplementedError
-
-
-class _Rest(_Id):
-    """All that is left of the raw path: for paths of before, whose ids may hold slashes as they are."""
-
-    regex = ".+"
-
-
-register_url_convertor("id", _Id())
-register_url_convertor("rest", _Rest())
+_PARAMETERS = {"id": "([^/]+)", "rest": "(.+)"}
+"""What a path may have: one segment, which may hold what is a slash once it is decoded, or all that is left."""
+_PARAMETER = re.compile(r"\{(\w+):(\w+)\}")
 
 
 class Endpoint(NamedTuple):
@@ -58,20 +42,83 @@ class Endpoint(NamedTuple):
     answer: Any = None
 
 
-class _FirstFit(Route):
-    """A route that answers for its path whatever the method, with 405 where it has no such endpoint."""
+class _Path(NamedTuple):
+    """A path: its endpoints by method, and the names of its parameters."""
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child = super().matches(scope)
-        return Match.NONE if match is Match.NONE else Match.FULL, child
+    endpoints: dict[str, Endpoint]
+    names: list[str]
 
 
-def routes_of(endpoints: Iterable[Endpoint], allowed: Access) -> list[Route]:
-    """One route for all the methods of a path, in the order of the endpoints: the first path that fits answers."""
-    by_path: dict[str, dict[str, Endpoint]] = {}
-    for endpoint in endpoints:
-        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
-    return [_FirstFit(path, _answering(methods, allowed), methods=list(methods)) for path, methods in by_path.items()]
+class Endpoints:
+    """An ASGI application of endpoints. The first path that fits answers, with 405 where it lacks the method.
+
+    Starlette's routes ask one path after the other, and its layers of exceptions look at each request twice: together
+    they took longer than any answer but a list.
+
+    Args:
+        endpoints: in the order in which their paths are tried.
+        allowed: who may pass; None: everybody.
+        socket: what answers the handshake of a WebSocket.
+    """
+
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        allowed: Access | None = None,
+        socket: Callable[[WebSocket], Awaitable[None]] | None = None,
+    ) -> None:
+        by_path: dict[str, dict[str, Endpoint]] = {}
+        for endpoint in endpoints:
+            by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
+        self._allowed, self._socket = allowed, socket
+        self._paths: dict[int, _Path] = {}  # by the group of the pattern that has the whole path
+        patterns, group = [], 1
+        for path, of_path in by_path.items():
+            names = [name for name, _ in _PARAMETER.findall(path)]
+            self._paths[group] = _Path(of_path, names)
+            patterns.append(f"({_pattern(path)})")
+            group += 1 + len(names)
+        self._pattern = re.compile("|".join(patterns))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request, of which `path` is the raw one."""
+        if scope["type"] == "websocket":
+            await (
+                self._socket(WebSocket(scope, receive, send))
+                if self._socket
+                else WebSocketClose()(scope, receive, send)
+            )
+            return
+        request = Request(scope, receive, send)
+        try:
+            response = await self._answer(request)
+        except Exception as error:
+            response, is_known = refusal_of(error)
+            if not is_known:
+                await response(scope, receive, send)
+                raise
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        path, method = request.scope["path"], request.method
+        match = self._pattern.fullmatch(path)
+        if match is None or match.lastindex is None:
+            raise ApiError(404, "not-found", f"there is nothing at {path}")
+        endpoints, names = self._paths[match.lastindex]
+        endpoint = endpoints.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            methods = sorted({*endpoints, *(["HEAD"] if "GET" in endpoints else [])})
+            allow = {"Allow": ", ".join(methods)}
+            raise ApiError(405, "method-not-allowed", f"{path} does not take {method}", headers=allow)
+        given = match.groups()[match.lastindex : match.lastindex + len(names)]
+        decoded = (unquote(text, errors="surrogateescape") for text in given)
+        request.scope["path_params"] = dict(zip(names, decoded, strict=True))
+        if self._allowed is not None:
+            self._allowed.check(request, endpoint.needs)
+        asked = read_parameters(endpoint.parameters, request)
+        if endpoint.parameters is NoParameters:
+            return await endpoint.handler(request)
+        return await endpoint.handler(request, asked)
 
 
 def id_in_path(request: Request, name: str) -> str:
@@ -79,13 +126,9 @@ def id_in_path(request: Request, name: str) -> str:
     return checked_id(request.path_params[name], name)
 
 
-def _answering(endpoints: dict[str, Endpoint], allowed: Access) -> Handler:
-    async def answer(request: Request) -> Response:
-        endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
-        allowed.check(request, endpoint.needs)
-        asked = read_parameters(endpoint.parameters, request)
-        return await (
-            endpoint.handler(request) if endpoint.parameters is NoParameters else endpoint.handler(request, asked)
-        )
-
-    return answer
+def _pattern(path: str) -> str:
+    """A path as a regular expression, with a group for each parameter."""
+    literal, *rest = _PARAMETER.split(path)  # text, then (name, kind, text) each
+    return re.escape(literal) + "".join(
+        _PARAMETERS[kind] + re.escape(text) for kind, text in zip(rest[1::3], rest[2::3], strict=True)
+    )

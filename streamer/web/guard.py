@@ -16,6 +16,12 @@ from streamer.web.answers import ApiError
 
 CORS_METHODS = "GET, HEAD, POST, PATCH, PUT, DELETE"
 PREFLIGHT_S = "600"
+ALWAYS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+"""Headers of every answer that says nothing else of them."""
 _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(?::\d+)?")
 _DEFAULT_PORT = {"http": ":80", "https": ":443"}
 
@@ -62,22 +68,23 @@ class Guard:
             return
         method = scope.get("method", "GET")  # of a WebSocket's handshake it is GET
         headers = Headers(scope=scope)
-        shared = _origin(headers.get("origin", "")) in self._origins
+        origins = headers.getlist("origin")
+        shared = bool(origins) and _origin(origins[0]) in self._origins
 
         async def send_on(message: Message) -> None:
             if message["type"] in ("http.response.start", "websocket.http.response.start"):
-                answer = MutableHeaders(scope=message)
-                answer.setdefault("X-Content-Type-Options", "nosniff")
-                answer.setdefault("Cross-Origin-Resource-Policy", "same-origin")
-                answer.setdefault("Cache-Control", "no-store")
+                raw = message["headers"] = list(message.get("headers", ()))
+                given = {name for name, _ in raw}
+                raw += [field for field in ALWAYS if field[0] not in given]
+                answer = MutableHeaders(raw=raw)
                 if self._origins:
                     answer.add_vary_header("Origin")
                 if shared:
-                    answer["Access-Control-Allow-Origin"] = headers["origin"]
+                    answer["Access-Control-Allow-Origin"] = origins[0]
             await send(message)
 
         try:
-            self._check(headers, method, shared)
+            self._check(headers, origins, method, shared)
         except ApiError as error:
             await error.response()(scope, receive, send_on)
             return
@@ -86,7 +93,7 @@ class Guard:
             return
         await self._app({**scope, "path": scope["raw_path"].decode("latin-1")}, receive, send_on)
 
-    def _check(self, headers: Headers, method: str, shared: bool) -> None:
+    def _check(self, headers: Headers, origins: Sequence[str], method: str, shared: bool) -> None:
         hosts = headers.getlist("host")
         host = hosts[0] if hosts else ""
         if len(hosts) > 1 or not self._knows(host):
@@ -95,12 +102,11 @@ class Guard:
             )
         if shared:
             return
-        origins = headers.getlist("origin")
         if any(_netloc(origin) != _with_port(host, origin) for origin in origins):
             raise ApiError(403, "foreign-origin", "pages of other origins are refused; see the setting `cors_origins`")
-        site, mode = headers.get("sec-fetch-site"), headers.get("sec-fetch-mode")
-        comes_by_link = mode == "navigate" and method in ("GET", "HEAD")
-        if not origins and site in ("cross-site", "same-site") and not comes_by_link:
+        if origins or headers.get("sec-fetch-site") not in ("cross-site", "same-site"):
+            return
+        if headers.get("sec-fetch-mode") != "navigate" or method not in ("GET", "HEAD"):  # it does not come by a link
             raise ApiError(403, "foreign-origin", "pages of other origins are refused; see the setting `cors_origins`")
 
     def _knows(self, host: str) -> bool:

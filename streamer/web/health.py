@@ -3,13 +3,13 @@
 from typing import Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from streamer.web.answers import HANDLERS, ApiError
+from streamer.web.answers import ApiError
+from streamer.web.endpoints import Endpoint, Endpoints
 from streamer.web.guard import Guard
 
 
@@ -24,23 +24,23 @@ class Measured(Protocol):
 
 def health_app(metrics: Measured, host: str) -> ASGIApp:
     """The application; host: the address that it listens on."""
-    app = Starlette(routes=health_routes(metrics), exception_handlers=HANDLERS)
-    app.router.redirect_slashes = False
-    return Guard(app, host)
+    return Guard(Endpoints(health_endpoints(metrics)), host)
 
 
-def health_routes(metrics: Measured) -> list[Route]:
-    """The three. The answers are made in threads: they may wait for the broker, the worker does not."""
+def health_endpoints(metrics: Measured) -> list[Endpoint]:
+    """The three. Figures are gathered in a thread: they may wait for the broker."""
 
-    def livez(request: Request) -> Response:
+    async def livez(request: Request) -> Response:
         return PlainTextResponse("live\n")
 
-    def readyz(request: Request) -> Response:
+    async def readyz(request: Request) -> Response:
         if not metrics.is_ready():
             raise ApiError(503, "not-ready", metrics.stage_line())
         return PlainTextResponse(f"{metrics.stage_line()}\n")
 
-    def measured(request: Request) -> Response:
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    async def measured(request: Request) -> Response:
+        text = await run_in_threadpool(generate_latest, metrics.registry)
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", measured)]
+    handlers = {"/livez": livez, "/readyz": readyz, "/metrics": measured}
+    return [Endpoint(path, "GET", handler, "open") for path, handler in handlers.items()]

@@ -7,6 +7,7 @@ import os
 import re
 import resource
 import time
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.wsproto_impl import WSProtocol
 
 from streamer.web.answers import ApiError
+from streamer.web.workers.frames import LINE, PROTOCOL, HandedOver
 
 RESERVE = 16  # descriptors that are kept for what the process itself opens
 ACCEPTED_AT_ONCE = 1  # a turn of the loop: it takes five turns until one that is refused is closed
@@ -127,6 +129,7 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
     _held_bytes = 0  # came since the last part of a request that was complete
     open_now = 0  # connections of this process
     _refused = False
+    _wants_line = False  # the request that is on its way asks for a line of questions
     _said = -SAY_EVERY_S  # of the class: once for all connections
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -183,6 +186,8 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head, self._held_bytes = False, 0
+        if self._wants_line:
+            self.scope["extensions"] = {LINE: self._hand_over_line}  # type: ignore[dict-item]
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -216,6 +221,7 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
                     self._hand_over(rest)
                     return
                 data = self._head_without_upgrade() + rest
+                self._wants_line = self._get_upgrade() == PROTOCOL.encode()
 
     def _wants_socket(self) -> bool:
         """Whether the request is for the WebSocket, and everything before it has been answered."""
@@ -230,6 +236,22 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
         self.handle_websocket_upgrade()
         if rest:
             self.transport.get_protocol().data_received(rest)  # type: ignore[attr-defined]
+
+    def _hand_over_line(self, protocol: HandedOver) -> None:
+        """Opens a line of questions in place of an answer; it is no client's connection from here on."""
+        self.cycle.disconnected = True  # uvicorn sends nothing more
+        self._unset_keepalive_if_required()
+        if self._waiting:
+            self._waiting.cancel()
+        BoundedProtocol.open_now -= 1
+        self.connections.discard(self)
+        self.connections.add(protocol)  # type: ignore[arg-type]
+        protocol.when_lost = partial(self.connections.discard, protocol)
+        self.transport.write(
+            f"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: {PROTOCOL}\r\n\r\n".encode()
+        )
+        self.transport.set_protocol(protocol)
+        protocol.connection_made(self.transport)
 
     def _head_without_upgrade(self) -> bytes:
         line = f"{self.scope['method']} ".encode() + self.url + f" HTTP/{self.scope['http_version']}\r\n".encode()

@@ -2,6 +2,7 @@
 
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_origin
+from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
@@ -40,7 +41,7 @@ class ListParameters(RankingParameters):
     dotted = "context"
     surface: str = Field("default", min_length=1, max_length=64, description="where the list is shown")
     exclude: list[Id] = Field([], max_length=1_000, description="ids of items that are not listed")
-    context: dict[Annotated[str, Field(min_length=1, max_length=64)], str] = Field(
+    context: dict[Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=1_024)]] = Field(
         {}, max_length=64, description="where and how it is asked: context.device=phone, context.country=NO, …"
     )
     personalize: bool = Field(True, description="false: what anybody would get, nothing of the user is read")
@@ -162,7 +163,7 @@ def read_parameters(model: type[Parameters], request: HTTPConnection) -> Paramet
     """The parameters of a request's query. Raises ApiError for one that is unknown, there twice, or wrong."""
     given: dict[str, Any] = {}
     names, lists = _names(model), _lists(model)
-    for name, text in request.query_params.multi_items():
+    for name, text in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
         field, dot, part = name.partition(".")
         if dot and field == model.dotted:
             table = given.setdefault(field, {})

@@ -49,6 +49,7 @@ class WebServer:
             log_level="error",  # its warnings are about what clients send
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # nobody asks who the client is
             backlog=ACCEPTED_AT_ONCE,
             timeout_graceful_shutdown=1,
         )

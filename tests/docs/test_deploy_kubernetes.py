@@ -14,7 +14,7 @@ import yaml
 
 from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
-from streamer.web.health import health_routes
+from streamer.web.health import health_endpoints
 from streamer.worker.prometheus import RunMetrics
 from tests.docs.deployed import DEPLOY, manifests, settings_with
 
@@ -47,7 +47,7 @@ def settings_of_pod(pod: dict[str, Any]) -> Settings:
 def test_probes_ask_what_the_process_answers(name: str) -> None:
     settings = settings_of_pod(PODS[name])
     [container] = PODS[name]["containers"]
-    answered = {route.path for route in health_routes(RunMetrics(Settings()))}
+    answered = {endpoint.path for endpoint in health_endpoints(RunMetrics(Settings()))}
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     for probe, path in PROBES.items():
         asked = container[probe]["httpGet"]

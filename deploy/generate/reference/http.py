@@ -13,7 +13,6 @@ from consumers.open_log import open_log
 from deploy.generate.reference.markdown import code, page, sentence, table
 from deploy.generate.reference.topics import project_version
 from streamer.settings import Settings
-from streamer.web.answers import CODES
 from streamer.web.api import Gateway
 from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
@@ -117,7 +116,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 def _errors() -> Iterator[list[str]]:
     """Status, code and message of each ApiError that the sources raise by name, each code of a status once."""
-    found: dict[tuple[int, str], str] = dict.fromkeys(CODES.items(), "")
+    found: dict[tuple[int, str], str] = {}
     for file in sorted(_WEB.rglob("*.py")):
         for node in ast.walk(ast.parse(file.read_text())):
             match node:

@@ -103,10 +103,16 @@ def _apply(log: Log, settings: Settings, every: Sequence[Rules], as_json: bool) 
     if as_json:
         print(json.dumps({"applied": told, "warnings": warnings}))
     else:
-        for one in told:
-            done = "in force from the next epoch on" if one["changed"] else "unchanged: these rules are in force"
-            print(f"{one['surface']}  {one['version']}  {done}")
+        for rules in every:
+            print(f"{rules.surface}  {rules.version()}  {_done(rules, rules.surface in new)}")
     return 0
+
+
+def _done(rules: Rules, changed: bool) -> str:
+    """What putting rules in force has done."""
+    if rules.say_nothing():
+        return "without rules from the next epoch on" if changed else "unchanged: it has no rules"
+    return "in force from the next epoch on" if changed else "unchanged: these rules are in force"
 
 
 def _list(records: Mapping[str, RulesRecord], arguments: argparse.Namespace) -> int:
@@ -128,8 +134,8 @@ def _list(records: Mapping[str, RulesRecord], arguments: argparse.Namespace) -> 
 def _record_of(records: Mapping[str, RulesRecord], surface: str) -> RulesRecord:
     """What the topic says of a surface. Raises UsageError where there are no rules of it."""
     if surface not in records:
-        known = ", ".join(sorted(records)) or "no surface"
-        raise UsageError(f"there are no rules of {surface!r}; there are those of {known}")
+        known = f"surfaces with rules are {', '.join(sorted(records))}" if records else "no surface has rules"
+        raise UsageError(f"there are no rules of {surface!r}; {known}")
     return records[surface]
 
 

@@ -44,7 +44,8 @@ class ListRoutes:
     async def recommendations(self, request: Request, asked: ListParameters) -> Response:
         """A list for a user, made now."""
         user_id = id_in_path(request, "user_id")
-        return await self._replies.list_response(ListQuestion(user_id=user_id, **dict(asked)))
+        question = ListQuestion.model_construct(user_id=user_id, **asked.__dict__)  # whose bounds are the same
+        return await self._replies.list_response(question)
 
     async def ask(self, request: Request) -> Response:
         """A list for a user, a session, a basket or anybody; or, of `requests`, up to 100 at once."""

@@ -1,57 +1,43 @@
-"""`/internal/questions`: what the front asks a worker, a batch of questions at a time."""
+"""`/internal/questions`: where the front opens its line to a worker."""
 
-import logging
-
-import msgspec
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from streamer.asking.question_queue import Reply
-from streamer.asking.questions import QUESTIONS, Answer, Question
+from streamer.asking.question_queue import QuestionQueue
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
-from streamer.web.bodies import read_bytes
 from streamer.web.endpoints import Endpoint
-from streamer.web.parameters import refusal
-from streamer.web.workers.askers import NOT_READY, LocalAsker, NobodyAnswers
-from streamer.web.workers.line import QUESTIONS_A_REQUEST, QUESTIONS_PATH, AnswerText
-
-_logger = logging.getLogger(__name__)
+from streamer.web.workers.answering_line import AnsweringLine
+from streamer.web.workers.frames import LINE, PROTOCOL, QUESTIONS_PATH
 
 
 class QuestionRoutes:
-    """Has batches of questions answered."""
+    """Opens lines over which batches of questions are answered."""
 
-    def __init__(self, asker: LocalAsker, settings: Settings) -> None:
-        self._asker, self._settings = asker, settings
+    def __init__(self, queue: QuestionQueue, settings: Settings) -> None:
+        self._queue, self._settings = queue, settings
 
     def endpoints(self) -> list[Endpoint]:
         """The one endpoint."""
-        return [Endpoint(QUESTIONS_PATH, "POST", self.ask, "admin")]
+        return [Endpoint(QUESTIONS_PATH, "GET", self.open, "admin", status=101)]
 
-    async def ask(self, request: Request) -> Response:
-        """A JSON array of questions → a JSON array of `{"status", "body"}`, in the same order."""
-        body = await read_bytes(request, self._settings.max_body_bytes, self._settings.request_timeout_s)
-        try:
-            questions = QUESTIONS.validate_json(body)
-        except ValidationError as error:
-            raise refusal(error, "field") from None
-        if len(questions) > QUESTIONS_A_REQUEST:
-            raise ApiError(400, "too-many", f"{len(questions)} questions at once; {QUESTIONS_A_REQUEST} at most")
-        replies = await self._asker.ask_together(questions)
-        answers = map(_answer, questions, replies)
-        told = [AnswerText(answer.status, msgspec.Raw(answer.body)) for answer in answers]
-        return Response(msgspec.json.encode(told), media_type="application/json")
+    async def open(self, request: Request) -> Response:
+        """A line of frames, see `streamer.web.workers.frames`."""
+        if LINE not in request.scope.get("extensions", {}):
+            headers = {"Upgrade": PROTOCOL, "Connection": "Upgrade"}
+            raise ApiError(
+                426, "upgrade-required", f"{QUESTIONS_PATH} takes requests to upgrade to {PROTOCOL}", headers=headers
+            )
+        return _Line(AnsweringLine(self._queue, self._settings.max_body_bytes))
 
 
-def _answer(question: Question, reply: Reply) -> Answer:
-    """One answer; what befell it is no matter to the others."""
-    if isinstance(reply, Answer):
-        return reply
-    if isinstance(reply, NobodyAnswers):
-        error = ApiError(NOT_READY, "not-ready", str(reply))
-    else:
-        _logger.error("a question of kind %s has no answer", question.kind, exc_info=reply)
-        error = ApiError(500, "internal", "this is a fault of the server; its log says more")
-    return Answer(error.status, msgspec.json.encode(error.body))
+class _Line(Response):
+    """In place of an answer the connection goes to a protocol of its own."""
+
+    def __init__(self, line: AnsweringLine) -> None:
+        super().__init__(status_code=101)
+        self._line = line
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"][LINE](self._line)

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from consumers.errors import WireError
@@ -36,10 +35,6 @@ class SocketRoutes:
     def endpoints(self) -> list[Endpoint]:
         """The path, for requests that are no handshake of a WebSocket, and for the document."""
         return [Endpoint(SOCKET_PATH, "GET", self.refuse, "read", status=101)]
-
-    def route(self) -> WebSocketRoute:
-        """Where the handshake goes."""
-        return WebSocketRoute(SOCKET_PATH, self.connect)
 
     async def refuse(self, request: Request) -> Response:
         """A WebSocket: the lists of many users over one connection.

@@ -1,15 +1,15 @@
 """Who answers questions: the worker of this process, or the one that owns the user's partition."""
 
 import asyncio
-from collections.abc import Sequence
 from typing import Protocol
 
-from streamer.asking.question_queue import NotReady, QuestionQueue, Reply
+from streamer.asking.question_queue import NotReady, QuestionQueue
 from streamer.asking.questions import Answer, Question, key
+from streamer.web.workers.answering_line import NOT_READY
 from streamer.web.workers.directory import WorkerDirectory
 from streamer.web.workers.line import ANSWER_TIMEOUT_S, WorkerAway, WorkerLine
 
-MISDIRECTED, NOT_READY = 421, 503
+MISDIRECTED = 421
 START_ONE = "no worker is known that answers questions: start one with `freshet run --api-port 8766`"
 STARTING = "the worker is not ready yet: ask again once /readyz says so"
 MOVING_S = 1.0  # how long it may take until the log tells where a partition has gone
@@ -53,19 +53,16 @@ class LocalAsker(Asker):
 
     async def ask(self, question: Question) -> Answer:
         """See `Asker.ask`."""
-        [reply] = await self.ask_together([question])
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                [reply] = await asyncio.wrap_future(self._queue.ask([question]))
+        except TimeoutError:
+            raise NobodyAnswers(f"the worker has not answered for {ANSWER_TIMEOUT_S:g} s") from None
+        if isinstance(reply, NotReady):
+            raise NobodyAnswers(str(reply))
         if isinstance(reply, Exception):
             raise reply
         return reply
-
-    async def ask_together(self, questions: Sequence[Question]) -> list[Reply]:
-        """The reply to each: its answer, or what `ask` raises for it."""
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                replies = await asyncio.wrap_future(self._queue.ask(questions))
-        except TimeoutError:
-            return [NobodyAnswers(f"the worker has not answered for {ANSWER_TIMEOUT_S:g} s")] * len(questions)
-        return [NobodyAnswers(str(reply)) if isinstance(reply, NotReady) else reply for reply in replies]
 
     async def ask_each(self, question: Question) -> dict[str, Answer]:
         """See `Asker.ask_each`."""

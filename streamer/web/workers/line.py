@@ -1,42 +1,41 @@
-"""Questions to one worker, over a few connections that stay open."""
+"""Questions to one worker, over one connection that stays open."""
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Iterable
-from contextlib import suppress
+from typing import Any
 from urllib.parse import urlsplit
 
-import httptools
 import msgspec
 
 from streamer.asking.questions import QUESTIONS, Answer, Question
 from streamer.web.answers import too_many
+from streamer.web.workers.frames import (
+    PROTOCOL,
+    QUESTIONS_A_FRAME,
+    QUESTIONS_PATH,
+    AnswerFrame,
+    FrameBuffer,
+    QuestionFrame,
+    frame_of,
+)
 
-QUESTIONS_PATH = "/internal/questions"
-QUESTIONS_A_REQUEST, MOST_WAITING = 100, 2_000
-CONNECTIONS = 4
+MOST_WAITING = 2_000
 ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S = 5.0, 1.0
+LOOK_EVERY_S = 0.5  # for answers that do not come
 AWAY_S = 0.25  # a worker that did not answer is not asked again for so long
-READ_BYTES = 1 << 18
-Waiting = tuple[Question, "asyncio.Future[Answer]"]
+MAX_HEAD_BYTES = 65_536
+_Asked = tuple[Question, "asyncio.Future[Answer]"]
+_decode = msgspec.msgpack.Decoder(AnswerFrame).decode
 
 
 class WorkerAway(Exception):
     """The worker does not answer: it has ended, or is not ready."""
 
 
-class AnswerText(msgspec.Struct):
-    """An answer as a worker sends it. `body`: JSON as it is."""
-
-    status: int
-    body: msgspec.Raw
-
-
-_decode = msgspec.json.Decoder(list[AnswerText]).decode
-
-
 class WorkerLine:
-    """Asks one worker. A few requests are on their way at a time; questions that come meanwhile go with the next one.
+    """Asks one worker. What is asked in one turn of the loop goes in one frame.
 
     Args:
         address: of the worker, http://HOST:PORT.
@@ -44,9 +43,12 @@ class WorkerLine:
     """
 
     def __init__(self, address: str, key: str | None = None) -> None:
-        self._connections = [_WorkerConnection(address, key) for _ in range(CONNECTIONS)]
-        self._waiting: asyncio.Queue[Waiting] = asyncio.Queue()
-        self._senders: list[asyncio.Task[None]] = []
+        self._address, self._key = address, key
+        self._waiting: deque[_Asked] = deque()
+        self._count = 0  # of questions without an answer
+        self._connection: _Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._is_due = False  # whether what waits is to be sent in this turn
         self._away: tuple[float, str] = 0.0, ""  # until when, and why
 
     async def ask(self, question: Question) -> Answer:
@@ -54,137 +56,168 @@ class WorkerLine:
         until, why = self._away
         if until > time.monotonic():
             raise WorkerAway(why)
-        if self._waiting.qsize() >= MOST_WAITING:
+        if self._count >= MOST_WAITING:
             raise too_many("too many questions wait already; ask again")
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.put_nowait((question, future))
-        if not self._senders:
-            self._senders = [asyncio.create_task(self._send(connection)) for connection in self._connections]
-        return await future
-
-    async def _send(self, connection: "_WorkerConnection") -> None:
-        """Sends what waits, as long as the loop runs; at its end it hangs up."""
-        batch: list[Waiting] = []
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((question, future))
+        self._count += 1
+        if self._keeper is None:
+            self._keeper = loop.create_task(self._keep())
+        elif self._connection is not None and not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._send)
         try:
-            while True:
-                batch = self._with_others(await self._waiting.get())
-                if batch:
-                    await self._send_batch(connection, batch)
+            return await future
         finally:
-            connection.close()
-            self._senders = [task for task in self._senders if task is not asyncio.current_task()]
-            _refuse([*batch, *self._take(MOST_WAITING)], "the server ends")
+            self._count -= 1
 
-    async def _send_batch(self, connection: "_WorkerConnection", batch: list[Waiting]) -> None:
+    async def _keep(self) -> None:
+        """Opens the connection and keeps it until it breaks, an answer is overdue, or the loop ends."""
+        connection, why = None, "the server ends"
         try:
-            answers = await connection.ask([question for question, _ in batch])
+            connection = await _open(self._address, self._key)
+            self._connection = connection
+            self._send()
+            while not connection.lost.done():
+                await asyncio.wait({connection.lost}, timeout=LOOK_EVERY_S)
+                connection.check()
+            why = f"the worker at {self._address} does not answer: {connection.lost.result()}"
+        except (OSError, TimeoutError, ValueError) as error:
+            why = f"the worker at {self._address} does not answer: {error or type(error).__name__}"
         except WorkerAway as error:
-            self._away = time.monotonic() + AWAY_S, str(error)
-            _refuse([*batch, *self._take(MOST_WAITING)], str(error))
+            why = f"the worker at {self._address} {error}"
+        finally:
+            self._connection, self._keeper = None, None
+            self._away = time.monotonic() + AWAY_S, why
+            asked, self._waiting = self._waiting, deque()
+            if connection is not None:
+                connection.close()
+                asked = deque([*connection.unanswered(), *asked])
+            _refuse(asked, why)
+
+    def _send(self) -> None:
+        """Sends what waits; nobody waits for what was cancelled."""
+        self._is_due = False
+        if self._connection is None:
             return
-        for (_, future), answer in zip(batch, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
-
-    def _with_others(self, first: Waiting) -> list[Waiting]:
-        """What goes with the next request; nobody waits for what was cancelled."""
-        batch = [first, *self._take(QUESTIONS_A_REQUEST - 1)]
-        return [(question, future) for question, future in batch if not future.done()]
-
-    def _take(self, most: int) -> list[Waiting]:
-        return [self._waiting.get_nowait() for _ in range(min(most, self._waiting.qsize()))]
+        asked, self._waiting = [one for one in self._waiting if not one[1].done()], deque()
+        for first in range(0, len(asked), QUESTIONS_A_FRAME):
+            self._connection.ask(asked[first : first + QUESTIONS_A_FRAME])
 
 
-def _refuse(waiting: Iterable[Waiting], why: str) -> None:
-    for _, future in waiting:
+def _refuse(asked: Iterable[_Asked], why: str) -> None:
+    for _, future in asked:
         if not future.done():
             future.set_exception(WorkerAway(why))
 
 
-class _WorkerConnection:
-    """One HTTP connection to a worker, opened when it is needed, and again where the worker has closed it."""
+class _Frame:
+    """Questions that are on their way, and when they have left."""
 
-    def __init__(self, address: str, key: str | None) -> None:
-        parts = urlsplit(address)
-        self._encrypted = parts.scheme == "https"
-        self._host, self._port = parts.hostname or "", parts.port or (443 if self._encrypted else 80)
-        self._address = address
-        fields = {"Host": parts.netloc, "Content-Type": "application/json"}
-        if key is not None:
-            fields["X-API-Key"] = key
-        self._head = f"POST {QUESTIONS_PATH} HTTP/1.1\r\n" + "".join(f"{n}: {text}\r\n" for n, text in fields.items())
-        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+    def __init__(self, asked: list[_Asked]) -> None:
+        self.asked, self.sent_at = asked, time.monotonic()
 
-    async def ask(self, questions: list[Question]) -> list[Answer]:
-        """One answer for each question. Raises WorkerAway."""
-        body = QUESTIONS.dump_json(questions, exclude_none=True)
-        was_open = self._streams is not None
-        try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                try:
-                    status, answer = await self._post(body)
-                except (OSError, httptools.HttpParserError):
-                    self.close()
-                    if not was_open:
-                        raise
-                    status, answer = await self._post(body)  # it was closed while nobody asked
-        except (OSError, httptools.HttpParserError, TimeoutError) as error:
-            self.close()
-            why = str(error) or type(error).__name__
-            raise WorkerAway(f"the worker at {self._address} does not answer: {why}") from None
-        except BaseException:  # cancelled half-way
-            self.close()
-            raise
-        if status != 200:
-            raise WorkerAway(f"the worker at {self._address} refuses questions with {status}: {answer[:200]!r}")
-        try:
-            told = _decode(answer)
-        except msgspec.DecodeError as error:
-            raise WorkerAway(f"the worker at {self._address} answers with nonsense: {error}") from None
-        if len(told) != len(questions):
-            raise WorkerAway(f"the worker at {self._address} has {len(told)} answers to {len(questions)} questions")
-        return [Answer(one.status, bytes(one.body)) for one in told]
+
+class _Connection(asyncio.Protocol):
+    """The front's end of a line. `lost`: done once it is closed, with the reason; `opened`: once questions may go."""
+
+    def __init__(self, head: bytes) -> None:
+        loop = asyncio.get_running_loop()
+        self.opened: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[str] = loop.create_future()
+        self._request, self._head, self._is_open = head, bytearray(), False
+        self._buffer, self._number = FrameBuffer(), 0
+        self._frames: dict[int, _Frame] = {}
+
+    def ask(self, asked: list[_Asked]) -> None:
+        """Sends questions in a frame."""
+        self._number += 1
+        self._frames[self._number] = _Frame(asked)
+        body = QUESTIONS.dump_json([question for question, _ in asked], exclude_none=True)
+        self._transport.write(frame_of(QuestionFrame(self._number, body)))
+
+    def unanswered(self) -> list[_Asked]:
+        """What was asked and has no answer."""
+        return [one for frame in self._frames.values() for one in frame.asked]
+
+    def check(self) -> None:
+        """Raises TimeoutError where an answer is overdue."""
+        oldest = next(iter(self._frames.values()), None)
+        if oldest is not None and oldest.sent_at < time.monotonic() - ANSWER_TIMEOUT_S:
+            raise TimeoutError(f"no answer for {ANSWER_TIMEOUT_S:g} s")
 
     def close(self) -> None:
-        if self._streams is not None:
-            with suppress(RuntimeError):  # the loop may have ended
-                self._streams[1].close()
-            self._streams = None
+        self._transport.close()
 
-    async def _post(self, body: bytes) -> tuple[int, bytes]:
-        """The status and the body of the answer."""
-        reader, writer = self._streams or await self._open()
-        writer.write(f"{self._head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        answer = _HttpAnswer()
-        parser = httptools.HttpResponseParser(answer)
-        while not answer.is_complete:
-            part = await reader.read(READ_BYTES)
-            if not part:
-                raise ConnectionResetError("the connection was closed")
-            parser.feed_data(part)
-        if answer.is_last:
-            self.close()
-        return parser.get_status_code(), bytes(answer.body)
+    # asyncio
 
-    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        async with asyncio.timeout(CONNECT_TIMEOUT_S):
-            self._streams = await asyncio.open_connection(
-                self._host, self._port, limit=READ_BYTES, ssl=self._encrypted or None
-            )
-        return self._streams
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_open:
+            data = self._opening(data)
+        try:
+            for message in self._buffer.frames(data):
+                self._take(_decode(message))
+        except (ValueError, LookupError, msgspec.DecodeError) as error:
+            self._end(f"it answers with nonsense: {error}")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(str(error or "the connection was closed"))
+
+    def _opening(self, data: bytes) -> bytes:
+        """Reads the answer to the request that opens the line; what comes behind it."""
+        self._head += data
+        head, end, rest = self._head.partition(b"\r\n\r\n")
+        if not end and len(head) < MAX_HEAD_BYTES:
+            return b""
+        status = bytes(head[9:12]).decode("latin-1")
+        if status == "101":
+            self._is_open = True
+            self.opened.set_result(None)
+            return bytes(rest)
+        if not self.opened.done():
+            self.opened.set_exception(WorkerAway(f"refuses questions with {status}: {bytes(rest[:200])!r}"))
+        return b""
+
+    def _take(self, told: AnswerFrame) -> None:
+        asked = self._frames.pop(told.number).asked
+        if len(told.answers) != len(asked):
+            _refuse(asked, f"the worker has {len(told.answers)} answers to {len(asked)} questions")
+            return
+        for (_, future), (status, body) in zip(asked, told.answers, strict=True):
+            if not future.done():
+                future.set_result(Answer(status, body))
+
+    def _end(self, why: str) -> None:
+        if not self.lost.done():
+            self.lost.set_result(why)
+        if not self.opened.done():
+            self.opened.set_exception(ConnectionResetError(why))
 
 
-class _HttpAnswer:
-    """What a parser tells of an answer."""
-
-    def __init__(self) -> None:
-        self.body, self.is_complete, self.is_last = bytearray(), False, False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.is_last |= name.lower() == b"connection" and value.lower() == b"close"
-
-    def on_body(self, part: bytes) -> None:
-        self.body += part
-
-    def on_message_complete(self) -> None:
-        self.is_complete = True
+async def _open(address: str, key: str | None) -> _Connection:
+    """A line to the worker at an address. Raises OSError, TimeoutError, WorkerAway."""
+    parts = urlsplit(address)
+    is_encrypted = parts.scheme == "https"
+    fields = {"Host": parts.netloc, "Connection": "Upgrade", "Upgrade": PROTOCOL}
+    if key is not None:
+        fields["X-API-Key"] = key
+    head = f"GET {QUESTIONS_PATH} HTTP/1.1\r\n" + "".join(f"{name}: {text}\r\n" for name, text in fields.items())
+    port = parts.port or (443 if is_encrypted else 80)
+    async with asyncio.timeout(CONNECT_TIMEOUT_S):
+        made: tuple[Any, _Connection] = await asyncio.get_running_loop().create_connection(
+            lambda: _Connection(f"{head}\r\n".encode()), parts.hostname or "", port, ssl=is_encrypted or None
+        )
+    connection = made[1]
+    try:
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            await connection.opened
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -49,6 +49,8 @@ def test_rules_are_applied_listed_and_rolled_back(
     assert (applied["surface"], applied["changed"]) == ("home", True)
     assert rules(home, capsys, "ls")["rules"][1]["rules"] == {"surface": "home"}
     assert rules(home, capsys, "rm", "home")["applied"][0]["changed"] is False
+    assert main(["rules", "rm", "home", *home]) == 0
+    assert capsys.readouterr().out.endswith("  unchanged: it has no rules\n")
     rules(home, capsys, "rollback", "home")
     assert rules(home, capsys, "ls")["rules"][1]["rules"] == {"surface": "home", "k": 5}
     applied = rules(home, capsys, "rollback", "default", versions[0][:6])["applied"][0]
@@ -93,7 +95,7 @@ def test_what_are_no_rules_is_refused_and_nothing_is_put_in_force(
         (["ls", "x"], "rules ls takes no more"),
         (["rollback", "nowhere"], "there are no rules of 'nowhere'"),
         (["rollback"], "rules rollback takes a SURFACE, and the first four digits of a VERSION or more"),
-        (["rm", "nowhere"], "there are no rules of 'nowhere'; there are those of no surface"),
+        (["rm", "nowhere"], "there are no rules of 'nowhere'; no surface has rules"),
         (["rm"], "rules rm takes a SURFACE"),
         (["test", "x"], "rules test needs --user ID"),
         (["ls", "--user", "u"], "--user is for rules test"),

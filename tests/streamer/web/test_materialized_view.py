@@ -152,12 +152,12 @@ def test_an_erased_user_leaves_the_feed_and_does_not_come_back_with_a_restart(
         until(lambda: "u" not in view.feed.users)
         assert [change.value.user_id for change in view.feed.entries] == ["v"]
     with viewing(log, settings) as again:
-        assert list(again.recent_users) == ["v"]
+        assert list(again.feed.users) == ["v"]
         erased_ms = next(r.timestamp_ms for r in read_records(log, whole(log, "users")))
         until(lambda: SYSTEM_CLOCK.now_ms() > erased_ms, every_s=0.001)
         log.append([seen("u", "b")])  # somebody new, under the same name
-        until(lambda: "u" in again.recent_users)
-        assert [change.value.item_id for change in again.interactions if change.value.user_id == "u"] == ["b"]
+        until(lambda: "u" in again.feed.users)
+        assert [change.value.item_id for change in again.feed.entries if change.value.user_id == "u"] == ["b"]
 
 
 def test_what_is_kept_in_memory_is_bounded(log: OwnedLog, settings: Settings) -> None:
