@@ -94,12 +94,9 @@ class _Version(argparse.Action):
     """Prints the version of the installed distribution, which is looked up only where somebody asks."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib import metadata
+        from streamer.runtime.version import installed_version
 
-        try:
-            print(f"freshet {metadata.version('freshet-recommender')}")
-        except metadata.PackageNotFoundError:
-            print("freshet (a checkout that is not installed)")
+        print(f"freshet {installed_version() or '(a checkout that is not installed)'}")
         parser.exit()
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib import metadata
 from inspect import getdoc
 from typing import Any
 
@@ -13,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from consumers.decode import MAX_ID_BYTES
 from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
+from streamer.runtime.version import installed_version
 from streamer.web.doors import Door
 
 REFERENCE = "#/components/schemas/{model}"
@@ -59,7 +59,7 @@ def openapi(doors: Iterable[Door], root: str = "") -> dict[str, Any]:
         "info": {
             "title": "Freshet",
             "description": "Live recommendations from an event stream.",
-            "version": _version(),
+            "version": installed_version() or "0",
         },
         **({"servers": [{"url": root}]} if root else {}),
         "paths": paths,
@@ -155,10 +155,3 @@ def _is_model(kind: Any) -> bool:
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {JSON[0]: {"schema": schema}}
-
-
-def _version() -> str:
-    try:
-        return metadata.version("freshet")
-    except metadata.PackageNotFoundError:
-        return "0"
