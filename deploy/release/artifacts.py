@@ -95,7 +95,13 @@ def _check_installed(wheel: Path, folder: Path) -> Iterator[Finding]:
     summary = json.loads(run([str(freshet), "demo", "--exit", "--json"], cwd=folder).splitlines()[-1])
     yield Finding("demo", summary["events"] > 0, f"{summary['events']:,} events, {summary['quality']}")
     bill = folder / f"{wheel.name.rpartition('-py3')[0]}.cdx.json"
-    command = [*_tool(CYCLONEDX, "cyclonedx-py"), "environment", str(python), "--pyproject", str(ROOT / "pyproject.toml")]
+    command = [
+        *_tool(CYCLONEDX, "cyclonedx-py"),
+        "environment",
+        str(python),
+        "--pyproject",
+        str(ROOT / "pyproject.toml"),
+    ]
     run([*command, "--mc-type", "application", "--output-reproducible", "--validate", "--output-file", str(bill)])
     shutil.rmtree(environment)
     components = json.loads(bill.read_text())["components"]

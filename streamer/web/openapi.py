@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from consumers.decode import MAX_ID_BYTES
-from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
 from streamer.runtime.version import installed_version
+from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
 from streamer.web.doors import Door
 
 REFERENCE = "#/components/schemas/{model}"
