@@ -7,6 +7,7 @@ FreshetError                exit 1: it failed
 ├── StateBusy               another process uses the state folder
 ├── StateUnreadable         no checkpoint of the state folder can be read
 ├── PortTaken               the address to listen on is not free
+├── StoreUnavailable        the object store of a URL cannot be reached, or refuses
 ├── NoDemoData              the demo's data could not be fetched
 ├── EmbeddingsDamaged       a version of trained embeddings cannot be read
 ├── ThreadEnded             a thread of the process ended by an error that nothing expects
@@ -40,6 +41,12 @@ class StateUnreadable(FreshetError):
 
 class PortTaken(FreshetError):
     """Operator: end the other process, or choose another `--port`."""
+
+    may_pass = True
+
+
+class StoreUnavailable(FreshetError):
+    """Operator: mend the URL, or what its store takes from the environment: address, keys, rights."""
 
     may_pass = True
 

@@ -1,4 +1,4 @@
-"""The certificate by which a server answers HTTPS: loaded with plain words where it cannot be, and again once renewed."""
+"""The certificate by which a server answers HTTPS: loaded, refused in plain words, and loaded again once renewed."""
 
 import ssl
 from collections.abc import Callable

@@ -24,7 +24,8 @@ OF_THE_PARENT = ("log", "bootstrap", "state", "host", "port")  # these become fl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_flags(
-        parser, "log", "host", "port", "api_key", "api_key_file", "tls_certificate", "tls_key", "k", "exclude_seen", "request_context", "seed",
+        parser, "log", "host", "port", "api_key", "api_key_file", "tls_certificate", "tls_key",
+        "k", "exclude_seen", "request_context", "seed",
         "field_map", "window", "every_item_below", "allowed_lateness_ms", "too_late", "embeddings",
     )  # fmt: skip
     add_json_flag(parser, "one JSON object with the address")
