@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import Refused, Unframe, checked_value, id_field, object_fields, time_field
+from consumers.decode_fields import Refused, Unframe, checked_value, id_field, object_fields, time_field
 from consumers.records import Record
 from consumers.schemas import Feedback
 

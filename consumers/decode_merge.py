@@ -3,7 +3,7 @@
 from typing import Any
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import Refused, Unframe, id_field, id_of_key, object_fields
+from consumers.decode_fields import Refused, Unframe, id_field, id_of_key, object_fields
 from consumers.records import Record
 from consumers.schemas import Merge
 

@@ -23,9 +23,9 @@ class EventWeights:
         means: the means so far, which go on with each interaction that is weighed.
 
     >>> weights = EventWeights({"purchase": 5, "rating": "value-mean"})
-    >>> weights.of("Purchase", None), weights.of("view", None)
+    >>> weights.weigh("Purchase", None), weights.weigh("view", None)
     (5.0, 1.0)
-    >>> [weights.of("rating", stars) for stars in (3.0, 5.0, 1.0)]
+    >>> [weights.weigh("rating", stars) for stars in (3.0, 5.0, 1.0)]
     [0.0, 2.0, -3.0]
     """
 
@@ -57,7 +57,7 @@ class EventWeights:
             return True
         return abs(value) <= self.max_weight and bool(_cast(value)) == bool(value)
 
-    def of(self, event_type: str, value: float | None) -> float:
+    def weigh(self, event_type: str, value: float | None) -> float:
         """The weight of the next interaction as the model keeps it, in 32 bits; ≤ 0: the user does not want the item.
 
         REFUSED, which is not a number, where the value may not be a weight.

@@ -6,7 +6,8 @@ from typing import Any
 
 from consumers.embedded.folder_log import FolderLog
 from consumers.embedded.log import EmbeddedLog
-from consumers.embedded.loopback import Owner, RemoteLog
+from consumers.embedded.owner import Owner
+from consumers.embedded.remote_log import RemoteLog
 from consumers.errors import LogBusy
 from consumers.log import Log
 

@@ -10,7 +10,7 @@ import pytest
 
 from consumers.errors import LogUnavailable
 from consumers.log import Log
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
 from streamer.web.api import Gateway
@@ -54,10 +54,12 @@ def shop(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         log = opened.enter_context(closing(open_log_of(settings)))
         log.create(topic_specs(settings, partitions=2))
         asked_log = opened.enter_context(closing(open_log_of(settings))) if request.param == "kafka" else log
-        desk = Desk()
-        api = opened.enter_context(started(WebServer(worker_app(settings, desk, RunMetrics(settings)), "127.0.0.1", 0)))
-        desk.address = api.address
-        opened.callback(work(log, settings, desk))
+        queue = QuestionQueue()
+        api = opened.enter_context(
+            started(WebServer(worker_app(settings, queue, RunMetrics(settings)), "127.0.0.1", 0))
+        )
+        queue.address = api.address
+        opened.callback(work(log, settings, queue))
         view = View(asked_log, settings)
         view.start()
         opened.callback(view.stop)
@@ -83,13 +85,13 @@ class started:
         self._server.stop()
 
 
-def work(log: Log, settings: Settings, desk: Desk) -> Callable[[], None]:
+def work(log: Log, settings: Settings, queue: QuestionQueue) -> Callable[[], None]:
     """Starts a worker in a thread; what it gives ends it."""
     stop = threading.Event()
 
     def open_worker() -> Worker | None:
         try:
-            return Worker.open(log, settings, stop=stop.is_set, desk=desk)
+            return Worker.open(log, settings, stop=stop.is_set, queue=queue)
         except LogUnavailable:  # a broker that has just started gives no seats yet
             return None
 

@@ -50,7 +50,7 @@ from tgn.repair import (
     observe_again,
     put_in,
     readers,
-    rebuild,
+    rebuild_items,
     settle,
 )
 from tgn.retrieval import grown_active, new_active, restore
@@ -129,8 +129,8 @@ class Model:
         arrays, listing, scratch, config = self._held(allowed)
         out: Outcome
         test = bool(score.any())
-        out, into = outcome_block(n, k, test, bool(publish.any()), sources and test).new()
-        columns, batch = _batch_block(n).new()
+        out, into = outcome_arrays(n, k, test, bool(publish.any()), sources and test).new()
+        columns, batch = _batch_arrays(n).new()
         given = user, item, t, weight, context, score, learn, publish, np.arange(n) if block is None else block
         for column, values in zip(columns, given, strict=True):
             column[...] = values
@@ -180,7 +180,7 @@ class Model:
         """
         self.make_room(0)
         out: Outcome
-        out, into = outcome_block(len(user), k, False, True).new()
+        out, into = outcome_arrays(len(user), k, False, True).new()
         now: Any = np.int64(t)
         [users] = plain(user)
         _, listing, scratch, config = self._held(allowed)
@@ -208,7 +208,7 @@ class Model:
         return self.arrays()._replace(graph=masked(self.graph, allowed)), self._roomy, config
 
     def readers(self, wanted: U8) -> I32:
-        """The users whose interactions `rebuild` has to read; see `tgn.repair.rebuild`."""
+        """The users whose interactions `rebuild_items` has to read; see `tgn.repair.rebuild_items`."""
         self.make_room(0)
         return readers(self.graph, wanted)
 
@@ -228,10 +228,10 @@ class Model:
         self.make_room(len(user))
         add_pairs(self.graph.pairs, user, item)
 
-    def rebuild(self, wanted: U8, history: History) -> None:
-        """Builds items again from the interactions with them; see `tgn.repair.rebuild`."""
+    def rebuild_items(self, wanted: U8, history: History) -> None:
+        """Builds items again from the interactions with them; see `tgn.repair.rebuild_items`."""
         self.make_room(0)
-        self._rebuilt(rebuild(self.graph, self.config, wanted, History(*plain(*history))))
+        self._rebuilt(rebuild_items(self.graph, self.config, wanted, History(*plain(*history))))
 
     def new_part(self, items: I32, introduced: I64) -> Part:
         """What `observe_again` builds items [B] again in; see `tgn.repair.new_part`."""
@@ -261,7 +261,7 @@ class Model:
         changed users and of `readers(wanted)`, in the order of all of them.
         """
         self.settle(changed, removed, wanted, history)
-        self.rebuild(wanted, history)
+        self.rebuild_items(wanted, history)
 
     def next_to_rebuild(self, wanted: U8, first: int, cost: I64, most: int) -> tuple[I32, I32]:
         """The next items to build again together, and their readers; see `tgn.repair.next_batch`."""
@@ -299,7 +299,9 @@ class Model:
         if len(self.trained.item.dirty):
             describe(self.trained.item, item, NO_VECTOR)
 
-    def adopt(self, version: str, users: Sequence[int], of_users: F32, items: Sequence[int], of_items: F32) -> None:
+    def set_outside_vectors(
+        self, version: str, users: Sequence[int], of_users: F32, items: Sequence[int], of_items: F32
+    ) -> None:
         """Takes the vectors [U, SIZE], [I, SIZE], each of length 1, of a trained version in place of those it had.
 
         Nodes that are not among `users`, `items` have none. The version "" has no vectors: the features are 0 again.
@@ -387,12 +389,12 @@ def new_lists(rows: int, k: int) -> Lists:
 
 def new_outcome(n: int, k: int, test: bool, published: bool, sources: bool = False) -> Outcome:
     """Room for what n events give; test, published: whether lists of that kind are in it, sources: of test lists."""
-    outcome: Outcome = outcome_block(n, k, test, published, sources).new()[0]
+    outcome: Outcome = outcome_arrays(n, k, test, published, sources).new()[0]
     return outcome
 
 
 @lru_cache(maxsize=1024)
-def outcome_block(n: int, k: int, test: bool, published: bool, sources: bool = False) -> CallArrays:
+def outcome_arrays(n: int, k: int, test: bool, published: bool, sources: bool = False) -> CallArrays:
     """Makes outcomes, for kernels to write into."""
     of: Any = CallColumn
     rows = n if published else 0
@@ -410,7 +412,7 @@ def _lists_of(rows: int, k: int) -> Lists:
 
 
 @lru_cache(maxsize=1024)
-def _batch_block(n: int) -> CallArrays:
+def _batch_arrays(n: int) -> CallArrays:
     columns: Any = [CallColumn(dtype, (n,)) for dtype in (np.int32, np.int32, np.int64, np.float32)]
     columns += [CallColumn(np.int16, (n, SLOTS)), *[CallColumn(np.uint8, (n,))] * 3, CallColumn(np.int64, (n,))]
     return CallArrays(InteractionBatch(*columns))

@@ -93,7 +93,7 @@ def add_pairs(pairs: Pairs, user: I32, item: I32) -> None:
     _put_in_pairs(pairs, *plain(user, item))
 
 
-def rebuild(graph: Graph, config: ModelConfig, wanted: U8, history: History) -> Graph:
+def rebuild_items(graph: Graph, config: ModelConfig, wanted: U8, history: History) -> Graph:
     """Builds rows and counts of items again.
 
     Args: wanted: [I] 1 for an item that is built again; history: all interactions of `readers(graph, wanted)`, whose

@@ -12,7 +12,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from consumers.embedded.log import EmbeddedLog
-from consumers.embedded.loopback import RemoteLog
+from consumers.embedded.remote_log import RemoteLog
 from consumers.embedded.sole_member import SoleMember
 from consumers.errors import LogBusy, LogUnavailable, OwnerGone
 from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, Reader, StoredState

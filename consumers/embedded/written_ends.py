@@ -16,6 +16,7 @@ from pathlib import Path
 
 from consumers.records import TopicPartition
 
+ENDS_FILE = "ends"
 _HEADING = b"freshet ends 1\n\0"
 _ENTRY, _END = struct.Struct(">QIIH"), struct.Struct(">QI")
 _ALIGNED = 16

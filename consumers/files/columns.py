@@ -1,7 +1,8 @@
 """Files of columns: the one place that says what their rows mean.
 
-The rules are those of the wire (`consumers.decode`). Cells that are surely good are taken as they are, a column at a
-time; every other row goes through the wire decoder itself, so that it is taken, or refused with the same reason.
+The rules are those of the wire (`consumers.decode_interactions`). Cells that are surely good are taken as they are, a
+column at a time; every other row goes through the wire decoder itself, so that it is taken, or refused with the same
+reason.
 """
 
 import datetime as dt
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.dead_letter import Reason
-from consumers.decode import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Refused
+from consumers.decode_fields import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Refused
 from consumers.errors import DataRefused
 from consumers.files.raw import RawColumns
 from consumers.files.rows import (  # fmt: skip

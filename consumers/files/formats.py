@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
-from consumers.decode import decode_json
+from consumers.decode_fields import decode_json
 from consumers.errors import DataRefused
 from consumers.files.delimited import delimited, of_rows, wrong_width
 from consumers.files.parts import UNREADABLE, FilePart

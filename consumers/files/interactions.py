@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.decode import decode_item_fields, decode_user_fields
+from consumers.decode_nodes import decode_item_fields, decode_user_fields
 from consumers.files.columns import rows_of_columns
 from consumers.files.first_look import FirstLook, look_at
 from consumers.files.formats import FORMATS, guess_format

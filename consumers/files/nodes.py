@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from consumers.dead_letter import Reason
-from consumers.decode import Refused, decode_flag
+from consumers.decode_fields import Refused, decode_flag
 from consumers.errors import DataRefused
 from consumers.field_paths import ABSENT, alternatives, root_of, value_at
 from consumers.files.parts import FilePart

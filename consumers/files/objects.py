@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.dead_letter import Reason
-from consumers.decode import InteractionDecoder, Refused
+from consumers.decode_fields import Refused
+from consumers.decode_interactions import InteractionDecoder
 from consumers.field_paths import alternatives, root_of
 from consumers.files.raw import Broken, Objects
 from consumers.files.rows import (  # fmt: skip

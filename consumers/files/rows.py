@@ -14,7 +14,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import InteractionDecoder, Refused, parse_iso
+from consumers.decode_fields import Refused, parse_iso
+from consumers.decode_interactions import InteractionDecoder
 from consumers.records import Record
 from consumers.schemas import Interaction
 

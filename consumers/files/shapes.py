@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.decode import is_cloud_event
+from consumers.decode_fields import is_cloud_event
 from consumers.errors import DataRefused
 from consumers.field_paths import ABSENT, alternatives, root_of, value_at
 from consumers.files.presets import Shape

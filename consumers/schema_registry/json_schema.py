@@ -9,7 +9,7 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 
 from consumers.dead_letter import Reason
-from consumers.decode import Refused, decode_json
+from consumers.decode_fields import Refused, decode_json
 
 
 def json_reader(schema: str, references: Mapping[str, str]) -> Callable[[bytes], Any]:

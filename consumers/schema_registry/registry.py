@@ -11,7 +11,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from consumers.dead_letter import Reason
-from consumers.decode import Refused
+from consumers.decode_fields import Refused
 from consumers.errors import RegistryUnavailable, SettingRefused
 from consumers.schema_registry.avro import avro_reader
 from consumers.schema_registry.json_schema import json_reader

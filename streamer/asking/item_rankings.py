@@ -90,7 +90,7 @@ class ItemRankings:
         known, model = self._known, self._known.model
         now_ms, after = known.clock.now_ms(), _read(question)
         at_ms = now_ms if after is None else after.at_ms
-        nodes, items = known.listed(now_ms, question.filter), model.graph.items
+        nodes, items = known.listable(now_ms, question.filter), model.graph.items
         if question.kind != "newest":
             nodes = nodes[items.events[nodes] > 0]
         order = by_node if question.kind == "newest" else by_id

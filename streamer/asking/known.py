@@ -19,7 +19,8 @@ from streamer.lists.listed_items import configuration_name, model_version
 from streamer.lists.rule_warnings import RuleWarning, warnings_of
 from streamer.lists.rules import Rules
 from streamer.pipeline.known_positions import by_partition
-from streamer.pipeline.surface_lists import SurfaceLists, build_surfaces
+from streamer.pipeline.surface_lists import SurfaceLists
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from tgn.graph import DELETED, LISTED, REQUEST_SLOTS, U8
@@ -59,7 +60,7 @@ class Known:
 
     def surface(self, asked: str) -> SurfaceLists:
         """The lists of a surface, by its rules."""
-        return self._surfaces.of(self.surface_name(asked))
+        return self._surfaces.lists_of(self.surface_name(asked))
 
     def proposed(self, rules: Rules) -> SurfaceLists:
         """The lists of a surface as other rules would make them."""
@@ -152,7 +153,7 @@ class Known:
             return None
         return Allowed(mask, selected=filter_text is not None or rules is not None or candidates is not None)
 
-    def listed(self, now_ms: int, filter_text: str | None) -> np.ndarray:
+    def listable(self, now_ms: int, filter_text: str | None) -> np.ndarray:
         """[N] int32: the items that may be listed, known ones alone."""
         allowed = self.allowed(now_ms, filter_text=filter_text)
         items = self.model.graph.items
@@ -172,7 +173,7 @@ class Known:
             found = _compiled(text)
         except FilterError as error:
             raise QuestionRefused(400, "bad-filter", str(error), field) from None
-        return self.masks.of(found, self.asked(now_ms, user, context))
+        return self.masks.mask(found, self.asked(now_ms, user, context))
 
     def asked(self, now_ms: int, user: int | None, context: Fields) -> Asked:
         """What conditions are about, beside items; user: whose attributes they read, None: nobody's."""

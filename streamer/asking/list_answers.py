@@ -152,7 +152,7 @@ class ListAnswers:
         weights = EventWeights(known.settings.event_weights)
         for one in question.session:
             t = now_ms if one.timestamp is None else min(one.timestamp, now_ms)
-            weight = 1.0 if one.event_type is None else weights.of(one.event_type, None)
+            weight = 1.0 if one.event_type is None else weights.weigh(one.event_type, None)
             taken += [(t, item, weight) for item in known.items((one.item_id,))]
         if not taken:
             return NOBODY

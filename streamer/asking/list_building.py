@@ -9,7 +9,7 @@ from streamer.asking.questions import ListQuestion
 from streamer.lists.building.filling import Ranking
 from streamer.lists.listed_items import PINNED
 from streamer.lists.rule_book import Chosen, RuleBook, Wishes, choose
-from streamer.pipeline.surface_lists import NOBODY, SurfaceLists, likeness, without_cause
+from streamer.pipeline.surface_lists import NOBODY, SurfaceLists, item_facts, without_cause
 from tgn.graph import F64, I16, I32, LISTED
 from tgn.prequential import Lists, Outcome
 from tgn.reasons import Evidence
@@ -39,7 +39,7 @@ def depth_of(question: ListQuestion, book: RuleBook | None, k: int) -> int:
 
 def book_of(question: ListQuestion, surface: SurfaceLists) -> RuleBook | None:
     """The rules of the list: in an experiment those of the user's arm; nobody's are those of the surface."""
-    return None if surface.book is None else surface.book.of(_whose(question))
+    return None if surface.book is None else surface.book.for_user(_whose(question))
 
 
 def experiment_of(question: ListQuestion, surface: SurfaceLists) -> dict[str, str] | None:
@@ -99,7 +99,7 @@ def built(
         certain = np.ones(min(len(ranking.item), k))
         chosen = Chosen(ranking.item[:k], np.arange(len(certain)), ranking.score[:k], certain)
     else:
-        steps = likeness(known.state.engine, known.state.catalogue)
+        steps = item_facts(known.state.engine, known.state.catalogue)
         chosen = choose(ranking, k, wishes, steps, known.settings.seed, list_id)
     return Built(_row(outcome, evidence, chosen), 0, chosen.propensity)
 

@@ -34,7 +34,7 @@ class Neighbours:
         """
         known, model = self._known, self._known.model
         now_ms, item = known.clock.now_ms(), known.item(question.item_id)
-        nodes = known.listed(now_ms, question.filter)
+        nodes = known.listable(now_ms, question.filter)
         nodes = self._comparable(nodes[nodes != item], item, now_ms)
         cosines = cosines_with(model, item, now_ms, nodes)
         of_source = np.stack(list(cosines.values()))
@@ -49,7 +49,7 @@ class Neighbours:
         known = self._known
         now_ms, item = known.clock.now_ms(), known.item(question.item_id)
         nodes, share = co_shares(self._known.model, item, now_ms)
-        listed = np.isin(nodes, known.listed(now_ms, question.filter)) & (nodes != item)
+        listed = np.isin(nodes, known.listable(now_ms, question.filter)) & (nodes != item)
         page = best(nodes[listed], share[listed], question.k or known.settings.k, known.model.items)
         return self._told(question, now_ms, page, dict.fromkeys((node for node, _ in page), TOGETHER))
 

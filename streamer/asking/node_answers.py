@@ -22,7 +22,7 @@ class NodeAnswers:
         """Attributes, last interactions with the newest first, counts, and the items of the published list."""
         known, state, model = self._known, self._known.state, self._known.model
         node, users = known.known_user(user_id), model.graph.users
-        record, listed = state.catalogue.user(node), state.listed.of(node)
+        record, listed = state.catalogue.user(node), state.listed.items(node)
         if not users.events[node] and record is None:
             raise QuestionRefused(404, "unknown-user", f"nothing is known of the user {user_id!r}", "user_id")
         last = [

@@ -1,4 +1,4 @@
-"""/livez, /readyz and /metrics of a process without other doors."""
+"""/livez, /readyz and /metrics of a process without other endpoints."""
 
 import logging
 from collections.abc import Iterator

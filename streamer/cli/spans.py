@@ -2,7 +2,7 @@
 
 import re
 
-from consumers.decode import Refused, parse_iso
+from consumers.decode_fields import Refused, parse_iso
 from streamer.errors import UsageError
 
 _UNITS_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}

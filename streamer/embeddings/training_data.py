@@ -14,7 +14,7 @@ from consumers.event_weights import EventWeights
 from consumers.schemas import Item, User
 from streamer.embeddings.content_vectors import item_vectors
 from streamer.features.contexts import context_columns
-from streamer.features.item_content import as_texts, gather_attributes, read_place
+from streamer.features.item_content import as_texts, gather_attributes, read_coordinates
 from streamer.features.tables import counted_rows, encode_ids, weigh_rows
 from tgn.family.hetero import ITEM, USER, Attribute, Events, derive_season
 from tgn.family.view import numbered
@@ -122,7 +122,7 @@ def _contexts(table: pa.Table) -> list[Attribute]:
 
 def _cell(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
     """The cell of a grid that a node lies in, where it lies anywhere."""
-    place = read_place(attributes)
+    place = read_coordinates(attributes)
     return {"place": [",".join(f"{x // PLACE_DEGREES * PLACE_DEGREES:.2f}" for x in place)]} if place else {}
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from numba.core import event as compile_events
 
 from tgn import repair
-from tgn.asking.asked_lists import first_by_id, likeness
+from tgn.asking.asked_lists import cosines_to, first_by_id
 from tgn.compiling.kernels import BEFORE_FIRST_CALL, Kernel, kernels_within
 from tgn.config import ModelConfig
 from tgn.graph import no_contexts
@@ -172,7 +172,7 @@ def use_others() -> None:
     model.repair(user[:1], gone, wanted, History(user=user, item=item, t=t, weight=liked, context=context))
     model.next_to_rebuild(wanted, 0, np.ones(len(model.graph.users.events), np.int64), n)
     model.relist(model.readers(wanted)[:1], n, 2)
-    likeness(model.config, model.content, 1, item)
+    cosines_to(model.config, model.content, 1, item)
     first_by_id(item, 2, model.items.names)
     to_now(model.graph.co.time, 0, n, 1.0)
 

@@ -132,7 +132,9 @@ class Engine:
     def _match_vectors(self, users: NodeVectors, items: NodeVectors) -> KnownVectors:
         return KnownVectors(*_known(self.model.users, users), *_known(self.model.items, items))
 
-    def adopt(self, folder: Path, version: str, is_erased: Callable[[str], bool] = lambda user_id: False) -> None:
+    def load_embeddings(
+        self, folder: Path, version: str, is_erased: Callable[[str], bool] = lambda user_id: False
+    ) -> None:
         """Uses a version of embeddings from here on; a node that comes later has none until the next one.
 
         Before the first interaction every id of the version becomes a node, since all of them come later.
@@ -146,7 +148,7 @@ class Engine:
         ids = self.model.users.ids
         kept = [row for row, node in enumerate(known.users) if not is_erased(ids[node])]
         nodes = [known.users[row] for row in kept]
-        self.model.adopt(version, nodes, known.of_users[kept], known.items, known.of_items)
+        self.model.set_outside_vectors(version, nodes, known.of_users[kept], known.items, known.of_items)
 
     def take(
         self,

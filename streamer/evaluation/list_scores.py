@@ -54,7 +54,7 @@ class _Ids:
     def __init__(self, interactions: pa.ChunkedArray, listed: pa.ChunkedArray) -> None:
         self.values = pa.chunked_array([*interactions.chunks, *listed.chunks]).unique()
 
-    def of(self, column: pa.ChunkedArray) -> np.ndarray:
+    def index(self, column: pa.ChunkedArray) -> np.ndarray:
         """[N]"""
         found: np.ndarray = pc.index_in(column.combine_chunks(), self.values).to_numpy(zero_copy_only=False)
         return found.astype(np.int64)
@@ -94,7 +94,7 @@ def evaluate(
     happened = pc.fill_null(interactions["item_id"], NAMELESS)
     ids = _Ids(happened, pa.chunked_array([flat]))
     user = _codes(pc.fill_null(interactions["user_id"], NAMELESS))
-    item, named = ids.of(happened), ids.of(pa.chunked_array([flat]))
+    item, named = ids.index(happened), ids.index(pa.chunked_array([flat]))
     first = int(len(item) * after)
     measured = np.arange(len(item)) >= first
     if not repeats:
@@ -107,8 +107,8 @@ def evaluate(
         raise DataRefused(f"lists are of the events {event.min()} to {event.max()}; there are {len(item)}")
     place = np.arange(len(flat)) - np.repeat(lengths.cumsum() - lengths, lengths)
     listed = _ListPlaces(np.repeat(event, lengths), place, named)
-    listed = listed.of(np.repeat(there, lengths))
-    listed = listed.of(measured[listed.event])
+    listed = listed.select(np.repeat(there, lengths))
+    listed = listed.select(measured[listed.event])
     _check_distinct(listed)
     matrix = listed.matrix(len(item), k)
     rows = matrix[at]
@@ -149,21 +149,21 @@ class _ListPlaces(NamedTuple):
     place: np.ndarray  # [P] from 0
     item: np.ndarray  # [P] index of an id
 
-    def of(self, wanted: np.ndarray) -> "_ListPlaces":
+    def select(self, wanted: np.ndarray) -> "_ListPlaces":
         """The wanted places."""
         return _ListPlaces(*(column[wanted] for column in self))
 
     def matrix(self, events: int, k: int) -> np.ndarray:
         """[events, K] item indices, −1 past a list's end and where there is no list."""
         matrix = np.full((events, k), -1, np.int64)
-        kept = self.of(self.place < k)
+        kept = self.select(self.place < k)
         matrix[kept.event, kept.place] = kept.item
         return matrix
 
     def reciprocal_ranks(self, item: np.ndarray) -> np.ndarray:
         """[events] 1 / place of each event's item in its list, 0 where it is not in it."""
         ranks = np.zeros(len(item))
-        hits = self.of(self.item == item[self.event])
+        hits = self.select(self.item == item[self.event])
         ranks[hits.event] = 1 / (hits.place + 1.0)
         return ranks
 

@@ -154,7 +154,7 @@ def replay(
                 asked.answer(first, lists_out)
             chunk_started = time.perf_counter()
             if settings.embeddings and first in switches:
-                engine.adopt(settings.embeddings, switches[first])
+                engine.load_embeddings(settings.embeddings, switches[first])
             availability.reach(clock[first:end])
             rows = table.slice(first, end - first)
             if options.pace:

@@ -31,7 +31,7 @@ def hash_content(item: Item) -> F32:
     parts = [_hashed(name, values) for name, values in gather_attributes(item).items()]
     if item.title:
         parts.append(_hashed("title", WORD.findall(item.title.lower())))
-    if place := read_place(attributes):
+    if place := read_coordinates(attributes):
         parts.append(_near(place))
     return _unit(_sum(parts))
 
@@ -54,7 +54,7 @@ def as_texts(attributes: Mapping[str, Any]) -> dict[str, list[str]]:
     return known
 
 
-def read_place(attributes: Mapping[str, Any]) -> Coordinates | None:
+def read_coordinates(attributes: Mapping[str, Any]) -> Coordinates | None:
     """Where something is, of its attributes `lat` and `lon`; None where they are no place on earth."""
     try:
         lat, lon = float(attributes["lat"]), float(attributes["lon"])

@@ -23,10 +23,10 @@ def weigh_rows(rows: pa.Table, weights: EventWeights) -> np.ndarray:
     """[N] float32 weight of each interaction; see `EventWeights.of` for one that is refused."""
     if "value" not in rows.column_names or not weights.reads_value:
         types = pc.dictionary_encode(rows["event_type"].combine_chunks())
-        by_type = np.array([weights.of(name, None) for name in types.dictionary.to_pylist()], np.float32)
+        by_type = np.array([weights.weigh(name, None) for name in types.dictionary.to_pylist()], np.float32)
         return np.asarray(by_type[types.indices.to_numpy()])
     pairs = zip(rows["event_type"].to_pylist(), rows["value"].to_pylist(), strict=True)
-    return np.array([weights.of(*pair) for pair in pairs], np.float32)
+    return np.array([weights.weigh(*pair) for pair in pairs], np.float32)
 
 
 def retraction_rows(table: pa.Table) -> np.ndarray:

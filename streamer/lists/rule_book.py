@@ -56,7 +56,7 @@ class Chosen(NamedTuple):
     propensity: F64  # [K]
 
 
-class Likeness(NamedTuple):
+class ItemFacts(NamedTuple):
     """What steps need to know of items."""
 
     ids: Sequence[str]  # of all items, by node
@@ -64,7 +64,7 @@ class Likeness(NamedTuple):
     interactions: Callable[[I32], np.ndarray]  # [N] how often each was chosen
 
 
-def choose(ranking: Ranking, k: int, wishes: Wishes, known: Likeness, seed: int, list_id: str) -> Chosen:
+def choose(ranking: Ranking, k: int, wishes: Wishes, known: ItemFacts, seed: int, list_id: str) -> Chosen:
     """The list that is wished for, out of a ranking.
 
     (1) Boosts, and popularity that is taken out, change scores and the order with them. (2) Diversity chooses who
@@ -120,7 +120,7 @@ class RuleBook:
         own = frozenset(names[0] for root, names in fields if root == "context")
         self.reads_of_context: frozenset[str] = own.union(*(book.reads_of_context for book in self._arms.values()))
 
-    def of(self, user_id: str | None) -> "RuleBook":
+    def for_user(self, user_id: str | None) -> "RuleBook":
         """The rules of whoever it is: where an experiment runs, those of the user's arm."""
         arm = self.arm_of(user_id)
         return self if arm is None else self._arms.get(arm["arm"], self)
@@ -138,7 +138,7 @@ class RuleBook:
 
     def allowed(self, masks: FilterMasks, asked: Asked) -> U8 | None:
         """[I] 1: the item may be listed; None: every item."""
-        return None if self._filter is None else masks.of(self._filter, asked)
+        return None if self._filter is None else masks.mask(self._filter, asked)
 
     def depth(self, k: int) -> int:
         """See `Wishes.depth`: of the rules and of every arm, whatever the list."""
@@ -161,11 +161,11 @@ class RuleBook:
             asked: when, and for whom.
         """
         rules = self.rules
-        boosts = [(masks.of(condition, asked), factor) for condition, factor in self._boosts]
+        boosts = [(masks.mask(condition, asked), factor) for condition, factor in self._boosts]
         pins = list[tuple[int, int]]()
         for pin, condition in self._pins:
             node = pinnable(pin.item_id)
-            if node is not None and (condition is None or masks.of(condition, asked)[node]):
+            if node is not None and (condition is None or masks.mask(condition, asked)[node]):
                 pins.append((node, pin.place))
         quotas = [(catalogue.columns.values(quota.path()), quota.max) for quota in rules.quotas]
         return Wishes(boosts, pins, quotas, rules.diversity, rules.explore, rules.debias)

@@ -92,7 +92,7 @@ class DriftMonitor:
 
     def _take(self, block: Block) -> tuple[list[Block], list[Block]] | None:
         """One full block; gives the blocks before and after where ADWIN finds a change."""
-        adwin = self._adwin or self._rebuild()
+        adwin = self._adwin or self._restore()
         self._blocks.append(block)
         if adwin and _finds_change(adwin, block):
             change, self._blocks = _split(self._blocks), []
@@ -101,7 +101,7 @@ class DriftMonitor:
             self._blocks, self._adwin = self._blocks[-MEMORY:], None
         return None
 
-    def _rebuild(self) -> Any:
+    def _restore(self) -> Any:
         """The detector as it is after the blocks in memory."""
         self._adwin = new_adwin()
         blocks, self._blocks = self._blocks, []

@@ -91,7 +91,7 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
         outputs |= pass_.outputs
     expected = [output for manifest in every for output in outputs[manifest.worker, manifest.epoch]]
     topics = {*_output_topics(settings, every), *(output.topic for output in expected)}
-    found = _Comparison(log, settings, expected, before).of(sorted(topics))
+    found = _Comparison(log, settings, expected, before).count(sorted(topics))
     events = sum(manifest.events for manifest in every if not manifest.adopted)
     return Audit(len(every), events, len(expected), **found, digests=digests)
 
@@ -237,7 +237,7 @@ class _Comparison:
         self._foreign_last: set[tuple[str, bytes | None]] = set()  # keys whose newest record is of no epoch
         self._found = dict.fromkeys(("lost", "doubled", "differing", "superseded", "foreign", "untold"), 0)
 
-    def of(self, topics: Sequence[str]) -> dict[str, int]:
+    def count(self, topics: Sequence[str]) -> dict[str, int]:
         """How many there are of each kind."""
         specs = self._log.topics()
         there = [topic for topic in topics if topic in specs]

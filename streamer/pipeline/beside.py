@@ -11,7 +11,7 @@ from streamer.engine.engine import Selection
 from streamer.lists.filters.masks import Asked
 from streamer.lists.publisher import Publisher
 from streamer.pipeline.list_changes import differs
-from streamer.pipeline.surface_lists import Surfaces
+from streamer.pipeline.surfaces import Surfaces
 from streamer.runtime.topics import topic_of_surface
 from streamer.state.published_lists import PublishedLists
 from streamer.state.stream_state import StreamState
@@ -95,7 +95,8 @@ class ListsBeside:
         between: Callable[[], None] | None = None,
     ) -> MadeLists:
         """The lists of users [N] on a surface, whether they are others than before or not."""
-        publisher, surface, ids = self._publisher(name), self._surfaces.of(name), self._state.engine.model.users.ids
+        publisher, surface = self._publisher(name), self._surfaces.lists_of(name)
+        ids = self._state.engine.model.users.ids
 
         def list_id(n: int) -> str:
             return publisher.list_id(cause(n))
@@ -118,7 +119,7 @@ class ListsBeside:
         """
         found = [NOBODY]
         for name, now in self.passing().items():
-            book, lists = self._surfaces.of(name).book, self.lists(name)
+            book, lists = self._surfaces.lists_of(name).book, self.lists(name)
             if book is None or book.filter is None:
                 continue
             before = passed.get(name)
@@ -132,7 +133,7 @@ class ListsBeside:
         """[I] 1 where the rules of each surface let an item pass; None where that is another for each user or time."""
         found = dict[str, U8 | None]()
         for name in (self._state.settings.surface, *self._surfaces.beside()):
-            surface = self._surfaces.of(name)
+            surface = self._surfaces.lists_of(name)
             filter_ = None if surface.book is None else surface.book.filter
             found[name] = surface.mask(Asked(0, {}, {})) if filter_ is not None and filter_.item_only else None
         return found
@@ -149,7 +150,7 @@ class ListsBeside:
         """The tombstone of a user's list on a surface."""
         return self._publisher(name).withdrawal(user_id)
 
-    def listed(self) -> I32:
+    def users_with_lists(self) -> I32:
         """The users who have a list on one of the surfaces."""
         users = {user for lists in self._state.beside.values() for user in lists.lists()}
         return np.array(sorted(users), np.int32)
@@ -164,7 +165,7 @@ class ListsBeside:
     def _lists(self, name: str) -> PublishedLists:
         lists = self._state.beside.get(name)
         if lists is None:
-            lists = self._state.beside[name] = PublishedLists(self._surfaces.of(name).k)
+            lists = self._state.beside[name] = PublishedLists(self._surfaces.lists_of(name).k)
             lists.away = self._state.listed.away
         return lists
 

@@ -3,8 +3,9 @@
 import logging
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import Node, Refused, id_of_key
+from consumers.decode_fields import Refused, id_of_key
 from consumers.decode_merge import decode_merge
+from consumers.decode_nodes import Node
 from consumers.records import Record, TopicPartition
 from consumers.schemas import Interaction, Merge
 from streamer.pipeline.arrivals import Arrival, refused_merge

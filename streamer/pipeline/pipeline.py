@@ -31,7 +31,8 @@ from streamer.pipeline.observed_block import Retracted
 from streamer.pipeline.observing import Observed, observe
 from streamer.pipeline.relisting import cause_of_epoch, relist
 from streamer.pipeline.sharing import shared_blocks
-from streamer.pipeline.surface_lists import Listed, build_surfaces
+from streamer.pipeline.surface_lists import Listed
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.runtime.telemetry import carried
 from streamer.settings import Settings
 from streamer.state.ledger import event_number
@@ -171,12 +172,12 @@ class Pipeline:
         for partition in epoch.regained:
             state.listed.regain(partition)
         if epoch.embeddings is not None:
-            self._adopt(epoch.embeddings)
+            self._load_embeddings(epoch.embeddings)
 
     def _dead_letters(self, letters: Sequence[DeadLetter]) -> list[NewRecord]:
         return [dead_letter_record(letter, self._settings.dead_topic, self._dead_bytes) for letter in letters]
 
-    def _adopt(self, version: str) -> None:
+    def _load_embeddings(self, version: str) -> None:
         folder = self._embeddings
         if folder is None and version:
             raise StateUnreadable(
@@ -186,7 +187,7 @@ class Pipeline:
         def is_erased(user_id: str) -> bool:
             return self._state.erasure_of(user_id) is not None
 
-        self._state.engine.adopt(folder or Path(), version, is_erased)
+        self._state.engine.load_embeddings(folder or Path(), version, is_erased)
 
     def _publish_beside(self, placed: Sequence[Placed], anew: I32, epoch: EpochInput) -> list[NewRecord]:
         """The lists of other surfaces, of the users of an epoch's interactions, and of those to be listed anew."""
@@ -225,7 +226,7 @@ class Pipeline:
             [i.user_id for i in interactions],
             [i.item_id for i in interactions],
             [i.timestamp for i in interactions],
-            [self._weights.of(i.event_type, i.value) for i in interactions],
+            [self._weights.weigh(i.event_type, i.value) for i in interactions],
             [i.context for i in interactions],
         )
         surface = self._surfaces.main()

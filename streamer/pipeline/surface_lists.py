@@ -1,22 +1,19 @@
 """Lists of a surface by its rules: what is taken and listed in an epoch, in a replay, and when a list is made anew."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 
 from streamer.engine.engine import Columns, Engine, Selection, last_of_user
-from streamer.errors import StateUnreadable
 from streamer.lists.building.diversity import features
 from streamer.lists.building.fallback import FallbackSource
 from streamer.lists.building.filling import Ranking
 from streamer.lists.filters.masks import Asked, FilterMasks
 from streamer.lists.listed_items import PINNED
-from streamer.lists.rule_book import Likeness, RuleBook, Wishes, choose
-from streamer.lists.rules import Rules
+from streamer.lists.rule_book import ItemFacts, RuleBook, Wishes, choose
 from streamer.pipeline.fallback_lists import (
     NOTHING,
     Beginner,
@@ -26,10 +23,10 @@ from streamer.pipeline.fallback_lists import (
     is_known,
     sources_for,
 )
+from streamer.pipeline.outcomes import joined, with_published, with_room
 from streamer.settings import Settings
 from streamer.state.catalogue import Catalogue
 from streamer.state.ledger import Ledger
-from streamer.state.stream_state import StreamState
 from tgn.graph import F64, I16, I32, LISTED, U8
 from tgn.model import new_lists
 from tgn.prequential import Lists, Outcome
@@ -80,7 +77,7 @@ class SurfaceLists:
         self.has_wishes = book is not None and book.has_wishes()
         self._masks = FilterMasks(catalogue)
         self._before = NOTHING_BEFORE
-        self._known = likeness(engine, catalogue)
+        self._known = item_facts(engine, catalogue)
         self._fallback = () if book is None else book.rules.fallback
 
     @property
@@ -131,12 +128,12 @@ class SurfaceLists:
             event = engine.model.events
             taken = self._take(part, publish[rows], between, own)
             if publish.any():
-                taken = _with_room(taken, len(part.user))
+                taken = with_room(taken, len(part.user))
             later, test_id = partial(_later, list_ids, rows.start), partial(_test_id, event)
             parts.append(self._chosen(part, taken, later, test_id, sources))
         self._before = NOTHING_BEFORE
         propensity = np.concatenate([part.propensity for part in parts if part.propensity is not None] or [NO_CHANCES])
-        return Listed(_joined([part.outcome for part in parts]), propensity if self.has_wishes else None)
+        return Listed(joined([part.outcome for part in parts]), propensity if self.has_wishes else None)
 
     def _cuts(self, columns: Columns, block: np.ndarray | None) -> Iterable[slice]:
         """Where the mask is made anew: for each interaction, where it is another for each; blocks stay whole.
@@ -173,7 +170,7 @@ class SurfaceLists:
             return outcome
         last = np.flatnonzero(publish)
         again = self._relist(columns.user[last], int(columns.t[last[-1]]), engine.relist)
-        return _with_published(outcome, again, last)
+        return with_published(outcome, again, last)
 
     # lists without an interaction
 
@@ -200,7 +197,7 @@ class SurfaceLists:
             parts.append(self._relisted(some, now_ms, partial(_later, list_ids, first), by))
             between()
         drawn = [part.propensity for part in parts if part.propensity is not None]
-        return Listed(_joined([part.outcome for part in parts]), np.concatenate(drawn) if drawn else None)
+        return Listed(joined([part.outcome for part in parts]), np.concatenate(drawn) if drawn else None)
 
     def _relisted(self, users: I32, now_ms: int, list_ids: Callable[[int], str], by: RelistBy) -> Listed:
         if self.book is None:
@@ -224,7 +221,7 @@ class SurfaceLists:
     def _relist(self, users: I32, now_ms: int, by: RelistBy) -> Outcome:
         if self.is_same_for_all() or not len(users):
             return by(users, now_ms, self._under(Asked(0, {}, {}), None))
-        return _joined(
+        return joined(
             [
                 by(users[n : n + 1], now_ms, self._under(self._asked(user, now_ms), user))
                 for n, user in enumerate(users.tolist())
@@ -331,7 +328,7 @@ class SurfaceLists:
 
     def _wishes(self, user: int, now_ms: int) -> Wishes:
         assert self.book is not None
-        book = self.book.of(None if user == NOBODY else self._engine.model.users.ids[user])
+        book = self.book.for_user(None if user == NOBODY else self._engine.model.users.ids[user])
         asked = self._asked(user, now_ms)
         mask = self.mask(asked)
         gone = set(self.taken_lately(user, now_ms).tolist()) if book.rules.pins else set()
@@ -426,67 +423,7 @@ class SurfaceLists:
         return np.concatenate([users.context[user], users.attribute[user]])
 
 
-class Surfaces:
-    """The lists of every surface, by the settings and rules in force.
-
-    Args:
-        rules: those in force, by surface: `version` and `rules`, as JSON has them.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        catalogue: Catalogue,
-        ledger: Ledger | None,
-        settings: Callable[[], Settings],
-        rules: Mapping[str, Mapping[str, Any]],
-    ) -> None:
-        self._of = engine, catalogue, ledger
-        self._settings, self._rules = settings, rules
-        self._made: dict[str, tuple[Settings, str | None, SurfaceLists]] = {}
-
-    def of(self, surface: str) -> SurfaceLists:
-        """The lists of a surface; one without rules has those of the settings."""
-        settings, record = self._settings(), self._rules.get(surface)
-        version = None if record is None else str(record["version"])
-        made = self._made.get(surface)
-        if made is None or made[0] is not settings or made[1] != version:
-            book = None if record is None else compiled(_json(record["rules"]))
-            made = self._made[surface] = settings, version, SurfaceLists(*self._of, settings, book)
-        return made[2]
-
-    def main(self) -> SurfaceLists:
-        """The lists of the surface that the settings name."""
-        return self.of(self._settings().surface)
-
-    def proposed(self, rules: Rules) -> SurfaceLists:
-        """The lists of a surface by other rules than those in force."""
-        return SurfaceLists(*self._of, self._settings(), None if rules.say_nothing() else RuleBook(rules))
-
-    def beside(self) -> list[str]:
-        """The other surfaces whose lists are published, in order."""
-        main = self._settings().surface
-        return sorted(
-            surface for surface, record in self._rules.items() if surface != main and record["rules"].get("publish")
-        )
-
-
-def build_surfaces(state: StreamState) -> Surfaces:
-    """The lists of every surface, by what is in force in a state."""
-    return Surfaces(state.engine, state.catalogue, state.ledger, lambda: state.settings, state.rules)
-
-
-@lru_cache(maxsize=64)
-def compiled(text: bytes) -> RuleBook | None:
-    """The rules of a text, compiled; None where they say nothing. Raises StateUnreadable."""
-    try:
-        rules = Rules.model_validate_json(text)
-    except ValueError as error:
-        raise StateUnreadable(f"the rules in force cannot be read by this version: {error}") from error
-    return None if rules.say_nothing() else RuleBook(rules)
-
-
-def likeness(engine: Engine, catalogue: Catalogue) -> Likeness:
+def item_facts(engine: Engine, catalogue: Catalogue) -> ItemFacts:
     """What steps need to know of items: ids, categories, what their records say, who takes them along with what."""
     model = engine.model
 
@@ -495,31 +432,12 @@ def likeness(engine: Engine, catalogue: Catalogue) -> Likeness:
         categories = [() if record is None else record.categories for record in records]
         return features(categories, model.content.vector[items], model.embeddings.candidate[items])
 
-    return Likeness(model.items.ids, rows, lambda items: model.graph.items.events[items])
+    return ItemFacts(model.items.ids, rows, lambda items: model.graph.items.events[items])
 
 
 def without_cause(filled: FallbackList) -> Evidence:
     """The evidence of a list that is filled from sources."""
     return Evidence(filled.source, np.full(len(filled.source), NO_ITEM, np.int32))
-
-
-def _json(rules: Any) -> bytes:
-    return msgspec.json.encode(rules)
-
-
-def _joined(parts: Sequence[Outcome]) -> Outcome:
-    """Outcomes one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    joined: Any = _concatenated(parts)
-    return Outcome(*joined)
-
-
-def _concatenated(parts: Sequence[Any]) -> Any:
-    first = parts[0]
-    if isinstance(first, np.ndarray):
-        return np.concatenate(parts)
-    return type(first)(*(_concatenated(column) for column in zip(*parts, strict=True)))
 
 
 def _later(list_ids: Callable[[int], str], start: int, row: int) -> str:
@@ -529,22 +447,3 @@ def _later(list_ids: Callable[[int], str], start: int, row: int) -> str:
 def _test_id(event: int, row: int) -> str:
     """What names a test list: how many interactions the model had taken before it."""
     return f"test-{event + row}"
-
-
-def _with_room(outcome: Outcome, n: int) -> Outcome:
-    """An outcome of n interactions whose published lists have a row for each."""
-    return outcome if len(outcome.published.item) == n else _with_published(outcome, outcome, np.zeros(0, np.int64), n)
-
-
-def _with_published(outcome: Outcome, again: Outcome, rows: np.ndarray, n: int | None = None) -> Outcome:
-    """An outcome with the published lists of some of its rows from another one."""
-    n, depth = len(outcome.rank) if n is None else n, again.published.item.shape[1]
-    published = new_lists(n, depth)
-    evidence = Evidence(np.zeros((n, depth), np.uint8), np.full((n, depth), NO_ITEM, np.int32))
-    changed = outcome.changed.copy()
-    if len(rows):
-        changed[rows] = again.changed
-        mine: Any = (*published, *evidence)
-        for ours, theirs in zip(mine, (*again.published, *again.evidence), strict=True):
-            ours[rows] = theirs
-    return outcome._replace(published=published, evidence=evidence, changed=changed)

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from consumers.decode import InteractionDecoder, NodeDecoder, Unframe
 from consumers.decode_feedback import FeedbackDecoder
+from consumers.decode_fields import Unframe
+from consumers.decode_interactions import InteractionDecoder
+from consumers.decode_nodes import NodeDecoder
 from streamer.runtime.optional_packages import require
 from streamer.settings import Settings
 

@@ -40,7 +40,7 @@ def _tracer() -> Any:
     return trace.get_tracer("freshet")
 
 
-def listed(records: Iterable[Record], committed_ns: int) -> None:
+def trace_lists(records: Iterable[Record], committed_ns: int) -> None:
     """A span for each interaction that has a trace: from its append to the commit of its list. Names no user or item.
 
     committed_ns: epoch ns.

@@ -36,14 +36,14 @@ class TopicReader(Closable):
         known: Mapping[str, str] = MappingProxyType({}),
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self._log, self._topics, self._place, self._clock = log, tuple(topics), place, clock
+        self._log, self._topics, self._first_position, self._clock = log, tuple(topics), place, clock
         self.ids = dict(known)
         self.check()
         self._current_at: float | None = None
         self._asked_at = self._clock.monotonic()
         self._target = self._ends()
         self._pending = True
-        self._reader = log.reader(self._placed(self._target))
+        self._reader = log.reader(self._first_positions(self._target))
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         """See `Reader.read`. To read again says that what was read before has been taken."""
@@ -100,15 +100,15 @@ class TopicReader(Closable):
             if position > ends.get(tp, -1):
                 raise PositionGone(f"{tp.topic}[{tp.partition}] ends before {position}: the topic was made anew")
         added = {tp: end for tp, end in ends.items() if tp not in positions}
-        self._reader = widened(self._log, self._reader, self._placed(added))
+        self._reader = widened(self._log, self._reader, self._first_positions(added))
         self._asked_at, self._target, self._pending = asked_at, ends, True
 
     def _ends(self) -> dict[TopicPartition, int]:
         return end_positions(self._log, *self._topics)
 
-    def _placed(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+    def _first_positions(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         starts = {topic: self._log.starts(topic) for topic in {tp.topic for tp in ends}}
-        return {tp: self._place(tp, starts[tp.topic].get(tp.partition, 0), end) for tp, end in ends.items()}
+        return {tp: self._first_position(tp, starts[tp.topic].get(tp.partition, 0), end) for tp, end in ends.items()}
 
 
 def widened(log: Log, reader: Reader, added: Positions) -> Reader:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from consumers.decode import decode_item, decode_user
+from consumers.decode_nodes import decode_item, decode_user
 from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
 from consumers.log import Closable, Log, Positions
 from consumers.neo4j import GraphBatch, GraphStore, Row

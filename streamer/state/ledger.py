@@ -67,7 +67,7 @@ class Ledger:
         self._users.append(users)
         self._entries.append(entries)
 
-    def of(self, user: int) -> np.ndarray:
+    def entries(self, user: int) -> np.ndarray:
         """A user's interactions in order, dtype ENTRY."""
         return self.read(np.array([user], np.int32))[1]
 
@@ -101,7 +101,7 @@ class Ledger:
         for n, user in enumerate(missing):
             if n % READ_AT_ONCE == READ_AT_ONCE - 1 and stop():
                 return False
-            self._hold(user, list(self._saved_blocks(user)))
+            self._hold(user, list(self._saved_chunks(user)))
         return True
 
     def _hold(self, user: int, blocks: list[tuple[bytes, bytes]]) -> None:
@@ -124,7 +124,7 @@ class Ledger:
         """Blocks to write and to delete at a checkpoint."""
         pages: dict[bytes, bytes | None] = {}
         for user, entries in self._edited.items():
-            pages.update(self._blocks_again(user, entries))
+            pages.update(self._chunks_again(user, entries))
         users, entries = self._unsaved()
         order = np.argsort(users, kind="stable")
         users, entries = users[order], entries[order]
@@ -140,9 +140,9 @@ class Ledger:
         self._blocks += 1
         return pages
 
-    def _blocks_again(self, user: int, entries: np.ndarray) -> dict[bytes, bytes | None]:
+    def _chunks_again(self, user: int, entries: np.ndarray) -> dict[bytes, bytes | None]:
         """What makes a user's saved blocks hold these entries, in order: each keeps its part of the order."""
-        before = self._held.get(user) or list(self._saved_blocks(user))
+        before = self._held.get(user) or list(self._saved_chunks(user))
         first = [np.frombuffer(block, ENTRY, 1)[0] for _, block in before[1:]]
         last = [np.frombuffer(block, ENTRY)[-1] for _, block in before[-1:]]
         cuts = np.maximum.accumulate(ranks(entries, np.array(first + last, ENTRY))).tolist()
@@ -201,13 +201,13 @@ class Ledger:
             for key, value in self._pages(b""):
                 user = int.from_bytes(key[:4], "big")
                 if user in every:
-                    yield user, _block(key, value)
+                    yield user, _chunk(key, value)
             return
         for user in missing:
-            yield from ((user, block) for _, block in self._saved_blocks(user))
+            yield from ((user, block) for _, block in self._saved_chunks(user))
 
-    def _saved_blocks(self, user: int) -> Iterator[tuple[bytes, bytes]]:
-        return ((key, _block(key, value)) for key, value in self._pages(_prefix(user)))
+    def _saved_chunks(self, user: int) -> Iterator[tuple[bytes, bytes]]:
+        return ((key, _chunk(key, value)) for key, value in self._pages(_prefix(user)))
 
     def _check(self, wanted: I32, found: I32) -> None:
         """Finds blocks that are missing: `found` has the user of each interaction that was read of `wanted`, sorted."""
@@ -227,7 +227,7 @@ class Ledger:
         return self._users[0], self._entries[0]
 
 
-def _block(key: bytes, value: bytes) -> bytes:
+def _chunk(key: bytes, value: bytes) -> bytes:
     """A saved block, as it is. Raises CheckpointDamaged where it cannot be one."""
     if len(key) != KEY_BYTES or not value or len(value) % ENTRY.itemsize:
         raise CheckpointDamaged(f"page ledger/{key!r} of the checkpoint is damaged: it has {len(value)} bytes")

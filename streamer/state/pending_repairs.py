@@ -91,7 +91,7 @@ class PendingRepairs:
 
     def retract(self, user: int, events: Iterable[int]) -> int:
         """Takes back the user's interactions with these digests of their event ids; returns how many there were."""
-        entries = self._ledger.of(user)
+        entries = self._ledger.entries(user)
         taken_back = self._keep(user, entries, ~np.isin(entries["event"], np.array(list(events), np.uint64)))
         if not len(self):
             self._ledger.let_go()
@@ -113,7 +113,7 @@ class PendingRepairs:
 
     def erase(self, user: int) -> int:
         """Takes back everything that a user did, of whom the graph holds nothing then; returns how many."""
-        entries = self._ledger.of(user)
+        entries = self._ledger.entries(user)
         taken_back = self._keep(user, entries, np.zeros(len(entries), bool))
         if user in self._places:
             self._settle(np.array([user], np.int32))
@@ -125,7 +125,7 @@ class PendingRepairs:
         An interaction with a deleted item that nobody has looked at yet is taken back instead.
         """
         self._model.make_room(0)
-        mine, theirs = self._ledger.of(user), self._ledger.of(session)
+        mine, theirs = self._ledger.entries(user), self._ledger.entries(session)
         stays = np.ones(len(theirs), bool)
         for item in self._drops:
             stays &= self._stays(item, session, theirs)
@@ -171,7 +171,7 @@ class PendingRepairs:
             self._settle(users[: room.some(self._cost(users, EDIT))])
         if not self._drops and not self._places:
             if self._wanted.any() and room.left > size // 2:
-                self._rebuild(room, size)
+                self._rebuild_items(room, size)
             if not self._wanted.any():
                 self._end_round()
                 self._end_round()
@@ -291,7 +291,7 @@ class PendingRepairs:
 
     # items
 
-    def _rebuild(self, room: _Room, size: int) -> None:
+    def _rebuild_items(self, room: _Room, size: int) -> None:
         """Goes on with the items that are being built again, and begins with the next ones.
 
         What those need is read ahead of the next piece, unless all is done in one.

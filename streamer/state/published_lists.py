@@ -124,7 +124,7 @@ class PublishedLists:
             self._users_of[item], self._right[item] = array("i", users.tobytes()), max(len(users), FEW)
         return np.asarray(users)
 
-    def of(self, user: int) -> list[int] | None:
+    def items(self, user: int) -> list[int] | None:
         """The items of a user's list; None: this worker has none published."""
         if user >= len(self._item) or not self.has_list(np.array([user], np.int32))[0]:
             return None

@@ -18,7 +18,7 @@ from streamer.web.answers import ApiError
 from streamer.web.guard import is_loopback
 
 Scope = Literal["read", "write", "admin"]
-DoorKind = Literal["open", "health", "metrics", "read", "write", "admin"]
+EndpointKind = Literal["open", "health", "metrics", "read", "write", "admin"]
 SCOPES: tuple[Scope, ...] = ("read", "write", "admin")
 COOKIE = "freshet_session"
 SESSION_S, SESSIONS = 12 * 3600, 10_000
@@ -32,11 +32,11 @@ class Key(NamedTuple):
 
 
 class Access:
-    """Decides whether a request may pass a door.
+    """Decides whether a request may pass an endpoint.
 
-    A door is open to all, or asks for a scope; `admin` includes the others. Those of health and metrics ask for `read`
-    unless the settings open them. Without any key every door is open. Raises UsageError where the keys of the settings
-    cannot be read.
+    An endpoint is open to all, or asks for a scope; `admin` includes the others. Those of health and metrics ask for
+    `read` unless the settings open them. Without any key every endpoint is open. Raises UsageError where the keys of
+    the settings cannot be read.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -50,11 +50,11 @@ class Access:
             "metrics": on_loopback if settings.metrics_public is None else settings.metrics_public,
         }
 
-    def check(self, request: HTTPConnection, door: DoorKind) -> None:
+    def check(self, request: HTTPConnection, endpoint: EndpointKind) -> None:
         """Raises ApiError 401 without a valid key, 403 where it lacks the scope."""
-        if not self._keys or self._open.get(door, False):
+        if not self._keys or self._open.get(endpoint, False):
             return
-        scope = door if door in SCOPES else "read"
+        scope = endpoint if endpoint in SCOPES else "read"
         scopes = self.scopes_of(request)
         if scopes is None:
             raise ApiError(

@@ -1,4 +1,4 @@
-"""The API over one log: the doors of `streamer.web.routes` behind one guard. Errors: `streamer.web.answers`."""
+"""The API over one log: the endpoints of `streamer.web.routes` behind one guard. Errors: `streamer.web.answers`."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,14 +14,14 @@ from streamer.settings import Settings
 from streamer.web.access import Access
 from streamer.web.answers import HANDLERS, ApiError
 from streamer.web.current_log import CurrentLog, OpenLog
-from streamer.web.doors import Door, routes_of_doors
+from streamer.web.endpoints import Endpoint, routes_of
 from streamer.web.guard import Guard
 from streamer.web.incoming import Incoming
 from streamer.web.item_changes import ItemChanges
 from streamer.web.limits import Limiter
 from streamer.web.log_writer import LogWriter
 from streamer.web.materialized_view import View
-from streamer.web.question_doors import question_doors
+from streamer.web.question_endpoints import question_endpoints
 from streamer.web.routes.dead_letters import DeadLetterRoutes
 from streamer.web.routes.docs import DocumentRoutes
 from streamer.web.routes.experiments import ExperimentRoutes
@@ -94,7 +94,7 @@ class Gateway:
         current = log if isinstance(log, CurrentLog) else OpenLog(log)
         incoming, writer, limiter = Incoming(settings), LogWriter(current, settings), Limiter(settings.max_streams)
         replies, now_ms = Replies(asker or Nobody(), view), SYSTEM_CLOCK.now_ms
-        self._asked = question_doors(replies, settings, view)
+        self._asked = question_endpoints(replies, settings, view)
         self._sockets = SocketRoutes(view, self._access, limiter)
         owners = ListOwners(current.now, view.list_of, settings)
         self._resources = (
@@ -113,18 +113,20 @@ class Gateway:
             self._sockets,
             SessionRoutes(self._access, writer),
             HealthRoutes(view, self.registry, replies if beside_worker else None),
-            DocumentRoutes(self.doors),
+            DocumentRoutes(self.endpoints),
         )
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method, those of before too."""
-        others = [door for resource in self._resources for door in resource.doors()]
-        doors = [*self._asked, *others, *PageRoutes().doors()]
-        return sorted(doors, key=lambda door: door.path.endswith(":rest}"))  # what takes all the rest comes last
+        others = [endpoint for resource in self._resources for endpoint in resource.endpoints()]
+        endpoints = [*self._asked, *others, *PageRoutes().endpoints()]
+        return sorted(
+            endpoints, key=lambda endpoint: endpoint.path.endswith(":rest}")
+        )  # what takes all the rest comes last
 
     def app(self) -> ASGIApp:
         """The ASGI application."""
-        routes = [self._sockets.route(), *routes_of_doors(self.doors(), self._access)]
+        routes = [self._sockets.route(), *routes_of(self.endpoints(), self._access)]
         inner = Starlette(routes=routes, exception_handlers=HANDLERS)
         inner.router.redirect_slashes = False
         settings = self._settings

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import MAX_ID_BYTES, Refused, is_cloud_event
+from consumers.decode_fields import MAX_ID_BYTES, Refused, is_cloud_event
 from consumers.feedback.rules import what_is_missing
 from consumers.records import Headers, NewRecord, Record
 from consumers.schemas import Feedback, Interaction, Item

@@ -219,9 +219,9 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
 
     def _wants_socket(self) -> bool:
         """Whether the request is for the WebSocket, and everything before it has been answered."""
-        at_door = self.scope["method"] == "GET" and bool(_SOCKETS.fullmatch(self.url.partition(b"?")[0]))
+        at_endpoint = self.scope["method"] == "GET" and bool(_SOCKETS.fullmatch(self.url.partition(b"?")[0]))
         is_next = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
-        return at_door and is_next and self._get_upgrade() == b"websocket" and self._should_upgrade_to_ws()
+        return at_endpoint and is_next and self._get_upgrade() == b"websocket" and self._should_upgrade_to_ws()
 
     def _hand_over(self, rest: bytes) -> None:
         """The connection is a `BoundedSocket`'s from here on, which notices its end. rest: what came behind."""

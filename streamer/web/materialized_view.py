@@ -3,7 +3,7 @@
 import logging
 import math
 import threading
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import msgspec
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import decode_item
+from consumers.decode_nodes import decode_item
 from consumers.errors import LogUnavailable, PositionGone, RegistryUnavailable, Transient, UnknownTopic
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
-from consumers.schemas import BUSINESS_KEYS, DRIFT_KEY, Drift, ListedItem, Quality, WorkerAddress
+from consumers.schemas import ListedItem, WorkerAddress
 from streamer.errors import ListsDamaged, ListsUnavailable
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.decoders import interaction_decoder
@@ -27,53 +27,23 @@ from streamer.settings import Settings
 from streamer.web.committed import CommittedPositions
 from streamer.web.current_log import CurrentLog, OpenLog
 from streamer.web.list_store import ListStore
-from streamer.web.view.business_figures import BusinessFigures
 from streamer.web.view.dead_letters import LETTERS, DeadLetters
-from streamer.web.view.latency import LATE_MS, Latencies, Rate
+from streamer.web.view.feed import FEED, Feed
+from streamer.web.view.foreign_records import BadRecord, decode_as, id_in_key
+from streamer.web.view.latency import LATE_MS
 from streamer.web.view.progress import LogProgress
+from streamer.web.view.quality_figures import QualityFigures
 from streamer.web.view.watchers import Watchers
 from streamer.web.workers.directory import WorkerDirectory
 
-FEED, PENDING, FIGURES, DRIFTS = 500, 50_000, 1_000, 50
-"""What is kept in memory: interactions, interactions without a list, quality figures, drift alarms."""
 EPOCHS = 20  # of each partition of their topic, the last ones: they say how far the workers are
 RECORDS_A_STEP, LONGEST_WAIT_S, KEPT_EVERY_S = 1_000, 4.0, 60.0
 GATHER_S = 0.01  # before the next step: a worker commits up to a hundred times a second, and a step costs a millisecond
 STALE_S = 4.0  # a view that is further behind the log is not ready
-MAX_SHOWN_CHARACTERS = 200  # of an event type on the page
 _RETRIED = (Transient, UnknownTopic, PositionGone)  # a topic that is gone may be made anew
 ADDRESS = "/address"  # what the key of a worker's address ends with
-_quality = msgspec.json.Decoder(Quality)
-_drift = msgspec.json.Decoder(Drift)
 _worker = msgspec.json.Decoder(WorkerAddress)
 _logger = logging.getLogger(__name__)
-
-
-class FeedEntry(NamedTuple):
-    """One thing that happened, numbered, so that a subscriber can ask for what came since."""
-
-    number: int
-    value: Any
-
-
-class Seen(NamedTuple):
-    """An interaction as the page shows it. `place`: partition and offset; `appended_ms`: when it came to the log."""
-
-    user_id: str
-    item_id: str
-    event_type: str
-    value: float | None
-    appended_ms: int
-    place: str
-
-
-class QualityPoint(NamedTuple):
-    """Hit rate over the first `events` measured ones, ours and popularity's, and the event time of the last, ms."""
-
-    events: int
-    ours: float
-    popularity: float
-    timestamp: int
 
 
 class Status(NamedTuple):
@@ -81,10 +51,6 @@ class Status(NamedTuple):
 
     ready: bool
     line: str
-
-
-class BadRecord(Exception):
-    """A record of an output topic that is not what belongs there."""
 
 
 class _List(msgspec.Struct, frozen=True):
@@ -137,21 +103,12 @@ class View:
         self._away = "starting"
         self.ready = threading.Event()  # set once it has caught up; whether it is current now says `status`
         self.skipped: Counter[str] = Counter()  # topic → bad records
-        self.quality: OrderedDict[str, Quality] = OrderedDict()
-        self.quality_history: deque[QualityPoint] = deque(maxlen=2_000)
-        self.drifts: deque[Drift] = deque(maxlen=DRIFTS)
-        self.business = BusinessFigures()
+        self.quality = QualityFigures()
         self.dead_letters = DeadLetters()
-        self.interactions: deque[FeedEntry] = deque(maxlen=FEED)
-        self.recent_users: OrderedDict[str, None] = OrderedDict()
+        self.feed = Feed(clock)
         self.progress = LogProgress()
-        self._numbered = 0  # interactions in the feed so far
-        self.clock_ms = 0  # latest event time seen
-        self._clock_moved_at = clock.monotonic()
         self.committed = CommittedPositions()
         self.workers = WorkerDirectory()
-        self._rate, self._latencies = Rate(), Latencies()
-        self._pending: OrderedDict[str, int] = OrderedDict()  # list_id → append time of its interaction, ms
         self._lists: dict[str, bytes | None] = {}  # of the records being taken
         self._titles: dict[str, str | None] = {}
         self._erased: dict[str, int] = {}  # when a user's tombstone came, ms
@@ -166,7 +123,7 @@ class View:
             settings.items_topic: self._on_item,
             settings.users_topic: self._on_user,
             settings.interactions_topic: self._on_interaction,
-            settings.quality_topic: self._on_quality,
+            settings.quality_topic: self.quality.note,
             settings.epochs_topic: self._on_epoch,
             settings.workers_topic: self._on_worker,
             settings.dead_topic: self._on_dead_letter,
@@ -220,7 +177,7 @@ class View:
         if not self.status().ready:
             return True
         try:
-            return user in self.recent_users or self.list_of(user) is not None
+            return user in self.feed.users or self.list_of(user) is not None
         except LogUnavailable:
             return True
 
@@ -230,10 +187,6 @@ class View:
             return self._store.title_of(item) if self._store else None
         except (ListsDamaged, ListsUnavailable):
             return None
-
-    def stream_now_ms(self) -> int:
-        """The stream's clock, epoch ms: the latest event time, and the time that has passed since it last moved."""
-        return self.clock_ms + int((self._clock.monotonic() - self._clock_moved_at) * 1000)
 
     def status(self) -> Status:
         """Ready: everything that was in the topics a few seconds ago has been taken."""
@@ -269,8 +222,8 @@ class View:
         return {
             "events": self.events,
             "lists": self._store.count() if self._store else 0,
-            "events_per_second": self._rate.per_second(self._clock.monotonic()),
-            **self._latencies.figures(),
+            "events_per_second": self.feed.rate.per_second(self._clock.monotonic()),
+            **self.feed.latencies.figures(),
             "lag": None if lag is None else lag._asdict(),
             "catching_up": lag is not None and lag.ms > LATE_MS,
         }
@@ -306,12 +259,12 @@ class View:
     def _open_reader(self, log: Log) -> TopicReader:
         assert self._store
         try:
-            return TopicReader(log, self._handlers, self._place, self._store.topic_ids(), clock=self._clock)
+            return TopicReader(log, self._handlers, self._first_position, self._store.topic_ids(), clock=self._clock)
         except PositionGone as error:
             self._begin_anew(str(error))
-            return TopicReader(log, self._handlers, self._place, clock=self._clock)
+            return TopicReader(log, self._handlers, self._first_position, clock=self._clock)
 
-    def _place(self, tp: TopicPartition, start: int, end: int) -> int:
+    def _first_position(self, tp: TopicPartition, start: int, end: int) -> int:
         """Of interactions, epochs and dead letters a little before the end; of the others from the start, or where it
         was."""
         assert self._store
@@ -378,9 +331,8 @@ class View:
         self._fed = {}
         self.ready.clear()
         self._store.clear()
-        quality = (self.quality, self.quality_history, self.drifts, self.business)
-        for kept in (self.interactions, self.recent_users, self._pending, *quality):
-            kept.clear()
+        self.quality.clear()
+        self.feed.clear()
         self.progress, self.dead_letters = LogProgress(), DeadLetters()
 
     def _source(self) -> str:
@@ -392,24 +344,19 @@ class View:
     # the topics
 
     def _on_list(self, record: Record) -> None:
-        user = _text(record.key)
+        user = id_in_key(record.key)
         if record.value is None:
             self._lists[user] = None
             return
-        try:
-            listed = _list.decode(record.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRecord(f"this is no list: {_cut(error)}") from None
+        listed = decode_as(_list, record.value, "list")
         if listed.user_id not in (None, user):
             raise BadRecord("the list is another user's than its key says")
         self._lists[user] = record.value
-        appended_ms = self._pending.pop(listed.list_id, None)
-        if appended_ms is not None:
-            self._latencies.note(record.timestamp_ms - appended_ms)
+        self.feed.note_list(listed.list_id, record.timestamp_ms)
 
     def _on_item(self, record: Record) -> None:
         if record.value is None:
-            self._titles[_text(record.key)] = None
+            self._titles[id_in_key(record.key)] = None
             return
         item = decode_item(record.value)
         if item is None:
@@ -422,11 +369,7 @@ class View:
             return
         user, at_ms = record.key.decode("utf-8", "replace"), record.timestamp_ms
         self._erased[user] = at_ms
-        kept = [change for change in self.interactions if not _is_erased(change.value, user, at_ms)]
-        if len(kept) < len(self.interactions):
-            self.interactions = deque(kept, maxlen=FEED)
-        if not any(change.value.user_id == user for change in kept):
-            self.recent_users.pop(user, None)
+        self.feed.erase(user, at_ms)
 
     def _on_interaction(self, record: Record) -> None:
         self.progress.appended(record.partition, record.offset, record.timestamp_ms)
@@ -440,37 +383,17 @@ class View:
         self._registry_away = False
         if isinstance(interaction, DeadLetter) or interaction.retract:
             return  # the worker keeps the one as a dead letter; the other is nothing that somebody did
-        now = self._clock.monotonic()
-        if interaction.timestamp > self.clock_ms:
-            self.clock_ms, self._clock_moved_at = interaction.timestamp, now
-        if self._reader is not None and self._reader.age_s() is not None:  # what was there before is no rate
-            self._rate.note(now)
-        user = interaction.user_id
-        if record.timestamp_ms <= self._erased_ms(user):
-            return
-        shown, place = interaction.event_type[:MAX_SHOWN_CHARACTERS], f"{record.partition}-{record.offset}"
-        seen = Seen(
-            user_id=user,
-            item_id=interaction.item_id,
-            event_type=shown,
-            value=interaction.value,
-            appended_ms=record.timestamp_ms,
-            place=place,
-        )
-        self._numbered += 1
-        self.interactions.append(FeedEntry(self._numbered, seen))
-        self.recent_users[user] = None
-        self.recent_users.move_to_end(user)
-        self._pending[place] = record.timestamp_ms
-        _bound(self.recent_users, FEED)
-        _bound(self._pending, PENDING)
+        live = self._reader is not None and self._reader.age_s() is not None  # what was there before is no rate
+        self.feed.note_time(interaction, live)
+        if record.timestamp_ms > self._erased_ms(interaction.user_id):
+            self.feed.note(interaction, record)
 
     def _on_epoch(self, record: Record) -> None:
+        ends = decode_as(_epoch, record.value or b"", "manifest").ends.get(self._settings.interactions_topic, {})
         try:
-            ends = _epoch.decode(record.value or b"").ends.get(self._settings.interactions_topic, {})
             positions = {int(partition): position for partition, position in ends.items()}
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            raise BadRecord(f"this is no manifest: {_cut(error)}") from None
+        except ValueError as error:
+            raise BadRecord(f"this is no manifest: {error}") from None
         self.committed.note(positions)
         for partition, position in positions.items():
             self.progress.committed(partition, position)
@@ -481,13 +404,11 @@ class View:
 
     def _on_worker(self, record: Record) -> None:
         """Takes where a worker of this application answers; claims of seats are of no matter here."""
-        key = _text(record.key)
+        key = id_in_key(record.key)
         if not (key.startswith(f"{self._settings.application}-") and key.endswith(ADDRESS)):
             return
-        try:
-            self.workers.note(key, None if record.value is None else _worker.decode(record.value))
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRecord(f"this is no address of a worker: {_cut(error)}") from None
+        address = None if record.value is None else decode_as(_worker, record.value, "address of a worker")
+        self.workers.note(key, address)
 
     def _erased_ms(self, user: str) -> int:
         """When the user was erased, epoch ms; −1: never."""
@@ -495,67 +416,3 @@ class View:
         if at_ms is None and self._store is not None:
             at_ms = self._store.erased_ms(user)
         return -1 if at_ms is None else at_ms
-
-    def _on_quality(self, record: Record) -> None:
-        if record.key is not None and record.key.startswith(BUSINESS_KEYS):
-            if not self.business.note(record.key, record.value):
-                raise BadRecord("these are no figures of what lists bring")
-            return
-        if record.value is None:
-            return
-        if record.key == DRIFT_KEY:
-            self._on_drift(record.value)
-            return
-        try:
-            figure = _quality.decode(record.value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRecord(f"this is no figure of quality: {_cut(error)}") from None
-        if not (math.isfinite(figure.value) and math.isfinite(figure.popularity)):
-            raise BadRecord("a figure of quality is finite")
-        if len(figure.metric) > MAX_SHOWN_CHARACTERS:
-            raise BadRecord("the name of the metric is too long")
-        measure = figure.metric.partition("@")[0]
-        for name in [name for name in self.quality if name != figure.metric and name.partition("@")[0] == measure]:
-            del self.quality[name]  # of lists of another length, before `k` was changed
-            if measure == "hr":
-                self.quality_history.clear()
-        self.quality[figure.metric] = figure
-        _bound(self.quality, FIGURES)
-        if measure == "hr":
-            history = self.quality_history
-            if history and figure.events < history[-1].events:
-                history.clear()  # it is measured anew
-            history.append(QualityPoint(figure.events, figure.value, figure.popularity, figure.timestamp))
-
-    def _on_drift(self, value: bytes) -> None:
-        try:
-            drift = _drift.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise BadRecord(f"this is no drift alarm: {_cut(error)}") from None
-        if not all(map(math.isfinite, (drift.before, drift.after, drift.hr_before, drift.hr_after))):
-            raise BadRecord("the figures of a drift alarm are finite")
-        self.drifts.append(drift)
-
-
-def _text(key: bytes | None) -> str:
-    """The id that is a record's key. Raises BadRecord."""
-    try:
-        text = (key or b"").decode()
-    except UnicodeDecodeError:
-        raise BadRecord("the key is no UTF-8") from None
-    if not text:
-        raise BadRecord("there is no key")
-    return text
-
-
-def _cut(error: Exception) -> str:
-    return str(error)[:200]
-
-
-def _bound(kept: OrderedDict[str, Any], size: int) -> None:
-    while len(kept) > size:
-        kept.popitem(last=False)
-
-
-def _is_erased(seen: Seen, user: str, at_ms: int) -> bool:
-    return seen.user_id == user and seen.appended_ms <= at_ms

@@ -1,4 +1,4 @@
-"""The API as an OpenAPI document, made of its doors and of the models that they name."""
+"""The API as an OpenAPI document, made of its endpoints and of the models that they name."""
 
 import re
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ import msgspec
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from consumers.decode import MAX_ID_BYTES
+from consumers.decode_fields import MAX_ID_BYTES
 from streamer.runtime.version import installed_version
 from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 
 REFERENCE = "#/components/schemas/{model}"
 CONTEXT = ("device", "geo", "os", "country", "referrer")  # of the keys that a dotted parameter may have
@@ -44,12 +44,16 @@ _ACCEPTED = {
 }
 
 
-def openapi(doors: Iterable[Door], root: str = "") -> dict[str, Any]:
+def openapi(endpoints: Iterable[Endpoint], root: str = "") -> dict[str, Any]:
     """The document. Paths of before are left out: they answer as those of /v1 do. root: what every path begins with."""
-    shown = [door for door in doors if door.path.startswith("/v1/") or door.needs in ("health", "metrics")]
+    shown = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint.path.startswith("/v1/") or endpoint.needs in ("health", "metrics")
+    ]
     paths: dict[str, dict[str, Any]] = {}
-    for door in shown:
-        paths.setdefault(re.sub(r":\w+}", "}", door.path), {})[door.method.lower()] = _operation(door)
+    for endpoint in shown:
+        paths.setdefault(re.sub(r":\w+}", "}", endpoint.path), {})[endpoint.method.lower()] = _operation(endpoint)
     schemes = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -68,36 +72,36 @@ def openapi(doors: Iterable[Door], root: str = "") -> dict[str, Any]:
     }
 
 
-def _operation(door: Door) -> dict[str, Any]:
-    said = (getdoc(door.endpoint) or "").partition("\n\n")
-    owner = type(getattr(door.endpoint, "__self__", None)).__name__.removesuffix("Routes")
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    said = (getdoc(endpoint.handler) or "").partition("\n\n")
+    owner = type(getattr(endpoint.handler, "__self__", None)).__name__.removesuffix("Routes")
     operation = {
-        "operationId": f"{owner}.{door.endpoint.__name__}",
+        "operationId": f"{owner}.{endpoint.handler.__name__}",
         "summary": said[0].rstrip("."),
         "description": " ".join(said[2].split()),
-        "parameters": [*_path_parameters(door), *_query_parameters(door)],
+        "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint)],
         "responses": {
-            str(door.status): {"description": HTTPStatus(door.status).phrase} | _content_of_answer(door),
+            str(endpoint.status): {"description": HTTPStatus(endpoint.status).phrase} | _content_of_answer(endpoint),
             "default": {"description": "why not", "content": _json({"$ref": REFERENCE.format(model="Error")})},
         },
     }
-    if door.body is not None:
-        operation["requestBody"] = {"required": True, "content": _content_of_body(door.body)}
+    if endpoint.body is not None:
+        operation["requestBody"] = {"required": True, "content": _content_of_body(endpoint.body)}
     return operation
 
 
-def _path_parameters(door: Door) -> list[dict[str, Any]]:
+def _path_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
     schema = {"type": "string", "minLength": 1, "maxLength": MAX_ID_BYTES}
-    names = re.findall(r"{(\w+)", door.path)
+    names = re.findall(r"{(\w+)", endpoint.path)
     return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
 
 
-def _query_parameters(door: Door) -> list[dict[str, Any]]:
-    schema = door.parameters.model_json_schema()
+def _query_parameters(endpoint: Endpoint) -> list[dict[str, Any]]:
+    schema = endpoint.parameters.model_json_schema()
     required = schema.get("required", [])
     given = []
     for name, field in schema.get("properties", {}).items():
-        dotted = name == door.parameters.dotted
+        dotted = name == endpoint.parameters.dotted
         kind = {"type": "string"} if dotted else _kind(field)
         about = field.get("description") or kind.pop("description", "")
         for shown in [f"{name}.{part}" for part in CONTEXT] if dotted else [name]:
@@ -129,19 +133,23 @@ def _content_of_body(body: Any) -> dict[str, Any]:
     }
 
 
-def _content_of_answer(door: Door) -> dict[str, Any]:
-    if isinstance(door.answer, str):
-        return {"content": {door.answer: {"schema": {"type": "string"}}}}
-    if door.answer is not None:
-        return {"content": _json({"$ref": REFERENCE.format(model=door.answer.__name__)})}
-    if door.status == 202:
+def _content_of_answer(endpoint: Endpoint) -> dict[str, Any]:
+    if isinstance(endpoint.answer, str):
+        return {"content": {endpoint.answer: {"schema": {"type": "string"}}}}
+    if endpoint.answer is not None:
+        return {"content": _json({"$ref": REFERENCE.format(model=endpoint.answer.__name__)})}
+    if endpoint.status == 202:
         return {"content": _json({"$ref": REFERENCE.format(model="Accepted")})}
-    return {} if door.status == 204 else {"content": _json({"type": "object"})}
+    return {} if endpoint.status == 204 else {"content": _json({"type": "object"})}
 
 
-def _schemas(doors: list[Door]) -> dict[str, Any]:
-    bodies = [body for door in doors for body in (door.body if isinstance(door.body, tuple) else (door.body,))]
-    named = {*bodies, *(door.answer for door in doors)} - {None}
+def _schemas(endpoints: list[Endpoint]) -> dict[str, Any]:
+    bodies = [
+        body
+        for endpoint in endpoints
+        for body in (endpoint.body if isinstance(endpoint.body, tuple) else (endpoint.body,))
+    ]
+    named = {*bodies, *(endpoint.answer for endpoint in endpoints)} - {None}
     models = sorted((kind for kind in named if _is_model(kind)), key=lambda kind: str(kind.__name__))
     structs = [kind for kind in named if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
     _, of_models = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)

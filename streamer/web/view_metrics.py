@@ -27,7 +27,7 @@ class ViewMetrics:
             skipped.add_metric([topic], self._view.skipped[topic])
         yield skipped
         yield GaugeMetricFamily("freshet_view_interactions", "Interactions on the log.", stats["events"])
-        yield business_metric(self._view.business.results())
+        yield business_metric(self._view.quality.business.results())
         if stats["latency_ms"]:
             family = GaugeMetricFamily(
                 "freshet_list_latency_seconds",

@@ -15,7 +15,7 @@ import numpy as np
 from streamer.asking.asked_clock import AskedClock
 from streamer.engine.engine import Selection
 from streamer.lists.distance import distance
-from streamer.pipeline.surface_lists import build_surfaces
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -57,9 +57,9 @@ class Ageing:
         self._waiting: list[int] = []  # users whose lists are due, the longest due first
         self._oldest_ms = 0
         self.aged = self.sampled = self.early = 0  # lists, since the start: made anew; looked at; of those, changed
-        self.listed(np.array(sorted(state.listed.lists()), np.int32), settled=True)
+        self.note_lists(np.array(sorted(state.listed.lists()), np.int32), settled=True)
 
-    def listed(self, users: I32, settled: bool = False) -> None:
+    def note_lists(self, users: I32, settled: bool = False) -> None:
         """Says that the lists of users [N] have just been made, or, `settled`, some time ago."""
         if len(users):
             self._make_room(int(users.max()) + 1)

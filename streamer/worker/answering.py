@@ -12,7 +12,7 @@ from consumers.partitioner import partition_of
 from consumers.records import NewRecord, size_of
 from consumers.schemas import WorkerAddress
 from streamer.asking.answers import Answers
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.asking.questions import Answer, ListQuestion, Question, key
 from streamer.runtime.clock import Clock
 from streamer.runtime.topics import create_missing
@@ -103,7 +103,7 @@ class Answering:
 
 
 def answering_at(
-    desk: Desk,
+    queue: QuestionQueue,
     log: Log,
     settings: Settings,
     state: StreamState,
@@ -111,14 +111,14 @@ def answering_at(
     partitions: Callable[[], tuple[Collection[int], int]],
     clock: Clock,
 ) -> Answering:
-    """What answers at a desk, of a state; makes the topics that it writes to where they are missing."""
+    """What answers the questions of a queue, by a state; makes the topics that it writes to where they are missing."""
     lists = settings.lists_topic
     create_missing(log, settings, names=(lists, settings.workers_topic))
     return Answering(
         Answers(state, settings, clock),
         settings,
         seat,
-        desk.address,
+        queue.address,
         partitions,
         log.record_limits((lists,))[lists],
         clock,

@@ -8,12 +8,12 @@ import numpy as np
 from consumers.log import Committer, Log, Positions
 from consumers.records import ROW_HEADER, NewRecord
 from consumers.schemas import Interaction
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.lists.list_files import TestLists
 from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import EpochInput, EpochOutput
 from streamer.runtime.clock import Clock
-from streamer.runtime.telemetry import listed
+from streamer.runtime.telemetry import trace_lists
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker.answering import Answering
@@ -44,9 +44,9 @@ class Commits:
         self._during: Callable[[Callable[[], None]], None] = lambda work: work()
         self._asked: Callable[[], list[NewRecord]] = list
 
-    def answer_meanwhile(self, desk: Desk, answering: Answering) -> None:
+    def answer_meanwhile(self, queue: QuestionQueue, answering: Answering) -> None:
         """Has questions answered while pages are made and while a commit is waited for; commits what they leave."""
-        self._between, self._during, self._asked = desk.serve, desk.serve_during, answering.records
+        self._between, self._during, self._asked = queue.serve, queue.serve_during, answering.records
 
     def commit(self, epoch: EpochInput, output: EpochOutput, took_s: float) -> None:
         """(1) Commits outputs, positions and, where it is due, the checkpoint; (2) tells who measures or waits for it.
@@ -60,7 +60,7 @@ class Commits:
         self._metrics.epoch(epoch, output, took_s)  # (2)
         if output.outcome is not None:
             changed = np.flatnonzero(output.outcome.changed).tolist()
-            listed((output.taken[n].record for n in changed), self._clock.now_ms() * 1_000_000)
+            trace_lists((output.taken[n].record for n in changed), self._clock.now_ms() * 1_000_000)
         self.write_test_lists(output)
         if output.dead:
             _logger.warning("%d records went to %s", output.dead, self._settings.dead_topic)

@@ -115,7 +115,7 @@ class Epochs:
             self._pace.took(seconds)
             self._lists_pace.took(seconds)
         if self.ageing:
-            self.ageing.listed(output.listed)
+            self.ageing.note_lists(output.listed)
 
     def _aged(self) -> Aged | None:
         """What is due because time has passed; and some time is spent on finding out when what is.

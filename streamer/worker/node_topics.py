@@ -47,7 +47,7 @@ class NodeTopics:
         self._reader.close()
 
 
-def read_again(log: Log, settings: Settings, state: StreamState) -> None:
+def restore_catalogue(log: Log, settings: Settings, state: StreamState) -> None:
     """Takes what the records before the state's positions say into its catalogue, and changes nothing else.
 
     A checkpoint of before format 11 has no catalogue. Deletions and erasures were taken in their time: to take them

@@ -17,7 +17,7 @@ from streamer.state.stream_state import StreamState
 from streamer.worker.commit import Commits
 from streamer.worker.damaged_checkpoint import begin_anew
 from streamer.worker.log_reach import meet_log
-from streamer.worker.node_topics import read_again
+from streamer.worker.node_topics import restore_catalogue
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.rebuild import rebuild_into
 from streamer.worker.recovery import assume_first, inputs_again, manifests
@@ -77,7 +77,7 @@ class Opening:
             state, loaded = self._load()
             met = meet_log(self._log, self._settings, state)
             missed = self._manifests_after(state)
-        read_again(self._log, self._settings, state)
+        restore_catalogue(self._log, self._settings, state)
         settings, committer = self._settings, self._committer
         pipeline = Pipeline(settings, state, worker=committer.seat, limits=self._limits)
         pipeline.test_sources = self._test_lists.is_open()

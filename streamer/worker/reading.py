@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from consumers.records import Record, TopicPartition
 from consumers.schemas import Merge
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.pipeline.arrivals import Arrival, refused_merge
 from streamer.pipeline.epoch import Change, CommittedBlock, CommittedStep, Erasure
 from streamer.pipeline.ingest import Intake
@@ -29,7 +29,7 @@ IDLE_S = 0.2  # how long a worker that has nothing to do waits for records
 class InputReader:
     """Decodes what comes and keeps it until epochs take it.
 
-    Args: desk: whose questions are answered while it waits.
+    Args: queue: whose questions are answered while it waits.
     """
 
     def __init__(
@@ -44,12 +44,12 @@ class InputReader:
         rules: RulesTopic,
         topics: TopicWatch,
         clock: Clock,
-        desk: Desk | None = None,
+        queue: QuestionQueue | None = None,
     ) -> None:
         self._state, self._intake, self._catalogue, self._topics = state, intake, catalogue, topics
         self._group, self._member, self._merge, self._clock = group, group.member, group.merge, clock
         self._most, self._interval_s = settings.max_epoch_events, settings.commit_interval_ms / 1000
-        self._desk, self._rules, self._blocks, self._steps = desk, rules, blocks, steps
+        self._queue, self._rules, self._blocks, self._steps = queue, rules, blocks, steps
         self._changes: list[Change] = []
         self._observed_at = -math.inf
         self._gathered = -math.inf  # when the last epoch's records were together
@@ -77,13 +77,13 @@ class InputReader:
 
     def _read(self, wait_s: float) -> list[Record]:
         """What comes within so long; questions are answered meanwhile."""
-        desk, until = self._desk, self._clock.monotonic() + wait_s
-        if desk is None:
+        queue, until = self._queue, self._clock.monotonic() + wait_s
+        if queue is None:
             return self._member.read(self._most, wait_s)
         while True:
-            desk.serve()
+            queue.serve()
             left_s = max(until - self._clock.monotonic(), 0.0)
-            records = self._member.read(self._most, 0.0 if desk.waiting else min(left_s, desk.patience_s()))
+            records = self._member.read(self._most, 0.0 if queue.waiting else min(left_s, queue.patience_s()))
             if records or not left_s:
                 return records
 
@@ -165,8 +165,8 @@ class InputReader:
         now_ms = self._clock.now_ms()
         queues: dict[TopicPartition, list[Arrival]] = {}
         for n, record in enumerate(records, 1):
-            if self._desk is not None and not n % DECODED_AT_ONCE:
-                self._desk.serve()
+            if self._queue is not None and not n % DECODED_AT_ONCE:
+                self._queue.serve()
             if self._intake.is_interaction(record):
                 queues.setdefault(record.topic_partition, []).append(self._arrival(record, now_ms))
             elif self._rules.is_of(record):

@@ -16,7 +16,8 @@ from streamer.lists.publisher import Publisher
 from streamer.pipeline.beside import ListsBeside
 from streamer.pipeline.known_positions import by_partition
 from streamer.pipeline.pipeline import Pipeline
-from streamer.pipeline.surface_lists import Listed, build_surfaces
+from streamer.pipeline.surface_lists import Listed
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.runtime.topics import output_limits
 from streamer.settings import Settings
 from streamer.state.published_lists import PublishedLists
@@ -99,7 +100,7 @@ def rebuild_into(
     users = np.array(sorted(fresh.listed.lists()), np.int32)
     fresh.listed.note(users, _relist(fresh, users, worker).outcome.published.item)
     beside = ListsBeside(fresh, build_surfaces(fresh), {})
-    every = np.union1d(users, beside.listed()).astype(np.int32)
+    every = np.union1d(users, beside.users_with_lists()).astype(np.int32)
     ids = fresh.engine.model.users.ids
     beside.publish(every, lambda n: f"e-{worker}-{fresh.epoch}-{ids[every[n]]}", _as_of(fresh))
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import is_framed
+from consumers.decode_fields import is_framed
 from consumers.errors import PositionGone, RegistryUnavailable, TopicConflict, UnknownTopic
 from consumers.log import Closable, Log, Reader
 from consumers.positions import from_topics

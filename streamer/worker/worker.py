@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from consumers.crash_points import happened
 from consumers.errors import CheckpointDamaged
 from consumers.log import Closable, Log
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.lists.list_files import TestLists
 from streamer.pipeline.epoch import EpochInput, EpochOutput
 from streamer.pipeline.ingest import Intake
@@ -42,13 +42,13 @@ class Worker(Closable):
         on_ready: Callable[[], None],
         on_damage: Callable[[str], None],
         opened: ExitStack,
-        read_again: Callable[[], Settings | None],
+        changed_settings: Callable[[], Settings | None],
     ) -> None:
         self.state, self._pipeline, self._commits = recovered.state, recovered.pipeline, recovered.commits
         self._complete = recovered.complete
         self._reading, self._group, self._epochs, self._clock = reading, group, epochs, clock
         self._stop, self._on_ready, self._on_damage, self._opened = stop, on_ready, on_damage, opened
-        self._read_again = read_again
+        self._changed_settings = changed_settings
 
     @classmethod
     def open(
@@ -59,8 +59,8 @@ class Worker(Closable):
         stop: Callable[[], bool] = lambda: False,
         metrics: RunMetrics | None = None,
         clock: Clock = SYSTEM_CLOCK,
-        desk: Desk | None = None,
-        read_again: Callable[[], Settings | None] = lambda: None,
+        queue: QuestionQueue | None = None,
+        changed_settings: Callable[[], Settings | None] = lambda: None,
     ) -> "Worker":
         """Opens a worker, whose state is that of the last committed epoch.
 
@@ -72,8 +72,8 @@ class Worker(Closable):
             test_lists: where the lists made before each event go.
             stop: asked between two pieces of work.
             metrics: told what is done.
-            desk: whose questions the worker answers.
-            read_again: asked before each epoch for settings that are to be in force from then on.
+            queue: whose questions the worker answers.
+            changed_settings: asked before each epoch for settings that are to be in force from then on.
         """
         metrics = metrics or RunMetrics(settings, clock)
         metrics.starting()
@@ -98,20 +98,20 @@ class Worker(Closable):
             opened.callback(steps.close)
             group = Group(log, settings, state, committer, intake, topics, blocks, recovered.moved, clock)
             opened.callback(group.close)
-            reading = InputReader(settings, state, intake, group, blocks, steps, catalogue, rules, topics, clock, desk)
+            reading = InputReader(settings, state, intake, group, blocks, steps, catalogue, rules, topics, clock, queue)
             epochs = Epochs(settings, state, reading, group, rules, limits, clock)
             answering = None
-            if desk is not None:
-                answering = answering_at(desk, log, settings, state, committer.seat, group.partitions, clock)
-                recovered.pipeline.between = desk.serve
-                recovered.commits.answer_meanwhile(desk, answering)
-                opened.callback(desk.close)
+            if queue is not None:
+                answering = answering_at(queue, log, settings, state, committer.seat, group.partitions, clock)
+                recovered.pipeline.between = queue.serve
+                recovered.commits.answer_meanwhile(queue, answering)
+                opened.callback(queue.close)
 
             def ready() -> None:
                 metrics.ready(log, state, reading.positions)
                 metrics.watch(epochs.ageing)
-                if desk is not None and answering is not None:
-                    desk.open(answering.answer)
+                if queue is not None and answering is not None:
+                    queue.open(answering.answer)
 
             return cls(
                 recovered,
@@ -123,7 +123,7 @@ class Worker(Closable):
                 on_ready=ready,
                 on_damage=lambda damage: begin_anew(log, settings, committer, damage),
                 opened=opened.pop_all(),
-                read_again=read_again,
+                changed_settings=changed_settings,
             )
 
     def run(self, exit_at_end: bool = False) -> None:
@@ -158,7 +158,7 @@ class Worker(Closable):
         A piece of what is to be taken over from other workers follows, as an epoch of its own.
         """
         self._reading.read()  # (1)
-        if (settings := self._read_again()) is not None:
+        if (settings := self._changed_settings()) is not None:
             self._epochs.change_settings(settings)
         epoch = self._epochs.next()  # (2)
         output = self._take(epoch) if epoch else None  # (3), (4)

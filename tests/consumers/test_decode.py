@@ -11,15 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
-from consumers.decode import (
-    InteractionDecoder,
-    NodeDecoder,
-    Refused,
-    decode_item,
-    decode_item_fields,
-    decode_user,
-    decode_user_fields,
-)
+from consumers.decode_fields import Refused
+from consumers.decode_interactions import InteractionDecoder
+from consumers.decode_nodes import NodeDecoder, decode_item, decode_item_fields, decode_user, decode_user_fields
 from consumers.event_weights import EventWeights
 from consumers.records import Headers, NewRecord, Record, size_of
 from consumers.schemas import Interaction, Item, User
@@ -367,26 +361,26 @@ def test_size_of_is_never_less_than_the_broker_counts() -> None:
 def test_types_are_weighed_without_regard_to_case() -> None:
     means: dict[str, list[float]] = {}
     weights = EventWeights({"Purchase": 5, "rating": "value-mean", "View": 1, "VIEW": 2}, means=means)
-    assert [weights.of(kind, None) for kind in ("purchase", "PURCHASE", "View", "VIEW", "other")] == [5, 5, 1, 2, 1]
-    assert [weights.of(kind, stars) for kind, stars in (("rating", 3.0), ("Rating", 5.0))] == [0, 2]
+    assert [weights.weigh(kind, None) for kind in ("purchase", "PURCHASE", "View", "VIEW", "other")] == [5, 5, 1, 2, 1]
+    assert [weights.weigh(kind, stars) for kind, stars in (("rating", 3.0), ("Rating", 5.0))] == [0, 2]
     assert means == {"rating": [2, 4.0]}  # one mean, under the name that the settings have
 
 
 def test_event_weights() -> None:
     weights = EventWeights({"view": 1, "dislike": -1, "rating": "value"})
-    assert weights.of("view", None) == 1
-    assert weights.of("dislike", None) == -1
-    assert weights.of("never heard of", 9.0) == 1
-    assert weights.of("rating", 4.5) == 4.5
-    assert weights.of("rating", None) == weights.of("rating", float("nan")) == 1
+    assert weights.weigh("view", None) == 1
+    assert weights.weigh("dislike", None) == -1
+    assert weights.weigh("never heard of", 9.0) == 1
+    assert weights.weigh("rating", 4.5) == 4.5
+    assert weights.weigh("rating", None) == weights.weigh("rating", float("nan")) == 1
 
 
 @pytest.mark.parametrize("value", [1e39, -1e39, 1e308, 1e30, 100_001, -100_001, 1e-50])
 def test_a_weight_that_32_bits_or_the_setting_do_not_hold_is_refused(value: float) -> None:
-    assert math.isnan(EventWeights({"rating": "value"}).of("rating", value))
-    assert EventWeights({"rating": "value"}).of("view", value) == 1
+    assert math.isnan(EventWeights({"rating": "value"}).weigh("rating", value))
+    assert EventWeights({"rating": "value"}).weigh("view", value) == 1
 
 
 @pytest.mark.parametrize("value", [0, -0.0, 1, 100, 5_000, -5, 100_000, 0.5])
 def test_a_plausible_weight_is_taken(value: float) -> None:
-    assert EventWeights({"rating": "value"}).of("rating", value) == value
+    assert EventWeights({"rating": "value"}).weigh("rating", value) == value

@@ -10,19 +10,19 @@ from streamer.features.tables import weigh_rows
 
 def test_a_value_counts_as_what_it_is_above_the_mean_of_those_before_it() -> None:
     weights = EventWeights({"rating": "value-mean", "like": 2})
-    found = [weights.of("rating", value) for value in (4.0, 4.0, 1.0, 5.0)]
+    found = [weights.weigh("rating", value) for value in (4.0, 4.0, 1.0, 5.0)]
     assert found == [0.0, 0.0, -3.0, 2.0]  # means before: itself, 4, 4, 3
-    assert weights.of("like", 5.0) == 2
-    assert weights.of("view", 5.0) == 1
+    assert weights.weigh("like", 5.0) == 2
+    assert weights.weigh("view", 5.0) == 1
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), float("inf")])
 def test_what_has_no_value_counts_as_one_and_moves_no_mean(nothing: float | None) -> None:
     means: Means = {}
     weights = EventWeights({"rating": "value-mean"}, means=means)
-    weights.of("rating", 3.0)
+    weights.weigh("rating", 3.0)
     before = {name: list(mean) for name, mean in means.items()}
-    assert weights.of("rating", nothing) == 1
+    assert weights.weigh("rating", nothing) == 1
     assert means == before
 
 
@@ -31,10 +31,10 @@ def test_each_type_has_a_mean_of_its_own_and_the_means_go_on_from_where_they_wer
     values = np.random.default_rng(0).uniform(0, 10, 200).tolist()
     types = ["rating" if n % 3 else "stars" for n in range(200)]
     through = EventWeights({"rating": "value-mean", "stars": "value-mean"})
-    expected = [through.of(*pair) for pair in zip(types, values, strict=True)]
+    expected = [through.weigh(*pair) for pair in zip(types, values, strict=True)]
     found = []
     for pair in zip(types, values, strict=True):
-        found.append(EventWeights({"rating": "value-mean", "stars": "value-mean"}, means=means).of(*pair))
+        found.append(EventWeights({"rating": "value-mean", "stars": "value-mean"}, means=means).weigh(*pair))
     assert found == expected
     for n in range(2, 200):
         before = [v for t, v in zip(types[:n], values[:n], strict=True) if t == types[n]]

@@ -4,7 +4,8 @@ import json
 import random
 
 from consumers.dead_letter import DeadLetter, dead_letter_record
-from consumers.decode import InteractionDecoder, decode_item, decode_user
+from consumers.decode_interactions import InteractionDecoder
+from consumers.decode_nodes import decode_item, decode_user
 from consumers.records import Headers, Record
 from streamer.pipeline.ingest import Intake
 from streamer.settings import Settings

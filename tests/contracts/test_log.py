@@ -13,7 +13,8 @@ import pytest
 
 import consumers.kafka.committer
 from consumers.embedded.log import EmbeddedLog
-from consumers.embedded.loopback import Owner, RemoteLog
+from consumers.embedded.owner import Owner
+from consumers.embedded.remote_log import RemoteLog
 from consumers.errors import Fenced, LogUnavailable, PositionGone, TopicConflict, UnknownTopic
 from consumers.kafka.log import KafkaLog
 from consumers.log import Log
@@ -272,7 +273,7 @@ def test_at_least_once_a_zombie_that_wakes_amid_its_commit_writes_no_manifest(
 LATER = """
 import sys
 from pathlib import Path
-from consumers.embedded.loopback import RemoteLog
+from consumers.embedded.remote_log import RemoteLog
 log = RemoteLog(Path(sys.argv[1]))
 committer = log.committer(sys.argv[2])
 print("has the seat", flush=True)

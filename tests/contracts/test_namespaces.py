@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.cli.main import main
 from streamer.errors import UsageError
 from streamer.runtime.topics import open_log_of, read_records, state_folder, topic_specs, whole
@@ -56,10 +56,10 @@ def front(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
             own = settings.in_namespace(name, str(folder / f"{name}.keys"))
             log.create(topic_specs(own, partitions=1))
             working = log if request.param == "embedded" else opened.enter_context(closing(open_log_of(own)))
-            desk = Desk()
-            api = opened.enter_context(started(WebServer(worker_app(own, desk, RunMetrics(own)), "127.0.0.1", 0)))
-            desk.address = api.address
-            opened.callback(work(working, own, desk))
+            queue = QuestionQueue()
+            api = opened.enter_context(started(WebServer(worker_app(own, queue, RunMetrics(own)), "127.0.0.1", 0)))
+            queue.address = api.address
+            opened.callback(work(working, own, queue))
             view = View(log, own)
             view.start()
             opened.callback(view.stop)

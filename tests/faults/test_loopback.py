@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from consumers.embedded import loopback
+from consumers.embedded import frames, owner, tables
 from consumers.embedded.folder_log import FolderLog
 from consumers.embedded.log import EmbeddedLog
-from consumers.embedded.loopback import Owner, RemoteLog
+from consumers.embedded.owner import Owner
+from consumers.embedded.remote_log import RemoteLog
 from consumers.errors import DataRefused, LogBusy, LogUnavailable, TopicConflict
 from consumers.open_log import OwnedLog, open_log
 from consumers.records import NewRecord, TopicPartition, TopicSpec
@@ -31,7 +32,7 @@ LIMIT_S = scaled(120)
 _OWNER = """
 import signal, sys, threading
 from pathlib import Path
-from consumers.embedded import loopback
+from consumers.embedded.owner_session import Session
 from consumers.open_log import OwnedLog
 ended = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: ended.set())
@@ -39,14 +40,14 @@ log = OwnedLog(Path(sys.argv[1]))
 answers = int(sys.argv[2])
 if answers >= 0:
     import os
-    append = loopback._Session.append
+    append = Session.append
     def dying(self, *arguments):
         global answers
         append(self, *arguments)
         answers -= 1
         if answers < 0:
             os._exit(9)
-    loopback._Session.append = dying
+    Session.append = dying
 print("open", flush=True)
 ended.wait()
 log.close()
@@ -160,7 +161,7 @@ def test_an_append_whose_answer_was_lost_is_there_once(folder: Path, answers: in
     assert found == [b"%d-%d" % (n, i) for n in range(8) for i in range(3)]
     log.close()
     with closing(EmbeddedLog(folder)) as again:  # and nothing is kept of who appended
-        assert not list(scan(again._db, b"c/"))
+        assert not list(scan(again._tables.db, b"c/"))
 
 
 def test_produce_tail_and_topics_outlive_two_owners(tmp_path: Path) -> None:
@@ -264,7 +265,7 @@ def test_who_has_no_token_is_sent_away(
 def test_who_says_nothing_or_too_slowly_is_sent_away(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loopback, "TOKEN_S", 0.3)
+    monkeypatch.setattr(owner, "TOKEN_S", 0.3)
     with socket.create_connection(address(folder)) as silent, socket.create_connection(address(folder)) as slow:
         assert is_closed(silent)
         until(lambda: _refuses(slow))
@@ -284,7 +285,7 @@ def test_a_crowd_of_strangers_keeps_nobody_out(owned: OwnedLog, folder: Path) ->
     with closing(RemoteLog(folder)) as log:
         log.append([NewRecord("t", b"k", b"v", partition=0)])
         assert log.ends("t")[0] == 1
-    until(lambda: threading.active_count() - before <= loopback.STRANGERS + 3)
+    until(lambda: threading.active_count() - before <= owner.STRANGERS + 3)
     for connection in crowd:
         connection.close()
 
@@ -292,7 +293,7 @@ def test_a_crowd_of_strangers_keeps_nobody_out(owned: OwnedLog, folder: Path) ->
 def test_more_clients_than_it_serves_are_told_so(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loopback, "CLIENTS", 3)
+    monkeypatch.setattr(owner, "CLIENTS", 3)
     logs = [RemoteLog(folder) for _ in range(3)]
     assert [log.ends("t") for log in logs] == [{0: 0, 1: 0}] * 3
     with closing(RemoteLog(folder)) as one_more, pytest.raises(LogUnavailable, match="serves 3 connections already"):
@@ -314,7 +315,7 @@ def _answers(folder: Path) -> bool:
 def test_an_idle_client_is_kept_as_long_as_it_lives(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loopback, "IDLE_S", 1.0)
+    monkeypatch.setattr(owner, "IDLE_S", 1.0)
     log = RemoteLog(folder)  # its process says a word every few seconds
     reader, committer = log.reader({TopicPartition("t", 0): 0}), log.committer("a")
     log._connection._used = reader._connection._used = committer._connection._used = -1e9
@@ -324,7 +325,7 @@ def test_an_idle_client_is_kept_as_long_as_it_lives(
     assert [r.value for r in reader.read(10, 5)] == [b"v"]
     token = json.loads((folder / "owner.json").read_text())["token"]
     with socket.create_connection(address(folder)) as dead:  # one that says none is gone
-        loopback._send(dead, token)
+        frames.send(dead, token)
         assert is_closed(dead)
     for opened in (reader, committer, log):
         opened.close()
@@ -346,8 +347,8 @@ def test_what_is_no_call_ends_a_connection_without_a_traceback(
         ["append", [[1]], None],
     ):
         with socket.create_connection(address(folder)) as client:
-            loopback._send(client, token)
-            loopback._send(client, call)
+            frames.send(client, token)
+            frames.send(client, call)
             assert is_closed(client)
     assert "Traceback" not in capfd.readouterr().err
 
@@ -355,9 +356,9 @@ def test_what_is_no_call_ends_a_connection_without_a_traceback(
 def test_what_is_larger_than_a_frame_goes_in_pieces(
     owned: OwnedLog, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loopback, "MAX_FRAME_BYTES", 1 << 20)
-    monkeypatch.setattr(loopback, "PIECE_BYTES", 100_000)
-    monkeypatch.setattr("consumers.embedded.log.READ_BYTES", 100_000)
+    monkeypatch.setattr(frames, "MAX_FRAME_BYTES", 1 << 20)
+    monkeypatch.setattr(frames, "PIECE_BYTES", 100_000)
+    monkeypatch.setattr(tables, "READ_BYTES", 100_000)
     log = RemoteLog(folder)
     before = owned.ends("t")
     log.append([NewRecord("t", b"", bytes([n % 256]) * 50_000, partition=0) for n in range(100)])  # 5 MB
@@ -402,7 +403,7 @@ def test_the_log_and_its_owners_address_are_this_users_alone(tmp_path: Path, mon
         with closing(OwnedLog(tmp_path / "deep" / "log")) as log:
             log.create([TopicSpec("t", 1)])
             log.append([NewRecord("t", b"k", b"v")])
-            log._db.flush()
+            log._tables.db.flush()
             assert readable_by_others(tmp_path / "deep") == []
         assert os.umask(0o022) == 0o022  # and other files are made as the user wants them
     finally:

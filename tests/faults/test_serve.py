@@ -17,7 +17,7 @@ import httpx
 import pytest
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from consumers.embedded.loopback import OWNER_FILE
+from consumers.embedded.frames import OWNER_FILE
 from consumers.errors import WireError
 from consumers.records import NewRecord, TopicSpec
 from tests import kafka_broker, waiting

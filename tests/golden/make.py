@@ -34,7 +34,9 @@ def known(state: StreamState) -> dict[str, object]:
         "records": state.records,
         "positions": {f"{tp.topic}[{tp.partition}]": offset for tp, offset in sorted(state.positions.items())},
         "lists": {users[user]: [items[item] for item in row] for user, row in sorted(state.listed.lists().items())},
-        "history": {users[n]: [items[i] for i in state.ledger.of(n)["item"]] for n in range(len(users)) if users[n]},
+        "history": {
+            users[n]: [items[i] for i in state.ledger.entries(n)["item"]] for n in range(len(users)) if users[n]
+        },
         "items": {id_: to_builtins(item) for n, id_ in enumerate(items) if (item := state.catalogue.item(n))},
         "users": {id_: to_builtins(user) for n, id_ in enumerate(users) if (user := state.catalogue.user(n))},
         "learned": [state.learning.events, state.learning.total, state.learning.position, list(state.learning.seats)],

@@ -9,8 +9,9 @@ import pytest
 
 from consumers import schemas
 from consumers.dead_letter import DeadLetter, Reason, dead_letter_record
-from consumers.decode import InteractionDecoder, decode_item, decode_user
 from consumers.decode_feedback import FeedbackDecoder
+from consumers.decode_interactions import InteractionDecoder
+from consumers.decode_nodes import decode_item, decode_user
 from consumers.records import Record
 from streamer.errors import StateUnreadable
 from streamer.ops.checkpoint_archive import read_file

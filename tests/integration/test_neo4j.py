@@ -234,7 +234,7 @@ def test_what_a_session_did_is_its_owner_s(
     assert edges(store) == sorted(
         f"{user} {worker.state.engine.model.items.ids[item]}"
         for node, user in enumerate(worker.state.engine.model.users.ids)
-        for item in worker.state.ledger.of(node)["item"].tolist()
+        for item in worker.state.ledger.entries(node)["item"].tolist()
     )
     assert edges(store) == ["erased i5", "erased i7", "u i1", "u i3", "u i4", "u i6", "u i8"]
     log.append([NewRecord("users", b"erased", None), NewRecord("users", b"u", None)])

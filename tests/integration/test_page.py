@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.cli.producing import interaction_chunks
 from streamer.experiments.experiment_records import create, read_experiment
 from streamer.runtime.signals import StopRequest
@@ -61,7 +61,7 @@ class Site:
 
     def __init__(self, log: OwnedLog, settings: Settings) -> None:
         self._log, self._settings = log, settings
-        self._stop, self._desk = StopRequest(), Desk()
+        self._stop, self._queue = StopRequest(), QuestionQueue()
         self._working: threading.Thread | None = None
         self._port = 0
         self.open()
@@ -70,7 +70,7 @@ class Site:
         """Listens, on the port of before."""
         log, settings = self._log, self._settings
         self._view = view = View(log, settings)
-        app = Gateway(log, settings, view, lambda: view.clock_ms, LocalAsker(self._desk)).app()
+        app = Gateway(log, settings, view, lambda: view.feed.stream_ms, LocalAsker(self._queue)).app()
         self._server = WebServer(Namespaces(app, {"shop": app}), "127.0.0.1", self._port)
         view.start()
         self._server.start()
@@ -84,7 +84,7 @@ class Site:
 
     def work(self) -> None:
         """Starts a worker."""
-        worker = Worker.open(self._log, self._settings, stop=lambda: bool(self._stop), desk=self._desk)
+        worker = Worker.open(self._log, self._settings, stop=lambda: bool(self._stop), queue=self._queue)
 
         def run() -> None:
             worker.run()

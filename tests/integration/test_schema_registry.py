@@ -14,7 +14,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter, Reason
-from consumers.decode import InteractionDecoder, NodeDecoder
+from consumers.decode_interactions import InteractionDecoder
+from consumers.decode_nodes import NodeDecoder
 from consumers.errors import RegistryUnavailable, SettingRefused
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record
@@ -315,7 +316,7 @@ def test_lists_are_served_while_the_registry_is_away(
     try:
         until(view.ready.is_set)
         assert view.list_of("u") is not None
-        assert not view.interactions
+        assert not view.feed.entries
     finally:
         view.stop()
 

@@ -12,7 +12,7 @@ import pytest
 from consumers.open_log import OwnedLog
 from consumers.records import Record
 from consumers.schemas import WorkerAddress
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.asking.questions import Answer, ListQuestion, PopularQuestion, Question
 from streamer.cli.producing import interaction_chunks
 from streamer.runtime.topics import read_records, topic_specs, whole
@@ -27,10 +27,10 @@ EVENTS = checkerboard(events=1_500, items=100)
 
 
 @contextmanager
-def working(log: OwnedLog, settings: Settings, desk: Desk) -> Iterator[Worker]:
+def working(log: OwnedLog, settings: Settings, queue: QuestionQueue) -> Iterator[Worker]:
     """A worker in a thread, until the block ends."""
     stop = threading.Event()
-    with Worker.open(log, settings, stop=stop.is_set, desk=desk) as worker:
+    with Worker.open(log, settings, stop=stop.is_set, queue=queue) as worker:
         thread = threading.Thread(target=worker.run)
         thread.start()
         try:
@@ -40,8 +40,8 @@ def working(log: OwnedLog, settings: Settings, desk: Desk) -> Iterator[Worker]:
             thread.join()
 
 
-def answer(desk: Desk, question: Question) -> dict[str, Any]:
-    [reply] = desk.ask([question]).result(scaled(30))
+def answer(queue: QuestionQueue, question: Question) -> dict[str, Any]:
+    [reply] = queue.ask([question]).result(scaled(30))
     assert isinstance(reply, Answer), reply
     status, body = reply
     assert status == 200, body
@@ -61,18 +61,18 @@ def test_asked_at_every_moment_it_publishes_and_keeps_the_same(
 ) -> None:
     send(other_log, EVENTS)
     unasked = run(other_log, settings)
-    desk, answered, stop = Desk(), list[Answer](), threading.Event()
+    queue, answered, stop = QuestionQueue(), list[Answer](), threading.Event()
 
     def client() -> None:
         n = 0
         while not stop.is_set():
             n += 1
             questions = [ListQuestion(user_id=f"u{n % 40}", k=1 + n % 30), PopularQuestion()]
-            answered.extend(reply for reply in desk.ask(questions).result() if isinstance(reply, Answer))
+            answered.extend(reply for reply in queue.ask(questions).result() if isinstance(reply, Answer))
 
     clients = [threading.Thread(target=client) for _ in range(2)]
     often = settings.model_copy(update={"checkpoint_interval_ms": 20})
-    with working(log, often, desk) as worker, ExitStack() as ended:
+    with working(log, often, queue) as worker, ExitStack() as ended:
         for thread in clients:
             thread.start()
         ended.callback(lambda: [thread.join() for thread in clients])
@@ -89,16 +89,16 @@ def test_asked_at_every_moment_it_publishes_and_keeps_the_same(
 def test_a_list_that_was_asked_for_is_that_of_the_topic_and_is_kept_on_a_topic_of_its_own(
     log: OwnedLog, settings: Settings
 ) -> None:
-    desk = Desk()
+    queue = QuestionQueue()
 
     def kept() -> list[Record]:
         return [record for record in read_all(log, settings.lists_topic) if b'"list_id":"q-' in (record.value or b"")]
 
-    with working(log, settings, desk) as worker:
+    with working(log, settings, queue) as worker:
         send(log, EVENTS[:300])
         until(lambda: worker.state.records == 300)
         last = EVENTS[299][0]
-        asked = answer(desk, ListQuestion(user_id=last))
+        asked = answer(queue, ListQuestion(user_id=last))
         assert [item["item_id"] for item in asked["items"]] == lists_of(log)[last]
         until(kept)
     [record] = kept()
@@ -108,15 +108,15 @@ def test_a_list_that_was_asked_for_is_that_of_the_topic_and_is_kept_on_a_topic_o
 
 
 def test_it_says_where_it_is_found_and_says_it_again(log: OwnedLog, settings: Settings) -> None:
-    desk = Desk()
-    desk.address = "http://127.0.0.1:1"
+    queue = QuestionQueue()
+    queue.address = "http://127.0.0.1:1"
 
     def said() -> list[WorkerAddress]:
         records = read_records(log, whole(log, settings.workers_topic))
         return [msgspec.json.decode(record.value or b"", type=WorkerAddress) for record in records]
 
-    with working(log, settings, desk):
+    with working(log, settings, queue):
         until(lambda: len(said()) >= 2)
     first, second = said()[:2]
     assert first.partitions == list(range(first.of)) == second.partitions
-    assert (first.address, second.at_ms > first.at_ms) == (desk.address, True)
+    assert (first.address, second.at_ms > first.at_ms) == (queue.address, True)

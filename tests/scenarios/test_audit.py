@@ -312,7 +312,7 @@ def test_changes_of_items_that_are_gone_are_said(log: OwnedLog, settings: Settin
         run(log, settings)
     assert findings(audit(log, settings)) == CLEAN
     for n in (0, 0, 0):
-        del log._db[key_of(log, "items", n)]
+        del log._tables.db[key_of(log, "items", n)]
     found = audit(log, settings)
     assert findings(found) == CLEAN
     assert found.untold

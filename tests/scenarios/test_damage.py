@@ -150,11 +150,11 @@ def test_a_damaged_page_of_any_kind_leads_to_a_rebuild(
 
 
 def spoil(log: OwnedLog, key: bytes, damage: Callable[[bytes], bytes | None]) -> None:
-    value = damage(log._db[PREFIX + key])
+    value = damage(log._tables.db[PREFIX + key])
     if value is None:
-        del log._db[PREFIX + key]
+        del log._tables.db[PREFIX + key]
     else:
-        log._db[PREFIX + key] = value
+        log._tables.db[PREFIX + key] = value
 
 
 def test_two_pages_in_each_others_place(template: tuple[Path, str, str, list[bytes]], settings: Settings) -> None:
@@ -164,7 +164,7 @@ def test_two_pages_in_each_others_place(template: tuple[Path, str, str, list[byt
     for group in [group for group in groups.values() if len(group) > 1]:
         with copied(template, settings) as log:
             one, other = PREFIX + group[0], PREFIX + group[-1]
-            log._db[one], log._db[other] = log._db[other], log._db[one]
+            log._tables.db[one], log._tables.db[other] = log._tables.db[other], log._tables.db[one]
             assert verify(log, settings)[1]
             log.append(undo_of(settings))
             assert run(log, settings) == template[2], group[0]
@@ -232,11 +232,11 @@ def test_a_damaged_checkpoint_stays_where_the_log_cannot_make_it_anew(
     with copied(template, settings) as log:
         spoil(log, b"model/model", DAMAGES["flipped"])
         for offset in range(10):
-            del log._db[b"r/interactions/" + bytes(4) + offset.to_bytes(8, "big")]
+            del log._tables.db[b"r/interactions/" + bytes(4) + offset.to_bytes(8, "big")]
         for _ in range(2):
             with pytest.raises(StateUnreadable, match=r"interactions\[0\] begins at 10; import an exported checkpoint"):
                 Worker.open(log, settings)
-        assert len(list(log._db.items(from_key=PREFIX))) > len(template[3]) // 2
+        assert len(list(log._tables.db.items(from_key=PREFIX))) > len(template[3]) // 2
 
 
 @pytest.mark.kafka

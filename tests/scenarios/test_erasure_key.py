@@ -44,7 +44,7 @@ def test_digests_are_keyed_by_a_secret_of_the_state(log: OwnedLog, settings: Set
 def test_a_rebuild_without_tombstone_and_checkpoint_counts_nothing_of_them(log: OwnedLog, settings: Settings) -> None:
     expected = digest(erased(log, settings))
     log.stored_state("freshet").clear()
-    del log._db[b"r/users/" + bytes(4) + bytes(8)]  # as compaction does when the tombstone's time is over
+    del log._tables.db[b"r/users/" + bytes(4) + bytes(8)]  # as compaction does when the tombstone's time is over
     state = run(log, settings).state
     assert state.engine.model.users.get("u3") is None
     assert state.erasure_of("u3") is not None
@@ -59,14 +59,14 @@ def test_erasures_of_before_the_secret_still_count(log: OwnedLog, settings: Sett
     """Manifests and checkpoints of format 9: digests keyed by the name of the application."""
     erased(log, settings)
     key = b"r/freshet.epochs/" + bytes(4) + (1).to_bytes(8, "big")
-    k, value, headers, t = msgspec.msgpack.decode(log._db[key])
+    k, value, headers, t = msgspec.msgpack.decode(log._tables.db[key])
     manifest = msgspec.json.decode(value, type=EpochManifest)
     (before,) = manifest.erased.values()
     old = msgspec.structs.replace(
         manifest, erased={digest_by_name("u3", "freshet").hex(): before}, erased_at={}, settings=None
     )
-    log._db[key] = msgspec.msgpack.encode((k, msgspec.json.encode(old), headers, t))
-    del log._db[b"r/users/" + bytes(4) + bytes(8)]
+    log._tables.db[key] = msgspec.msgpack.encode((k, msgspec.json.encode(old), headers, t))
+    del log._tables.db[b"r/users/" + bytes(4) + bytes(8)]
     log.stored_state("freshet").clear()
     state = run(log, settings).state
     assert state.engine.model.users.get("u3") is None

@@ -16,7 +16,8 @@ from streamer.lists.assignment import arm_of
 from streamer.lists.rules import HOLDBACK, Rules
 from streamer.lists.rules_on_log import read_all_rules
 from streamer.ops.audit import audit, digest
-from streamer.pipeline.surface_lists import SurfaceLists, build_surfaces
+from streamer.pipeline.surface_lists import SurfaceLists
+from streamer.pipeline.surfaces import build_surfaces
 from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState

@@ -176,9 +176,9 @@ def test_epochs_of_a_version_that_recorded_nothing_are_taken_as_those_after_them
     log.append([interaction(u, i, t) for u, i, t in checkerboard(events=100)])
     run(log, old)
     key = b"r/freshet.epochs" + b"/" + bytes(4) + bytes(8)
-    k, value, headers, t = msgspec.msgpack.decode(log._db[key])
+    k, value, headers, t = msgspec.msgpack.decode(log._tables.db[key])
     plain = msgspec.structs.replace(msgspec.json.decode(value, type=EpochManifest), settings=None)
-    log._db[key] = msgspec.msgpack.encode((k, msgspec.json.encode(plain), headers, t))
+    log._tables.db[key] = msgspec.msgpack.encode((k, msgspec.json.encode(plain), headers, t))
     log.stored_state("freshet").clear()
     log.append([interaction("u1", "i1", 10**9)])
     run(log, old)
@@ -200,7 +200,7 @@ def test_a_running_worker_takes_on_what_changes(name: str, log: OwnedLog, settin
     changed = settings.model_copy(update={name: CHANGED[name]})
     read = [None, changed]
     log.append(records(0))
-    first = Worker.open(log, settings, read_again=lambda: read.pop() if read else None)
+    first = Worker.open(log, settings, changed_settings=lambda: read.pop() if read else None)
     first.step()
     assert getattr(first.state.settings, name) == CHANGED[name]
     while first.step():
@@ -229,7 +229,7 @@ def test_an_idle_worker_takes_them_on_too_and_says_what_needs_a_restart(
     read = [settings.model_copy(update={"k": 3, "seed": 7, "dead_topic": "elsewhere"})]
     log.append(records(0))
     run(log, settings)
-    worker = Worker.open(log, settings, read_again=lambda: read.pop() if read else None)
+    worker = Worker.open(log, settings, changed_settings=lambda: read.pop() if read else None)
     with caplog.at_level(logging.INFO):
         assert worker.step() is not None
     assert (worker.state.settings.k, worker.state.settings.dead_topic) == (3, settings.dead_topic)

@@ -81,9 +81,9 @@ def test_a_training_has_the_interactions_of_a_session_as_its_owner_s(log: OwnedL
     source = gather_source(owned_rows(*read_topic(log, "interactions", settings)), EventWeights(settings.event_weights))
     ids = [source.users.ids[user] for user in source.events.user.tolist()]
     assert {user: ids.count(user) for user in set(ids)} == {
-        user: len(worker.state.ledger.of(node))
+        user: len(worker.state.ledger.entries(node))
         for node, user in enumerate(worker.state.engine.model.users.ids)
-        if len(worker.state.ledger.of(node))
+        if len(worker.state.ledger.entries(node))
     }
 
 

@@ -344,7 +344,7 @@ def test_a_log_of_before_that_noted_no_application_refuses_a_second_one(log: Own
     send(log, checkerboard(events=60))
     run(log, settings)
     for name in ("recommendations", "freshet.epochs", "quality", "interactions.dead"):
-        del log._db[b"w/" + name.encode()]
+        del log._tables.db[b"w/" + name.encode()]
     with pytest.raises(TopicConflict, match="the application freshet writes to"):
         Worker.open(log, settings.model_copy(update={"application": "second"}))
     run(log, settings)

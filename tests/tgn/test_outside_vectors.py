@@ -35,7 +35,7 @@ def model_of(*taken: int, items: int = 4) -> Model:
 
 def test_cosines_with_the_last_item_and_with_the_ring() -> None:
     model = model_of(1, -3, 0)
-    model.adopt("v1", [0], rows(DIAGONAL), [0, 1, 2, 3], rows(X, Y, DIAGONAL, X))
+    model.set_outside_vectors("v1", [0], rows(DIAGONAL), [0, 1, 2, 3], rows(X, Y, DIAGONAL, X))
     x, taste = np.zeros((FEATURES, 16), np.float32), np.zeros(SIZE, np.float32)
     candidates = np.arange(4, dtype=np.int32)
     assert sum_taste(model.trained.item, model.graph.users, 0, taste)
@@ -71,7 +71,7 @@ def test_the_nearest_of_those_that_nobody_has_touched() -> None:
 
 def test_a_version_goes_through_a_checkpoint_and_out_again() -> None:
     model = model_of(1, 0)
-    model.adopt("v1", [0], rows(X), [0, 2], rows(X, Y))
+    model.set_outside_vectors("v1", [0], rows(X), [0, 2], rows(X, Y))
     again = Model(model.config)
     load_pages(again, all_pages(model).items())
     assert again.trained_version == "v1"
@@ -81,7 +81,7 @@ def test_a_version_goes_through_a_checkpoint_and_out_again() -> None:
     model.delete(2)
     assert not model.trained.user.vector.any()
     assert not model.trained.item.vector[2].any()
-    model.adopt("", [], rows(), [], rows())
+    model.set_outside_vectors("", [], rows(), [], rows())
     again = Model(model.config)
     load_pages(again, all_pages(model).items())
     assert (again.trained_version, again.trained.item.known[0]) == ("", 0)

@@ -65,7 +65,7 @@ def test_every_array_of_the_state_is_in_a_page() -> None:
     model = Model(ModelConfig())
     take(model, 0)
     vector = np.full((1, SIZE), SIZE**-0.5, np.float32)
-    model.adopt("version", [0], vector, [0], vector)
+    model.set_outside_vectors("version", [0], vector, [0], vector)
     pages, found = all_pages(model), set()
     for path, array in _arrays(model.arrays()):
         if path.endswith((".dirty", ".known", ".moved")) or path in FOLLOWS:

@@ -16,7 +16,7 @@ from tgn.compiling.addresses import Place
 from tgn.config import KernelConfig, ModelConfig, Request, kernel_config
 from tgn.graph import DELETED, F32, I16, I32, I64, LISTED, NONE, Graph, Heads, Newest, Users, new_users, no_contexts
 from tgn.memory import Memories, Memory, new_memory, recall
-from tgn.model import Model, new_lists, new_scratch, outcome_block
+from tgn.model import Model, new_lists, new_scratch, outcome_arrays
 from tgn.node_index import Names
 from tgn.outside_vectors import SIZE, Trained, Vectors, cosines, new_vectors
 from tgn.prequential import ModelArrays, Outcome, Scratch, query, relist
@@ -81,7 +81,7 @@ class AskedLists:
             allowed: what may be listed; None: what the model lists by default.
         """
         outcome: Outcome
-        outcome, into = outcome_block(len(askers), k, False, True).new()
+        outcome, into = outcome_arrays(len(askers), k, False, True).new()
         users = np.array([user for user, _ in askers], np.int32)
         first = 0
         while first < len(askers):  # a user in two contexts is asked twice
@@ -98,7 +98,7 @@ class AskedLists:
     ) -> Outcome:
         """The list of somebody with these last interactions and no other trace; without any: of anybody."""
         outcome: Outcome
-        outcome, into = outcome_block(1, k, False, True).new()
+        outcome, into = outcome_arrays(1, k, False, True).new()
         self._fill(into, np.zeros(1, np.int32), self._nobody(ring, context), now, False, allowed)
         return outcome
 
@@ -235,7 +235,7 @@ class AskedLists:
         return self._scratch
 
 
-def likeness(config: ModelConfig, vectors: Vectors, item: int, items: I32) -> F32:
+def cosines_to(config: ModelConfig, vectors: Vectors, item: int, items: I32) -> F32:
     """[N] cosines of the vectors of items [N] with that of one; 0 where either has none."""
     of_one = new_users(config, 1)
     of_one.ring_item[0, 0], of_one.events[0] = item, 1

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tgn.asking.asked_lists import likeness
+from tgn.asking.asked_lists import cosines_to
 from tgn.graph import F32, F64, I32
 from tgn.model import Model
 from tgn.successors import to_now
@@ -17,7 +17,7 @@ def cosines_with(model: Model, item: int, now_ms: int, nodes: I32) -> dict[str, 
     cosines = {TOGETHER: _co_cosines(model, item, now_ms)[nodes]}
     for source, vectors in ((CONTENT, model.content), (TRAINED, model.trained.item)):
         if item < len(vectors.vector) and vectors.vector[item].any():
-            cosines[source] = likeness(model.config, vectors, item, nodes)
+            cosines[source] = cosines_to(model.config, vectors, item, nodes)
     return cosines
 
 

@@ -100,7 +100,7 @@ class Demo:
         self._threads.check()
 
     def _run(self, log: Log, ends_by_itself: bool) -> None:
-        from streamer.asking.desk import Desk
+        from streamer.asking.question_queue import QuestionQueue
         from streamer.engine.compilation import ensure_compiled
         from streamer.web.api import Gateway
         from streamer.web.materialized_view import View
@@ -111,15 +111,15 @@ class Demo:
         log.create(topic_specs(self._settings, partitions=1))
         view = View(log, self._settings, self._threads)
         # the stream's own clock: an interaction posted now belongs to the moment that the replay has reached
-        desk = Desk()
-        asker = AskerToCome(LocalAsker(desk), "answers come once their kernels are compiled: ask again in a minute")
-        gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.clock_ms, asker=asker)
+        queue = QuestionQueue()
+        asker = AskerToCome(LocalAsker(queue), "answers come once their kernels are compiled: ask again in a minute")
+        gateway = Gateway(log, self._settings, view, clock_ms=lambda: view.feed.stream_ms, asker=asker)
         server = WebServer(gateway.app(), self._settings.host, self._settings.port, threads=self._threads, sockets=True)
         self._send_catalogue(log)
         view.start()
         server.start()
         self._say(f"the page: {server.address}")
-        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop), desk=desk)
+        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop), queue=queue)
         working = self._threads.start("worker", worker.run)
 
         def answer_questions() -> None:

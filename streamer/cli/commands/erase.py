@@ -3,7 +3,7 @@
 import argparse
 import json
 
-from consumers.decode import Refused, id_of_key
+from consumers.decode_fields import Refused, id_of_key
 from consumers.records import NewRecord
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError

@@ -111,12 +111,12 @@ def known_of_file(file: Path, settings: Settings, table: "pa.Table | None" = Non
 
 def _of_application(log: Log, settings: Settings) -> ExplainedState:
     from streamer.state.stream_state import StreamState
-    from streamer.worker.node_topics import read_again
+    from streamer.worker.node_topics import restore_catalogue
 
     state = StreamState(settings, log.stored_state(settings.application).pages)
     if not state.load():
         raise StateUnreadable("there is no checkpoint yet; `freshet run` makes one, or give --file")
-    read_again(log, settings, state)
+    restore_catalogue(log, settings, state)
     ids = state.engine.model.items.ids
     titles = {id_: title for node, id_ in enumerate(ids) if (title := state.catalogue.title_of(node))}
     return ExplainedState(state.engine.model, state.ledger.history, state.clock_ms, titles)

@@ -144,12 +144,12 @@ def _test(log: Log, settings: Settings, every: Sequence[Rules], arguments: argpa
     from streamer.asking.answers import Answers
     from streamer.asking.questions import PreviewQuestion, RulesQuestion
     from streamer.state.stream_state import StreamState
-    from streamer.worker.node_topics import read_again
+    from streamer.worker.node_topics import restore_catalogue
 
     state = StreamState(settings, log.stored_state(settings.application).pages)
     if not state.load():
         raise StateUnreadable("there is no checkpoint yet; `freshet run` makes one")
-    read_again(log, settings, state)
+    restore_catalogue(log, settings, state)
     answers, told, warnings = Answers(state, state.settings, SYSTEM_CLOCK), [], list[dict[str, str]]()
     for rules in every:
         found = json.loads(answers.answer(RulesQuestion(rules=rules)).body)["warnings"]

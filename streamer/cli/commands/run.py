@@ -19,7 +19,7 @@ from streamer.state.in_force import with_those_read
 from tgn.config import KERNEL_FOLDERS
 
 if TYPE_CHECKING:
-    from streamer.asking.desk import Desk
+    from streamer.asking.question_queue import QuestionQueue
     from streamer.worker.prometheus import RunMetrics
 
 EXAMPLE = "freshet run --bootstrap localhost:9092 --state freshet-state"
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.follow:
         raise UsageError("--follow is for `freshet run feedback`: a worker opens the log")
 
-    def read_again() -> Settings | None:
+    def changed_settings() -> Settings | None:
         """The settings, where they are to be read again; the flags stay on top."""
         nonlocal settings
         if not hang_ups.take():
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     with StateLock(state_folder(settings)):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
         KERNEL_FOLDERS.append(state_folder(settings) / "kernels")
-        from streamer.asking.desk import Desk
+        from streamer.asking.question_queue import QuestionQueue
         from streamer.engine.compilation import ensure_compiled
         from streamer.lists.list_files import TestLists
         from streamer.runtime.interpreter import freeze_heap
@@ -89,10 +89,10 @@ def run(arguments: argparse.Namespace) -> int:
         from streamer.worker.worker import Worker
 
         metrics = RunMetrics(settings)
-        desk = Desk() if settings.api_port is not None else None
+        queue = QuestionQueue() if settings.api_port is not None else None
         with (
             health(settings, metrics),
-            _api(settings, desk, metrics),
+            _api(settings, queue, metrics),
             TestLists(arguments.lists_out) as test_lists,
         ):
 
@@ -102,7 +102,13 @@ def run(arguments: argparse.Namespace) -> int:
                 with (
                     open_log_of(settings) as log,
                     Worker.open(
-                        log, settings, test_lists, lambda: bool(stop), metrics, desk=desk, read_again=read_again
+                        log,
+                        settings,
+                        test_lists,
+                        lambda: bool(stop),
+                        metrics,
+                        queue=queue,
+                        changed_settings=changed_settings,
                     ) as worker,
                 ):
                     freeze_heap()
@@ -113,9 +119,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _api(settings: Settings, desk: "Desk | None", metrics: "RunMetrics") -> Iterator[None]:
+def _api(settings: Settings, queue: "QuestionQueue | None", metrics: "RunMetrics") -> Iterator[None]:
     """Answers questions meanwhile, where a port is set."""
-    if desk is None:
+    if queue is None:
         yield
         return
     from streamer.web.access import is_open_to_all
@@ -123,11 +129,11 @@ def _api(settings: Settings, desk: "Desk | None", metrics: "RunMetrics") -> Iter
     from streamer.web.worker_api import worker_app
 
     server = WebServer(
-        worker_app(settings, desk, metrics), settings.api_host, settings.api_port or 0, "--api-port",
+        worker_app(settings, queue, metrics), settings.api_host, settings.api_port or 0, "--api-port",
         request_timeout_s=settings.request_timeout_s,
     )  # fmt: skip
     server.start()
-    desk.address = settings.api_address or server.address
+    queue.address = settings.api_address or server.address
     _logger.info("questions are answered on %s", server.address)
     if is_open_to_all(settings, settings.api_host):
         _logger.warning("whoever reaches %s may ask about any user; give api_key or api_key_file", settings.api_host)

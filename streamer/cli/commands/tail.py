@@ -46,11 +46,11 @@ class Tail:
     @contextmanager
     def opened(self, settings: Settings) -> Iterator[TopicReader]:
         """A reader of the topic. Raises LogUnavailable, UnknownTopic."""
-        with open_existing_log(settings) as log, TopicReader(log, [self._topic], self._place) as reader:
+        with open_existing_log(settings) as log, TopicReader(log, [self._topic], self._first_position) as reader:
             self._positions = reader.positions()
             yield reader
 
-    def _place(self, tp: TopicPartition, start: int, end: int) -> int:
+    def _first_position(self, tp: TopicPartition, start: int, end: int) -> int:
         """A partition that is added later is printed from its start."""
         if self._positions is None:
             return end if self._from_end else start

@@ -25,7 +25,7 @@ class FilterMasks:
         self._of: tuple[int, int, int] = (-1, -1, -1)  # version of the columns, rows, items
         self._masks: dict[str, U8] = {}  # those asked for longest ago come first
 
-    def of(self, filter_: Filter, asked: Asked) -> U8:
+    def mask(self, filter_: Filter, asked: Asked) -> U8:
         """[I] 1 where an item passes."""
         if not filter_.item_only:
             return filter_.mask(self._catalogue, *asked)

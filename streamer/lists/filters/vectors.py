@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from consumers.decode import Refused, parse_iso
+from consumers.decode_fields import Refused, parse_iso
 from streamer.features.item_columns import Column, ListColumn, Texts, Values
 from tgn.graph import F64, I32
 

@@ -10,7 +10,7 @@ from consumers.records import Record, TopicPartition
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.current_log import CurrentLog
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
 
 MOST_CHARACTERS = 4_000  # of a value and of a key
@@ -23,9 +23,9 @@ class DeadLetterRoutes:
     def __init__(self, settings: Settings, view: View, log: CurrentLog) -> None:
         self._topic, self._view, self._log = settings.dead_topic, view, log
 
-    def doors(self) -> list[Door]:
-        """The one door. A record may hold anything, so it asks for more than figures do."""
-        return [Door("/v1/dead-letters/{reason:id}", "GET", self.newest, "admin")]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint. A record may hold anything, so it asks for more than figures do."""
+        return [Endpoint("/v1/dead-letters/{reason:id}", "GET", self.newest, "admin")]
 
     async def newest(self, request: Request) -> Response:
         """The newest record that could not be taken for a reason: key and value as text, cut where they are long."""

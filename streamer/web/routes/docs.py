@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.openapi import openapi
 
 _POLICY = (
@@ -17,23 +17,23 @@ _POLICY = (
 
 
 class DocumentRoutes:
-    """Shows what there is. Args: all_doors: those that are described."""
+    """Shows what there is. Args: all_endpoints: those that are described."""
 
-    def __init__(self, all_doors: Callable[[], list[Door]]) -> None:
-        self._all_doors = all_doors
+    def __init__(self, all_endpoints: Callable[[], list[Endpoint]]) -> None:
+        self._all_endpoints = all_endpoints
         self._document = b""
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Both paths."""
         return [
-            Door("/openapi.json", "GET", self.document, "open"),
-            Door("/docs", "GET", self.page, "open"),
+            Endpoint("/openapi.json", "GET", self.document, "open"),
+            Endpoint("/docs", "GET", self.page, "open"),
         ]
 
     async def document(self, request: Request) -> Response:
         """OpenAPI 3.1."""
         root = request.scope.get("root", "")  # of a namespace
-        self._document = self._document or msgspec.json.encode(openapi(self._all_doors(), root))
+        self._document = self._document or msgspec.json.encode(openapi(self._all_endpoints(), root))
         return Response(self._document, media_type="application/json")
 
     async def page(self, request: Request) -> Response:

@@ -13,7 +13,7 @@ from streamer.experiments.report import report_of
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.current_log import CurrentLog
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
 
 
@@ -23,9 +23,9 @@ class ExperimentRoutes:
     def __init__(self, log: CurrentLog, settings: Settings, view: View) -> None:
         self._log, self._settings, self._view = log, settings, view
 
-    def doors(self) -> list[Door]:
-        """The one door."""
-        return [Door("/v1/experiments", "GET", self.get, "read")]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint."""
+        return [Endpoint("/v1/experiments", "GET", self.get, "read")]
 
     async def get(self, request: Request) -> Response:
         """Each experiment with what it has shown: verdicts, users by arm, differences with intervals, and alarms."""
@@ -36,5 +36,5 @@ class ExperimentRoutes:
             every = experiments(self._log.now(), self._settings)
         except (LogUnavailable, UnknownTopic) as error:
             raise ApiError(503, "log-away", str(error), headers={"Retry-After": "1"}) from None
-        results = self._view.business.results()
+        results = self._view.quality.business.results()
         return [as_json(report_of(record, results)) for _, record in sorted(every.items())]

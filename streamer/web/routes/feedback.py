@@ -12,7 +12,7 @@ from consumers.records import NewRecord
 from consumers.schemas import Feedback
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.log_writer import LogWriter
 from streamer.web.view.list_owners import ListOwners
@@ -46,9 +46,9 @@ class FeedbackRoutes:
         self._clock_ms, self._now_ms = clock_ms, now_ms
         self._accepted = Counter("freshet_http_feedback", "Feedback records accepted over HTTP.", registry=registry)
 
-    def doors(self) -> list[Door]:
-        """The one door."""
-        return [Door("/v1/feedback", "POST", self.post, "write", body=Feedback, status=202)]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint."""
+        return [Endpoint("/v1/feedback", "POST", self.post, "write", body=Feedback, status=202)]
 
     async def post(self, request: Request) -> Response:
         """Impressions and outcomes, one, an array, or NDJSON; 202 once they are in the log.

@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from streamer.asking.questions import StatusQuestion
 from streamer.web.answers import ApiError
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
 from streamer.web.workers.replies import Replies
 
@@ -26,12 +26,12 @@ class HealthRoutes:
     def __init__(self, view: View, registry: CollectorRegistry, worker: Replies | None = None) -> None:
         self._view, self._registry, self._worker = view, registry, worker
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method."""
         return [
-            Door("/livez", "GET", self.livez, "health", answer=TEXT),
-            Door("/readyz", "GET", self.readyz, "health", answer=TEXT),
-            Door("/metrics", "GET", self.metrics, "metrics", answer=TEXT),
+            Endpoint("/livez", "GET", self.livez, "health", answer=TEXT),
+            Endpoint("/readyz", "GET", self.readyz, "health", answer=TEXT),
+            Endpoint("/metrics", "GET", self.metrics, "metrics", answer=TEXT),
         ]
 
     async def livez(self, request: Request) -> Response:

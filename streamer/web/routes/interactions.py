@@ -16,7 +16,7 @@ from streamer.asking.questions import ListQuestion
 from streamer.web.access import Access
 from streamer.web.answers import ApiError
 from streamer.web.committed import CommittedPositions
-from streamer.web.doors import Door, id_in_path
+from streamer.web.endpoints import Endpoint, id_in_path
 from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import RetractionParameters, WaitParameters
@@ -54,15 +54,15 @@ class InteractionRoutes:
         self._committed, self._replies, self._access = committed, replies, access
         self._accepted = Counter("freshet_http_interactions", "Interactions accepted over HTTP.", registry=registry)
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method, that of before too."""
         post = self.post
         return [
-            Door("/v1/interactions", "POST", post, "write", WaitParameters, body=Interaction, status=202),
-            Door(
+            Endpoint("/v1/interactions", "POST", post, "write", WaitParameters, body=Interaction, status=202),
+            Endpoint(
                 "/v1/interactions/{event_id:id}", "DELETE", self.delete, "write", RetractionParameters, status=202
             ),
-            Door("/interactions", "POST", post, "write", WaitParameters),
+            Endpoint("/interactions", "POST", post, "write", WaitParameters),
         ]  # fmt: skip
 
     async def post(self, request: Request, asked: WaitParameters) -> Response:

@@ -11,7 +11,7 @@ from consumers.schemas import Item
 from streamer.asking.questions import ItemQuestion
 from streamer.settings import Settings
 from streamer.web.bodies import Body, one_object
-from streamer.web.doors import Door, id_in_path
+from streamer.web.endpoints import Endpoint, id_in_path
 from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.item_changes import ItemChanges
 from streamer.web.log_writer import LogWriter
@@ -38,14 +38,14 @@ class ItemRoutes:
         self._settings, self._incoming, self._writer, self._now_ms = settings, incoming, writer, now_ms
         self._changes = changes
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method, that of before too."""
         return [
-            Door("/v1/items", "GET", self.search, "read", SearchParameters),
-            Door("/v1/items", "POST", self.post, "write", body=Item, status=202),
-            Door("/v1/items/{item_id:id}", "PATCH", self.patch, "write", body=ItemFields, status=202),
-            Door("/v1/items/{item_id:id}", "DELETE", self.delete, "admin", status=202),
-            Door("/items", "POST", self.post, "write"),
+            Endpoint("/v1/items", "GET", self.search, "read", SearchParameters),
+            Endpoint("/v1/items", "POST", self.post, "write", body=Item, status=202),
+            Endpoint("/v1/items/{item_id:id}", "PATCH", self.patch, "write", body=ItemFields, status=202),
+            Endpoint("/v1/items/{item_id:id}", "DELETE", self.delete, "admin", status=202),
+            Endpoint("/items", "POST", self.post, "write"),
         ]
 
     async def search(self, request: Request, asked: SearchParameters) -> Response:
@@ -87,9 +87,9 @@ class KnownItemRoutes:
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
 
-    def doors(self) -> list[Door]:
-        """The one door."""
-        return [Door("/v1/items/{item_id:id}", "GET", self.item, "read")]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint."""
+        return [Endpoint("/v1/items/{item_id:id}", "GET", self.item, "read")]
 
     async def item(self, request: Request) -> Response:
         """What is known of an item: its record, counts, popularity by time scale."""

@@ -12,7 +12,7 @@ from streamer.asking.questions import Answer, ListQuestion
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import one_object, read_body
-from streamer.web.doors import Door, id_in_path
+from streamer.web.endpoints import Endpoint, id_in_path
 from streamer.web.event_stream import HEARTBEAT, event_stream, last_event_id
 from streamer.web.limits import Limiter
 from streamer.web.materialized_view import View
@@ -29,16 +29,16 @@ class ListRoutes:
     def __init__(self, replies: Replies, settings: Settings) -> None:
         self._replies, self._settings = replies, settings
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method, those of before too."""
         of_user = self.recommendations
         return [
-            Door(
+            Endpoint(
                 "/v1/users/{user_id:id}/recommendations", "GET", of_user, "read", ListParameters,
                 answer=RecommendationList,
             ),
-            Door("/v1/recommendations", "POST", self.ask, "read", body=(ListQuestion, ListRequests)),
-            Door("/recommendations/{user_id:rest}", "GET", of_user, "read", ListParameters),
+            Endpoint("/v1/recommendations", "POST", self.ask, "read", body=(ListQuestion, ListRequests)),
+            Endpoint("/recommendations/{user_id:rest}", "GET", of_user, "read", ListParameters),
         ]  # fmt: skip
 
     async def recommendations(self, request: Request, asked: ListParameters) -> Response:
@@ -72,11 +72,11 @@ class ListStreamRoutes:
     def __init__(self, view: View, limiter: Limiter) -> None:
         self._view, self._limiter = view, limiter
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """The path, and that of before."""
         return [
-            Door("/v1/users/{user_id:id}/lists/stream", "GET", self.stream, "read", answer="text/event-stream"),
-            Door("/recommendations/{user_id:rest}/stream", "GET", self.stream, "read"),
+            Endpoint("/v1/users/{user_id:id}/lists/stream", "GET", self.stream, "read", answer="text/event-stream"),
+            Endpoint("/recommendations/{user_id:rest}/stream", "GET", self.stream, "read"),
         ]
 
     async def stream(self, request: Request) -> Response:

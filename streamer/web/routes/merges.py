@@ -12,7 +12,7 @@ from streamer.asking.questions import SessionQuestion
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import one_object
-from streamer.web.doors import Door, id_in_path
+from streamer.web.endpoints import Endpoint, id_in_path
 from streamer.web.incoming import IncomingRecords
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import MergedSession, validated
@@ -33,9 +33,9 @@ class MergeRoutes:
     def __init__(self, settings: Settings, writer: LogWriter, workers: WorkerDirectory, replies: Replies) -> None:
         self._settings, self._writer, self._workers, self._replies = settings, writer, workers, replies
 
-    def doors(self) -> list[Door]:
-        """The one door."""
-        return [Door("/v1/users/{user_id:id}/merge", "POST", self.post, "write", body=MergedSession, status=202)]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint."""
+        return [Endpoint("/v1/users/{user_id:id}/merge", "POST", self.post, "write", body=MergedSession, status=202)]
 
     async def post(self, request: Request) -> Response:
         """Makes a session a user's: what was done under its id so far, and what will be; 202 once that is in the log.

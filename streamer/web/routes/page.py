@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from streamer.web.answers import ApiError
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 
 FOLDER, INDEX = "static", "index.html"
 TYPES = {
@@ -42,11 +42,11 @@ class PageRoutes:
                 body = entry.read_bytes()
                 self._files[entry.name] = _File(body, kind, f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Both paths."""
         return [
-            Door("/", "GET", self.page, "open"),
-            Door(f"/{FOLDER}/{{name:id}}", "GET", self.file, "open"),
+            Endpoint("/", "GET", self.page, "open"),
+            Endpoint(f"/{FOLDER}/{{name:id}}", "GET", self.file, "open"),
         ]
 
     async def page(self, request: Request) -> Response:

@@ -7,12 +7,12 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from streamer.asking.desk import Reply
+from streamer.asking.question_queue import Reply
 from streamer.asking.questions import QUESTIONS, Answer, Question
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import read_bytes
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.parameters import refusal
 from streamer.web.workers.askers import NOT_READY, LocalAsker, NobodyAnswers
 from streamer.web.workers.line import QUESTIONS_A_REQUEST, QUESTIONS_PATH, AnswerText
@@ -26,9 +26,9 @@ class QuestionRoutes:
     def __init__(self, asker: LocalAsker, settings: Settings) -> None:
         self._asker, self._settings = asker, settings
 
-    def doors(self) -> list[Door]:
-        """The one door."""
-        return [Door(QUESTIONS_PATH, "POST", self.ask, "admin")]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint."""
+        return [Endpoint(QUESTIONS_PATH, "POST", self.ask, "admin")]
 
     async def ask(self, request: Request) -> Response:
         """A JSON array of questions → a JSON array of `{"status", "body"}`, in the same order."""

@@ -11,7 +11,7 @@ from streamer.asking.questions import (
     TogetherQuestion,
     TrendingQuestion,
 )
-from streamer.web.doors import Door, id_in_path
+from streamer.web.endpoints import Endpoint, id_in_path
 from streamer.web.parameters import CountParameters, PageParameters, PopularParameters, RankingParameters
 from streamer.web.workers.replies import Replies
 
@@ -22,16 +22,16 @@ class RankingRoutes:
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method."""
         item = "/v1/items/{item_id:id}"
         return [
-            Door("/v1/popular", "GET", self.popular, "read", PopularParameters),
-            Door("/v1/trending", "GET", self.trending, "read", PageParameters),
-            Door("/v1/newest", "GET", self.newest, "read", PageParameters),
-            Door(f"{item}/similar", "GET", self.similar, "read", RankingParameters),
-            Door(f"{item}/together", "GET", self.together, "read", RankingParameters),
-            Door(f"{item}/users", "GET", self.audience, "read", CountParameters),
+            Endpoint("/v1/popular", "GET", self.popular, "read", PopularParameters),
+            Endpoint("/v1/trending", "GET", self.trending, "read", PageParameters),
+            Endpoint("/v1/newest", "GET", self.newest, "read", PageParameters),
+            Endpoint(f"{item}/similar", "GET", self.similar, "read", RankingParameters),
+            Endpoint(f"{item}/together", "GET", self.together, "read", RankingParameters),
+            Endpoint(f"{item}/users", "GET", self.audience, "read", CountParameters),
         ]
 
     async def popular(self, request: Request, asked: PopularParameters) -> Response:

@@ -18,7 +18,7 @@ from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import one_object
 from streamer.web.current_log import CurrentLog
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import RulesParameters, RulesPreview, RulesRollback, SurfaceParameters, validated
 from streamer.web.workers.replies import Replies
@@ -33,14 +33,14 @@ class RulesRoutes:
         self._log, self._settings, self._writer, self._replies = log, settings, writer, replies
         self._now_ms, self._alone = now_ms, asyncio.Lock()
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method."""
         return [
-            Door("/v1/rules", "GET", self.get, "read", RulesParameters),
-            Door("/v1/rules", "PUT", self.put, "admin", body=Rules, status=202),
-            Door("/v1/rules", "DELETE", self.delete, "admin", SurfaceParameters, status=202),
-            Door("/v1/rules/rollback", "POST", self.roll_back, "admin", body=RulesRollback, status=202),
-            Door("/v1/rules/preview", "POST", self.preview, "read", body=RulesPreview),
+            Endpoint("/v1/rules", "GET", self.get, "read", RulesParameters),
+            Endpoint("/v1/rules", "PUT", self.put, "admin", body=Rules, status=202),
+            Endpoint("/v1/rules", "DELETE", self.delete, "admin", SurfaceParameters, status=202),
+            Endpoint("/v1/rules/rollback", "POST", self.roll_back, "admin", body=RulesRollback, status=202),
+            Endpoint("/v1/rules/preview", "POST", self.preview, "read", body=RulesPreview),
         ]
 
     async def get(self, request: Request, asked: RulesParameters) -> Response:

@@ -5,7 +5,7 @@ from starlette.responses import JSONResponse, Response
 
 from streamer.web.access import Access
 from streamer.web.answers import ApiError
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import SessionKey
 
@@ -16,12 +16,12 @@ class SessionRoutes:
     def __init__(self, access: Access, writer: LogWriter) -> None:
         self._access, self._writer = access, writer
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method."""
         return [
-            Door("/v1/session", "GET", self.session, "read"),
-            Door("/v1/session", "POST", self.open_session, "open", body=SessionKey),
-            Door("/v1/session", "DELETE", self.close_session, "open", status=204),
+            Endpoint("/v1/session", "GET", self.session, "read"),
+            Endpoint("/v1/session", "POST", self.open_session, "open", body=SessionKey),
+            Endpoint("/v1/session", "DELETE", self.close_session, "open", status=204),
         ]
 
     async def session(self, request: Request) -> Response:

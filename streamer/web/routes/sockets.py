@@ -13,7 +13,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from consumers.errors import WireError
 from streamer.web.access import Access
 from streamer.web.answers import ApiError
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.incoming import checked_id
 from streamer.web.limits import SOCKET_PATH, Limiter
 from streamer.web.materialized_view import View
@@ -33,9 +33,9 @@ class SocketRoutes:
     def __init__(self, view: View, access: Access, limiter: Limiter) -> None:
         self._view, self._access, self._limiter = view, access, limiter
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """The path, for requests that are no handshake of a WebSocket, and for the document."""
-        return [Door(SOCKET_PATH, "GET", self.refuse, "read", status=101)]
+        return [Endpoint(SOCKET_PATH, "GET", self.refuse, "read", status=101)]
 
     def route(self) -> WebSocketRoute:
         """Where the handshake goes."""

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from streamer.asking.questions import StatusQuestion
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
 from streamer.web.workers.replies import Replies
 
@@ -18,9 +18,9 @@ class StatusRoutes:
     def __init__(self, replies: Replies, view: View | None) -> None:
         self._replies, self._view = replies, view
 
-    def doors(self) -> list[Door]:
-        """The one door."""
-        return [Door("/v1/status", "GET", self.status, "read")]
+    def endpoints(self) -> list[Endpoint]:
+        """The one endpoint."""
+        return [Endpoint("/v1/status", "GET", self.status, "read")]
 
     async def status(self, request: Request) -> Response:
         """Of each worker that answers how far it is; of the view lag, rate, latency, quality, drift, dead letters, and
@@ -40,14 +40,14 @@ class StatusRoutes:
         ready, line = self._view.status()
         quality = {
             name: {"value": figure.value, "popularity": figure.popularity, "events": figure.events}
-            for name, figure in list(self._view.quality.items())
+            for name, figure in list(self._view.quality.newest.items())
         }
         return {
             "ready": ready,
             "state": line,
             **self._view.stats(),
             "quality": quality,
-            "drifts": [msgspec.to_builtins(drift) for drift in list(self._view.drifts)],
+            "drifts": [msgspec.to_builtins(drift) for drift in list(self._view.quality.drifts)],
             "dead_letters": self._view.dead_letters.by_reason(),
-            "business": self._view.business.shown(),
+            "business": self._view.quality.business.shown(),
         }

@@ -9,7 +9,7 @@ from starlette.responses import JSONResponse, Response
 from consumers.schemas import User
 from streamer.asking.questions import ExplanationQuestion, SurpriseQuestion, UserQuestion
 from streamer.settings import Settings
-from streamer.web.doors import Door, id_in_path
+from streamer.web.endpoints import Endpoint, id_in_path
 from streamer.web.incoming import Incoming, warning
 from streamer.web.log_writer import LogWriter
 from streamer.web.materialized_view import View
@@ -29,18 +29,18 @@ class UserRoutes:
         self._settings, self._view, self._incoming, self._writer = settings, view, incoming, writer
         self._now_ms = now_ms
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method, that of before too."""
         return [
-            Door("/v1/users", "GET", self.active, "read"),
-            Door("/v1/users", "POST", self.post, "write", body=User, status=202),
-            Door("/v1/users/{user_id:id}", "DELETE", self.delete, "admin", status=202),
-            Door("/users", "GET", self.active, "read"),
+            Endpoint("/v1/users", "GET", self.active, "read"),
+            Endpoint("/v1/users", "POST", self.post, "write", body=User, status=202),
+            Endpoint("/v1/users/{user_id:id}", "DELETE", self.delete, "admin", status=202),
+            Endpoint("/users", "GET", self.active, "read"),
         ]
 
     async def active(self, request: Request) -> Response:
         """Users that were active lately, the latest first."""
-        return JSONResponse({"users": list(reversed(self._view.recent_users))[:SHOWN]})
+        return JSONResponse({"users": list(reversed(self._view.feed.users))[:SHOWN]})
 
     async def post(self, request: Request) -> Response:
         """One user, an array, or NDJSON; 202 once they are in the log."""
@@ -59,13 +59,13 @@ class KnownUserRoutes:
     def __init__(self, replies: Replies) -> None:
         self._replies = replies
 
-    def doors(self) -> list[Door]:
+    def endpoints(self) -> list[Endpoint]:
         """Every path and method."""
         user = "/v1/users/{user_id:id}"
         return [
-            Door(user, "GET", self.user, "read"),
-            Door(f"{user}/explanations/{{item_id:id}}", "GET", self.explanation, "read"),
-            Door(f"{user}/surprise", "GET", self.surprise, "read", CountParameters),
+            Endpoint(user, "GET", self.user, "read"),
+            Endpoint(f"{user}/explanations/{{item_id:id}}", "GET", self.explanation, "read"),
+            Endpoint(f"{user}/surprise", "GET", self.surprise, "read", CountParameters),
         ]
 
     async def user(self, request: Request) -> Response:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from streamer.asking.desk import Desk, NotReady, Reply
+from streamer.asking.question_queue import NotReady, QuestionQueue, Reply
 from streamer.asking.questions import Answer, Question, key
 from streamer.web.workers.directory import WorkerDirectory
 from streamer.web.workers.line import ANSWER_TIMEOUT_S, WorkerAway, WorkerLine
@@ -48,8 +48,8 @@ class Nobody(Asker):
 class LocalAsker(Asker):
     """Asks the worker of this process."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, queue: QuestionQueue) -> None:
+        self._queue = queue
 
     async def ask(self, question: Question) -> Answer:
         """See `Asker.ask`."""
@@ -62,7 +62,7 @@ class LocalAsker(Asker):
         """The reply to each: its answer, or what `ask` raises for it."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                replies = await asyncio.wrap_future(self._desk.ask(questions))
+                replies = await asyncio.wrap_future(self._queue.ask(questions))
         except TimeoutError:
             return [NobodyAnswers(f"the worker has not answered for {ANSWER_TIMEOUT_S:g} s")] * len(questions)
         return [NobodyAnswers(str(reply)) if isinstance(reply, NotReady) else reply for reply in replies]

@@ -82,7 +82,7 @@ class Replies:
         ]
         age = {}
         if (made_ms := (listed.get("as_of") or {}).get("timestamp")) is not None:
-            age["age_ms"] = max(0, self._view.stream_now_ms() - made_ms)
+            age["age_ms"] = max(0, self._view.feed.stream_now_ms() - made_ms)
         return {**listed, "items": items[: question.k], "stale": True, **age}
 
 

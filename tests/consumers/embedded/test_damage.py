@@ -136,10 +136,10 @@ def test_an_end_torn_off_opens_says_what_it_took_and_no_offset_is_used_again(
     said: list[str] = []
     handler = logging.Handler()
     handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
-    logging.getLogger("consumers.embedded.log").addHandler(handler)
+    logging.getLogger("consumers.embedded").addHandler(handler)
     copy = changed(killed, file, lambda b: b[:cut] + bytes(zeros), tmp_path_factory.getbasetemp() / "torn")
     log = EmbeddedLog(copy, compaction_lag_ms=10**9)
-    logging.getLogger("consumers.embedded.log").removeHandler(handler)
+    logging.getLogger("consumers.embedded").removeHandler(handler)
     found = read(log)
     for tp, end in WRITTEN.items():
         if tp.topic not in log.topics():

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import InteractionDecoder
+from consumers.decode_interactions import InteractionDecoder
 from consumers.files.interactions import Reading, read_file
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record

@@ -44,7 +44,7 @@ def test_trained_vectors_say_what_is_similar_too() -> None:
     world.take([("u1", f"i{n}", n) for n in range(6)])
     vectors = np.zeros((6, 64), np.float32)
     vectors[np.arange(6), np.arange(6) // 2] = 1  # pairs that point the same way
-    world.model.adopt("v1", [], np.zeros((0, 64), np.float32), list(range(6)), vectors)
+    world.model.set_outside_vectors("v1", [], np.zeros((0, 64), np.float32), list(range(6)), vectors)
     body = world.ask("similar", item_id="i2")
     assert ids(body)[0] == "i3"
     assert body["items"][0]["source"] == "trained"

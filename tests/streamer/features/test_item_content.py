@@ -10,7 +10,7 @@ from consumers.event_weights import EventWeights
 from consumers.schemas import Item
 from streamer.embeddings.training_data import gather_source
 from streamer.engine.engine import Engine
-from streamer.features.item_content import hash_content, read_place
+from streamer.features.item_content import hash_content, read_coordinates
 from streamer.settings import Settings
 from tests.worlds import table_of
 from tgn.model import Model
@@ -52,7 +52,7 @@ def test_places_are_alike_by_how_near_they_are() -> None:
 
 @pytest.mark.parametrize("attributes", [{}, {"lat": 1.0}, {"lat": "x", "lon": 1}, {"lat": 95, "lon": 1}, {"lat": None}])
 def test_what_is_no_place(attributes: dict[str, Any]) -> None:
-    assert read_place(attributes) is None
+    assert read_coordinates(attributes) is None
 
 
 def test_a_place_is_a_node_of_the_graph() -> None:

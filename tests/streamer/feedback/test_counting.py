@@ -71,7 +71,7 @@ def test_from_published_list_to_status(log: OwnedLog, settings: Settings, caplog
     view.start()
     client = TestClient(Gateway(log, settings, view).app(), base_url="http://localhost")
     until(view.ready.is_set)
-    user = next(iter(view.recent_users))
+    user = next(iter(view.feed.users))
     listed = json.loads(view.list_of(user) or b"")
     at_ms, item = listed["as_of"]["timestamp"] + 1_000, listed["items"][0]["item_id"]
     quoted: dict[str, Any] = {"list_id": listed["list_id"], "user_id": user, "timestamp": at_ms}
@@ -117,7 +117,7 @@ def test_a_foreign_record_under_our_key_is_passed_over(log: OwnedLog, settings: 
     view.start()
     until(view.ready.is_set)
     assert view.skipped["quality"] == len(bad)
-    assert view.business.shown() == []
+    assert view.quality.business.shown() == []
     view.stop()
 
 

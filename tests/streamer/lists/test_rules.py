@@ -13,7 +13,7 @@ from consumers.schemas import Item
 from streamer.features.item_columns import ItemColumns, item_bytes
 from streamer.lists.building.filling import Ranking, boosted, filled
 from streamer.lists.filters.masks import Asked, FilterMasks
-from streamer.lists.rule_book import Likeness, RuleBook, choose
+from streamer.lists.rule_book import ItemFacts, RuleBook, choose
 from streamer.lists.rules import Rules
 
 ITEMS = [
@@ -34,7 +34,7 @@ def listed(rules: dict[str, Any], k: int = 5, pinnable: dict[str, int] = NODES, 
     allowed = book.allowed(FilterMasks(CATALOGUE), asked)
     ranking = RANKING if allowed is None else Ranking(*(part[allowed[RANKING.item] > 0] for part in RANKING))
     wishes = book.wishes(FilterMasks(CATALOGUE), CATALOGUE, pinnable.get, asked)
-    found = choose(ranking, k, wishes, Likeness(IDS, lambda items: np.eye(len(items)), lambda items: items), 0, "id")
+    found = choose(ranking, k, wishes, ItemFacts(IDS, lambda items: np.eye(len(items)), lambda items: items), 0, "id")
     assert len(found.item) == len(found.score) == len(found.place) == len(found.propensity)
     return [IDS[item] for item in found.item.tolist()]
 

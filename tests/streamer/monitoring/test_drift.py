@@ -194,6 +194,6 @@ def test_the_page_reads_past_an_alarm(log: OwnedLog, settings: Settings) -> None
         return Record("quality", 0, offset, key, msgspec.json.encode(value), (), 0)
 
     view = View(log, settings)
-    view._on_quality(record(0, DRIFT_KEY, Drift("log loss", 2.5, 4.2, 7, 1, 5, 0.5, 0.2)))
-    view._on_quality(record(1, b"hr@10", Quality("hr@10", 0.5, 0.2, BLOCK, 1)))
-    assert list(view.quality) == ["hr@10"]
+    view.quality.note(record(0, DRIFT_KEY, Drift("log loss", 2.5, 4.2, 7, 1, 5, 0.5, 0.2)))
+    view.quality.note(record(1, b"hr@10", Quality("hr@10", 0.5, 0.2, BLOCK, 1)))
+    assert list(view.quality.newest) == ["hr@10"]

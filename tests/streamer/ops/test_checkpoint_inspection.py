@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_made_again_by_the_next_run(settings: Settings) 
     assert settings.log
     log = OwnedLog(settings.log)
     key = b"s/freshet/model/items/" + (5).to_bytes(8, "big")
-    log._db[key] = log._db[key][:-1] + b"?"
+    log._tables.db[key] = log._tables.db[key][:-1] + b"?"
     worker = Worker.open(log, settings)
     worker.run(exit_at_end=True)
     assert digest(worker.state) == before
@@ -133,9 +133,9 @@ def test_a_damaged_page_is_named(settings: Settings, freshet: Freshet, capsys: p
     assert settings.log
     log = OwnedLog(settings.log)
     key = b"s/freshet/model/items/" + (5).to_bytes(8, "big")
-    value = bytearray(log._db[key])
+    value = bytearray(log._tables.db[key])
     value[20] ^= 1
-    log._db[key] = bytes(value)
+    log._tables.db[key] = bytes(value)
     log.close()
     assert freshet("verify", "--json") == 1
     (wrong,) = json.loads(capsys.readouterr().out)["findings"]

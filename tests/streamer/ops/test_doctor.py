@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint(log: OwnedLog, settings: Settings, doctor: Doctor)
     send(log, checkerboard(events=100))
     run(log, settings)
     key = b"s/freshet/model/users/" + bytes(8)
-    log._db[key] = log._db[key][:-1] + b"?"
+    log._tables.db[key] = log._tables.db[key][:-1] + b"?"
     assert "damaged" in doctor()["checkpoint"]
 
 
@@ -111,7 +111,7 @@ def test_epochs_with_a_gap(log: OwnedLog, settings: Settings, doctor: Doctor) ->
     small = settings.model_copy(update={"max_epoch_events": 10})
     send(log, checkerboard(events=100))
     run(log, small)
-    del log._db[b"r/freshet.epochs/" + bytes(4) + (4).to_bytes(8, "big")]
+    del log._tables.db[b"r/freshet.epochs/" + bytes(4) + (4).to_bytes(8, "big")]
     assert "have 1 gaps" in doctor()["epochs"]
 
 

@@ -30,7 +30,7 @@ def counts(admitted: Admitted) -> tuple[int, int, int]:
 
 def done_by(world: World) -> dict[str, int]:
     users = world.state.engine.model.users.ids
-    return {user: len(world.state.ledger.of(n)) for n, user in enumerate(users) if user}
+    return {user: len(world.state.ledger.entries(n)) for n, user in enumerate(users) if user}
 
 
 CASES: dict[str, tuple[list[bytes], tuple[int, int, int], dict[str, int]]] = {  # records → taken, repeated, void; left
@@ -106,14 +106,14 @@ def test_ids_of_an_older_checkpoint_count_for_everybody(golden: World, restart: 
 def test_what_an_older_checkpoint_holds_is_taken_back_by_its_id(golden: World) -> None:
     world = golden
     users = world.state.engine.model.users.ids
-    user = next(n for n, name in enumerate(users) if name and len(world.state.ledger.of(n)))
-    kept = world.state.ledger.of(user)["event"]
+    user = next(n for n, name in enumerate(users) if name and len(world.state.ledger.entries(n)))
+    kept = world.state.ledger.entries(user)["event"]
     ids = {int.from_bytes(digest_unscoped(str(n))[:8], "little"): str(n) for n in range(300)}
     id_ = next(ids[int(number)] for number in kept)
     for name, left in (("somebody", len(kept)), (users[user], len(kept) - 1)):
         row = json.loads(event(0, 1, world.state.clock_ms, id_, retract=True)) | {"user_id": name}
         world.take([json.dumps(row).encode()], repair=True)
-        assert len(world.state.ledger.of(user)) == left
+        assert len(world.state.ledger.entries(user)) == left
 
 
 def test_older_ids_leave_the_window() -> None:

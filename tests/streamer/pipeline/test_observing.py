@@ -81,7 +81,7 @@ class Seat:
         """What the ledger has of a user, by names."""
         model = self.state.engine.model
         node = model.users.get(user)
-        entries = [] if node is None else self.state.ledger.of(node)
+        entries = [] if node is None else self.state.ledger.entries(node)
         names = ("t", "event", "weight", "context")
         return [(model.items.ids[one["item"]], *(one[name].tolist() for name in names)) for one in entries]
 

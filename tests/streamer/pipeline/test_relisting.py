@@ -9,7 +9,8 @@ from consumers.records import Record
 from consumers.schemas import Item
 from streamer.lists.rule_records import read_rules
 from streamer.pipeline.epoch import ItemChange, epoch_input
-from streamer.pipeline.surface_lists import RELISTED_AT_ONCE, build_surfaces
+from streamer.pipeline.surface_lists import RELISTED_AT_ONCE
+from streamer.pipeline.surfaces import build_surfaces
 from tests.scenarios.test_rules import RULES
 from tests.streamer.asking.asked_world import AskedWorld, ids, shop
 

@@ -64,7 +64,7 @@ def test_what_is_read_is_what_was_added_and_not_taken_out(steps: list[tuple[str,
                 saved.ledger.add(np.full(len(places), user, np.int32), entries(places))
                 meant[user] = sorted(meant[user] + places)
             elif kind in ("take out", "empty"):
-                mine = saved.ledger.of(user)
+                mine = saved.ledger.entries(user)
                 keep = np.arange(len(mine)) % 5 != number % 5 if kind == "take out" else np.zeros(len(mine), bool)
                 saved.ledger.replace(user, mine[keep])
                 meant[user] = [place for place, kept in zip(meant[user], keep, strict=True) if kept]
@@ -88,11 +88,11 @@ def test_an_edit_of_a_long_ledger_writes_what_it_changes_and_no_more() -> None:
     for first in range(0, 100_000, 1_000):
         saved.ledger.add(np.zeros(1_000, np.int32), entries((n, n) for n in range(first, first + 1_000)))
         saved.save()
-    mine = saved.ledger.of(0)
+    mine = saved.ledger.entries(0)
     saved.ledger.replace(0, np.delete(mine, 31_415))
     (written,) = saved.save().values()
     assert len(written or b"") == 999 * ENTRY.itemsize
-    assert saved.ledger.of(0)["order"].tolist() == [n for n in range(100_000) if n != 31_415]
+    assert saved.ledger.entries(0)["order"].tolist() == [n for n in range(100_000) if n != 31_415]
 
 
 def test_a_place_comes_before_what_has_it() -> None:

@@ -343,7 +343,7 @@ def test_an_erased_user_is_out_of_graph_and_ledger_in_the_same_epoch() -> None:
     assert graph.users.events[0] == 0
     assert (graph.users.ring_item[0] < 0).all()
     assert not any(int(key >> np.uint64(32)) == 1 for key in graph.pairs.key if key)
-    assert not len(world.state.ledger.of(0))
+    assert not len(world.state.ledger.entries(0))
 
 
 @pytest.mark.parametrize("piece", [40, 200])

@@ -27,7 +27,7 @@ def test_each_experiment_has_its_report(log: OwnedLog, settings: Settings) -> No
             "ctr", "default", f"price:{arm}", clicks / 1_000, clicks, 1_000.0, 100, 0, (clicks, 1_000, 10_000)
         )
         log.append([NewRecord("quality", f"business/default/price:{arm}/ctr".encode(), msgspec.json.encode(told))])
-    until(lambda: len(view.business.results()) == 2)
+    until(lambda: len(view.quality.business.results()) == 2)
     assert 'freshet_business{arm="price:b",metric="ctr",surface="default"} 0.3' in client.get("/metrics").text
     [told] = client.get("/v1/experiments").json()["experiments"]
     assert (told["experiment"]["state"], told["experiment"]["started_ms"]) == ("running", 7)

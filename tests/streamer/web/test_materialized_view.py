@@ -27,9 +27,11 @@ from streamer.runtime.topics import open_log_of, read_records, topic_specs, whol
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.list_store import ListStore
-from streamer.web.materialized_view import FEED, BadRecord, View
+from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
 from streamer.web.shown_lists import titled
+from streamer.web.view.feed import FEED
+from streamer.web.view.foreign_records import BadRecord
 from streamer.web.view.latency import RATE_WINDOW_S
 from tests.clocks import ManualClock
 from tests.faults.test_serve import FOREIGN
@@ -73,7 +75,7 @@ def test_a_foreign_record_is_passed_over_counted_and_said_once(
     with viewing(log, settings) as view:
         log.append([listed("w", 1), item("a", "Alpha"), foreign, foreign])
         log.append([NewRecord("quality", b"mrr", json.dumps(figure).encode()), listed("x", 2)])
-        until(lambda: view.list_of("x") and "mrr" in view.quality and view.skipped[topic] == 2)
+        until(lambda: view.list_of("x") and "mrr" in view.quality.newest and view.skipped[topic] == 2)
         assert (view.list_of("w"), view.title_of("a")) == (LIST % (1, b"w"), "Alpha")
         assert view.status().ready
     assert sum(f"{topic}[0] at" in record.message for record in caplog.records) == 1
@@ -145,10 +147,10 @@ def test_an_erased_user_leaves_the_feed_and_does_not_come_back_with_a_restart(
 ) -> None:
     log.append([seen("u"), seen("v")])
     with viewing(log, settings) as view:
-        assert list(view.recent_users) == ["u", "v"]
+        assert list(view.feed.users) == ["u", "v"]
         log.append([NewRecord("users", b"u", None)])
-        until(lambda: "u" not in view.recent_users)
-        assert [change.value.user_id for change in view.interactions] == ["v"]
+        until(lambda: "u" not in view.feed.users)
+        assert [change.value.user_id for change in view.feed.entries] == ["v"]
     with viewing(log, settings) as again:
         assert list(again.recent_users) == ["v"]
         erased_ms = next(r.timestamp_ms for r in read_records(log, whole(log, "users")))
@@ -166,9 +168,9 @@ def test_what_is_kept_in_memory_is_bounded(log: OwnedLog, settings: Settings) ->
             log.append(
                 [NewRecord("quality", b"k", json.dumps({"metric": f"{n}-{m}"} | figure).encode()) for m in range(900)]
             )
-        until(lambda: view.events == 3 * FEED and "2-899" in view.quality)
-        assert len(view.interactions) == len(view.recent_users) == FEED
-        assert len(view.quality) == 1_000
+        until(lambda: view.events == 3 * FEED and "2-899" in view.quality.newest)
+        assert len(view.feed.entries) == len(view.feed.users) == FEED
+        assert len(view.quality.newest) == 1_000
 
 
 @pytest.mark.parametrize("how", ["beside", "while it runs", "not a database"])

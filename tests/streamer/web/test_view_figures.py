@@ -14,9 +14,9 @@ from consumers.records import NewRecord, Record
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.list_store import SLICE, ListStore
-from streamer.web.materialized_view import FEED
 from streamer.web.server import WebServer
 from streamer.web.view.dead_letters import LETTERS, DeadLetters
+from streamer.web.view.feed import FEED
 from streamer.web.view.latency import LATE_MS, Latencies
 from streamer.web.view.progress import Lag, LogProgress
 from tests.streamer.web.test_materialized_view import item, seen, viewing
@@ -34,7 +34,7 @@ def test_interactions_of_before_the_start_count(log: OwnedLog, settings: Setting
         log.append([seen("u") for _ in range(5)])
         until(lambda: view.events == FEED + 108)
         view._begin_anew("a test")
-        assert (view.events, list(view.interactions)) == (0, [])
+        assert (view.events, list(view.feed.entries)) == (0, [])
     with viewing(log, settings) as again:
         assert again.events == FEED + 108
 
@@ -187,7 +187,7 @@ def test_a_reset_of_quality_is_told_as_one(log: OwnedLog, settings: Settings) ->
         server = WebServer(Gateway(log, settings, view).app(), "127.0.0.1", 0)
         server.start()
         log.append([figure(100), figure(200)])
-        until(lambda: len(view.quality_history) == 2)
+        until(lambda: len(view.quality.history) == 2)
         told: list[tuple[bool, list[int]]] = []
         with httpx.stream("GET", f"{server.address}/v1/stream", timeout=scaled(60)) as stream:
             lines = stream.iter_lines()

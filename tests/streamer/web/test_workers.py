@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from consumers.schemas import WorkerAddress
-from streamer.asking.desk import Desk
+from streamer.asking.question_queue import QuestionQueue
 from streamer.asking.questions import Answer, ItemQuestion, PopularQuestion, Question, StatusQuestion, UserQuestion
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
@@ -26,26 +26,26 @@ ELSEWHERE = Answer(421, b'{"error":{"code":"not-mine","message":"another worker 
 
 
 class Worker:
-    """A desk whose questions one thread answers, behind the API of a worker."""
+    """A queue whose questions one thread answers, behind the API of a worker."""
 
     def __init__(self, settings: Settings, answer: Callable[[Question], Answer], port: int = 0) -> None:
         self.asked: list[Question] = []
         self.goes_on = threading.Event()
         self.goes_on.set()
         self._answer, self._stop = answer, threading.Event()
-        self._desk = Desk()
-        self._server = WebServer(worker_app(settings, self._desk, RunMetrics(settings)), "127.0.0.1", port)
+        self._queue = QuestionQueue()
+        self._server = WebServer(worker_app(settings, self._queue, RunMetrics(settings)), "127.0.0.1", port)
         self._server.start()
         self.address = self._server.address
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
-        until(lambda: self._desk._answer is not None)
+        until(lambda: self._queue._answer is not None)
 
     def _work(self) -> None:
-        self._desk.open(self._told)
+        self._queue.open(self._told)
         while not self._stop.is_set():
-            self._desk.serve_during(lambda: self._stop.wait(0.002))
-        self._desk.close()
+            self._queue.serve_during(lambda: self._stop.wait(0.002))
+        self._queue.close()
 
     def _told(self, questions: Sequence[Question]) -> list[Answer]:
         self.asked += questions
@@ -225,7 +225,7 @@ def test_a_fault_in_one_answer_is_no_matter_to_the_others(
 
 def test_without_a_worker_at_the_desk_nobody_answers() -> None:
     with pytest.raises(NobodyAnswers):
-        asyncio.run(LocalAsker(Desk()).ask(StatusQuestion()))
+        asyncio.run(LocalAsker(QuestionQueue()).ask(StatusQuestion()))
 
 
 def test_the_later_claim_counts() -> None:
@@ -239,7 +239,7 @@ def test_the_later_claim_counts() -> None:
 def test_until_it_may_be_asked_a_worker_says_of_itself_alone(settings: Settings) -> None:
     told = Answer(200, b"{}")
     worker = Worker(settings, lambda question: told)
-    asker = AskerToCome(LocalAsker(worker._desk), "not yet")
+    asker = AskerToCome(LocalAsker(worker._queue), "not yet")
     try:
         with pytest.raises(NoWorkers, match="not yet"):
             asyncio.run(asker.ask(PopularQuestion()))

@@ -38,6 +38,6 @@ def test_run(log: OwnedLog, settings: Settings) -> None:
 
 def test_serve(log: OwnedLog, settings: Settings) -> None:
     view = View(log, settings)
-    view._latencies.note(1)
-    view._latencies.note(2)
+    view.feed.latencies.note(1)
+    view.feed.latencies.note(2)
     check(Gateway(log, settings, view).registry)

@@ -135,8 +135,8 @@ def test_every_metric_is_documented(log: OwnedLog, settings: Settings) -> None:
 
 def test_every_metric_of_serve_is_documented(log: OwnedLog, settings: Settings) -> None:
     view = View(log, settings)
-    view._latencies.note(1)
-    view._latencies.note(2)
+    view.feed.latencies.note(1)
+    view.feed.latencies.note(2)
     gateway = Gateway(log, settings, view)
     assert names(generate_latest(gateway.registry).decode()) == documented("serve")
 

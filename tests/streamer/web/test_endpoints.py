@@ -1,4 +1,4 @@
-"""The doors of the API by tables: every path, method, content type, origin, host, key and size."""
+"""The endpoints of the API by tables: every path, method, content type, origin, host, key and size."""
 
 import asyncio
 import copy
@@ -23,7 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode import decode_item, decode_user
+from consumers.decode_nodes import decode_item, decode_user
 from consumers.errors import LogUnavailable
 from consumers.open_log import OwnedLog
 from consumers.partitioner import partition_of
@@ -413,7 +413,7 @@ def test_what_may_not_be_meant_is_a_warning(shared: Servers) -> None:
 
 
 def bodies_of(events: list[dict[str, Any]]) -> dict[str, tuple[str, bytes, list[str]]]:
-    """Content type, body and doors of the same records in every form that holds several; one bad line stays as it is."""
+    """Content type, body and endpoints of the same records in every form that holds several; one bad line stays as it is."""
     items = [json.dumps(event).encode() for event in events]
     clouds = [
         {"specversion": "1.0", "id": str(n), "source": "/", "type": "view", "data": event}
@@ -430,17 +430,17 @@ def bodies_of(events: list[dict[str, Any]]) -> dict[str, tuple[str, bytes, list[
 @pytest.mark.parametrize("form", ["array", "lines", "cloudevents"])
 def test_records_of_a_body_are_numbered_from_0_whatever_holds_them(shared: Servers, form: str) -> None:
     bad = [EVENT, EVENT, EVENT | {"timestamp": -1} | {"user_id": "v"}, EVENT]
-    kind, body, doors = bodies_of(bad)[form]
-    answers = [shared().post(door, content=body, headers={"Content-Type": kind}) for door in doors]
+    kind, body, endpoints = bodies_of(bad)[form]
+    answers = [shared().post(endpoint, content=body, headers={"Content-Type": kind}) for endpoint in endpoints]
     if form == "lines":
         body = body.replace(b"-1", b"-")  # no JSON
-        answers += [shared().post(door, content=body, headers={"Content-Type": kind}) for door in doors]
+        answers += [shared().post(endpoint, content=body, headers={"Content-Type": kind}) for endpoint in endpoints]
     for answer in answers:
         assert (answer.status_code, error_of(answer)["index"]) == (400, 2)
         assert error_of(answer)["message"].startswith("record 2")
     odd = [EVENT, EVENT, EVENT | {"price": 3}]
-    kind, body, doors = bodies_of(odd)[form]
-    (warning,) = shared().post(doors[0], content=body, headers={"Content-Type": kind}).json()["warnings"]
+    kind, body, endpoints = bodies_of(odd)[form]
+    (warning,) = shared().post(endpoints[0], content=body, headers={"Content-Type": kind}).json()["warnings"]
     assert (warning["index"], warning["message"].startswith("record 2: ")) == (2, True)
 
 
@@ -449,10 +449,10 @@ def test_seconds_are_said_once_an_answer(shared: Servers, form: str) -> None:
     """With what else there is to say, however much of it."""
     late = EVENT | {"timestamp": 1_500_000_000}
     events = [EVENT, *[late | {"price": 3}] * 150] if form != "single" else [late]
-    kind, body, doors = bodies_of(events)["array" if form == "single" else form]
+    kind, body, endpoints = bodies_of(events)["array" if form == "single" else form]
     body = json.dumps(late).encode() if form == "single" else body
-    for door in doors:
-        answer = shared().post(door, content=body, headers={"Content-Type": kind})
+    for endpoint in endpoints:
+        answer = shared().post(endpoint, content=body, headers={"Content-Type": kind})
         assert answer.status_code == 202
         said = [w for w in answer.json()["warnings"] if w["code"] == "seconds"]
         assert [w["index"] for w in said] == [int(form != "single")]
@@ -678,14 +678,14 @@ def key_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_every_scope_at_every_door(shared: Servers, key_file: Path) -> None:
+def test_every_scope_at_every_endpoint(shared: Servers, key_file: Path) -> None:
     client = shared(api_key_file=key_file)
-    doors = {(method, path) for path, methods in PATHS.items() for method in methods}
+    endpoints = {(method, path) for path, methods in PATHS.items() for method in methods}
     stream = {("GET", path) for path in PATHS if path.endswith("stream")}
     free = {("GET", path) for path in ("/", "/static/app.js", "/docs", "/openapi.json")}
     free |= {("POST", "/v1/session"), ("DELETE", "/v1/session")}
     health = {("GET", "/livez"), ("GET", "/readyz"), ("GET", "/metrics")}
-    assert doors - stream - free - health <= NEEDS.keys()
+    assert endpoints - stream - free - health <= NEEDS.keys()
     for (method, path), needed in NEEDS.items():
         body = {"user_id": "u", "item_id": "a"} if not path.endswith("interactions") else EVENT
         for key, scopes in KEYS.items():
@@ -724,7 +724,7 @@ def test_a_merge_across_workers_is_refused(serve: Serve, log: OwnedLog, settings
             assert (error_of(answer)["code"], error_of(answer)["field"]) == ("other-worker", "session")
 
 
-def test_the_socket_asks_for_what_other_doors_ask_for(shared: Servers, key_file: Path) -> None:
+def test_the_socket_asks_for_what_other_endpoints_ask_for(shared: Servers, key_file: Path) -> None:
     client = shared(api_key_file=key_file)
     address = f"{str(client.base_url).rstrip('/')}/v1/ws"
     for key, scopes in KEYS.items():
@@ -845,7 +845,7 @@ def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(key: str) -> Non
     assert repr(key) not in str(raised.value) or not key.strip()
 
 
-# doors that take things back
+# endpoints that take things back
 
 
 def settled(log: OwnedLog, settings: Settings) -> None:
@@ -1208,7 +1208,7 @@ GOOD = st.fixed_dictionaries(
 
 
 def outcome(take: Callable[..., IncomingRecords], *args: Any) -> IncomingRecords | ApiError:
-    """What a door takes, or why it takes nothing."""
+    """What an endpoint takes, or why it takes nothing."""
     try:
         return take(*args)
     except ApiError as refused:

@@ -1,7 +1,7 @@
-"""The doors of what can be asked: of a worker by itself, and of the front before all of them."""
+"""The endpoints of what can be asked: of a worker by itself, and of the front before all of them."""
 
 from streamer.settings import Settings
-from streamer.web.doors import Door
+from streamer.web.endpoints import Endpoint
 from streamer.web.materialized_view import View
 from streamer.web.routes.items import KnownItemRoutes
 from streamer.web.routes.lists import ListRoutes
@@ -11,7 +11,7 @@ from streamer.web.routes.users import KnownUserRoutes
 from streamer.web.workers.replies import Replies
 
 
-def question_doors(replies: Replies, settings: Settings, view: View | None = None) -> list[Door]:
+def question_endpoints(replies: Replies, settings: Settings, view: View | None = None) -> list[Endpoint]:
     """Every path that is answered by a question."""
     resources = (
         ListRoutes(replies, settings),
@@ -20,4 +20,4 @@ def question_doors(replies: Replies, settings: Settings, view: View | None = Non
         KnownUserRoutes(replies),
         StatusRoutes(replies, view),
     )
-    return [door for resource in resources for door in resource.doors()]
+    return [endpoint for resource in resources for endpoint in resource.endpoints()]

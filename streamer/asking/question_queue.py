@@ -61,7 +61,7 @@ class _WaitingQuestion(NamedTuple):
     place: int
 
 
-class Desk:
+class QuestionQueue:
     """Takes questions from any thread, and has them answered on the worker's.
 
     It outlives the workers of a process: while there is none, questions are refused.

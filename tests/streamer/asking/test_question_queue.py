@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from streamer.asking.desk import QUESTIONS_AT_ONCE, Desk, Reply
+from streamer.asking.question_queue import QUESTIONS_AT_ONCE, QuestionQueue, Reply
 from streamer.asking.questions import Answer, ItemQuestion, Question
 from tests.waiting import scaled, until
 
@@ -16,8 +16,8 @@ def question(n: int) -> ItemQuestion:
     return ItemQuestion(item_id=str(n))
 
 
-def ask(desk: Desk, *numbers: int) -> Future[list[Reply]]:
-    return desk.ask([question(n) for n in numbers])
+def ask(queue: QuestionQueue, *numbers: int) -> Future[list[Reply]]:
+    return queue.ask([question(n) for n in numbers])
 
 
 def texts(replies: Sequence[Reply]) -> list[str]:
@@ -30,20 +30,20 @@ def echo(questions: Sequence[Question]) -> list[Answer]:
 
 
 @contextmanager
-def working(desk: Desk) -> Iterator[None]:
+def working(queue: QuestionQueue) -> Iterator[None]:
     """A worker that does nothing but answer."""
     stop = threading.Event()
 
     def work() -> None:
-        desk.open(echo)
+        queue.open(echo)
         while not stop.is_set():
-            desk.serve_during(lambda: stop.wait(desk.patience_s()))
-        desk.close()
+            queue.serve_during(lambda: stop.wait(queue.patience_s()))
+        queue.close()
 
     worker = threading.Thread(target=work, name="worker")
     worker.start()
     try:
-        until(lambda: texts(ask(desk, 0).result()) != ["NotReady"])
+        until(lambda: texts(ask(queue, 0).result()) != ["NotReady"])
         yield
     finally:
         stop.set()
@@ -51,41 +51,41 @@ def working(desk: Desk) -> Iterator[None]:
 
 
 def test_each_is_answered_on_the_thread_of_the_worker() -> None:
-    desk = Desk()
-    with working(desk), ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda n: ask(desk, n, n + 1).result(scaled(10)), range(500)))
+    queue = QuestionQueue()
+    with working(queue), ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda n: ask(queue, n, n + 1).result(scaled(10)), range(500)))
     assert [texts(two) for two in replies] == [[f"{n} by worker", f"{n + 1} by worker"] for n in range(500)]
 
 
 def test_without_a_worker_it_is_refused_at_once_and_what_waits_when_it_ends_too() -> None:
-    desk = Desk()
-    assert texts(ask(desk, 0).result(0)) == ["NotReady"]
-    desk.open(echo)
-    waits = ask(desk, 1, 2)
+    queue = QuestionQueue()
+    assert texts(ask(queue, 0).result(0)) == ["NotReady"]
+    queue.open(echo)
+    waits = ask(queue, 1, 2)
     assert not waits.done()
-    desk.close()
+    queue.close()
     assert texts(waits.result(0)) == ["NotReady"] * 2
-    assert texts(ask(desk, 2).result(0)) == ["NotReady"]
-    assert ask(desk).result(0) == []
+    assert texts(ask(queue, 2).result(0)) == ["NotReady"]
+    assert ask(queue).result(0) == []
 
 
 def test_a_few_at_a_time_so_that_the_stream_goes_on() -> None:
-    desk = Desk()
-    desk.open(echo)
-    asked = [ask(desk, n) for n in range(3 * QUESTIONS_AT_ONCE)]
+    queue = QuestionQueue()
+    queue.open(echo)
+    asked = [ask(queue, n) for n in range(3 * QUESTIONS_AT_ONCE)]
     for turn in range(1, 4):
-        desk.serve()
+        queue.serve()
         assert sum(future.done() for future in asked) == turn * QUESTIONS_AT_ONCE
     assert all(future.done() for future in asked[: 3 * QUESTIONS_AT_ONCE])
-    many = ask(desk, *range(2 * QUESTIONS_AT_ONCE))  # those of one who asks too
-    desk.serve()
+    many = ask(queue, *range(2 * QUESTIONS_AT_ONCE))  # those of one who asks too
+    queue.serve()
     assert not many.done()
-    desk.serve()
+    queue.serve()
     assert [text.split()[0] for text in texts(many.result(0))] == [str(n) for n in range(2 * QUESTIONS_AT_ONCE)]
 
 
 def test_who_no_longer_waits_is_passed_over_and_a_fault_reaches_who_asked() -> None:
-    desk, answered = Desk(), set[str]()
+    queue, answered = QuestionQueue(), set[str]()
 
     def answer(questions: Sequence[Question]) -> list[Answer]:
         ids = [question.item_id for question in questions if isinstance(question, ItemQuestion)]
@@ -94,28 +94,28 @@ def test_who_no_longer_waits_is_passed_over_and_a_fault_reaches_who_asked() -> N
             raise ZeroDivisionError("a fault")
         return [Answer(200, b"")] * len(ids)
 
-    desk.open(answer)
-    futures = [ask(desk, 0, 3), ask(desk, 1, 4), ask(desk, 2)]
+    queue.open(answer)
+    futures = [ask(queue, 0, 3), ask(queue, 1, 4), ask(queue, 2)]
     futures[0].cancel()
-    desk.serve()
+    queue.serve()
     assert answered == {"1", "2", "4"}
     assert texts(futures[1].result(0)) == ["ZeroDivisionError", ""]
     assert texts(futures[2].result(0)) == [""]
 
 
 def test_what_only_waits_goes_on_beside_the_answers_and_raises_what_it_raises() -> None:
-    desk, asked = Desk(), threading.Event()
-    desk.open(echo)
+    queue, asked = QuestionQueue(), threading.Event()
+    queue.open(echo)
     gone: list[Reply] = []
 
     def client() -> None:
-        gone.extend(ask(desk, 7).result(scaled(10)))
+        gone.extend(ask(queue, 7).result(scaled(10)))
         asked.set()
 
     client_thread = threading.Thread(target=client)
     client_thread.start()
-    assert desk.serve_during(lambda: asked.wait(scaled(10))), "the commit ended after the answer came"
+    assert queue.serve_during(lambda: asked.wait(scaled(10))), "the commit ended after the answer came"
     client_thread.join()
     assert texts(gone)[0].startswith("7 by")
     with pytest.raises(KeyError):
-        desk.serve_during(lambda: {}["nothing"])
+        queue.serve_during(lambda: {}["nothing"])

@@ -1,4 +1,4 @@
-"""Doors: a path with a method, who may pass, and what it takes; and how they become routes."""
+"""Endpoints: a path with a method, who may pass, and what it takes; and how they become routes."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from streamer.web.access import Access
 from streamer.web.incoming import checked_id
 from streamer.web.parameters import NoParameters, Parameters, read_parameters
 
-Endpoint = Callable[..., Awaitable[Response]]
-"""Takes the request, and behind it the parameters of the query where its door has some."""
+Handler = Callable[..., Awaitable[Response]]
+"""Takes the request, and behind it the parameters of the query where its endpoint has some."""
 
 
 class _Id(Convertor[str]):
@@ -41,7 +41,7 @@ register_url_convertor("id", _Id())
 register_url_convertor("rest", _Rest())
 
 
-class Door(NamedTuple):
+class Endpoint(NamedTuple):
     """One way in.
 
     `needs`: see `streamer.web.access`; `parameters`: those of the query that it takes. What follows is documentation
@@ -50,8 +50,8 @@ class Door(NamedTuple):
 
     path: str
     method: str
-    endpoint: Endpoint
-    needs: access.DoorKind
+    handler: Handler
+    needs: access.EndpointKind
     parameters: type[Parameters] = NoParameters
     body: Any = None
     status: int = 200
@@ -59,18 +59,18 @@ class Door(NamedTuple):
 
 
 class _FirstFit(Route):
-    """A route that answers for its path whatever the method, with 405 where it has no such door."""
+    """A route that answers for its path whatever the method, with 405 where it has no such endpoint."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
         return Match.NONE if match is Match.NONE else Match.FULL, child
 
 
-def routes_of_doors(doors: Iterable[Door], allowed: Access) -> list[Route]:
-    """One route for all the methods of a path, in the order of the doors: the first path that fits answers."""
-    by_path: dict[str, dict[str, Door]] = {}
-    for door in doors:
-        by_path.setdefault(door.path, {})[door.method] = door
+def routes_of(endpoints: Iterable[Endpoint], allowed: Access) -> list[Route]:
+    """One route for all the methods of a path, in the order of the endpoints: the first path that fits answers."""
+    by_path: dict[str, dict[str, Endpoint]] = {}
+    for endpoint in endpoints:
+        by_path.setdefault(endpoint.path, {})[endpoint.method] = endpoint
     return [_FirstFit(path, _answering(methods, allowed), methods=list(methods)) for path, methods in by_path.items()]
 
 
@@ -79,11 +79,13 @@ def id_in_path(request: Request, name: str) -> str:
     return checked_id(request.path_params[name], name)
 
 
-def _answering(doors: dict[str, Door], allowed: Access) -> Endpoint:
+def _answering(endpoints: dict[str, Endpoint], allowed: Access) -> Handler:
     async def answer(request: Request) -> Response:
-        door = doors["GET" if request.method == "HEAD" else request.method]
-        allowed.check(request, door.needs)
-        asked = read_parameters(door.parameters, request)
-        return await (door.endpoint(request) if door.parameters is NoParameters else door.endpoint(request, asked))
+        endpoint = endpoints["GET" if request.method == "HEAD" else request.method]
+        allowed.check(request, endpoint.needs)
+        asked = read_parameters(endpoint.parameters, request)
+        return await (
+            endpoint.handler(request) if endpoint.parameters is NoParameters else endpoint.handler(request, asked)
+        )
 
     return answer
