@@ -120,7 +120,7 @@ def _existing(folder: Path) -> Path:
 def _certificate(settings: Settings, clock: Clock) -> Iterator[Finding]:
     """Whether `serve` can answer HTTPS by the certificate of the settings, for which names, and for how long."""
     try:
-        certificate = Certificate.of(settings)
+        certificate = Certificate.from_settings(settings)
         valid = certificate and certificate.validity()
     except UsageError as error:
         yield Finding("certificate", False, str(error), "name a certificate that is valid, with its key")

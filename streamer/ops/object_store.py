@@ -19,7 +19,7 @@ def written_to(place: str) -> Iterator[Path]:
     if "://" not in place:
         yield Path(place)
         return
-    store = _Store.of(place)
+    store = _Store.open(place)
     with _folder() as folder:
         yield folder / "file"
         store.ask("put_file", str(folder / "file"), store.path)
@@ -31,7 +31,7 @@ def read_from(place: str) -> Iterator[Path]:
     if "://" not in place:
         yield Path(place)
         return
-    store = _Store.of(place)
+    store = _Store.open(place)
     with _folder() as folder:
         store.ask("get_file", store.path, str(folder / "file"))
         yield folder / "file"
@@ -43,7 +43,7 @@ class _Store(NamedTuple):
     path: str
 
     @classmethod
-    def of(cls, url: str) -> "_Store":
+    def open(cls, url: str) -> "_Store":
         require("object-storage", "fsspec")
         import fsspec
 

@@ -38,7 +38,7 @@ class Certificate:
         self._load(self.context)
 
     @classmethod
-    def of(cls, settings: Settings) -> "Certificate | None":
+    def from_settings(cls, settings: Settings) -> "Certificate | None":
         """That of the settings; None where they have none. Raises UsageError."""
         if settings.tls_certificate is None:
             if settings.tls_key is not None:

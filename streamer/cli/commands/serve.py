@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--follow is for the embedded log, and events live on a broker")
     if settings.namespace and settings.namespaces:
         raise UsageError("`namespaces` is for a front that has no `namespace` itself")
-    certificate = Certificate.of(settings)
+    certificate = Certificate.from_settings(settings)
     threads = Threads(stop.set)
     every = [settings, *(settings.in_namespace(name, keys) for name, keys in settings.namespaces.items())]
     fronts = [_front(own, arguments.follow, arguments.beside_worker, stop, threads) for own in every]

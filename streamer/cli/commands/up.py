@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             "`up` keeps events in a folder: name one with --log; beside a broker, start `freshet run --api-port 0` "
             "and `freshet serve`"
         )
-    Certificate.of(settings)  # what is wrong with it is said before anything starts
+    Certificate.from_settings(settings)  # what is wrong with it is said before anything starts
     folder = settings.log or DEFAULT_LOG
     every = [settings, *(settings.in_namespace(name, keys) for name, keys in settings.namespaces.items())]
     for own in every:

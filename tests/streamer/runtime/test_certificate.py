@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_said_in_plain_words(
         del given["tls_certificate"]
     expected = says.format(certificate=pair.certificate, key=pair.key)
     with pytest.raises(UsageError) as refused:
-        Certificate.of(Settings.load(**given))
+        Certificate.from_settings(Settings.load(**given))
     assert expected in str(refused.value)
     flags = [flag for name, value in given.items() for flag in ("--set", f"{name}={value}")]
     for command in ("serve", "up"):
