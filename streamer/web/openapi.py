@@ -152,6 +152,7 @@ def _schemas(endpoints: list[Endpoint]) -> dict[str, Any]:
     named = {*bodies, *(endpoint.answer for endpoint in endpoints)} - {None}
     models = sorted((kind for kind in named if _is_model(kind)), key=lambda kind: str(kind.__name__))
     structs = [kind for kind in named if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    structs.sort(key=lambda kind: kind.__name__)  # the document is the same in every process
     _, of_models = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
     _, of_structs = msgspec.json.schema_components(structs, ref_template=REFERENCE.replace("{model}", "{name}"))
     return {"Error": _ERROR, "Accepted": _ACCEPTED, **of_models.get("$defs", {}), **of_structs}
