@@ -21,6 +21,15 @@ export class Refused extends Error {
   }
 }
 
+/** @param {string} text of an answer; a proxy may answer in another form */
+function toldIn(text) {
+  try {
+    return JSON.parse(text).error ?? {};
+  } catch {
+    return {};
+  }
+}
+
 /** Calls of one server for one user or visitor. */
 export class Freshet {
   #address; #user; #key; #retries;
@@ -95,19 +104,19 @@ export class Freshet {
     const headers = body ? {"Content-Type": "application/json"} : {};
     if (this.#key) headers["X-API-Key"] = this.#key;
     for (let n = 0; ; n++) {
-      /** @type {Response | undefined} */
-      let got;
+      let status = 0, text = "", wait = NaN;  // 0: no answer, or half of one
       try {
-        got = await fetch(this.#address + path, {method, headers, body: body && JSON.stringify(body), keepalive: method === "POST"});
-        if (got.ok) return await got.json();
+        const got = await fetch(this.#address + path, {method, headers, body: body && JSON.stringify(body), keepalive: method === "POST"});
+        text = await got.text();
+        if (got.ok) return JSON.parse(text);
+        status = got.status;
+        wait = Number(got.headers.get("Retry-After") ?? NaN) * 1000;
       } catch (error) {
         if (n >= this.#retries) throw error;
       }
-      if (got && (!PASSING.has(got.status) || n >= this.#retries))
-        throw new Refused(got.status, (await got.json().catch(() => ({}))).error ?? {});
-      const asked = Number(got?.headers.get("Retry-After") ?? NaN) * 1000;
+      if (status && (!PASSING.has(status) || n >= this.#retries)) throw new Refused(status, toldIn(text));
       const grown = Math.min(FIRST_MS * 2 ** n, LONGEST_MS) * (0.5 + Math.random() / 2);
-      await new Promise(after => setTimeout(after, Number.isNaN(asked) ? grown : Math.min(asked, LONGEST_MS)));
+      await new Promise(after => setTimeout(after, Number.isNaN(wait) ? grown : Math.min(wait, LONGEST_MS)));
     }
   }
 }

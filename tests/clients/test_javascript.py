@@ -60,6 +60,7 @@ def test_the_types_are_those_of_the_document(package: Path, front: Front) -> Non
     assert (package / "schema.d.ts").read_text() == (HERE / "schema.d.ts").read_text(), "`npm run types`: see README"
 
 
+@pytest.mark.slow
 def test_what_the_types_do_not_allow_is_found(package: Path) -> None:
     npm(package, "run", "--silent", "check")
     npm(package, "run", "--silent", "prepack")
@@ -128,7 +129,7 @@ def test_the_snippet_shows_each_new_list_on_a_page_of_another_origin(
         browser.get(origin)
 
         def shown() -> list[str]:
-            return [element.get_attribute("id") or "" for element in browser.find_elements(By.CSS_SELECTOR, "li")]
+            return list(browser.execute_script("return [...document.querySelectorAll('li')].map(item => item.id)"))
 
         first = until(shown, said=lambda: browser.get_log("browser"))
         event = {"user_id": "ann", "item_id": first[-1], "event_type": "purchase"}
