@@ -7,6 +7,7 @@ FreshetError                exit 1: it failed
 ├── StateBusy               another process uses the state folder
 ├── StateUnreadable         no checkpoint of the state folder can be read
 ├── PortTaken               the address to listen on is not free
+├── ServerAway              no `freshet serve` answers at the address that was given
 ├── StoreUnavailable        the object store of a URL cannot be reached, or refuses
 ├── NoDemoData              the demo's data could not be fetched
 ├── EmbeddingsDamaged       a version of trained embeddings cannot be read
@@ -41,6 +42,12 @@ class StateUnreadable(FreshetError):
 
 class PortTaken(FreshetError):
     """Operator: end the other process, or choose another `--port`."""
+
+    may_pass = True
+
+
+class ServerAway(FreshetError):
+    """Operator: start `freshet serve` or `freshet up`, or mend the address."""
 
     may_pass = True
 

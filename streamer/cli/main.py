@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train embeddings of users and items by a graph model, out of a file or a topic",
     "embeddings": "list trained versions, choose the one that workers use, draw what it attends to",
     "sink": "keep a Neo4j graph in step with the log",
+    "mcp": "offer the API as tools to assistants, by the Model Context Protocol",
     "explain": "say why an item is in a user's list, and check that it is so",
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
