@@ -10,7 +10,8 @@ EXAMPLE = "freshet mcp http://localhost:8765"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "address", help="of `freshet serve` or `up`, such as http://localhost:8765; /ns/NAME behind it for a namespace"
+        "address",
+        help="address of `freshet serve` or `up`, such as http://localhost:8765; /ns/NAME behind it for a namespace",
     )
     parser.add_argument("--write", action="store_true", help="tools that write and delete too; by default they read")
     parser.add_argument(
