@@ -120,7 +120,7 @@ class InteractionDecoder:
             stand_ins: dict[str, Any] = {ours: event.get(theirs) for ours, theirs in of_ours.items()}
             if stand_ins["timestamp"] is None and record.timestamp_ms >= 0:
                 stand_ins["timestamp"] = record.timestamp_ms
-            found |= {name: v for name, v in stand_ins.items() if v is not None and found.get(name) is None}
+            found = found | {name: v for name, v in stand_ins.items() if v is not None and found.get(name) is None}
         return found
 
 

@@ -242,7 +242,7 @@ class Model:
         return near(user, item, wanted, self.config.window)
 
     def observe_again(self, part: Part, nearby: Nearby, order: I64) -> None:
-        """Goes on with what `rebuild` does at once; see `tgn.repair.observe_again`."""
+        """Goes on with what `rebuild_items` does at once; see `tgn.repair.observe_again`."""
         observe_again(self.graph, self.config, part, nearby, order)
 
     def put_in(self, part: Part) -> None:
@@ -254,7 +254,7 @@ class Model:
         restore(self.active, self.graph.items, self.embeddings, self._longest_ms())
 
     def repair(self, changed: I32, removed: Pair, wanted: U8, history: History) -> None:
-        """Builds again all that depends on interactions that were taken back or moved: `settle` and `rebuild`.
+        """Builds again all that depends on interactions that were taken back or moved: `settle` and `rebuild_items`.
 
         wanted: [I] 1 for every item of those, every item within `config.window` of a change, and every item in the last
         `config.ring` interactions of a changed user; history: all interactions, as they should have been, of the
@@ -387,13 +387,6 @@ def new_lists(rows: int, k: int) -> Lists:
     return Lists(np.full((rows, k), -1, np.int32), np.zeros((rows, k), np.float32), np.zeros(rows, np.int32))
 
 
-def new_outcome(n: int, k: int, test: bool, published: bool, sources: bool = False) -> Outcome:
-    """Room for what n events give; test, published: whether lists of that kind are in it, sources: of test lists."""
-    outcome: Outcome = outcome_arrays(n, k, test, published, sources).new()[0]
-    return outcome
-
-
-@lru_cache(maxsize=1024)
 def outcome_arrays(n: int, k: int, test: bool, published: bool, sources: bool = False) -> CallArrays:
     """Makes outcomes, for kernels to write into."""
     of: Any = CallColumn

@@ -51,7 +51,7 @@ class EmbeddedCommitter(Closable):
             if 0 < held < newest:
                 raise _fenced()
             self.generation = max(newest, held) + 1
-            tables.db[self._generation_key] = self.generation.to_bytes(8, "big")
+            tables.put(self._generation_key, self.generation.to_bytes(8, "big"))
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
@@ -65,7 +65,7 @@ class EmbeddedCommitter(Closable):
             if tables.get(self._generation_key) != self.generation.to_bytes(8, "big"):
                 raise _fenced()
             batch = WriteBatch(raw_mode=True)
-            ends = tables.put_records(batch, outputs)
+            appended = tables.put_records(batch, outputs)
             batch.put(self._positions_key, pack(self.positions() | dict(positions)))
             for key, value in (state or {}).items():
                 if value is None:
@@ -73,7 +73,7 @@ class EmbeddedCommitter(Closable):
                 else:
                     batch.put(self._state_prefix + key, checked(key, value))
             happened("batched")
-            tables.write(batch, ends)  # (1)
+            tables.write(batch, appended)  # (1)
         happened("written")
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Collection
 
 from consumers.embedded.keys import records_prefix
 from consumers.records import TopicPartition
@@ -33,7 +33,7 @@ class Compaction:
         """Those of compacted topics."""
         return list(self._newest)
 
-    def note(self, tp: TopicPartition, key: bytes | None, offset: int, now_ms: int, tombstone: bool) -> None:
+    def note(self, tp: TopicPartition, key: bytes | None, tombstone: bool, offset: int, now_ms: int) -> None:
         """Takes a record that was appended, the newest of its key."""
         if key is None or tp not in self._newest:
             return
@@ -44,9 +44,22 @@ class Compaction:
         if tombstone:
             self._tombstones.append((now_ms, records_prefix(tp) + offset.to_bytes(8, "big")))
 
-    def delete(self, batch: Any) -> None:
-        """Deletes what has been superseded for long enough: a few keys with every write, never a long pause."""
-        now_ms = int(time.time() * 1000)
-        for queue, lag_ms in ((self._superseded, self._lag_ms), (self._tombstones, self._tombstone_retention_ms)):
-            while queue and queue[0][0] <= now_ms - lag_ms:
-                batch.delete(queue.popleft()[1])
+    def due(self) -> list[bytes]:
+        """Database keys of what has been superseded for long enough: a few with every write, never a long pause."""
+        now_ms, due = int(time.time() * 1000), list[bytes]()
+        for queue, lag_ms in self._queues():
+            for since_ms, key in queue:
+                if since_ms > now_ms - lag_ms:
+                    break
+                due.append(key)
+        return due
+
+    def drop(self, deleted: Collection[bytes]) -> None:
+        """Forgets what has been deleted."""
+        gone = frozenset(deleted)
+        for queue, _ in self._queues():
+            while queue and queue[0][1] in gone:
+                queue.popleft()
+
+    def _queues(self) -> tuple[tuple[deque[tuple[int, bytes]], int], ...]:
+        return (self._superseded, self._lag_ms), (self._tombstones, self._tombstone_retention_ms)

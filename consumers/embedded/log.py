@@ -126,7 +126,7 @@ class EmbeddedLog(Closable):
         """Nothing that this client appended will be asked again."""
         with self._tables.changed:
             self._tables.check_open()
-            self._tables.db.delete(b"c/" + client.encode())
+            self._tables.delete(b"c/" + client.encode())
 
     def reader(self, positions: Positions) -> EmbeddedReader:
         """See `Log.reader`."""

@@ -3,9 +3,10 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -28,6 +29,14 @@ _logger = logging.getLogger(__name__)
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_record = msgspec.msgpack.Decoder(tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...], int]).decode
+
+
+class Appended(NamedTuple):
+    """What a batch appends, to be noted once it is written."""
+
+    ends: dict[TopicPartition, int]
+    records: list[tuple[TopicPartition, bytes | None, bool, int]]  # partition, key, whether it is a tombstone, offset
+    now_ms: int
 
 
 class LogTables:
@@ -82,6 +91,16 @@ class LogTables:
         except Damaged as error:
             raise damaged(error) from error
 
+    def put(self, key: bytes, value: bytes) -> None:
+        """Writes a value. Raises LogUnavailable."""
+        with _writing():
+            self.db[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Deletes a value. Raises LogUnavailable."""
+        with _writing():
+            self.db.delete(key)
+
     def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys and values under a prefix, in order, from prefix + start on. Raises LogUnavailable."""
         try:
@@ -92,8 +111,8 @@ class LogTables:
     # topics
 
     def create(self, spec: TopicSpec) -> None:
-        """Makes a topic that is not there."""
-        self.db[b"t/" + spec.name.encode()] = _encode(spec)
+        """Makes a topic that is not there. Raises LogUnavailable."""
+        self.put(b"t/" + spec.name.encode(), _encode(spec))
         self._add_topic(spec)
         self._written.note({tp: self.ends[tp] for tp in self.partitions(spec.name)})
 
@@ -139,10 +158,11 @@ class LogTables:
             )
         return found
 
-    def put_records(self, batch: Any, records: Sequence[NewRecord]) -> dict[TopicPartition, int]:
-        """Puts records into a batch; gives the partitions' new ends. Raises RecordRefused, UnknownTopic."""
+    def put_records(self, batch: Any, records: Sequence[NewRecord]) -> Appended:
+        """Puts records into a batch, which `write` ends. Raises RecordRefused, UnknownTopic."""
         now_ms = int(time.time() * 1000)
         ends: dict[TopicPartition, int] = {}
+        put = list[tuple[TopicPartition, bytes | None, bool, int]]()
         for record in records:
             if size_of(record) > MAX_RECORD_BYTES:
                 raise RecordRefused(f"{record.topic}: a record of {size_of(record)} bytes; it takes {MAX_RECORD_BYTES}")
@@ -151,10 +171,10 @@ class LogTables:
             ends[tp] = offset + 1
             key = records_prefix(tp) + offset.to_bytes(8, "big")
             batch.put(key, _encode((record.key, record.value, record.headers, now_ms)))
-            self._compaction.note(tp, record.key, offset, now_ms, record.value is None)
+            put.append((tp, record.key, record.value is None, offset))
         for tp, end in ends.items():
             batch.put(end_key(tp), end.to_bytes(8, "big"))
-        return ends
+        return Appended(ends, put, now_ms)
 
     def append(self, records: Sequence[NewRecord], once: tuple[str, int] | None) -> None:
         """Writes records; those of a numbered append that is there already are not repeated."""
@@ -162,20 +182,25 @@ class LogTables:
         if once and (last := self.get(key)) is not None and msgspec.msgpack.decode(last)[0] >= once[1]:
             return
         batch = WriteBatch(raw_mode=True)
-        ends = self.put_records(batch, records)
+        appended = self.put_records(batch, records)
         if once:
-            batch.put(key, _encode((once[1], int(time.time() * 1000))))
-        self.write(batch, ends)
+            batch.put(key, _encode((once[1], appended.now_ms)))
+        self.write(batch, appended)
 
-    def write(self, batch: Any, ends: Mapping[TopicPartition, int]) -> None:
-        """Ends a batch begun by `put_records`. Raises LogUnavailable."""
-        self._compaction.delete(batch)
-        try:
+    def write(self, batch: Any, appended: Appended) -> None:
+        """Writes a batch, and what compaction deletes with it. Where that fails, nothing is noted: the offsets are
+        used again. Raises LogUnavailable.
+        """
+        due = self._compaction.due()
+        for key in due:
+            batch.delete(key)
+        with _writing():
             self.db.write(batch, self._write_options)
-        except Exception as error:  # rocksdict raises bare Exception
-            raise LogUnavailable(f"the log cannot be written: {error}; free space on its disk") from error
-        self._written.note(ends)
-        self.ends.update(ends)
+        self._compaction.drop(due)
+        for record in appended.records:
+            self._compaction.note(*record, appended.now_ms)
+        self._written.note(appended.ends)
+        self.ends.update(appended.ends)
         self.changed.notify_all()
         self._appends += 1
         if self._appends % RETENTION_CHECK_APPENDS == 0:
@@ -211,7 +236,7 @@ class LogTables:
             for key, value in self.scan(records_prefix(tp)):
                 if _decode_record(value)[3] >= now_ms - spec.retention_ms:
                     break
-                del self.db[key]
+                self.delete(key)
 
     # opening
 
@@ -221,7 +246,7 @@ class LogTables:
         for tp in self._compaction.partitions():
             for key, value in self.scan(records_prefix(tp)):
                 k, v, _, timestamp_ms = _decode_record(value)
-                self._compaction.note(tp, k, int.from_bytes(key[-8:], "big"), timestamp_ms, v is None)
+                self._compaction.note(tp, k, v is None, int.from_bytes(key[-8:], "big"), timestamp_ms)
         self._enforce_retention()
         long_ago = int(time.time() * 1000) - REMEMBER_APPENDS_MS
         old = [key for key, value in self.scan(b"c/") if msgspec.msgpack.decode(value)[1] < long_ago]
@@ -243,13 +268,23 @@ class LogTables:
         key = b"i/" + spec.name.encode()
         known = self.get(key)
         if known is None:
-            known = self.db[key] = uuid4().hex.encode()
+            known = uuid4().hex.encode()
+            self.put(key, known)
         self.ids[spec.name] = known.decode()
         for partition in range(spec.partitions):
             tp = TopicPartition(spec.name, partition)
             self.ends[tp] = int.from_bytes(self.get(end_key(tp)) or b"", "big")
             if "compact" in spec.cleanup:
                 self._compaction.add(tp)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Says what cannot be written. Raises LogUnavailable."""
+    try:
+        yield
+    except Exception as error:  # rocksdict raises bare Exception
+        raise LogUnavailable(f"the log cannot be written: {error}; free space on its disk") from error
 
 
 def _unknown(topic: str) -> UnknownTopic:

@@ -13,7 +13,7 @@ from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.learned_record import LearnedRecord
 from streamer.pipeline.observed_block import ObservedBlock
 from streamer.state.in_force import Recorded
-from tgn.graph import I32
+from tgn.graph import I32, I64
 from tgn.prequential import Outcome
 
 
@@ -159,6 +159,7 @@ class EpochOutput:
     records: list[NewRecord]
     taken: list[Arrival]  # the interactions that counted, in order
     outcome: Outcome | None
+    published: I64  # [P] of which interactions the lists are published
     listed: I32  # users, by index, whose lists were made
     admitted: Admitted
     observed: int  # interactions of other workers' partitions

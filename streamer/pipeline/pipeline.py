@@ -39,10 +39,10 @@ from streamer.state.ledger import event_number
 from streamer.state.merges import WaitingMerge
 from streamer.state.pending_repairs import ALL
 from streamer.state.stream_state import StreamState
-from tgn.graph import I32
+from tgn.graph import I32, I64
 from tgn.prequential import Outcome
 
-NOBODY = np.zeros(0, np.int32)
+NOBODY, NO_ROWS = np.zeros(0, np.int32), np.zeros(0, np.int64)
 QUALITY_EVERY = 500  # measured events between two figures on the quality topic
 LISTS_AT_ONCE = 16  # written in words before somebody else may look at the state: some 1 ms
 
@@ -141,6 +141,7 @@ class Pipeline:
             records=[*outputs, written],
             taken=[placed.arrival for placed in admitted.placed],
             outcome=listed.outcome,
+            published=listed.published,
             listed=state.listed.noted(),
             admitted=admitted,
             observed=observed.events,
@@ -246,7 +247,7 @@ class Pipeline:
         partitions = np.array([p.arrival.partition for p in placed], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
         self._pause()
-        return _EpochLists(columns, outcome, lists, self._measure(placed, columns, outcome, epoch))
+        return _EpochLists(columns, outcome, changed, lists, self._measure(placed, columns, outcome, epoch))
 
     def _should_publish(self, users: I32, outcome: Outcome) -> np.ndarray:
         """[N] whether the list after each interaction is to be published: where it is far enough from the last one."""
@@ -338,5 +339,6 @@ class _EpochLists(NamedTuple):
 
     columns: Columns | None = None
     outcome: Outcome | None = None
+    published: I64 = NO_ROWS  # of which interactions the lists are published
     lists: Mapping[str, NewRecord] = MappingProxyType({})  # by user
     measured: Sequence[NewRecord] = ()  # figures of quality, and alarms

@@ -120,18 +120,20 @@ class SurfaceLists:
             publish = last_of_user(columns.user) * np.uint8(publish)
         engine.model.make_room(n)
         parts = list[Listed]()
-        for rows in self._cuts(columns, more.get("block")):
-            self._before = columns.user[: rows.start], columns.item[: rows.start], columns.t[: rows.start]
-            part = Columns(*(column[rows] for column in columns))
-            sources = self._sources_before(part) if more.get("score", True) else {}
-            own = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in more.items()}
-            event = engine.model.events
-            taken = self._take(part, publish[rows], between, own)
-            if publish.any():
-                taken = with_room(taken, len(part.user))
-            later, test_id = partial(_later, list_ids, rows.start), partial(_test_id, event)
-            parts.append(self._chosen(part, taken, later, test_id, sources))
-        self._before = NOTHING_BEFORE
+        try:
+            for rows in self._cuts(columns, more.get("block")):
+                self._before = columns.user[: rows.start], columns.item[: rows.start], columns.t[: rows.start]
+                part = Columns(*(column[rows] for column in columns))
+                sources = self._sources_before(part) if more.get("score", True) else {}
+                own = {name: value[rows] if isinstance(value, np.ndarray) else value for name, value in more.items()}
+                event = engine.model.events
+                taken = self._take(part, publish[rows], between, own)
+                if publish.any():
+                    taken = with_room(taken, len(part.user))
+                later, test_id = partial(_later, list_ids, rows.start), partial(_test_id, event)
+                parts.append(self._chosen(part, taken, later, test_id, sources))
+        finally:
+            self._before = NOTHING_BEFORE
         propensity = np.concatenate([part.propensity for part in parts if part.propensity is not None] or [NO_CHANCES])
         return Listed(joined([part.outcome for part in parts]), propensity if self.has_wishes else None)
 

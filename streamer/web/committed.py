@@ -35,6 +35,11 @@ class CommittedPositions:
             if not waiter.loop.is_closed():
                 waiter.loop.call_soon_threadsafe(waiter.passed.set)
 
+    def clear(self) -> None:
+        """Forgets them: the topic was made anew."""
+        with self._changing:
+            self._positions.clear()
+
     async def passed(self, partition: int, position: int) -> None:
         """Waits until everything before `position` has been taken."""
         waiter = _Waiter(partition, position, asyncio.get_running_loop(), asyncio.Event())

@@ -159,9 +159,7 @@ class View:
         self._stop.set()
         self.watchers.wake()
         if self._thread is not None:
-            self._thread.join(5)
-        if self._store is not None:
-            self._store.close()
+            self._thread.join(5)  # what it waits for may take longer; it closes what it has open
 
     # what readers ask
 
@@ -231,7 +229,11 @@ class View:
     # the thread
 
     def _run(self) -> None:
-        supervise(self._opened, self._follow, self._stop, retried=_RETRIED, longest_wait_s=LONGEST_WAIT_S)
+        assert self._store
+        try:
+            supervise(self._opened, self._follow, self._stop, retried=_RETRIED, longest_wait_s=LONGEST_WAIT_S)
+        finally:
+            self._store.close()
 
     @contextmanager
     def _opened(self) -> Iterator[TopicReader]:
@@ -331,9 +333,8 @@ class View:
         self._fed = {}
         self.ready.clear()
         self._store.clear()
-        self.quality.clear()
-        self.feed.clear()
-        self.progress, self.dead_letters = LogProgress(), DeadLetters()
+        for kept in (self.quality, self.feed, self.progress, self.committed, self.dead_letters):
+            kept.clear()
 
     def _source(self) -> str:
         """Names the log and the topics that lists are kept of."""

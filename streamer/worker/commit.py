@@ -14,6 +14,7 @@ from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import EpochInput, EpochOutput
 from streamer.runtime.clock import Clock
 from streamer.runtime.telemetry import trace_lists
+from streamer.runtime.topics import topic_of_surface
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker.answering import Answering
@@ -59,8 +60,8 @@ class Commits:
         self._write(output.records, mine, must or self._checkpoint_is_due())  # (1)
         self._metrics.epoch(epoch, output, took_s)  # (2)
         if output.outcome is not None:
-            changed = np.flatnonzero(output.outcome.changed).tolist()
-            trace_lists((output.taken[n].record for n in changed), self._clock.now_ms() * 1_000_000)
+            published = output.published.tolist()
+            trace_lists((output.taken[n].record for n in published), self._clock.now_ms() * 1_000_000)
         self.write_test_lists(output)
         if output.dead:
             _logger.warning("%d records went to %s", output.dead, self._settings.dead_topic)
@@ -125,11 +126,12 @@ class Commits:
         """The published lists among records, for the topic of lists."""
         if not self._settings.keep_lists:
             return []
-        main = self._settings.recommendations_topic
+        settings = self._settings
+        topics = {settings.recommendations_topic, *(topic_of_surface(settings, name) for name in self._state.beside)}
         return [
-            NewRecord(self._settings.lists_topic, record.key, record.value)
+            NewRecord(settings.lists_topic, record.key, record.value)
             for record in records
-            if record.value is not None and (record.topic == main or record.topic.startswith(f"{main}."))
+            if record.value is not None and record.topic in topics
         ]
 
     def _checkpoint_is_due(self) -> bool:

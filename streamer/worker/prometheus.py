@@ -157,9 +157,8 @@ class RunMetrics:
             drift_alarms=sum(record.key == DRIFT_KEY for record in output.records),
         )
         self._dead.update(letter.reason for letter in (*epoch.dead, *output.admitted.dead))
-        if output.outcome is not None:
-            now_ms, listed = self._clock.now_ms(), np.flatnonzero(output.outcome.changed)
-            self._latency.add((now_ms - output.taken[n].record.timestamp_ms) / 1000 for n in listed.tolist())
+        now_ms = self._clock.now_ms()
+        self._latency.add((now_ms - output.taken[n].record.timestamp_ms) / 1000 for n in output.published.tolist())
 
     # what an operator asks
 

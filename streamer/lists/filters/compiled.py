@@ -20,7 +20,6 @@ from tgn.graph import U8
 
 MAX_PATH = 8
 ROOTS = ("item", "user", "context")
-TEXT_TESTS = ("startsWith", "endsWith", "contains")
 
 
 class HasColumns(Protocol):

@@ -26,6 +26,11 @@ class DeadLetters:
         self._last: deque[_Letter] = deque(maxlen=LETTERS)
         self._newest: dict[str, tuple[int, int]] = {}  # by reason, where the newest lies: partition, offset
 
+    def clear(self) -> None:
+        """Forgets all of them."""
+        self._last.clear()
+        self._newest.clear()
+
     def note(self, headers: Mapping[str, bytes], at_ms: int, place: tuple[int, int] = (0, 0)) -> bool:
         """Takes the headers of a dead letter; False where it is none. place: its own partition and offset."""
         reason, *others = (headers.get(name, b"").decode("utf-8", "replace")[:MAX_CHARACTERS] for name in HEADERS)

@@ -28,6 +28,10 @@ class LogProgress:
     def __init__(self) -> None:
         self._partitions: dict[int, _ReadPartition] = {}
 
+    def clear(self) -> None:
+        """Forgets all partitions: the topics are read anew."""
+        self._partitions.clear()
+
     def placed(self, partition: int, start: int, position: int) -> None:
         """A partition will be read from `position`; the log has it from `start`. Told again with a new reader."""
         known = self._partitions.get(partition)

@@ -1,5 +1,6 @@
 """Many lists that are made anew at once: in pieces between which questions are answered, and the same whatever the pieces."""
 
+import json
 from typing import Any
 
 import numpy as np
@@ -60,3 +61,42 @@ def test_questions_are_answered_while_many_lists_are_made_anew(beside: dict[str,
         assert all(popular not in one for one in answers[1:])
         published.append([(record.topic, record.key, record.value) for record in output.records])
     assert published[0] == published[1]
+
+
+@pytest.mark.parametrize(
+    ("rules", "settings"),
+    [
+        ({}, {}),
+        ({}, {"publish_distance": 0.3}),
+        ({}, {"publish_distance": 0.9}),
+        ({"quotas": [{"per": "item.kind", "max": 2}]}, {}),
+        ({"quotas": [{"per": "item.kind", "max": 2}]}, {"publish_distance": 0.3}),
+    ],
+)
+def test_no_list_leaves_twice_in_a_row_and_each_that_leaves_is_told(
+    rules: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    """By interactions, and made anew where an item is hidden and shown again."""
+    world, last, again = AskedWorld(k=8, **settings), dict[bytes | None, list[str]](), 0
+    world.say(*(Item(f"i{n}", attributes={"kind": f"k{n % 8}"}) for n in range(40)))
+    if rules:
+        checked = read_rules(rules | {"surface": "default"})
+        world.state.take_rules({"default": {"version": checked.version(), "rules": checked.text()}})
+    events = shop(users=20, events=600)
+    for first in range(0, len(events), 20):
+        item = f"i{first // 20 % 40}"
+        hidden = Item(item, attributes={"kind": f"k{int(item[1:]) % 8}"}, hidden=not first // 20 % 2)
+        said = [(Record("items", 0, 0, None, None, (), 0), ItemChange(item, hidden))]
+        for output in (world.take(events[first : first + 20]), world.pipeline.take(epoch_input((), said, repair=True))):
+            lists = [record for record in output.records if record.topic == "recommendations"]
+            if output.taken:
+                users = {output.taken[n].record.key for n in output.published.tolist()}
+                assert users == {record.key for record in lists}
+                assert len(users) == len(output.published)
+            else:
+                again += len(lists)
+            for record in lists:
+                names = [one["item_id"] for one in json.loads(record.value or b'{"items": []}')["items"]]
+                assert last.get(record.key) != names
+                last[record.key] = names
+    assert again > 20
