@@ -41,7 +41,10 @@ def open_mcp_server(address: str, api_key: str | None, writes: bool) -> "FastMCP
         if isinstance(component, OpenAPITool):
             is_read = route.method == "GET" or route.path in READS
             component.annotations = ToolAnnotations(
-                readOnlyHint=is_read, destructiveHint=route.method == "DELETE", idempotentHint=True, openWorldHint=False
+                read_only_hint=is_read,
+                destructive_hint=route.method == "DELETE",
+                idempotent_hint=True,
+                open_world_hint=False,
             )
 
     client = httpx2.AsyncClient(base_url=address, headers=headers, timeout=_TIMEOUT_S)
