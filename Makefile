@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIN := uv pip compile pyproject.toml --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench bench-faults kafka lock release-check
+.PHONY: help demo test check site bench bench-faults kafka lock release-check
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -26,13 +26,17 @@ demo: $(VENV)/core  ## live lists from MovieLens-100k, with a page to watch
 	$(BIN)/freshet demo
 
 test: $(VENV)/full  ## every test; a missing broker or browser is a named skip, in CI a failure
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/full  ## style, types, layers
+check: $(VENV)/full  ## style, types, layers, links of the site
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m deploy.generate.site .cache/site
+
+site: $(VENV)/full  ## the documentation as a site, in .cache/site/html; a dead link is an error
+	$(BIN)/python -m deploy.generate.site .cache/site
 
 bench: $(VENV)/full  ## the measurements of tests/benchmarks
 	$(BIN)/python -m tests.benchmarks

@@ -29,11 +29,22 @@ DATA = Path(__file__).parents[1].parent / "shared" / "data"
 def pytest_configure(config: pytest.Config) -> None:
     """The limit of a test is that of a usual machine, times how much slower this one is.
 
-    SIGTERM ends the tests as Ctrl-C does: fixtures end the processes that they started.
+    SIGTERM ends the tests as Ctrl-C does: fixtures end the processes that they started. Processes of tests share the cores,
+    where threads of one model would wait for one another. A source is compiled once, not by every process, and what lives
+    as shortly as a broker here is not worth optimising.
     """
+    os.environ["OMP_NUM_THREADS"] = "1"
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if config.getoption("timeout", None) is None:
         config.option.timeout = waiting.scaled(float(config.getini("timeout")))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Processes of tests that were killed leave no broker behind."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and hasattr(config, "_tmp_path_factory"):
+        kafka_broker.end_unused(config._tmp_path_factory.getbasetemp() / "kafka")
 
 
 def pytest_report_header() -> str:
@@ -69,9 +80,12 @@ def running(service: Callable[[Path], Service], lacks: str | None, folder: Path)
 
 @pytest.fixture(scope="session")
 def kafka_bootstrap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real Kafka 4.1 broker that lives as long as the tests."""
-    with running(kafka_broker.Broker, kafka_broker.missing(), tmp_path_factory.mktemp("kafka")) as broker:
-        yield broker.bootstrap
+    """The address of a real Kafka 4.1 broker that lives as long as the tests, of whose processes all share it."""
+    if lacks := kafka_broker.missing():
+        missing(lacks)
+    base = tmp_path_factory.getbasetemp()
+    with kafka_broker.shared((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kafka") as bootstrap:
+        yield bootstrap
 
 
 @pytest.fixture(scope="module")

@@ -5,19 +5,24 @@
 
 import base64
 import fcntl
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 from uuid import uuid4
 
-from tests.waiting import end, ended, until
+from tests.waiting import end, ended, is_gone, until
 
 HERE = Path(__file__).parent
 JARS = HERE.parent / ".cache" / "kafka"
 FETCH_TRIES = 3
+_started: list["Broker"] = []  # another process may end what this one has started
 
 
 def missing() -> str | None:
@@ -109,6 +114,12 @@ class Broker:
         output.close()
         wait_for_port(self._process, self.port, self._folder / "broker.log")
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process
+        return self._process.pid
+
     def stop(self, kill: bool = False) -> None:
         """Ends it, with `kill` as a crash would."""
         assert self._process
@@ -117,6 +128,50 @@ class Broker:
             ended(self._process, 60)
         finally:
             end(self._process)
+
+
+@contextmanager
+def shared(folder: Path) -> Iterator[str]:
+    """The address of one broker for all processes that ask with this folder; the last one that leaves ends it."""
+    folder.mkdir(exist_ok=True)
+    address = folder / "address"
+    with (folder / "turn").open("w") as turn, (folder / "users").open("w") as users:  # a lock goes with its process
+        with _locked(turn):
+            fcntl.flock(users, fcntl.LOCK_SH)
+            if not address.exists():
+                _started.append(Broker(folder))
+                address.write_text(f"{_started[-1].bootstrap} {_started[-1].pid}")
+        try:
+            yield address.read_text().split()[0]
+        finally:
+            fcntl.flock(users, fcntl.LOCK_UN)
+            end_unused(folder)
+
+
+def end_unused(folder: Path) -> None:
+    """Ends the broker of a folder, where there is one that no process uses: whoever started it may have been killed."""
+    address = folder / "address"
+    if not address.exists():
+        return
+    with (folder / "turn").open("w") as turn, (folder / "users").open("w") as users, _locked(turn):
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if address.exists():
+            pid = int(address.read_text().split()[1])
+            address.unlink()
+            os.kill(pid, signal.SIGTERM)  # it may be another one's child
+            until(lambda: is_gone(pid))
+
+
+@contextmanager
+def _locked(file: IO[str]) -> Iterator[None]:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:

@@ -56,7 +56,7 @@ def test_no_limit_of_a_test_is_a_number_of_seconds() -> None:
     """Limits grow with the slowness of the machine, see `tests.waiting`: `timeout=scaled(30)`."""
     fixed = []
     for file in sorted((ROOT / "tests").rglob("*.py")):
-        if "benchmarks" in file.parts or file.name == "shop.py":  # that one is what README shows
+        if "benchmarks" in file.parts or file.name == "shop.py":  # that one is what the documents show
             continue
         for call in ast.walk(ast.parse(file.read_text())):
             limits = [k for k in call.keywords if k.arg == "timeout"] if isinstance(call, ast.Call) else []

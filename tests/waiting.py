@@ -111,6 +111,14 @@ def freeze(pid: int) -> None:
     until(lambda: is_frozen(pid))
 
 
+def is_gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
 def is_frozen(pid: int) -> bool:
     """Whether the system has stopped every thread of a process."""
     try:

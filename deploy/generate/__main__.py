@@ -10,6 +10,7 @@ from deploy.generate.chart_schema import chart_schema
 from deploy.generate.environment import example_environment
 from deploy.generate.manifests import HelmMissing, alert_manifest, chart_digest, manifests
 from deploy.generate.monitoring import dashboard, rules
+from deploy.generate.reference import reference
 from deploy.generate.tables import PARTS, alarm_rows, metric_rows
 
 DEPLOY = Path(__file__).parents[1]
@@ -46,7 +47,7 @@ def from_chart() -> dict[str, str]:
 
 def main() -> None:
     """Writes every file; the manifests where a Helm is at hand."""
-    for name, text in from_tables_and_settings().items():
+    for name, text in {**from_tables_and_settings(), **reference()}.items():
         _write(name, text)
     try:
         made = manifests(CHART)

@@ -6,6 +6,7 @@ The numbers below were chosen on six real streams and on the same with item ids 
 
 import logging
 import math
+from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ BLOCK = 50  # measured events whose mean surprise is one observation
 MEMORY = 30  # blocks that are remembered at least, twice as many at most: slow change is no alarm
 DELTA = 0.002  # ADWIN's confidence
 SHORTEST = 1  # blocks on either side of a change
+HOW: dict[str, Any] = {"delta": DELTA, "clock": 1, "grace_period": 2 * SHORTEST, "min_window_length": SHORTEST}
 RANGE = 6.0  # nats, taken as 1 in that bound; one event's surprise has a standard deviation of 2.7 to 4.7
 # A mean of B events varies √B times less than one event does, while ADWIN's bound takes values to range over [0, 1]:
 # scaled by √B the block is judged as sharply as its events would be.
@@ -25,6 +27,10 @@ SCALE = math.sqrt(BLOCK) / RANGE
 UNIT = 1_000  # surprise is summed in whole thousandths of a nat: no sum depends on the cut into batches
 OFF = "drift alarms are off: they need river, `pip install 'freshet-recommender[drift]'`"
 _logger = logging.getLogger(__name__)
+
+
+Adwin = Callable[[float], bool]
+"""Takes the next value, and says whether what it remembers has changed."""
 
 
 class Alarm(NamedTuple):
@@ -59,7 +65,7 @@ class DriftMonitor:
     def __init__(self) -> None:
         self._blocks: list[Block] = []  # full ones
         self._filling, self._events = Block(0, 0, 0), 0  # the next one, and how many events it has so far
-        self._adwin: Any = None  # river's, which has no types
+        self._adwin: Adwin | None = None
 
     def add(self, event: np.ndarray, t: np.ndarray, rank: np.ndarray, surprise: np.ndarray) -> list[Alarm]:
         """Takes a batch of any size in order; the alarms do not depend on how the stream is cut into batches.
@@ -95,20 +101,20 @@ class DriftMonitor:
         adwin = self._adwin or self._restore()
         self._blocks.append(block)
         if adwin and _finds_change(adwin, block):
-            change, self._blocks = _split(self._blocks), []
+            change, self._blocks, self._adwin = _split(self._blocks), [], None
             return change
         if len(self._blocks) >= 2 * MEMORY:
             self._blocks, self._adwin = self._blocks[-MEMORY:], None
         return None
 
-    def _restore(self) -> Any:
+    def _restore(self) -> Adwin | None:
         """The detector as it is after the blocks in memory."""
         self._adwin = new_adwin()
         blocks, self._blocks = self._blocks, []
         for block in blocks:
             self._blocks.append(block)
             if self._adwin and _finds_change(self._adwin, block):
-                self._blocks = []  # seen only now that older blocks are forgotten
+                self._blocks, self._adwin = [], new_adwin()  # seen only now that older blocks are forgotten
         return self._adwin
 
     def state(self) -> tuple[list[Block], Block, int]:
@@ -153,9 +159,8 @@ def _alarm(event: int, timestamp: int, before: list[Block], after: list[Block]) 
     )
 
 
-def _finds_change(adwin: Any, block: Block) -> bool:
-    adwin.update(_log_loss([block]) * SCALE)
-    return bool(adwin.drift_detected)
+def _finds_change(adwin: Adwin, block: Block) -> bool:
+    return adwin(_log_loss([block]) * SCALE)
 
 
 @cache
@@ -167,11 +172,26 @@ def available() -> bool:
     return False
 
 
-def new_adwin() -> Any:
-    """A detector without history; None where river is not installed."""
+def new_adwin() -> Adwin | None:
+    """A detector without history; None where river is not installed. One that has found a change is used up."""
     if not available():
         return None
-    from river.drift import ADWIN  # it brings SciPy, and takes most of a second
+    try:  # the arithmetic alone: `river.drift` imports river's data sets, with SciPy and pandas, for more than a second
+        from river._river_rust.drift import AdaptiveWindowing
+    except ImportError:  # another version of river, which has it elsewhere
+        return documented_adwin()
+    return AdaptiveWindowing(**HOW).update
 
-    adwin: Any = ADWIN
-    return adwin(delta=DELTA, clock=1, grace_period=2 * SHORTEST, min_window_length=SHORTEST)
+
+def documented_adwin() -> Adwin:
+    """A detector as river documents it."""
+    from river.drift import ADWIN
+
+    untyped: Any = ADWIN
+    adwin = untyped(**HOW)
+
+    def finds_change(value: float) -> bool:
+        adwin.update(value)
+        return bool(adwin.drift_detected)
+
+    return finds_change

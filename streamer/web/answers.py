@@ -53,7 +53,7 @@ def too_many(message: str) -> ApiError:
     return ApiError(429, "too-many-requests", message, headers={"Retry-After": "1"})
 
 
-_CODES = {404: "not-found", 405: "method-not-allowed"}
+CODES = {404: "not-found", 405: "method-not-allowed"}
 
 
 async def _refused(request: Request, error: Exception) -> Response:
@@ -72,7 +72,7 @@ async def _of_the_routes(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {path}",
         405: f"{path} does not take {request.method}",
     }.get(status, error.detail)
-    return ApiError(status, _CODES.get(status, "refused"), message, headers=error.headers).response()
+    return ApiError(status, CODES.get(status, "refused"), message, headers=error.headers).response()
 
 
 async def _gone(request: Request, error: Exception) -> Response:

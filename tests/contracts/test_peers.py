@@ -1,9 +1,7 @@
 """One contract for every peer of the benchmarks: small worlds, the same protocol, lists whose answer is known."""
 
 import warnings
-from collections.abc import Iterator
 from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -57,20 +55,6 @@ def measure(name: str, world: str, stale: int = 1) -> tuple[Events, Plan, Measur
 
 
 measured = cache(measure)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch's threads wait for one another where cores are shared, and these models are tiny."""
-    if find_spec("torch") is None:
-        yield
-        return
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(params=PEERS)

@@ -2,14 +2,16 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.pages import ROOT, written
+
 NAMES = (
-    "README.md", "CONTRIBUTING.md", "tgn/README.md", "streamer/README.md", "consumers/README.md", "deploy/README.md",
-    "tests/benchmarks/README.md",
+    "CONTRIBUTING.md", "tgn/README.md", "streamer/README.md", "consumers/README.md", "deploy/README.md",
+    "tests/benchmarks/README.md", *(name for name in written() if "/reference/" not in name),
 )  # fmt: skip
 OURS = "streamer|consumers|tgn|tests|deploy"
 
@@ -33,6 +35,7 @@ def is_there(dotted: str) -> bool:
     return False
 
 
+@cache
 def defined(file: Path) -> set[str]:
     """Functions, classes, methods as Class.method, and names at the top level."""
     found = set()

@@ -1,8 +1,6 @@
 """A log under test, in either home, whose workers crash, and the audit of what is left in it."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,10 @@ from consumers.records import NewRecord
 from streamer.ops.audit import Audit, audit
 from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
-from tests.faults.victim import CRASHED
+from tests.faults import victim
+from tests.faults.forked import Forked
 from tests.topic_names import topics_under
-from tests.waiting import end, scaled
+from tests.waiting import end, ended
 from tests.worlds import Events
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +33,7 @@ class Scene:
         self.file = folder / f"{name}.toml"
         self.file.write_text("".join(f"{key} = {_toml(value)}\n" for key, value in self.values.items()))
         self.settings = Settings.load(self.file)
-        self._started: list[subprocess.Popen[bytes]] = []
+        self._started: list[Forked] = []
 
     def open(self) -> Log:
         """The log, as another process has it."""
@@ -54,13 +53,12 @@ class Scene:
 
     def crash(self, effect: str, n: int = 1) -> None:
         """Runs a worker that dies the nth time that the effect has happened."""
-        done = self._run(effect, n)
-        assert done.returncode == CRASHED, (effect, done.returncode, done.stdout, done.stderr)
+        code = ended(self._victim(effect, n))
+        assert code == victim.CRASHED, (effect, code)
 
-    def start(self, effect: str, n: int = 1) -> subprocess.Popen[bytes]:
+    def start(self, effect: str, n: int = 1) -> Forked:
         """Starts a worker that goes on until it dies the nth time that the effect has happened."""
-        self._started.append(subprocess.Popen([*self._victim(effect, n), "stay"], cwd=ROOT))
-        return self._started[-1]
+        return self._victim(effect, n, True)
 
     def close(self) -> None:
         """Ends what it started and what still runs."""
@@ -68,10 +66,14 @@ class Scene:
             end(process)
 
     def finish(self) -> str:
-        """Runs a worker to the end of the log; gives the digest of its state."""
-        done = self._run("-", 0)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()[-1]
+        """Runs a worker to the end of the log; gives the digest of its state.
+
+        In a process of its own: one that has lost its seat to another never takes it again.
+        """
+        out = self.file.with_suffix(".digest")
+        self._started.append(Forked(victim.finish, self.file, out, cwd=self.file.parent))
+        assert ended(self._started[-1]) == 0
+        return out.read_text()
 
     def audit(self) -> Audit:
         """Compares what is in the log with one pass over its committed epochs."""
@@ -89,12 +91,9 @@ class Scene:
         topic = self.settings.interactions_topic
         return [NewRecord(topic, row["user_id"].encode(), json.dumps(row).encode()) for row in rows]
 
-    def _run(self, effect: str, n: int) -> subprocess.CompletedProcess[str]:
-        line = self._victim(effect, n)
-        return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=scaled(120))
-
-    def _victim(self, effect: str, n: int) -> list[str]:
-        return [sys.executable, "-m", "tests.faults.victim", str(self.file), effect, str(n)]
+    def _victim(self, effect: str, n: int, stay: bool = False) -> Forked:
+        self._started.append(Forked(victim.crash, self.file, effect, n, stay, cwd=self.file.parent))
+        return self._started[-1]
 
 
 def _toml(value: Any) -> str:

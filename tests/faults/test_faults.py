@@ -1,9 +1,6 @@
-"""What goes wrong around a worker, and how it goes on: a row of the README's table each."""
+"""What goes wrong around a worker, and how it goes on: a row of the runbook each."""
 
-import resource
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -13,41 +10,33 @@ import pytest
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient
 
-from tests.faults.scene import ROOT, Scene
-from tests.waiting import ends, scaled, until
+from tests.faults import victim
+from tests.faults.forked import Forked
+from tests.faults.scene import Scene
+from tests.waiting import ended, ends, until
 from tests.worlds import checkerboard
 
 
-def command(scene: Scene, *flags: str, limit_bytes: int | None = None) -> subprocess.Popen[str]:
+def command(scene: Scene, *flags: str, limit_bytes: int | None = None) -> Forked:
     """`freshet run` with the scene's settings; no file that it writes may grow over `limit_bytes`."""
     folder = scene.file.parent / "cwd"
     folder.mkdir(exist_ok=True)
     (folder / "freshet.toml").write_text(scene.file.read_text())
-
-    def limited() -> None:
-        if limit_bytes:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
-    line = [sys.executable, "-m", "streamer", "run", *flags]
-    return subprocess.Popen(
-        line, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home())}, text=True,
-        stderr=subprocess.PIPE, preexec_fn=limited,
-    )  # fmt: skip
+    return Forked(victim.run, flags, None, limit_bytes, cwd=folder, log=folder / f"{uuid4().hex}.log")
 
 
-def line_with(process: subprocess.Popen[str], words: str) -> str:
-    """The first line of its log with these words."""
-    assert process.stderr
-    for line in process.stderr:
+def line_with(process: Forked, words: str) -> str:
+    """The first line of its log with these words, which are waited for."""
+    until(lambda: words in process.said() or process.poll() is not None, said=process.said, every_s=0.005)
+    for line in process.said().splitlines():
         if words in line:
             return line
-    raise AssertionError(f"it ended without a word of {words!r}")
+    raise AssertionError(f"it ended without a word of {words!r}: {process.said()}")
 
 
-def code_of(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Waits for its end: exit code, and what is left of its log."""
-    _, said = process.communicate(timeout=scaled(60))
-    return process.returncode, said
+def code_of(process: Forked) -> tuple[int, str]:
+    """Waits for its end: exit code, and its log."""
+    return ended(process, said=process.said), process.said()
 
 
 def check(scene: Scene, interactions: int) -> None:
@@ -109,7 +98,7 @@ def test_a_position_that_is_gone_ends_it_or_is_passed_over_as_the_setting_says(k
         assert code_of(goes_on)[0] == 0
 
 
-def starts(scene: Scene, worker: subprocess.Popen[str]) -> None:
+def starts(scene: Scene, worker: Forked) -> None:
     """It has begun to catch SIGTERM."""
 
     def catches() -> bool:
@@ -120,12 +109,12 @@ def starts(scene: Scene, worker: subprocess.Popen[str]) -> None:
     until(catches, every_s=0.005)
 
 
-def recovers(scene: Scene, worker: subprocess.Popen[str]) -> None:
+def recovers(scene: Scene, worker: Forked) -> None:
     """It has found what to take again."""
     line_with(worker, "to take again")
 
 
-def works(scene: Scene, worker: subprocess.Popen[str]) -> None:
+def works(scene: Scene, worker: Forked) -> None:
     """It takes epochs of its own."""
     line_with(worker, "to take again")
     with closing(scene.open()) as log:  # the worker's
@@ -135,9 +124,7 @@ def works(scene: Scene, worker: subprocess.Popen[str]) -> None:
 
 
 @pytest.mark.parametrize("phase", [starts, recovers, works])
-def test_sigterm_in_any_phase_ends_with_zero(
-    tmp_path: Path, phase: Callable[[Scene, subprocess.Popen[str]], None]
-) -> None:
+def test_sigterm_in_any_phase_ends_with_zero(tmp_path: Path, phase: Callable[[Scene, Forked], None]) -> None:
     scene = Scene(tmp_path, "term", max_epoch_events=10)
     scene.create()
     scene.send(scene.interactions(checkerboard(events=3_000)))

@@ -3,8 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,9 @@ from consumers import crash_points
 from consumers.records import NewRecord, TopicPartition
 from streamer.pipeline.learned_record import decode_learned
 from streamer.runtime.topics import read_records, whole
-from tests.faults.scene import ROOT, Scene
+from tests.faults import victim
+from tests.faults.forked import Forked
+from tests.faults.scene import Scene
 from tests.faults.victim import CRASHED
 from tests.waiting import end, ended, freeze, is_frozen, until
 from tests.worlds import checkerboard
@@ -47,7 +47,7 @@ class Group:
             self.seats.append(Scene(place, name, bootstrap, **settings))
         self.scenes = list(self.seats)
         self.seats[0].create(partitions=4)
-        self.running: dict[int, subprocess.Popen[bytes]] = {}
+        self.running: dict[int, Forked] = {}
         self.protocol = protocol
         self.sent = 0
         self._log = self.seats[0].open()
@@ -67,15 +67,7 @@ class Group:
         cwd = scene.file.parent / "cwd"
         cwd.mkdir(exist_ok=True)
         (cwd / "freshet.toml").write_text(scene.file.read_text())
-        log = (cwd / "log").open("ab")
-        line = ["-m", "streamer", "run", *flags]
-        if frozen_at:
-            line = ["-m", "tests.faults.victim", "freshet.toml", frozen_at, "3", "freeze"]
-        self.running[seat] = subprocess.Popen(
-            [sys.executable, *line], cwd=cwd, stderr=log,
-            env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(Path.home()), "PYTHONFAULTHANDLER": "1"},
-        )  # fmt: skip
-        log.close()
+        self.running[seat] = Forked(victim.run, flags, frozen_at, cwd=cwd, log=cwd / "log")
 
     def signal(self, seat: int, number: int) -> int | None:
         """Sends a signal; after one that ends the process gives its exit code."""
@@ -141,7 +133,7 @@ class Group:
         """Whether the group has taken everything that was sent."""
         return self.taken() >= self.sent
 
-    def all_taken_or(self, process: subprocess.Popen[bytes]) -> Callable[[], bool]:
+    def all_taken_or(self, process: Forked) -> Callable[[], bool]:
         """Whether it has, or the process has ended."""
         return lambda: process.poll() is not None or self.all_taken()
 

@@ -20,7 +20,7 @@ from streamer.worker.rebuild import rebuild
 from streamer.worker.worker import Worker
 from tests.faults.scene import Scene
 from tests.faults.test_faults import command, line_with
-from tests.waiting import scaled, until
+from tests.waiting import ended, scaled, until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -75,8 +75,7 @@ def lists_of(scene: Scene) -> Counter[bytes]:
 def ends_with(scene: Scene, words: str) -> None:
     stopped = command(scene, "--exit-at-end")
     assert words in line_with(stopped, "freshet:")
-    stopped.communicate(timeout=scaled(120))
-    assert stopped.returncode == 1
+    assert ended(stopped, said=stopped.said) == 1
 
 
 def test_a_topic_made_anew_is_not_passed_over(scene: Scene) -> None:
@@ -89,8 +88,7 @@ def test_a_topic_made_anew_is_not_passed_over(scene: Scene) -> None:
     said = line_with(goes_on, "made anew")
     assert "80 records are to be taken" in said
     assert "is lost, and how much that was is not known" in said
-    goes_on.communicate(timeout=scaled(120))
-    assert goes_on.returncode == 0
+    assert ended(goes_on, said=goes_on.said) == 0
     log = open_log_of(scene.settings)
     worker = Worker.open(log, scene.settings)  # and the setting is needed once
     assert worker.state.records == 120
@@ -168,8 +166,7 @@ def test_it_is_noticed_while_a_worker_runs(scene: Scene) -> None:
     make_anew(scene, scene.settings.interactions_topic)
     scene.send(scene.interactions(checkerboard(events=80, seed=1), first=1_000))
     assert "freshet:" in line_with(running, "freshet:")
-    running.communicate(timeout=scaled(120))
-    assert running.returncode == 1
+    assert ended(running, said=running.said) == 1
 
 
 def _set_to(group: Consumer, topic: str, offset: int) -> bool:
@@ -196,8 +193,7 @@ def test_offsets_that_were_set_back_are_said_and_nothing_is_doubled(scene: Scene
     scene.send(scene.interactions(checkerboard(events=20, seed=1), first=1_000))
     running = command(scene, "--exit-at-end")
     assert "was set back to 3; the state goes on at" in line_with(running, "set back")
-    running.communicate(timeout=scaled(120))
-    assert running.returncode == 0
+    assert ended(running, said=running.said) == 0
     assert max(lists_of(scene).values()) == 1
     found = scene.audit()
     assert (found.interactions, found.lost, found.doubled) == (60, 0, 0)

@@ -1,14 +1,13 @@
-"""A worker's process that ends itself at an effect of the commit protocol, as a crash would: no handler runs.
+"""A worker that ends itself at an effect of the commit protocol, as a crash would: no handler runs.
 
-`python -m tests.faults.victim SETTINGS EFFECT N`: SETTINGS is a TOML file; it ends at the Nth time that EFFECT has
-happened, or "-" for never; then it prints the digest of its state. A fourth argument "stay": it stays at the log's end;
-"freeze": it is `freshet run`, and stops at the effect until somebody wakes it.
+Its process is a `tests.faults.forked.Forked` one, or that of a benchmark.
 """
 
 import os
+import resource
 import signal
-import sys
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from consumers import crash_points
@@ -21,26 +20,49 @@ from streamer.worker.worker import Worker
 CRASHED = 137
 
 
-def main() -> None:
-    """Works to the end of the log."""
-    settings, effect, left = Settings.load(Path(sys.argv[1])), sys.argv[2], [int(sys.argv[3])]
-    mode = sys.argv[4] if len(sys.argv) > 4 else ""
+def crash(file: Path, effect: str, n: int, stay: bool = False) -> None:
+    """Takes the log to its end, or stays there, and dies the nth time that the effect has happened."""
+    _at(effect, n, lambda: os._exit(CRASHED))
+    with working(file) as worker:
+        worker.run(exit_at_end=not stay)
+
+
+def finish(file: Path, out: Path) -> None:
+    """Takes the log to its end, and writes down the digest of the state."""
+    with working(file) as worker:
+        worker.run(exit_at_end=True)
+        out.write_text(digest(worker.state))
+
+
+@contextmanager
+def working(file: Path) -> Iterator[Worker]:
+    """A worker with the settings of a file."""
+    settings = Settings.load(file)
+    with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
+        yield worker
+
+
+def run(flags: Sequence[str], frozen_at: str | None = None, limit_bytes: int | None = None) -> int:
+    """`freshet run`.
+
+    Args:
+        flags: of it.
+        frozen_at: it stops the third time that this effect has happened, until somebody wakes it.
+        limit_bytes: no file that it writes may grow over this.
+    """
+    if frozen_at:
+        _at(frozen_at, 3, lambda: os.kill(os.getpid(), signal.SIGSTOP))
+    if limit_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+    return run_command(["run", *flags])
+
+
+def _at(effect: str, n: int, do: Callable[[], None]) -> None:
+    left = [n]
 
     def listener(happened: str) -> None:
         left[0] -= happened == effect
         if happened == effect and left[0] == 0:
-            if mode == "freeze":
-                os.kill(os.getpid(), signal.SIGSTOP)
-            else:
-                os._exit(CRASHED)
+            do()
 
     crash_points.listen(listener)
-    if mode == "freeze":
-        sys.exit(run_command(["run"]))
-    with closing(open_log_of(settings)) as log, closing(Worker.open(log, settings)) as worker:
-        worker.run(exit_at_end=mode != "stay")
-        print(digest(worker.state), flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -93,6 +93,21 @@ def test_a_restart_and_the_cut_into_batches_change_nothing() -> None:
         assert monitor.state() == whole.state()
 
 
+def test_the_arithmetic_alone_finds_what_river_documents() -> None:
+    """One that has found a change is used up, where river's begins anew."""
+    rng = np.random.default_rng(0)
+    levels = np.repeat(rng.normal(size=20), 100)
+    values = [float(value) for value in levels + rng.normal(scale=0.3, size=len(levels))]
+    documented = drift.documented_adwin()
+    found, adwin = list[bool](), drift.new_adwin()
+    for value in values:
+        assert adwin
+        found.append(adwin(value))
+        adwin = drift.new_adwin() if found[-1] else adwin
+    assert found == [documented(value) for value in values]
+    assert sum(found) > 10
+
+
 def test_memory_is_bounded() -> None:
     monitor = DriftMonitor()
     alarms(stream((0.5, 100_000)), monitor)
