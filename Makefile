@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIN := uv pip compile pyproject.toml --generate-hashes --python-version 3.11 --custom-compile-command "make lock" -q
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check site bench bench-faults kafka lock
+.PHONY: help demo test check site bench bench-faults kafka lock release-check
 
 help:  ## what there is
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(VENV)/core: requirements.core.lock pyproject.toml
 	@echo "Fetching the packages of requirements.core.lock into $(VENV), some 150 MB: a minute or two."
@@ -57,3 +57,6 @@ lock:  ## pin again what pyproject.toml asks for (needs uv)
 	$(PIN) --extra feedback --extra graph -c requirements.lock -o deploy/train.lock \
 	  $$(sed -nE 's/^([a-z0-9._-]+)==.*/--no-emit-package \1/p' deploy/image.lock) \
 	  $$(sed -nE 's/^((cuda|nvidia)-[a-z0-9-]+|torch|triton)==.*/--no-emit-package \1/p' requirements.lock)
+
+release-check: $(VENV)/full  ## what is to be so before a version is published; leaves it in dist/ (needs uv)
+	$(BIN)/python -m deploy.release

@@ -7,6 +7,8 @@ FreshetError                exit 1: it failed
 ├── StateBusy               another process uses the state folder
 ├── StateUnreadable         no checkpoint of the state folder can be read
 ├── PortTaken               the address to listen on is not free
+├── ServerAway              no `freshet serve` answers at the address that was given
+├── StoreUnavailable        the object store of a URL cannot be reached, or refuses
 ├── NoDemoData              the demo's data could not be fetched
 ├── EmbeddingsDamaged       a version of trained embeddings cannot be read
 ├── ThreadEnded             a thread of the process ended by an error that nothing expects
@@ -41,6 +43,18 @@ class StateUnreadable(FreshetError):
 
 class PortTaken(FreshetError):
     """Operator: end the other process, or choose another `--port`."""
+
+    may_pass = True
+
+
+class ServerAway(FreshetError):
+    """Operator: start `freshet serve` or `freshet up`, or mend the address."""
+
+    may_pass = True
+
+
+class StoreUnavailable(FreshetError):
+    """Operator: mend the URL, or what its store takes from the environment: address, keys, rights."""
 
     may_pass = True
 

@@ -272,6 +272,15 @@ class Settings(BaseSettings):
     api_key_file: Path | None = Field(
         None, description="file of keys, one a line, each with its scopes behind it: read, write, admin (default: all)"
     )
+    tls_certificate: Path | None = Field(
+        None,
+        description="PEM file of the certificate by which `serve` answers HTTPS, with those that lead to its root "
+        "behind it; without one it answers HTTP. A renewed one is taken within seconds",
+    )
+    tls_key: Path | None = Field(
+        None, description="PEM file of the private key of that certificate (default: it is in the same file)"
+    )
+    tls_key_password: str | None = Field(None, description="password of that key, where it is encrypted", repr=False)
     health_public: bool = Field(True, description="answer /livez and /readyz of `serve` without a key")
     metrics_public: bool | None = Field(
         None, description="answer /metrics of `serve` without a key (default: where it listens on loopback)"

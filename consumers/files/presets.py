@@ -23,8 +23,8 @@ class Shape:
         time_unit: of times that are numbers.
         units: the same, of single columns.
         time_format: of times that are other texts.
-        where: a field, and the values of it that rows of this kind have; all other rows are left out.
-        without: a field, and the values of it that rows have which are left out.
+        where: a field or a path, and the values of it that rows of this kind have; all other rows are left out.
+        without: a field or a path, and the values of it that rows have which are left out.
         needs: rows that have no such field are left out: they are not about an item.
         split: a column whose text is a list, what is between its elements, and what those have at their end that
             count; each of these is a row.
@@ -66,6 +66,7 @@ class Preset:
 
 
 PLAIN = Shape()
+_SNOWPLOW_ACTION = "unstruct_event_com_snowplowanalytics_snowplow_ecommerce_snowplow_ecommerce_action_1"
 
 PRESETS: dict[str, Preset] = {
     "personalize": Preset(
@@ -230,6 +231,26 @@ PRESETS: dict[str, Preset] = {
         },
         {"Product Viewed": 1, "Product Clicked": 1, "Product Added to Wishlist": 2, "Product Added": 3,
          "Order Completed": 5},
+    ),
+    "snowplow": Preset(  # enriched events in JSON, as its Analytics SDK writes them
+        {
+            "interactions": Shape(
+                {
+                    "user_id": "user_id|domain_userid|network_userid", "event_type": f"{_SNOWPLOW_ACTION}.type",
+                    "item_id": "contexts_com_snowplowanalytics_snowplow_ecommerce_product_1[].id",
+                    "timestamp": "derived_tstamp|collector_tstamp", "event_id": "event_id",
+                    "session_id": "domain_sessionid", "device": "dvce_type", "os": "os_family",
+                    "country": "geo_country", "referrer": "page_referrer",
+                },
+                base="jsonl", needs="item_id", only=True,
+                where=("event_name", frozenset({"snowplow_ecommerce_action"})),
+                without=(f"{_SNOWPLOW_ACTION}.type", frozenset({
+                    "list_view", "promo_view", "promo_click", "remove_from_cart", "refund", "trns_error",
+                })),
+                keys=(frozenset({"event_id", "event_name", "collector_tstamp"}),),
+            ),
+        },
+        {"product_view": 1, "list_click": 1, "add_to_cart": 3, "checkout_step": 3, "transaction": 5},
     ),
 }  # fmt: skip
 

@@ -62,11 +62,15 @@ def _chosen(raw: Objects, shape: Shape) -> Objects:
     def wanted(value: Any) -> bool:
         if not isinstance(value, dict):
             return True
-        if shape.where and value.get(shape.where[0]) not in shape.where[1]:
-            return False
-        return not (shape.without and value.get(shape.without[0]) in shape.without[1])
+        return (not shape.where or _says(value, *shape.where)) and not (shape.without and _says(value, *shape.without))
 
     return _at(raw, [n for n, value in enumerate(raw.values) if wanted(value)])
+
+
+def _says(value: dict[str, Any], place: str, words: frozenset[str]) -> bool:
+    """Whether one of the words stands there."""
+    found = value_at(value, place)
+    return isinstance(found, str) and found in words
 
 
 def _at(raw: Objects, rows: list[int]) -> Objects:

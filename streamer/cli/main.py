@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "train embeddings of users and items by a graph model, out of a file or a topic",
     "embeddings": "list trained versions, choose the one that workers use, draw what it attends to",
     "sink": "keep a Neo4j graph in step with the log",
+    "mcp": "offer the API as tools to assistants, by the Model Context Protocol",
     "explain": "say why an item is in a user's list, and check that it is so",
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
@@ -95,12 +96,9 @@ class _Version(argparse.Action):
     """Prints the version of the installed distribution, which is looked up only where somebody asks."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib import metadata
+        from streamer.runtime.version import installed_version
 
-        try:
-            print(f"freshet {metadata.version('freshet-recommender')}")
-        except metadata.PackageNotFoundError:
-            print("freshet (a checkout that is not installed)")
+        print(f"freshet {installed_version() or '(a checkout that is not installed)'}")
         parser.exit()
 
 

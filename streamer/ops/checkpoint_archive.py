@@ -32,16 +32,20 @@ def write_file(pages: Iterable[tuple[bytes, bytes]], file: Path, seat: str = "")
     return count
 
 
-def read_file(file: Path) -> Iterator[tuple[bytes, bytes]]:
-    """The pages in their order. Raises DataRefused where it is no such file, torn or damaged."""
+def read_file(file: Path, called: str = "") -> Iterator[tuple[bytes, bytes]]:
+    """The pages in their order. Raises DataRefused where it is no such file, torn or damaged.
+
+    `called`: what messages call it, where that is not its path.
+    """
+    called = called or str(file)
     try:
         with pq.ParquetFile(file, page_checksum_verification=True) as stored:
             if KIND not in (stored.schema_arrow.metadata or {}):
-                raise DataRefused(f"{file} is no file of `checkpoint export`")
+                raise DataRefused(f"{called} is no file of `checkpoint export`")
             for batch in stored.iter_batches(ROWS_A_GROUP):
                 yield from zip(batch["key"].to_pylist(), batch["page"].to_pylist(), strict=True)
     except (pa.ArrowException, OSError) as error:
-        raise DataRefused(f"{file} is torn or damaged ({_line(error)}); export it again") from error
+        raise DataRefused(f"{called} is torn or damaged ({_line(error)}); export it again") from error
 
 
 def read_seat(file: Path) -> str:

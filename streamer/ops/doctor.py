@@ -15,8 +15,9 @@ from consumers.log import Log
 from consumers.positions import from_rows
 from consumers.records import Record, TopicPartition, TopicSpec
 from consumers.schemas import EpochManifest, Interaction
-from streamer.errors import StateBusy
+from streamer.errors import StateBusy, UsageError
 from streamer.ops.checkpoint_inspection import Summary, verify
+from streamer.runtime.certificate import Certificate
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.decoders import get_registry, interaction_decoder
 from streamer.runtime.state_lock import StateLock
@@ -29,6 +30,7 @@ FREE_BYTES, MANY, SHORT_MS = 1 << 30, 100_000, 24 * 3_600_000
 COUNTED = 10_000  # fewer offsets than this are read, to tell records from the markers of transactions
 LONG_OPEN_MS = 60_000  # a transaction that is open for longer is no busy producer's
 EPOCHS_LOOKED_AT = 1_000
+FEW_DAYS = 14  # whoever renews certificates does so earlier
 SOME = 100  # of a partition
 
 
@@ -57,6 +59,7 @@ def examine(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Finding
     """Everything, one after the other; a check that cannot be made is a finding itself."""
     yield from _state_folder(settings)
     yield _disk("state", state_folder(settings))
+    yield from _certificate(settings, clock)
     try:
         log = open_log_of(settings)
     except FreshetError as error:
@@ -112,6 +115,21 @@ def _state_folder(settings: Settings) -> Iterator[Finding]:
 def _existing(folder: Path) -> Path:
     """The folder, or the nearest above it that is there."""
     return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def _certificate(settings: Settings, clock: Clock) -> Iterator[Finding]:
+    """Whether `serve` can answer HTTPS by the certificate of the settings, for which names, and for how long."""
+    try:
+        certificate = Certificate.from_settings(settings)
+        valid = certificate and certificate.validity()
+    except UsageError as error:
+        yield Finding("certificate", False, str(error), "name a certificate that is valid, with its key")
+        return
+    if valid:
+        days = (valid.until_s - clock.now_ms() / 1000) / 86_400
+        found = f"for {', '.join(valid.names) or 'no name'}, {days:,.0f} more days"
+        mend = "" if days > FEW_DAYS else "renew it; `serve` takes the new one by itself"
+        yield Finding("certificate", days > FEW_DAYS, found, mend)
 
 
 def _disk(what: str, folder: Path) -> Finding:

@@ -49,7 +49,7 @@ ELSEWHERE = frozenset(
         "api_key_file", "health_public", "metrics_public", "allowed_hosts", "cors_origins", "max_streams",
         "request_timeout_s", "append_timeout_s", "api_host", "api_port", "api_address", "lists_topic",
         "rules_topic", "experiments_topic", "keep_lists", "observed_topic", "model_topic", "observe", "schema_registry",
-        "schema_registry_config",
+        "schema_registry_config", "tls_certificate", "tls_key", "tls_key_password",
         # what is counted of what came of lists
         "feedback_events", "attribution", "attribution_window_s", "feedback_lateness_s", "feedback_window_s",
     }

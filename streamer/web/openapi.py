@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from importlib import metadata
 from inspect import getdoc
 from typing import Any
 
@@ -12,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from consumers.decode_fields import MAX_ID_BYTES
+from streamer.runtime.version import installed_version
 from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
 from streamer.web.endpoints import Endpoint
 
@@ -63,7 +63,7 @@ def openapi(endpoints: Iterable[Endpoint], root: str = "") -> dict[str, Any]:
         "info": {
             "title": "Freshet",
             "description": "Live recommendations from an event stream.",
-            "version": _version(),
+            "version": installed_version() or "0",
         },
         **({"servers": [{"url": root}]} if root else {}),
         "paths": paths,
@@ -152,6 +152,7 @@ def _schemas(endpoints: list[Endpoint]) -> dict[str, Any]:
     named = dict.fromkeys([*bodies, *(endpoint.answer for endpoint in endpoints)])  # a set has another order each time
     models = sorted((kind for kind in named if _is_model(kind)), key=lambda kind: str(kind.__name__))
     structs = [kind for kind in named if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
+    structs.sort(key=lambda kind: kind.__name__)  # the document is the same in every process
     _, of_models = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
     _, of_structs = msgspec.json.schema_components(structs, ref_template=REFERENCE.replace("{model}", "{name}"))
     return {"Error": _ERROR, "Accepted": _ACCEPTED, **of_models.get("$defs", {}), **of_structs}
@@ -163,10 +164,3 @@ def _is_model(kind: Any) -> bool:
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {JSON[0]: {"schema": schema}}
-
-
-def _version() -> str:
-    try:
-        return metadata.version("freshet")
-    except metadata.PackageNotFoundError:
-        return "0"

@@ -1,6 +1,7 @@
 """uvicorn in a thread: it listens when `start` returns."""
 
 import asyncio
+import functools
 import socket
 import threading
 import time
@@ -9,6 +10,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from streamer.errors import PortTaken
+from streamer.runtime.certificate import Certificate
 from streamer.runtime.interpreter import hand_over_often
 from streamer.runtime.supervisor import Threads
 from streamer.web.limits import ACCEPTED_AT_ONCE, MAX_MESSAGE_BYTES, BoundedProtocol, BoundedSocket, said_once
@@ -24,6 +26,7 @@ class WebServer:
         threads: those of the process, which ends when this one's fails.
         request_timeout_s: how long a client may take to send the headers of a request.
         sockets: whether the application takes WebSockets.
+        certificate: by which it answers HTTPS; None: HTTP.
     """
 
     def __init__(
@@ -35,10 +38,12 @@ class WebServer:
         threads: Threads | None = None,
         request_timeout_s: float = 20.0,
         sockets: bool = False,
+        certificate: Certificate | None = None,
     ) -> None:
         self._socket = listen(host, port, flag)
         name = f"[{host}]" if ":" in host else host
-        self.address = f"http://{name}:{self._socket.getsockname()[1]}"
+        scheme = "http" if certificate is None else "https"
+        self.address = f"{scheme}://{name}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(
             app,
             http=type("Protocol", (BoundedProtocol,), {"request_timeout_s": request_timeout_s}),
@@ -53,7 +58,9 @@ class WebServer:
             backlog=ACCEPTED_AT_ONCE,
             timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
+        config.load()
+        config.ssl = None if certificate is None else certificate.context
+        self._server, self._request_timeout_s = uvicorn.Server(config), request_timeout_s
         self._threads = threads or Threads()
         self._thread: threading.Thread | None = None
 
@@ -77,7 +84,11 @@ class WebServer:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
-        asyncio.get_running_loop().set_exception_handler(said_once)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(said_once)
+        if self._server.config.ssl:  # uvicorn leaves a client a minute to begin; it is to be what headers may take
+            create = functools.partial(loop.create_server, ssl_handshake_timeout=self._request_timeout_s)
+            loop.create_server = create  # type: ignore[method-assign]
         await self._server.serve([self._socket])
 
 

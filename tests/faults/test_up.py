@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.topics import open_log_of, topic_specs
@@ -153,6 +155,18 @@ def test_its_processes_ask_one_another_with_a_key(tmp_path: Path) -> None:
         assert up.gets("/v1/status").json()["workers"][0]["settings"].get("exclude_seen", True)
         up.ends_well()
     up.client.close()
+
+
+def test_it_answers_https_and_asks_its_own_front_by_it(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    trust = ssl.create_default_context()
+    authority.configure_trust(trust)
+    up = Up(tmp_path, "--tls-certificate", str(tmp_path / "both.pem"))
+    with ends(up.process), httpx.Client(verify=trust, timeout=scaled(60)) as up.client:
+        assert [item["item_id"] for item in up.post().json()["items"]] == ["a"]
+        assert (up.address or "").startswith("https://127.0.0.1:")
+        up.ends_well()
 
 
 def test_what_dies_three_times_in_a_row_is_given_up(up: Up) -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from consumers.log import Log, StoredState
@@ -12,6 +11,7 @@ from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, se
 from streamer.errors import StateUnreadable, UsageError
 from streamer.ops import checkpoint_inspection as checkpoints
 from streamer.ops.checkpoint_archive import read_file, read_seat, write_file
+from streamer.ops.object_store import read_from, written_to
 from streamer.runtime.progress import progress
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.topics import open_existing_log, state_folder
@@ -35,7 +35,11 @@ Answer = tuple[dict[str, Any], str, int]  # for machines, for people, exit code
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actions(parser, ACTIONS)
-    parser.add_argument("file", type=Path, nargs="?", help="Parquet file to export to or import from")
+    parser.add_argument(
+        "file", nargs="?",
+        help="Parquet file to export to or import from: a path, or a URL of an object store such as "
+        "s3://bucket/state.parquet (with the extra object-storage)",
+    )  # fmt: skip
     add_setting_flags(
         parser, "bootstrap", "log", "state", "application", "k", "exclude_seen", "seed", "window", "embeddings"
     )
@@ -92,10 +96,11 @@ def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
         raise StateUnreadable("there is no checkpoint to export; `freshet run` makes the first one")
     with progress("export", None, "pages") as advance:
         checked = checkpoints.Passage(log, settings).through(_counted(stored.pages(), advance))
-        pages = write_file(checked, arguments.file, stored.seat())
-    size = arguments.file.stat().st_size
+        with written_to(arguments.file) as file:
+            pages = write_file(checked, file, stored.seat())
+            size = file.stat().st_size
     return (
-        {"file": str(arguments.file), "pages": pages, "bytes": size},
+        {"file": arguments.file, "pages": pages, "bytes": size},
         f"{pages:,} pages in {arguments.file}, {_mib(size)}",
         0,
     )
@@ -107,19 +112,19 @@ def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
     The page `stream` comes last: until it is there, no checkpoint is. The seat and its secret go along: the epochs in
     the log that come after the checkpoint are those of the worker that wrote it.
     """
-    with StateLock(state_folder(settings)):
+    with read_from(arguments.file) as file, StateLock(state_folder(settings)):
         stored = _stored(log, settings)
         if not arguments.replace and next(iter(stored.pages()), None):
             raise StateUnreadable("there is a checkpoint already; import over it with --replace")
         passage = checkpoints.Passage(log, settings)
-        total = sum(1 for _ in passage.through(read_file(arguments.file)))  # (1)
+        total = sum(1 for _ in passage.through(read_file(file, arguments.file)))  # (1)
         stored.clear()  # (2)
-        if seat := read_seat(arguments.file):
+        if seat := read_seat(file):
             stored.take_seat(seat)
         if secret := passage.stream.get("erasure_key"):
             stored.take_secret(secret)
         with progress("import", total, "pages") as advance:  # (3)
-            pages = iter(read_file(arguments.file))
+            pages = iter(read_file(file, arguments.file))
             last: dict[bytes, bytes] = {}
             while part := dict(islice(pages, PAGES_A_WRITE)):
                 last |= {key: part.pop(key) for key in (b"stream",) if key in part}

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,14 +13,18 @@ from streamer.runtime.topics import follow_log_of, open_log_of
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
+    from streamer.runtime.certificate import Certificate
     from streamer.runtime.supervisor import Threads
     from streamer.web.materialized_view import View
 
 EXAMPLE = "freshet serve --bootstrap localhost:9092 --port 8765"
+_logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_setting_flags(parser, "bootstrap", "log", "state", "host", "port", "api_key", "api_key_file")
+    add_setting_flags(
+        parser, "bootstrap", "log", "state", "host", "port", "api_key", "api_key_file", "tls_certificate", "tls_key"
+    )
     parser.add_argument(
         "--follow",
         action="store_true",
@@ -34,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from streamer.runtime.certificate import Certificate
     from streamer.runtime.interpreter import freeze_heap
     from streamer.runtime.supervisor import Threads
     from streamer.web.access import is_open_to_all
@@ -48,6 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--follow is for the embedded log, and events live on a broker")
     if settings.namespace and settings.namespaces:
         raise UsageError("`namespaces` is for a front that has no `namespace` itself")
+    certificate = Certificate.from_settings(settings)
     threads = Threads(stop.set)
     every = [settings, *(settings.in_namespace(name, keys) for name, keys in settings.namespaces.items())]
     fronts = [_front(own, arguments.follow, arguments.beside_worker, stop, threads) for own in every]
@@ -55,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     server = WebServer(
         Namespaces(app, dict(zip(settings.namespaces, others, strict=True))), settings.host, settings.port,
         threads=threads, request_timeout_s=settings.request_timeout_s, sockets=True,
+        certificate=certificate,
     )  # fmt: skip
     try:
         for front in fronts:
@@ -69,13 +77,22 @@ def run(arguments: argparse.Namespace) -> int:
                 open_to_all = f"whoever reaches {settings.host} may read, write and erase{of}"
                 print(f"freshet: warning: {open_to_all}; give api_key or api_key_file", file=sys.stderr)
         while not stop.wait(1.0):
-            pass
+            _renew(certificate)
         threads.check()
     finally:
         for front in fronts:
             front.view.stop()
         server.stop()
     return 0
+
+
+def _renew(certificate: "Certificate | None") -> None:
+    """Takes a renewed certificate; says so, or why not."""
+    try:
+        if certificate is not None and certificate.renew():
+            _logger.info("connections from now on get the renewed certificate")
+    except UsageError as error:
+        _logger.warning("%s; the certificate of before goes on", error)
 
 
 class _Front(NamedTuple):

@@ -24,13 +24,15 @@ OF_THE_PARENT = ("log", "bootstrap", "state", "host", "port")  # these become fl
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_setting_flags(
-        parser, "log", "host", "port", "api_key", "api_key_file", "k", "exclude_seen", "request_context", "seed",
+        parser, "log", "host", "port", "api_key", "api_key_file", "tls_certificate", "tls_key",
+        "k", "exclude_seen", "request_context", "seed",
         "field_map", "window", "every_item_below", "allowed_lateness_ms", "too_late", "embeddings",
     )  # fmt: skip
     add_json_flag(parser, "one JSON object with the address")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from streamer.runtime.certificate import Certificate
     from streamer.runtime.children import Child, ChildRefused, keep
     from streamer.web.access import admin_key
     from streamer.web.server import listen
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
             "`up` keeps events in a folder: name one with --log; beside a broker, start `freshet run --api-port 0` "
             "and `freshet serve`"
         )
+    Certificate.from_settings(settings)  # what is wrong with it is said before anything starts
     folder = settings.log or DEFAULT_LOG
     every = [settings, *(settings.in_namespace(name, keys) for name, keys in settings.namespaces.items())]
     for own in every:
@@ -96,7 +99,8 @@ def _front(folder: Path, settings: Settings, as_json: bool) -> Any:
     flags = ["--log", str(folder), "--state", str(folder / "front"), "--follow", "--beside-worker"]
     flags += ["--host", settings.host, "--port", str(port), *([JSON_FLAG] if as_json else [])]
     host = LOOPBACK if settings.host in ("0.0.0.0", "::") else settings.host
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if settings.tls_certificate is None else "https"
+    address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     return Start((*KEPT, "serve", *flags), f"{address}/readyz")
 
 

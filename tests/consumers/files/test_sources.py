@@ -40,6 +40,26 @@ def ga4(n: int, user: str, item: str, t: int) -> dict[str, Any]:
             "device": {"category": "mobile"}, "geo": {"country": "Chile"}}  # fmt: skip
 
 
+ACTION = "unstruct_event_com_snowplowanalytics_snowplow_ecommerce_snowplow_ecommerce_action_1"
+PRODUCTS = "contexts_com_snowplowanalytics_snowplow_ecommerce_product_1"
+
+
+def snowplow(n: int, user: str, item: str, t: int) -> dict[str, Any]:
+    """As the Analytics SDK writes an enriched event; whoever logs in has a `user_id` too."""
+    products = [{"id": item, "name": "Tea", "price": 3.5, "category": "drinks"}] * (3 if n == 0 else 1)
+    return {"app_id": "shop", "platform": "web", "event": "unstruct", "event_name": "snowplow_ecommerce_action",
+            "event_id": f"e{n}", "collector_tstamp": f"{DAY.format(34 + n).replace(' ', 'T')}.000Z", "user_ipaddress": "192.0.2.1",
+            "user_id": user if n % 2 else None, "domain_userid": user, "domain_sessionid": f"s-{user}",
+            "dvce_type": "Mobile", "geo_country": "CL", PRODUCTS: products,
+            ACTION: {"type": "transaction" if n == 0 else "product_view"}}  # fmt: skip
+
+
+BESIDE_SNOWPLOW = "".join(json.dumps(snowplow(n, "other", "i9", MS) | more) + "\n" for n, more in enumerate((
+    {"event_name": "page_view", "event": "page_view"}, {ACTION: {"type": "list_view"}}, {ACTION: {"type": "remove_from_cart"}},
+    {PRODUCTS: None}, {ACTION: {"type": "promo_view"}, PRODUCTS: []},
+)))  # fmt: skip
+
+
 def metarank(n: int, user: str, item: str, t: int) -> dict[str, Any]:
     return {"event": "interaction", "id": f"x{n}", "ranking": "r", "timestamp": str(t), "user": user, "session": "s",
             "type": "click", "item": item, "fields": []}  # fmt: skip
@@ -68,6 +88,7 @@ STREAMS: dict[str, tuple[str, str | None, str, int]] = {  # name → file, --for
         lambda n, u, i, t: f"{DAY.format(34 + n)}.000000 UTC,{u},view_item,{i}",
     ), 12),
     "segment": ("s.jsonl", None, jsons(segment), 14),
+    "snowplow": ("s.jsonl", None, jsons(snowplow) + BESIDE_SNOWPLOW, 14),
     "metarank": ("m.jsonl", None, jsons(metarank) + BESIDE_METARANK, 12),
     "gorse": ("g.csv", None, lines(
         "feedback_type,user_id,item_id,time_stamp", lambda n, u, i, t: f"view,{u},{i},{DAY.format(34 + n)} +0000 UTC"
@@ -116,11 +137,21 @@ def test_interactions(name: str, tmp_path: Path) -> None:
 
 
 def test_what_is_learned_of_the_context_comes_along(tmp_path: Path) -> None:
-    for name in ("ga4", "segment"):
+    for name in ("ga4", "segment", "snowplow"):
         (tmp_path / "a.jsonl").write_text(STREAMS[name][2])
         table = read_file(tmp_path / "a.jsonl", Reading()).table
-        assert set(table["device"].to_pylist()) == {"mobile" if name == "ga4" else "ios"}
+        assert set(table["device"].to_pylist()) == {{"ga4": "mobile", "segment": "ios", "snowplow": "Mobile"}[name]}
         assert "ip" not in str(table.to_pylist())
+
+
+@pytest.mark.parametrize("preset", [name for name in PRESETS if PRESETS[name].shape("interactions").where])
+@pytest.mark.parametrize("odd", [None, 3, [], {}, ["track"]])
+def test_a_row_whose_kind_is_no_word_is_of_another_kind(preset: str, odd: Any, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in STREAMS[preset][2].splitlines()]
+    where = PRESETS[preset].shape("interactions").where
+    assert where
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[-1] | {where[0]: odd}]))
+    assert len(read_file(tmp_path / "a.jsonl", Reading(format=preset)).table) == STREAMS[preset][3]
 
 
 def test_types_of_a_source_have_weights_that_the_settings_may_change() -> None:
