@@ -15,8 +15,8 @@ from streamer.ops.doctor import Finding
 ROOT = Path(__file__).parents[2]
 WHERE_VERSIONS_ARE = {
     "CITATION.cff": r"^version: (\S+)$",
-    "clients/javascript/package.json": r'^  "version": "(\S+)"',
-    "clients/python/pyproject.toml": r'^version = "(\S+)"',
+    "deploy/clients/javascript/package.json": r'^  "version": "(\S+)"',
+    "deploy/clients/python/pyproject.toml": r'^version = "(\S+)"',
     "deploy/helm/freshet/Chart.yaml": r"^(?:appVersion|version): (\S+)$",
     "deploy/compose.yaml": r"\bfreshet:(\d\S*)",
     "deploy/README.md": r"-t freshet:(\d[\w.]*)(?:-train)? ",

@@ -24,7 +24,7 @@ from tests.shop import Shop, started
 from tests.waiting import scaled, until
 
 __all__ = ["browser"]
-HERE = Path(__file__).parents[2] / "clients" / "javascript"
+HERE = Path(__file__).parents[2] / "deploy" / "clients" / "javascript"
 SCRIPT = """
 import {Freshet, Refused} from "./freshet.js";
 const freshet = new Freshet(process.argv[2], "node/user");

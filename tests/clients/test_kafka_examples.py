@@ -1,4 +1,4 @@
-"""Producers and subscribers of clients/kafka, on a real broker with a worker between them."""
+"""Producers and subscribers of deploy/clients/kafka, on a real broker with a worker between them."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from streamer.settings import Settings
 from tests.kafka_broker import JARS
 from tests.waiting import ends, scaled, until
 
-HERE = Path(__file__).parents[2] / "clients" / "kafka"
+HERE = Path(__file__).parents[2] / "deploy" / "clients" / "kafka"
 JAVA = ["java", "-cp", f"{JARS}/*"]
 PROGRAMS = {
     "python": ([sys.executable, str(HERE / "python/produce.py")], [sys.executable, str(HERE / "python/subscribe.py")]),

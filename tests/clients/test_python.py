@@ -160,6 +160,6 @@ def test_answers_have_the_fields_of_the_document(answer: type, front: Front) -> 
 
 
 def test_the_example_of_its_readme_runs(front: Front, capsys: pytest.CaptureFixture[str]) -> None:
-    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "clients/python/README.md").read_text(), re.S)
+    [example] = re.findall(r"```python\n(.*?)```", (ROOT / "deploy/clients/python/README.md").read_text(), re.S)
     exec(example.replace("http://localhost:8765", front.address), {})
     assert "item_id" in capsys.readouterr().out
