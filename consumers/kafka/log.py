@@ -42,6 +42,13 @@ APPEND_POLL_S = 0.005
 SESSION_TIMEOUT_MS = 10_000  # after which the partitions of a worker that died go to the others
 HEARTBEAT_MS = 1_000  # how soon the others hear of it; librdkafka's own is three seconds
 METADATA_EVERY_MS = 5_000  # how often a member looks for partitions that were added; librdkafka's own is five minutes
+_OF_MEMBERS = {  # librdkafka checks them against one another; they mean nothing to who reads without a group
+    "group.protocol",
+    "partition.assignment.strategy",
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "max.poll.interval.ms",
+}
 _logger = logging.getLogger(__name__)
 _librdkafka = logging.getLogger("librdkafka")  # a line for every try to connect: on only where somebody asks for it
 _librdkafka.setLevel(logging.CRITICAL + 1)  # what is fatal is raised as well
@@ -259,7 +266,7 @@ class KafkaLog(Closable):
         self._make_workers_topic()
         return KafkaCommitter(
             self._producer_config(),
-            _membership(self._group_protocol) | self._consumer_config(application),
+            _membership(self._group_protocol) | self._consumer_config(application, is_member=True),
             application,
             self._state,
             self._exactly_once,
@@ -316,7 +323,8 @@ class KafkaLog(Closable):
                 raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE)) from error
             raise
 
-    def _consumer_config(self, group: str) -> dict[str, Any]:
+    def _consumer_config(self, group: str, is_member: bool = False) -> dict[str, Any]:
+        own = self._config if is_member else {key: v for key, v in self._config.items() if key not in _OF_MEMBERS}
         return {
             "group.id": group,
             "enable.auto.commit": False,
@@ -325,7 +333,7 @@ class KafkaLog(Closable):
             "enable.partition.eof": True,
             "fetch.wait.max.ms": 10,
             "allow.auto.create.topics": False,
-        } | self._config
+        } | own
 
     def _producer_config(self) -> dict[str, Any]:
         return {
