@@ -14,8 +14,10 @@ from pathlib import Path, PurePosixPath
 ROOT = Path(__file__).parents[2]
 SITE = ROOT / "deploy" / "site"
 DOCS = SITE / "docs"
+CLIENTS = ROOT / "deploy" / "clients"
 BENCHMARKS = ROOT / "tests" / "benchmarks"
 ELSEWHERE = {  # page → document
+    **{f"guides/clients/{name}.md": CLIENTS / name / "README.md" for name in ("python", "javascript", "kafka")},
     "operate/deployment.md": ROOT / "deploy" / "README.md",
     "internals/model.md": ROOT / "tgn" / "README.md",
     "internals/runtime.md": ROOT / "streamer" / "README.md",
