@@ -387,6 +387,7 @@ def new_lists(rows: int, k: int) -> Lists:
     return Lists(np.full((rows, k), -1, np.int32), np.zeros((rows, k), np.float32), np.zeros(rows, np.int32))
 
 
+@lru_cache(maxsize=1024)
 def outcome_arrays(n: int, k: int, test: bool, published: bool, sources: bool = False) -> CallArrays:
     """Makes outcomes, for kernels to write into."""
     of: Any = CallColumn
