@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
+import msgspec
 import numpy as np
 
-from consumers.records import NewRecord, size_of
+from consumers.records import NewRecord, Record, size_of
 from streamer.engine.engine import Columns
 from streamer.pipeline.admission import Admitted
 from streamer.pipeline.epoch import EpochInput
@@ -13,6 +14,7 @@ from streamer.pipeline.observed_block import DIGEST_BYTES, Merged, ObservedBlock
 from streamer.state.stream_state import StreamState
 from tgn.graph import I32, no_contexts
 
+TOPIC_ID_HEADER = "freshet-topic-id"
 _NOTHING = np.zeros(0, np.int32)
 _NO_COLUMNS = Columns(_NOTHING, _NOTHING, np.zeros(0, np.int64), np.zeros(0, np.float32), no_contexts(0))
 
@@ -26,12 +28,18 @@ def shared_blocks(
         columns: the interactions that were admitted; None: there are none.
         limit: bytes of the largest record that the topic of blocks takes.
     """
-    topic = state.settings.observed_topic
+    topic, of = state.settings.observed_topic, state.topic_ids.get(state.settings.interactions_topic, "")
     return [
         record
         for partition, block in _blocks(epoch, admitted, columns or _NO_COLUMNS, state)
-        for record in _records(topic, partition, block, limit)
+        for record in _records(NewRecord(topic, None, None, ((TOPIC_ID_HEADER, of.encode()),), partition), block, limit)
     ]
+
+
+def is_of_topic(record: Record, topic_id: str) -> bool:
+    """Whether a block tells of the topic with this id, and not of one of its name before; older ones do not say it."""
+    of = dict(record.headers).get(TOPIC_ID_HEADER, b"").decode("utf-8", "replace")
+    return not of or not topic_id or of == topic_id
 
 
 def _blocks(
@@ -88,17 +96,16 @@ def _each_once(nodes: I32) -> tuple[list[int], I32]:
     return list(place), np.array([place[node] for node in every], np.int32)
 
 
-def _records(topic: str, partition: int, block: ObservedBlock, limit: int) -> list[NewRecord]:
-    """The record of a block; where it would be too large, those of its halves, in a row."""
-    record = NewRecord(topic, None, encode_block(block), partition=partition)
-    n = len(block.t)
+def _records(empty: NewRecord, block: ObservedBlock, limit: int) -> list[NewRecord]:
+    """The record of a block; where it would be too large, those of its halves, in a row. empty: one without a value."""
+    record, n = msgspec.structs.replace(empty, value=encode_block(block)), len(block.t)
     if size_of(record) <= limit or n < 2:
         return [record]
     middle = n // 2
     reached = int(block.offset[middle])
     first = _part(block, slice(0, middle))._replace(end=reached, retractions=(), merges=())
     rest = _part(block, slice(middle, n))._replace(start=reached)
-    return _records(topic, partition, first, limit) + _records(topic, partition, rest, limit)
+    return _records(empty, first, limit) + _records(empty, rest, limit)
 
 
 def _part(block: ObservedBlock, rows: slice) -> ObservedBlock:

@@ -9,6 +9,7 @@ from consumers.records import Record, TopicPartition
 from streamer.pipeline.epoch import CommittedBlock
 from streamer.pipeline.frame import Unreadable
 from streamer.pipeline.observed_block import decode_block
+from streamer.pipeline.sharing import is_of_topic
 from streamer.runtime.topics import create_missing
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -119,6 +120,8 @@ class OtherBlocks(Closable):
         return self._state.positions.get(TopicPartition(self._settings.interactions_topic, partition), 0)
 
     def _queue(self, record: Record) -> None:
+        if not is_of_topic(record, self._state.topic_ids.get(self._settings.interactions_topic, "")):
+            return  # positions in a topic that was made anew since
         block, partition = read_block(record), record.partition
         if block is None or partition in self._gaps:
             return

@@ -210,13 +210,13 @@ def newest(log: OwnedLog, topic: str) -> int:
 @pytest.mark.parametrize("topic", ["recommendations", "quality", "interactions.dead", "freshet.epochs"])
 def test_an_output_that_is_gone_is_lost(topic: str, published: OwnedLog, settings: Settings) -> None:
     if topic == "quality":
-        del published._db[key_of(published, topic, -1)]
+        del published._tables.db[key_of(published, topic, -1)]
     elif topic == "recommendations":
-        del published._db[key_of(published, topic, newest(published, topic))]
+        del published._tables.db[key_of(published, topic, newest(published, topic))]
     elif topic == "interactions.dead":
-        del published._db[key_of(published, topic, 1)]
+        del published._tables.db[key_of(published, topic, 1)]
     else:
-        del published._db[key_of(published, topic, 0)]
+        del published._tables.db[key_of(published, topic, 0)]
         with pytest.raises(StateUnreadable, match="no longer holds its first records"):
             audit(published, settings)
         return
@@ -230,7 +230,7 @@ def test_what_a_newer_record_superseded_may_be_gone(published: OwnedLog, setting
     user = next(key for key, count in counts.items() if count > 1)
     mine = [n for n, record in enumerate(records) if record.key == user]
     for n in reversed(mine[:-1]):
-        del published._db[key_of(published, "recommendations", n)]
+        del published._tables.db[key_of(published, "recommendations", n)]
     found = audit(published, settings)
     assert findings(found) == CLEAN
     assert found.superseded == len(mine) - 1
@@ -272,10 +272,10 @@ def test_what_a_worker_writes_meanwhile_is_neither_doubled_nor_foreign(published
 
 def test_a_list_with_something_else_in_it_differs(published: OwnedLog, settings: Settings) -> None:
     key = key_of(published, "recommendations", newest(published, "recommendations"))
-    k, value, headers, t = msgspec.msgpack.decode(published._db[key])
+    k, value, headers, t = msgspec.msgpack.decode(published._tables.db[key])
     row = json.loads(value)
     row["items"] = row["items"][1:]
-    published._db[key] = msgspec.msgpack.encode((k, json.dumps(row).encode(), headers, t))
+    published._tables.db[key] = msgspec.msgpack.encode((k, json.dumps(row).encode(), headers, t))
     assert findings(audit(published, settings)) == (0, 0, 1, 0)
 
 
