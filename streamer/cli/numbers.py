@@ -27,6 +27,7 @@ def number(what: str, holds: Callable[[float], bool]) -> Callable[[str], float]:
 
 
 rate = number("number above 0", lambda value: 0 < value < float("inf"))
+amount = number("number from 0 on", lambda value: 0 <= value < float("inf"))
 share = number("share from 0 to below 1", lambda value: 0 <= value < 1)
 part = number("share from 0 to 1", lambda value: 0 <= value <= 1)
 quantile = number("quantile from 0 to 1", lambda value: 0 <= value <= 1)

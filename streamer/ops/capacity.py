@@ -44,7 +44,7 @@ class Costs(NamedTuple):
     epoch_bytes: float = 10.0  # on `freshet.epochs`, an interaction
 
 
-class Stream(NamedTuple):
+class PlannedStream(NamedTuple):
     """What is to be served. Rates are those of the busiest hour."""
 
     users: int
@@ -63,7 +63,7 @@ class Machine(NamedTuple):
     network_gbit: float = 10.0
 
 
-class Plan(NamedTuple):
+class StreamPlan(NamedTuple):
     """What the stream takes. Bytes are before compression."""
 
     workers: int
@@ -83,7 +83,7 @@ class Plan(NamedTuple):
     measured: bool  # whether so many workers were measured together
 
 
-def plan(stream: Stream, machine: Machine = Machine(), costs: Costs = Costs()) -> Plan:  # noqa: B008
+def plan(stream: PlannedStream, machine: Machine = Machine(), costs: Costs = Costs()) -> StreamPlan:  # noqa: B008
     """Plans for a stream. Raises PlanRefused where no number of workers serves it, with the limit that it meets."""
     memory = _memory_bytes(stream, costs)
     room = machine.memory_gib * 2**30
@@ -111,13 +111,13 @@ def plan(stream: Stream, machine: Machine = Machine(), costs: Costs = Costs()) -
     return found
 
 
-def _memory_bytes(stream: Stream, costs: Costs) -> float:
+def _memory_bytes(stream: PlannedStream, costs: Costs) -> float:
     pairs = stream.users * min(stream.items_per_user, stream.items)
     arrays = stream.users * costs.user_bytes + stream.items * costs.item_bytes + pairs * costs.pair_bytes
     return costs.process_bytes + costs.overhead * arrays
 
 
-def busy_share(stream: Stream, costs: Costs, workers: int) -> float:
+def busy_share(stream: PlannedStream, costs: Costs, workers: int) -> float:
     """The share of its thread that each of so many workers is busy."""
     own = stream.events_per_s / workers
     told = costs.told_us if workers > 1 else 0.0
@@ -131,7 +131,7 @@ def capacity(costs: Costs, workers: int) -> float:
     return workers * costs.scored_us / (costs.scored_us + told + (workers - 1) * costs.observed_us)
 
 
-def _workers(stream: Stream, costs: Costs) -> int:
+def _workers(stream: PlannedStream, costs: Costs) -> int:
     """The fewest whose threads are busy for no more than BUSY."""
     if busy_share(stream, costs, 1) <= BUSY:
         return 1
@@ -140,7 +140,9 @@ def _workers(stream: Stream, costs: Costs) -> int:
     return math.ceil(max(own - observed, 0.0) / (BUSY * 1e6 - observed))
 
 
-def _at(stream: Stream, costs: Costs, workers: int, partitions: int, memory: float, most_events: float) -> Plan:
+def _at(
+    stream: PlannedStream, costs: Costs, workers: int, partitions: int, memory: float, most_events: float
+) -> StreamPlan:
     rate, days = stream.events_per_s, stream.retention_days * SECONDS_A_DAY
     told = costs.block_bytes + costs.step_bytes if workers > 1 else 0.0
     written = costs.list_bytes * 2 + costs.epoch_bytes + told  # a list goes to `recommendations` and `freshet.lists`
@@ -148,7 +150,7 @@ def _at(stream: Stream, costs: Costs, workers: int, partitions: int, memory: flo
     log = kept + stream.users * costs.list_bytes
     own, others = rate / workers, rate * (workers - 1) / workers
     came_in = own * costs.interaction_bytes + others * told
-    return Plan(
+    return StreamPlan(
         workers=workers,
         fronts=math.ceil(stream.requests_per_s * costs.front_us / 1e6 / BUSY),
         partitions=partitions,

@@ -66,6 +66,7 @@ class Group:
         mine = {tp: position for tp, position in state.positions.items() if tp.topic == self._topic}
         from_start = settings.on_position_gone == "earliest"
         self.has_joined = False
+        self._blocks_are_committed = settings.delivery == "exactly-once"
         self.member = log.subscribe(committer, mine)
         self.merge = PartitionMerge(settings.alignment_ms, clock)
         self.takeover = Takeover(log, intake, settings.max_epoch_events, from_start, clock)
@@ -84,20 +85,26 @@ class Group:
             self._let_go(tp)
         for tp, committed in sorted(self._existing(gained).items()):
             self._gain(tp, committed)
-        self._blocks.follow({tp.partition for tp in self.merge.partitions()})
+        self._follow_blocks()
 
     def join(self) -> None:
         """Asks for partitions, once what other workers have admitted is observed.
 
         Whoever gets a partition sooner leaves its users without lists for as long as that takes. Who had it goes on
-        with it meanwhile.
+        with it meanwhile. Where blocks may be of epochs that were never committed, those of this worker's own last one
+        would be taken for what it has taken: there it asks at once.
         """
         if self.has_joined:
             return
-        self._blocks.follow(frozenset())
-        self.has_joined = self._blocks.were_at_end()
+        self._follow_blocks()
+        self.has_joined = not self._blocks_are_committed or self._blocks.were_at_end()
         if self.has_joined:
             self.member.join()
+
+    def _follow_blocks(self) -> None:
+        own = {tp.partition for tp in self.merge.partitions()}
+        if own or self._observed or self._blocks_are_committed:
+            self._blocks.follow(own)
 
     def coming(self) -> frozenset[TopicPartition]:
         """Partitions that are this worker's and not in its state up to where the group is."""
@@ -123,7 +130,7 @@ class Group:
             self._open(tp, committed)
         for tp in list(self._observed):
             self._open_observed(tp)
-        self._blocks.follow({tp.partition for tp in self.merge.partitions()})
+        self._follow_blocks()
 
     def _open_observed(self, tp: TopicPartition) -> None:
         """Opens a partition whose blocks have reached where the group is; where they do not, its records are read."""

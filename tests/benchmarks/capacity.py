@@ -19,7 +19,7 @@ from consumers.partitioner import partition_of
 from consumers.records import Record, TopicPartition
 from streamer.cli.producing import interaction_chunks
 from streamer.errors import PlanRefused
-from streamer.ops.capacity import Costs, Machine, Stream, capacity, plan
+from streamer.ops.capacity import Costs, Machine, PlannedStream, capacity, plan
 from streamer.pipeline.arrivals import in_order
 from streamer.pipeline.epoch import CommittedBlock, CommittedStep, EpochOutput, epoch_input
 from streamer.pipeline.ingest import Intake
@@ -48,12 +48,12 @@ MEASURED = (
     "plan is too hopeful of several workers where few interactions come, which one worker takes."
 )
 CASES = (
-    Stream(100_000, 10_000, 1_000),
-    Stream(2_000_000, 100_000, 2_000, 500),
-    Stream(2_000_000, 100_000, 5_000, 500),
-    Stream(10_000_000, 1_000_000, 10_000, 2_000),
-    Stream(100_000_000, 1_000_000, 10_000),
-    Stream(10_000_000, 1_000_000, 10**10 / 86_400),
+    PlannedStream(100_000, 10_000, 1_000),
+    PlannedStream(2_000_000, 100_000, 2_000, 500),
+    PlannedStream(2_000_000, 100_000, 5_000, 500),
+    PlannedStream(10_000_000, 1_000_000, 10_000, 2_000),
+    PlannedStream(100_000_000, 1_000_000, 10_000),
+    PlannedStream(10_000_000, 1_000_000, 10**10 / 86_400),
 )
 
 
@@ -172,7 +172,7 @@ def memory_table() -> list[str]:
     """Memory by the plan beside the peaks that `growth.py` measured (RESULTS.md)."""
     lines = ["", "| items | users | interactions | measured peak, MiB | planned | error |", "|---|---|---|---|---|---|"]
     for items, users, interactions, peak in GROWTH:
-        planned = plan(Stream(users, items, 1, items_per_user=interactions / users)).memory_gib * 1024
+        planned = plan(PlannedStream(users, items, 1, items_per_user=interactions / users)).memory_gib * 1024
         error = planned / peak - 1
         lines.append(f"| {items:,} | {users:,} | {interactions:,} | {peak:,} | {planned:,.0f} | {error:+.0%} |")
     return lines

@@ -21,7 +21,7 @@ from streamer.runtime.topics import open_log_of, read_records, topic_specs, whol
 from streamer.settings import Settings
 from tests.conftest import missing
 from tests.consumers.feedback.feedback_world import FEEDBACK, LISTS, Cells, Log, counted, make_log
-from tests.docs.test_readme import free_port
+from tests.docs.test_blocks import free_port
 from tests.waiting import ended, ends, scaled, until
 
 pytestmark = pytest.mark.kafka

@@ -2,6 +2,7 @@
 
 import argparse
 
+from streamer.cli import numbers
 from streamer.cli.flags import add_setting_flags, settings_of
 from streamer.runtime.optional_packages import require
 
@@ -16,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--write", action="store_true", help="tools that write and delete too; by default they read")
     parser.add_argument(
         "--http-port",
-        type=int,
+        type=numbers.count,
         metavar="N",
         help="port on loopback where it answers at /mcp; by default it speaks over stdin and stdout",
     )

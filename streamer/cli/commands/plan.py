@@ -3,8 +3,8 @@
 import argparse
 import json
 
+from streamer.cli import numbers
 from streamer.cli.flags import add_json_flag
-from streamer.errors import UsageError
 
 EXAMPLE = "freshet plan --users 2000000 --items 100000 --events-per-second 5000 --requests-per-second 500"
 
@@ -16,47 +16,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-m tests.benchmarks.capacity`, added up. Beyond four workers nothing was measured together. Where a stream "
         "does not fit it says so, and ends with 1."
     )
-    parser.add_argument("--users", type=int, required=True, metavar="N", help="users that are known")
-    parser.add_argument("--items", type=int, required=True, metavar="N", help="items that are known")
+    parser.add_argument("--users", type=numbers.count, required=True, metavar="N", help="users that are known")
+    parser.add_argument("--items", type=numbers.count, required=True, metavar="N", help="items that are known")
     parser.add_argument(
         "--events-per-second",
-        type=float,
+        type=numbers.rate,
         required=True,
         metavar="RATE",
         help="interactions per second, at the busiest time",
     )
     parser.add_argument(
-        "--requests-per-second", type=float, default=0.0, metavar="RATE", help="lists asked for per second (default 0)"
+        "--requests-per-second",
+        type=numbers.amount,
+        default=0.0,
+        metavar="RATE",
+        help="lists asked for per second (default 0)",
     )
     parser.add_argument(
-        "--retention-days", type=float, default=30.0, metavar="DAYS",
+        "--retention-days", type=numbers.amount, default=30.0, metavar="DAYS",
         help="days for which topics keep interactions, lists and what workers tell one another (default 30)",
     )  # fmt: skip
     parser.add_argument(
-        "--items-per-user", type=float, default=100.0, metavar="N",
+        "--items-per-user", type=numbers.amount, default=100.0, metavar="N",
         help="different items that a user takes in all (default 100)",
     )  # fmt: skip
-    parser.add_argument("--replication", type=int, default=3, metavar="N", help="copies of each topic (default 3)")
     parser.add_argument(
-        "--memory-gib", type=float, default=64.0, metavar="GIB", help="memory of the machine of a worker (default 64)"
+        "--replication", type=numbers.count, default=3, metavar="N", help="copies of each topic (default 3)"
     )
     parser.add_argument(
-        "--network-gbit", type=float, default=10.0, metavar="GBIT",
+        "--memory-gib",
+        type=numbers.rate,
+        default=64.0,
+        metavar="GIB",
+        help="memory of the machine of a worker (default 64)",
+    )
+    parser.add_argument(
+        "--network-gbit", type=numbers.rate, default=10.0, metavar="GBIT",
         help="network of the machine of a worker, Gbit/s (default 10)",
     )  # fmt: skip
     add_json_flag(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from streamer.ops.capacity import MEASURED_WORKERS, Machine, Stream, plan
+    from streamer.ops.capacity import MEASURED_WORKERS, Machine, PlannedStream, plan
 
-    for name in ("users", "items", "events_per_second", "replication", "memory_gib", "network_gbit"):
-        if not getattr(arguments, name) > 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be above 0")
-    for name in ("requests_per_second", "retention_days", "items_per_user"):
-        if not getattr(arguments, name) >= 0:
-            raise UsageError(f"--{name.replace('_', '-')} must be 0 or more")
-    stream = Stream(
+    stream = PlannedStream(
         arguments.users, arguments.items, arguments.events_per_second, arguments.requests_per_second,
         arguments.retention_days, arguments.items_per_user, arguments.replication,
     )  # fmt: skip

@@ -29,10 +29,10 @@ class QuestionRoutes:
             raise ApiError(
                 426, "upgrade-required", f"{QUESTIONS_PATH} takes requests to upgrade to {PROTOCOL}", headers=headers
             )
-        return _Line(AnsweringLine(self._queue, self._settings.max_body_bytes))
+        return _HandOver(AnsweringLine(self._queue, self._settings.max_body_bytes))
 
 
-class _Line(Response):
+class _HandOver(Response):
     """In place of an answer the connection goes to a protocol of its own."""
 
     def __init__(self, line: AnsweringLine) -> None:

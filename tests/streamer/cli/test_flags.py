@@ -19,11 +19,15 @@ from streamer.errors import UsageError
 from streamer.settings import Settings
 
 ROOT = Path(__file__).parents[3]
-OLDER = {"train": {"--window"}}  # names of before that mean something else than on other commands
+OLDER = {
+    "train": {"--window"},
+    "plan": {"--users", "--items"},
+}  # means something else than on other commands, and says so
 NEEDS = {
     "replay": ["x"], "evaluate": ["x", "y"], "compare": ["a", "b", "x"], "content": ["x"], "train": ["gcn", "x"],
     "embeddings": ["ls", "x"], "sink": ["x"], "explain": ["x"], "produce": ["x"], "tail": ["x"], "erase": ["x"],
-    "topics": ["ls"], "rules": ["ls"], "checkpoint": ["ls"], "experiment": ["status"],
+    "topics": ["ls"], "rules": ["ls"], "checkpoint": ["ls"], "experiment": ["status"], "mcp": ["x"],
+    "plan": ["--users", "1", "--items", "1", "--events-per-second", "1"],
 }  # fmt: skip
 
 
@@ -95,7 +99,7 @@ def test_a_flag_named_after_a_setting_gives_that_setting(command: str) -> None:
 def test_what_is_promised_is_there() -> None:
     for command in COMMANDS:
         assert flags_of(command).keys() >= {"--set", "--log-level", "--log-format", "--help"}
-        assert "--json" in flags_of(command) or command == "run"  # which prints nothing
+        assert "--json" in flags_of(command) or command in ("run", "mcp")  # which print nothing, and speak a protocol
     for command in ("replay", "evaluate", "compare"):
         assert flags_of(command).keys() >= {"--after", "--measure-after", "--exclude-seen"}
     assert "--no-repeat" in flags_of("evaluate")

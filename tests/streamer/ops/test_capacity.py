@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from streamer.cli.main import main
 from streamer.errors import PlanRefused
-from streamer.ops.capacity import BUSY, Costs, Machine, Stream, busy_share, capacity, plan
+from streamer.ops.capacity import BUSY, Costs, Machine, PlannedStream, busy_share, capacity, plan
 
 COSTS = Costs(
     scored_us=300, told_us=20, observed_us=20, asked_us=500, front_us=600,
@@ -17,24 +17,24 @@ COSTS = Costs(
 )  # fmt: skip
 # by hand: a thread has 600,000 µs a second; N workers: (own (300 + 20) + others 20) E / N + 500 R / N
 PLANS = [
-    (Stream(10**6, 10**5, 1_000), 1, 4),  # .3 of one thread
-    (Stream(10**6, 10**5, 2_000), 1, 4),  # .6 of it
-    (Stream(10**6, 10**5, 2_001), 2, 4),  # 300,150 + 20,010 + 20,010 µs each
-    (Stream(10**6, 10**5, 5_000), 3, 8),  # 5,000 · 300 / (600,000 − 100,000)
-    (Stream(10**6, 10**5, 5_000, 1_000), 4, 8),  # (1,500,000 + 500,000) / 500,000
-    (Stream(10**6, 10**5, 20_000), 30, 64),  # 6,000,000 / 200,000
-    (Stream(10**6, 10**5, 25_000), 75, 256),  # 7,500,000 / 100,000
+    (PlannedStream(10**6, 10**5, 1_000), 1, 4),  # .3 of one thread
+    (PlannedStream(10**6, 10**5, 2_000), 1, 4),  # .6 of it
+    (PlannedStream(10**6, 10**5, 2_001), 2, 4),  # 300,150 + 20,010 + 20,010 µs each
+    (PlannedStream(10**6, 10**5, 5_000), 3, 8),  # 5,000 · 300 / (600,000 − 100,000)
+    (PlannedStream(10**6, 10**5, 5_000, 1_000), 4, 8),  # (1,500,000 + 500,000) / 500,000
+    (PlannedStream(10**6, 10**5, 20_000), 30, 64),  # 6,000,000 / 200,000
+    (PlannedStream(10**6, 10**5, 25_000), 75, 256),  # 7,500,000 / 100,000
 ]
 REFUSED = [
-    (Stream(10**6, 10**5, 30_000), Machine(), "is the most, with however many workers"),  # 20 · 30,000 = 600,000
-    (Stream(10**6, 10**5, 28_000), Machine(), "256 is the most"),
-    (Stream(10**8, 10**5, 1_000), Machine(), "more workers do not help"),
-    (Stream(10**6, 10**5, 20_000), Machine(network_gbit=0.1), "Gbit/s"),
+    (PlannedStream(10**6, 10**5, 30_000), Machine(), "is the most, with however many workers"),  # 20 · 30,000 = 600,000
+    (PlannedStream(10**6, 10**5, 28_000), Machine(), "256 is the most"),
+    (PlannedStream(10**8, 10**5, 1_000), Machine(), "more workers do not help"),
+    (PlannedStream(10**6, 10**5, 20_000), Machine(network_gbit=0.1), "Gbit/s"),
 ]
 
 
 @pytest.mark.parametrize(("stream", "workers", "partitions"), PLANS)
-def test_a_stream_takes_so_many_workers(stream: Stream, workers: int, partitions: int) -> None:
+def test_a_stream_takes_so_many_workers(stream: PlannedStream, workers: int, partitions: int) -> None:
     found = plan(stream, Machine(), COSTS)
     assert (found.workers, found.partitions, found.measured) == (workers, partitions, workers <= 4)
     assert found.busy == pytest.approx(busy_share(stream, COSTS, workers))
@@ -45,7 +45,7 @@ def test_a_stream_takes_so_many_workers(stream: Stream, workers: int, partitions
 
 @pytest.mark.parametrize(("stream", "machine", "why"), REFUSED)
 def test_what_no_number_of_workers_serves_is_refused_with_what_comes_next(
-    stream: Stream, machine: Machine, why: str
+    stream: PlannedStream, machine: Machine, why: str
 ) -> None:
     with pytest.raises(PlanRefused, match="the next design, which is not built") as refused:
         plan(stream, machine, COSTS)
@@ -54,7 +54,7 @@ def test_what_no_number_of_workers_serves_is_refused_with_what_comes_next(
 
 def test_bytes_by_hand() -> None:
     """Two workers of 1,500 interactions a second each, a day, 10⁶ users, 10⁵ items: all is one line of arithmetic."""
-    found = plan(Stream(10**6, 10**5, 3_000, 100, 1, 10, 2), Machine(), COSTS)
+    found = plan(PlannedStream(10**6, 10**5, 3_000, 100, 1, 10, 2), Machine(), COSTS)
     assert found.workers == 2
     interactions = 3_000 * 86_400
     memory = 10**6 * 2_000 + 10**5 * 4_000 + 10**6 * 10 * 40
@@ -75,7 +75,7 @@ def test_more_workers_take_more_and_never_more_than_the_limit(workers: int) -> N
 
 @given(st.floats(1, 25_000), st.floats(0, 5_000))
 def test_a_plan_is_the_fewest_workers_that_are_not_too_busy(events: float, requests: float) -> None:
-    stream = Stream(10**5, 10**4, events, requests, 0.1)
+    stream = PlannedStream(10**5, 10**4, events, requests, 0.1)
     found = plan(stream, Machine(), COSTS)
     assert busy_share(stream, COSTS, found.workers) <= BUSY * (1 + 1e-9)
     assert found.workers == 1 or busy_share(stream, COSTS, found.workers - 1) > BUSY * (1 - 1e-9)
@@ -91,5 +91,6 @@ def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.Captur
     assert not told["measured"]
     assert main([*small, "115741"]) == 1
     assert "the next design, which is not built" in capsys.readouterr().err
-    assert main([*small, "0"]) == 2
-    assert "--events-per-second must be above 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*small, "0"])
+    assert "is no number above 0" in capsys.readouterr().err
