@@ -33,11 +33,16 @@ BROKER_KILLS, FUZZED = 5, 1_000_000
 
 
 class Load(threading.Thread):
-    """Sends interactions at RATE until `end`; a broker that is away makes it wait."""
+    """Sends interactions at a rate until `end`; a broker that is away makes it wait.
 
-    def __init__(self, scene: Scene) -> None:
+    Args:
+        rate: interactions a second.
+        chunk: how many go at once.
+    """
+
+    def __init__(self, scene: Scene, rate: int = RATE, chunk: int = CHUNK) -> None:
         super().__init__(daemon=True)
-        self._log = scene.open()
+        self._log, self._rate, self._chunk = scene.open(), rate, chunk
         self._records = scene.interactions(checkerboard(events=300_000, users=400, items=900))
         self._ending = threading.Event()
         self.sent = 0
@@ -45,10 +50,10 @@ class Load(threading.Thread):
     def run(self) -> None:
         due = time.monotonic()
         while not self._ending.is_set():
-            chunk: list[NewRecord] = self._records[self.sent : self.sent + CHUNK]
+            chunk: list[NewRecord] = self._records[self.sent : self.sent + self._chunk]
             self._log.append(chunk)
             self.sent += len(chunk)
-            due = max(due + CHUNK / RATE, time.monotonic() - 1)
+            due = max(due + self._chunk / self._rate, time.monotonic() - 1)
             time.sleep(max(0.0, due - time.monotonic()))
 
     def end(self) -> int:

@@ -25,41 +25,15 @@ from consumers.records import TopicPartition
 from consumers.schemas import EpochManifest
 from streamer.runtime.topics import read_records, whole
 from tests.benchmarks.curve_page import page_of
+from tests.benchmarks.faults import Load
 from tests.faults.scene import ROOT, Scene
 from tests.kafka_broker import Broker
-from tests.worlds import checkerboard
 
 RESULTS = Path(__file__).parent / "MOVING.md"
 PARTITIONS, CHUNK = 4, 10
 QUIET_S, LIMIT_S = 6.0, 900.0  # lists of every partition for so long, HITCH_S apart at most: it is over
 HITCH_S = 3.0
 NOTICED_S = 16.0  # until when the others have noticed that one is gone, at a session of ten seconds
-
-
-class Load(threading.Thread):
-    """Sends interactions at a rate until `end`."""
-
-    def __init__(self, scene: Scene, rate: int) -> None:
-        super().__init__(daemon=True)
-        self._log, self._rate = scene.open(), rate
-        self._records = scene.interactions(checkerboard(events=400_000, users=400, items=900))
-        self._ending = threading.Event()
-        self.sent = 0
-
-    def run(self) -> None:
-        due = time.monotonic()
-        while not self._ending.is_set():
-            self._log.append(self._records[self.sent : self.sent + CHUNK])
-            self.sent += CHUNK
-            due = max(due + CHUNK / self._rate, time.monotonic() - 1)
-            time.sleep(max(0.0, due - time.monotonic()))
-
-    def end(self) -> int:
-        """Stops; gives how many records were acknowledged."""
-        self._ending.set()
-        self.join()
-        self._log.close()
-        return self.sent
 
 
 class Watch(threading.Thread):
@@ -166,7 +140,7 @@ def _row(what: str, gaps: list[float]) -> str:
 def measure(folder: Path, bootstrap: str, kills: int, joins: int, rate: int) -> list[str]:
     """The rows of the table, and what the audit found."""
     workers = Workers(folder, bootstrap)
-    load, watch = Load(workers.seats[0], rate), Watch(workers.seats[0])
+    load, watch = Load(workers.seats[0], rate, CHUNK), Watch(workers.seats[0])
     load.start()
     watch.start()
     lines = ["", "| | longest time without lists, s, by partition | | | |", "|---|---|---|---|---|"]
