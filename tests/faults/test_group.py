@@ -101,13 +101,23 @@ class Group:
         return sum(m["events"] for m in self.manifests() if not m.get("adopted"))
 
     def shared(self, workers: int = 2, since: int = 0) -> bool:
-        """Whether so many workers have listed something of their own, from the `since`th manifest on."""
-        return len({m["worker"] for m in self.manifests()[since:] if not m.get("adopted")}) >= workers
+        """Whether so many workers have listed something of their own, from the `since`th manifest on.
+
+        Who has no partition yet commits too: what it observes.
+        """
+        taking = {m["worker"] for m in self.manifests()[since:] if m["events"] and not m.get("adopted")}
+        return len(taking) >= workers
 
     def share(self, workers: int = 2) -> None:
         """Sends until so many workers hold partitions."""
         since = len(self.manifests())
         while not self.shared(workers, since):
+            self.send()
+            self.until(self.all_taken)
+
+    def learn(self, workers: int = 2) -> None:
+        """Sends until so many workers have added what others learned."""
+        while len({m["worker"] for m in self.manifests() if m["learned"]}) < workers:
             self.send()
             self.until(self.all_taken)
 
@@ -406,6 +416,7 @@ def test_who_takes_a_partition_over_has_observed_it(group_of: GroupOf) -> None:
     group.until(group.all_taken)
     group.start(0)
     group.share()
+    group.learn()
     assert group.signal(1, signal.SIGTERM) == 0
     group.send()
     group.until(group.all_taken)
@@ -436,5 +447,6 @@ def test_one_dies_at_any_effect_of_its_commit_while_it_observes(group_of: GroupO
     assert dying.returncode == CRASHED
     group.start(1)
     group.share()
+    group.learn()
     group.check()
     group.check_learning()
