@@ -3,10 +3,12 @@
 import hashlib
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,7 @@ from tgn.graph import F32
 
 Fit = Callable[[Callable[[int], None]], Trainer]
 MOST_BATCH, LEAST_BATCHES = 4_096, 20  # edges of a batch, and batches of a pass on a small graph
+LOOK_EVERY_S, GRACE_S = 1.0, 10.0  # for the ends of other processes, and from the first of them to all
 
 
 def check_device(device: str) -> None:
@@ -171,7 +174,10 @@ def _fit(
 
 
 def _fit_together(fit: Fit, processes: int, advance: Callable[[int], None]) -> Trainer:
-    """The trainer of one of several processes, which all come to the same. Raises ProcessEnded where one does not."""
+    """The trainer of one of several processes, which all come to the same. Raises ProcessEnded where one does not.
+
+    This process fits in a thread: gloo, where one is gone that it has not met yet, waits for it for half an hour.
+    """
     context = torch.multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         rendezvous = Path(folder) / "rendezvous"
@@ -181,25 +187,46 @@ def _fit_together(fit: Fit, processes: int, advance: Callable[[int], None]) -> T
         ]
         for process in others:
             process.start()
+        own = Future[Trainer]()
+        fit_own = partial(_fit_joined, fit, processes, 0, rendezvous, advance)
+        Thread(target=_fulfil, args=(own, fit_own), daemon=True).start()
         try:
-            return _fit_joined(fit, processes, 0, rendezvous, advance)
-        except RuntimeError as error:  # among others gloo's, where a process that it waits for is gone
-            codes = [process.exitcode for process in _joined(others) if process.exitcode]
+            while not own.done() and not _failed(others):
+                wait([own], LOOK_EVERY_S)
+            return own.result(GRACE_S)
+        except (RuntimeError, TimeoutError) as error:  # among others gloo's, where a process that it waits for is gone
+            _join(others)
+            codes = _failed(others)
             if not codes:
                 raise
+            said = str(error).partition("\n")[0] or "it was waited for"
             raise ProcessEnded(
-                f"a process of the training ended with exit code {codes[0]} ({str(error).splitlines()[0]}): "
+                f"a process of the training ended with exit code {codes[0]} ({said}): "
                 "go on with --resume, with fewer --processes where memory ran out"
             ) from error
         finally:
-            _joined(others)
+            _join(others)
+            for process in others:
+                process.kill()
+                process.join()
 
 
-def _joined(processes: list[SpawnProcess]) -> list[SpawnProcess]:
-    """The same when all of them have ended."""
+def _fulfil(own: "Future[Trainer]", fitted: Callable[[], Trainer]) -> None:
+    try:
+        own.set_result(fitted())
+    except BaseException as error:  # raised where it is waited for
+        own.set_exception(error)
+
+
+def _failed(processes: list[SpawnProcess]) -> list[int]:
+    """The exit codes of those that have ended by an error or a signal."""
+    return [process.exitcode for process in processes if process.exitcode]
+
+
+def _join(processes: list[SpawnProcess]) -> None:
+    """Waits for their ends, which are near."""
     for process in processes:
-        process.join()
-    return processes
+        process.join(GRACE_S)
 
 
 def _fit_joined(fit: Fit, processes: int, rank: int, rendezvous: Path, advance: Callable[[int], None]) -> Trainer:

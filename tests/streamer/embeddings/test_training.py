@@ -222,6 +222,26 @@ def test_a_process_that_ends_early_is_told() -> None:
         _fit_together(end_all_but_the_first, 2, lambda passes: None)
 
 
+class EndsAsItArrives:
+    """Ends the process that it is sent to, which has met no other yet."""
+
+    def __call__(self, advance: Callable[[int], None]) -> Trainer:
+        raise AssertionError("nobody was waited for")
+
+    def __setstate__(self, state: object) -> None:
+        os._exit(3)
+
+    def __getstate__(self) -> object:
+        return "not empty"
+
+
+def test_a_process_that_ends_before_it_has_met_the_others_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gloo itself would wait for it for half an hour."""
+    monkeypatch.setattr("streamer.embeddings.training.GRACE_S", 0.5)
+    with pytest.raises(ProcessEnded, match=r"exit code 3 \(it was waited for\).*--resume"):
+        _fit_together(EndsAsItArrives(), 2, lambda passes: None)
+
+
 def test_the_flags_offer_what_there_is() -> None:
     parser = argparse.ArgumentParser()
     streamer.cli.commands.train.add_arguments(parser)
