@@ -141,8 +141,11 @@ class Log(Closable, Protocol):
         Raises TopicConflict where a topic exists with another number of partitions or cleanup policy.
         """
 
-    def topics(self) -> dict[str, TopicSpec]:
-        """Every topic that exists, by name, without the broker's internal ones."""
+    def topic_names(self) -> set[str]:
+        """Every topic that exists, without the broker's internal ones."""
+
+    def topics(self, names: Collection[str] | None = None) -> dict[str, TopicSpec]:
+        """Those topics that exist, by name; names: only of these; None: of all, which others may have thousands of."""
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """What tells a topic from one that was deleted and made anew; without topics of which nobody knows."""

@@ -194,6 +194,9 @@ def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
         "log.cleaner.backoff.ms": "200",
+        "offsets.topic.num.partitions": "4",  # fifty are made and loaded before the first member has joined
+        "transaction.state.log.num.partitions": "4",
+        "share.coordinator.state.topic.num.partitions": "1",
         "group.consumer.min.session.timeout.ms": "6000",  # KIP-848: these are the broker's to say
         "group.consumer.session.timeout.ms": "6000",
         "group.consumer.min.heartbeat.interval.ms": "1000",

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 
 import httpx
@@ -11,6 +12,8 @@ import pytest
 from consumers.errors import LogUnavailable
 from consumers.log import Log
 from streamer.asking.question_queue import QuestionQueue
+from streamer.runtime.signals import StopRequest
+from streamer.runtime.supervisor import supervise
 from streamer.runtime.topics import open_log_of, topic_specs
 from streamer.settings import Settings
 from streamer.web.api import Gateway
@@ -91,23 +94,22 @@ class started:
 
 
 def work(log: Log, settings: Settings, queue: QuestionQueue) -> Callable[[], None]:
-    """Starts a worker in a thread; what it gives ends it."""
-    stop = threading.Event()
+    """Starts a worker in a thread, under the supervisor that `freshet run` has; what it gives ends it."""
+    stop = StopRequest(on_signals=False)
 
-    def open_worker() -> Worker | None:
+    def opened() -> Worker | None:
         try:
-            return Worker.open(log, settings, stop=stop.is_set, queue=queue)
+            return Worker.open(log, settings, stop=lambda: bool(stop), queue=queue)
         except LogUnavailable:  # a broker that has just started gives no seats yet
             return None
 
-    worker = until(open_worker)
-    thread = threading.Thread(target=worker.run, name="worker")
+    service = partial(until, opened)
+    thread = threading.Thread(target=supervise, args=(service, Worker.run, stop), name="worker")
     thread.start()
 
     def end() -> None:
         stop.set()
         thread.join()
-        worker.close()
 
     return end
 
@@ -122,7 +124,12 @@ def _fill(shop: Shop) -> None:
         for n in range(100)
     ]
     assert shop.front.post("/v1/interactions", json=events).status_code == 202
-    until(lambda: sum(w["interactions"] for w in shop.front.get("/v1/status").json()["workers"]) == 100)
+    until(lambda: taken(shop) == 100, said=lambda: f"{taken(shop)} of 100 taken")
+
+
+def taken(shop: Shop) -> int:
+    """How many interactions its worker has taken."""
+    return sum(worker["interactions"] for worker in shop.front.get("/v1/status").json()["workers"])
 
 
 def error_of(answer: httpx.Response) -> dict[str, Any]:

@@ -45,9 +45,13 @@ class FolderLog(Closable):
         wanted = list(specs)
         return self.ask(lambda log: log.create(wanted))
 
-    def topics(self) -> dict[str, TopicSpec]:
+    def topic_names(self) -> set[str]:
+        """See `Log.topic_names`."""
+        return self.ask(lambda log: log.topic_names())
+
+    def topics(self, names: Collection[str] | None = None) -> dict[str, TopicSpec]:
         """See `Log.topics`."""
-        return self.ask(lambda log: log.topics())
+        return self.ask(lambda log: log.topics(names))
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """See `Log.topic_ids`."""

@@ -62,9 +62,13 @@ class EmbeddedLog(Closable):
                     old.check_same(spec)
         return created
 
-    def topics(self) -> dict[str, TopicSpec]:
+    def topic_names(self) -> set[str]:
+        """See `Log.topic_names`."""
+        return set(self._tables.specs)
+
+    def topics(self, names: Collection[str] | None = None) -> dict[str, TopicSpec]:
         """See `Log.topics`."""
-        return dict(self._tables.specs)
+        return {name: spec for name, spec in self._tables.specs.items() if names is None or name in names}
 
     def starts(self, topic: str) -> dict[int, int]:
         """See `Log.starts`."""

@@ -28,10 +28,14 @@ class RemoteLog(Closable):
         """See `Log.create`."""
         return list(self._connection.call("create", list(specs)))
 
-    def topics(self) -> dict[str, TopicSpec]:
+    def topic_names(self) -> set[str]:
+        """See `Log.topic_names`."""
+        return set(self.topics())
+
+    def topics(self, names: Collection[str] | None = None) -> dict[str, TopicSpec]:
         """See `Log.topics`."""
         specs = msgspec.convert(self._connection.call("topics"), list[TopicSpec])
-        return {spec.name: spec for spec in specs}
+        return {spec.name: spec for spec in specs if names is None or spec.name in names}
 
     def starts(self, topic: str) -> dict[int, int]:
         """See `Log.starts`."""

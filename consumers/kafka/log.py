@@ -103,7 +103,8 @@ class KafkaLog(Closable):
     @answered
     def create(self, specs: Iterable[TopicSpec]) -> list[str]:
         """See `Log.create`."""
-        wanted, have = {spec.name: spec for spec in specs}, self.topics()
+        wanted = {spec.name: spec for spec in specs}
+        have = self.topics(wanted)
         for name in wanted.keys() & have.keys():
             have[name].check_same(wanted[name])
         missing = [spec for name, spec in wanted.items() if name not in have]
@@ -124,19 +125,24 @@ class KafkaLog(Closable):
     def _wait_visible(self, specs: Sequence[TopicSpec]) -> None:
         deadline = time.monotonic() + CREATE_TIMEOUT_S
         while time.monotonic() < deadline:
-            have = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
+            have = self._described([spec.name for spec in specs])
             if all(spec.name in have and len(have[spec.name].partitions) == spec.partitions for spec in specs):
                 return
             time.sleep(0.05)
         raise LogUnavailable("new topics did not become visible; see the broker's log")
 
     @answered
-    def topics(self) -> dict[str, TopicSpec]:
-        """See `Log.topics`."""
+    def topic_names(self) -> set[str]:
+        """See `Log.topic_names`."""
         listed = self._admin.list_topics(timeout=START_TIMEOUT_S).topics
-        names = [name for name in listed if not name.startswith("__")]
-        resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        configs = self._admin.describe_configs(resources, request_timeout=START_TIMEOUT_S) if names else {}
+        return {name for name in listed if not name.startswith("__")}
+
+    @answered
+    def topics(self, names: Collection[str] | None = None) -> dict[str, TopicSpec]:
+        """See `Log.topics`."""
+        described = self._described(self.topic_names() if names is None else names)
+        resources = [ConfigResource(ResourceType.TOPIC, name) for name in described]
+        configs = self._admin.describe_configs(resources, request_timeout=START_TIMEOUT_S) if described else {}
         specs = {}
         for resource, future in configs.items():
             try:
@@ -146,21 +152,26 @@ class KafkaLog(Closable):
                     continue  # it was deleted after it was listed
                 raise
             cleanup, retention_ms = config["cleanup.policy"].value, int(config["retention.ms"].value)
-            specs[name] = TopicSpec(name, len(listed[name].partitions), cleanup, retention_ms)
+            specs[name] = TopicSpec(name, len(described[name].partitions), cleanup, retention_ms)
         return specs
 
     @answered
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """See `Log.topic_ids`: KIP-516's, which a broker before 2.8 does not give."""
-        described = self._admin.describe_topics(Topics(list(topics)), request_timeout=START_TIMEOUT_S)
-        ids = {}
-        for topic, answer in described.items():
+        ids = {topic: str(described.topic_id) for topic, described in self._described(topics).items()}
+        return {topic: id_ for topic, id_ in ids.items() if id_ != _NO_ID}
+
+    def _described(self, topics: Iterable[str], timeout_s: float = START_TIMEOUT_S) -> dict[str, Any]:
+        """What the broker says of those of these topics that are there."""
+        names, found = list(topics), {}
+        asked = self._admin.describe_topics(Topics(names), request_timeout=timeout_s) if names else {}
+        for name, answer in asked.items():
             try:
-                ids[topic] = str(answer.result(ANSWER_TIMEOUT_S).topic_id)
+                found[name] = answer.result(ANSWER_TIMEOUT_S)
             except KafkaException as error:
                 if error.args[0].code() not in _UNKNOWN:
                     raise
-        return {topic: id_ for topic, id_ in ids.items() if id_ != _NO_ID}
+        return found
 
     def claim(self, application: str, topics: Collection[str]) -> None:
         """See `Log.claim`: a broker does not know; the epochs themselves name their application."""
@@ -213,7 +224,7 @@ class KafkaLog(Closable):
             raise LogUnavailable(f"no broker answered within {timeout_s:g} s")
         try:
             if self._producer is None:
-                known = self._admin.list_topics(timeout=min(START_TIMEOUT_S, timeout_s)).topics
+                known = self._described(topics, min(START_TIMEOUT_S, timeout_s))
                 for topic in topics:
                     if topic not in known:
                         raise _unknown(topic)
@@ -277,7 +288,7 @@ class KafkaLog(Closable):
     @answered
     def _make_workers_topic(self) -> None:
         """Makes the topic of the seats' claims where it is missing: `freshet topics create` once made none."""
-        if self._workers_topic not in self._admin.list_topics(timeout=START_TIMEOUT_S).topics:
+        if not self._described([self._workers_topic]):
             self._create([TopicSpec(self._workers_topic, 1, "compact")])
 
     def _seat(self, name: str) -> Seat:

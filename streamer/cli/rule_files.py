@@ -53,7 +53,7 @@ class KnownItems:
 def items_of_topic(log: Log, settings: Settings) -> KnownItems:
     """What the topic of items says of them now. Items that interactions alone name are none of these."""
     found, decoder = dict[str, Item](), node_decoder(settings)
-    there = settings.items_topic in log.topics()
+    there = settings.items_topic in log.topics([settings.items_topic])
     for record in read_records(log, whole(log, settings.items_topic)) if there else ():
         item = None if record.value is None else decoder.item(record)
         found.pop((record.key or b"").decode("utf-8", "replace"), None)

@@ -46,7 +46,7 @@ def partition_of_rules(settings: Settings) -> TopicPartition:
 def read_all_rules(log: Log, settings: Settings) -> tuple[RulesBySurface, int | None]:
     """What the topic says, and the position after it; None: there is no such topic."""
     found, tp = RulesBySurface(), partition_of_rules(settings)
-    if tp.topic not in log.topics():
+    if tp.topic not in log.topics([tp.topic]):
         return found, None
     position = log.starts(tp.topic)[0]
     for record in read_records(log, {tp: position}):

@@ -119,8 +119,9 @@ def _output_topics(settings: Settings, every: Iterable[EpochManifest]) -> set[st
 def _output_ends(log: Log, settings: Settings) -> dict[TopicPartition, int]:
     """Where outputs end now, on every topic that they may have been written to; epochs say under which settings."""
     every = manifests(log, settings, StreamState(settings), None)
-    surfaces = {topic for topic in log.topics() if topic.startswith(f"{settings.recommendations_topic}.")}
-    return end_positions(log, *sorted((_output_topics(settings, every) | surfaces) & log.topics().keys()))
+    there = log.topic_names()
+    surfaces = {topic for topic in there if topic.startswith(f"{settings.recommendations_topic}.")}
+    return end_positions(log, *sorted((_output_topics(settings, every) | surfaces) & there))
 
 
 def _in_force(settings: Settings, every: Iterable[EpochManifest]) -> list[Settings]:
@@ -239,7 +240,7 @@ class _Comparison:
 
     def count(self, topics: Sequence[str]) -> dict[str, int]:
         """How many there are of each kind."""
-        specs = self._log.topics()
+        specs = self._log.topics(topics)
         there = [topic for topic in topics if topic in specs]
         if missing := {topic for topic, _ in self._by_key} - set(there):
             raise UnknownTopic(f"there is no topic {min(missing)}; outputs of epochs were written to it")

@@ -224,8 +224,8 @@ def _transactions(probe: KafkaProbe, transactional_id: str) -> Finding:
 
 def _topics(patient: Patient) -> Iterator[Finding]:
     """Whether each topic is there, cleaned up as it must be, held for long enough and in enough copies."""
-    have = patient.log.topics()
     specs = topic_specs(patient.settings)
+    have = patient.log.topics([spec.name for spec in specs])
     brokers = patient.probe.broker().brokers if patient.probe else 1
     copies = patient.probe.replication([spec.name for spec in specs]) if patient.probe and brokers > 1 else {}
     settings = patient.settings

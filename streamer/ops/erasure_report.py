@@ -29,7 +29,7 @@ def unknown(log: Log, settings: Settings, users: Sequence[str]) -> list[str]:
     Interactions are asked first: who takes one meanwhile makes a list of it.
     """
     left = {user.encode(): user for user in users}
-    topics = log.topics()
+    topics = log.topics((settings.interactions_topic, settings.users_topic, settings.recommendations_topic))
     if settings.interactions_topic in topics:
         intake = Intake(settings)
         for record in read_records(log, _not_taken(log, settings)):
@@ -54,8 +54,8 @@ def _not_taken(log: Log, settings: Settings) -> dict[TopicPartition, int]:
 
 def report(log: Log, settings: Settings) -> list[Residue]:
     """Every topic, file and sink of this application that may name a user."""
-    topics = log.topics()
-    found = [_topic(spec, settings) for name, spec in topics.items() if _names_users(name, settings)]
+    topics = log.topics([name for name in log.topic_names() if _names_users(name, settings)])
+    found = [_topic(spec, settings) for spec in topics.values()]
     found.append(
         Residue(
             f"state ({state_folder(settings)}, and those of other workers)", "state",

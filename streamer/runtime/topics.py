@@ -49,7 +49,8 @@ def create_missing(
 
     names: only of these; None: all.
     """
-    there, specs = log.topics(), topic_specs(settings, partitions)
+    specs = topic_specs(settings, partitions)
+    there = log.topics([spec.name for spec in specs])
     log.create([spec for spec in specs if spec.name not in there and (names is None or spec.name in names)])
 
 
@@ -80,7 +81,7 @@ def read_records(log: Log, positions: Positions) -> Iterator[Record]:
 
 def output_limits(log: Log, settings: Settings) -> dict[str, int]:
     """The largest record of each topic that a worker writes to, bytes. Raises TopicConflict where one is too small."""
-    shared = {settings.observed_topic, settings.model_topic} & log.topics().keys()
+    shared = log.topics((settings.observed_topic, settings.model_topic))
     limits = log.record_limits((*output_topics(settings), *sorted(shared)))
     for topic, limit in limits.items():
         if limit < LEAST_RECORD_BYTES:

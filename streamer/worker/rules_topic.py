@@ -51,12 +51,13 @@ class RulesTopic:
 
     def _make_topics(self, rules: ChangedRules) -> None:
         """Makes the topics of surfaces that are published from here on, like the one of recommendations."""
-        settings, there = self._settings, self._log.topics()
+        settings = self._settings
         names = [
             topic_of_surface(settings, surface)
             for surface, record in rules.items()
             if record is not None and record["rules"].get("publish") and surface != settings.surface
         ]
+        there = self._log.topics([settings.recommendations_topic, *names])
         like = there.get(settings.recommendations_topic)
         if like is not None:
             self._log.create([structs.replace(like, name=name) for name in names if name not in there])

@@ -114,6 +114,18 @@ def test_order_within_a_partition_and_ends(log: Log, topic: str) -> None:
     assert sum(log.starts(topic).values()) == 0
 
 
+def test_topics_are_told_by_their_names_or_all(log: Log, topic: str) -> None:
+    log.create([TopicSpec(other := f"{topic}-other", 1, "compact")])
+    asked = log.topics([topic, other, f"{topic}-nowhere"])
+    assert {name: (spec.partitions, spec.cleanup) for name, spec in asked.items()} == {
+        topic: (4, "delete"),
+        other: (1, "compact"),
+    }
+    assert log.topics([]) == {}
+    assert log.topics().items() >= asked.items()
+    assert log.topic_names() >= asked.keys()
+
+
 def test_create_is_idempotent_and_conflicts_are_refused(log: Log, topic: str) -> None:
     assert log.create([TopicSpec(topic, 4)]) == []
     assert log.topics()[topic].partitions == 4

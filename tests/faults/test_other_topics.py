@@ -1,6 +1,7 @@
 """Positions that belong to something else now: a topic made anew, a group's offsets set back, another application."""
 
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from uuid import uuid4
 
@@ -48,15 +49,16 @@ def make_anew(scene: Scene, name: str, partitions: int = 2) -> None:
     admin = AdminClient({"bootstrap.servers": str(scene.values["bootstrap"])})
     (deleted,) = admin.delete_topics([name], operation_timeout=30).values()
     deleted.result()
-    with_log = scene.open()
     specs = {spec.name: spec for spec in topic_specs(scene.settings, partitions)}
-    while True:
-        try:
-            with_log.create([specs[name]])
-            break
-        except (TopicConflict, LogUnavailable):  # the broker still deletes it
-            continue
-    with_log.close()
+    with closing(scene.open()) as log:
+
+        def is_made() -> bool:
+            try:
+                return log.create([specs[name]]) == [name]  # nothing, where the broker still shows the former one
+            except (TopicConflict, LogUnavailable):
+                return False
+
+        until(is_made)
 
 
 def wrong(settings: Settings) -> dict[str, str]:

@@ -27,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
     with open_log_of(settings) as log:
         specs = {spec.name: spec for spec in topic_specs(settings, arguments.partitions)}
-        have = log.topics()
+        have = log.topics(specs if arguments.action == "create" else None)
         if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes
             specs = {n: structs.replace(s, partitions=have[n].partitions) if n in have else s for n, s in specs.items()}
         if arguments.action != "create":
