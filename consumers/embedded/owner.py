@@ -55,6 +55,7 @@ class Owner:
 class _Server(socketserver.ThreadingTCPServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # five, as Python has it, let a sixth at once wait a second for its next try
 
     def __init__(self, log: EmbeddedLog, token: str) -> None:
         self.log, self.token = log, token

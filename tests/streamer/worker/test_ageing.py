@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
+import pytest
 
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
@@ -20,6 +21,12 @@ from tests.worlds import MINUTE_MS, Events
 
 HOUR_S = 3_600
 DAY_MS = 86_400_000
+
+
+@pytest.fixture(autouse=True)
+def no_idle_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hours pass on a clock that the test moves: each is a step in which nothing comes."""
+    monkeypatch.setattr("streamer.worker.reading.IDLE_S", 0.001)
 
 
 def habits(users: int = 20, events: int = 800) -> Events:
