@@ -189,7 +189,7 @@ def test_published_lists_obey_too(shop: Shop) -> None:
     version = put_rules(shop, "aside", filter="item.price < 4", publish=True, k=2)
 
     def published(topic: str) -> dict[str, Any]:
-        if topic not in shop.log.topics():
+        if topic not in shop.log.topic_names():
             return {}
         records = read_records(shop.log, whole(shop.log, topic))
         return {(r.key or b"").decode(): json.loads(r.value) for r in records if r.value is not None}

@@ -364,7 +364,7 @@ def test_the_topic_of_the_claims_is_made_where_it_is_missing_and_holds_what_it_s
             log.committer(application).close()
         if n == 2:  # a foreign record is passed over
             log.append([NewRecord(topic, f"{application}-seat".encode(), b"hello"), NewRecord(topic, b"x", None)])
-    assert log.topics()[topic].cleanup == "compact"
+    assert log.topics([topic])[topic].cleanup == "compact"
     values = [record.value for record in read_records(log, whole(log, topic))]
     claims = [msgspec.json.decode(value, type=SeatClaim) for value in values if value not in (b"hello", None)]
     assert [(claim.seat, claim.incarnation, claim.pid) for claim in claims] == [

@@ -128,14 +128,14 @@ def test_topics_are_told_by_their_names_or_all(log: Log, topic: str) -> None:
 
 def test_create_is_idempotent_and_conflicts_are_refused(log: Log, topic: str) -> None:
     assert log.create([TopicSpec(topic, 4)]) == []
-    assert log.topics()[topic].partitions == 4
+    assert log.topics([topic])[topic].partitions == 4
     with pytest.raises(TopicConflict, match="partitions"):
         log.create([TopicSpec(topic, 2)])
 
 
 def test_a_shared_topic_keeps_its_partitions(log: Log, topic: str) -> None:
     assert log.create([TopicSpec(topic, 2, shared=True)]) == []
-    assert log.topics()[topic].partitions == 4
+    assert log.topics([topic])[topic].partitions == 4
     with pytest.raises(TopicConflict, match="cleanup"):
         log.create([TopicSpec(topic, 4, "compact", shared=True)])
 

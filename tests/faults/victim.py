@@ -42,6 +42,12 @@ def working(file: Path) -> Iterator[Worker]:
         yield worker
 
 
+def command(words: Sequence[str], mask: int = 0o077) -> int:
+    """`freshet` with these words, where files are made under this mask."""
+    os.umask(mask)
+    return run_command(list(words))
+
+
 def run(flags: Sequence[str], frozen_at: str | None = None, limit_bytes: int | None = None) -> int:
     """`freshet run`.
 

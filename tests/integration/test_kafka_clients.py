@@ -116,7 +116,7 @@ def test_who_asks_a_log_that_another_thread_closes_hears_that_it_is_away(own: Se
         except BaseException as error:
             failed.append(error)
 
-    threads = [threading.Thread(target=ask, args=(question,)) for question in ("append", "topics", "create")]
+    threads = [threading.Thread(target=ask, args=(question,)) for question in ("append", "topic_names", "create")]
     for thread in threads:
         thread.start()
     for _ in range(30):
@@ -133,7 +133,7 @@ def test_topics_are_told_while_some_are_deleted(own: Settings) -> None:
         log.create([TopicSpec(name, 1) for name in names])
         for name in names:
             deleted = admin.delete_topics([name])[name]
-            until(lambda name=name: name not in log.topics(), every_s=0)  # type: ignore[misc]
+            until(lambda name=name: name not in log.topics(names), every_s=0)  # type: ignore[misc]
             deleted.result(scaled(30))
 
 

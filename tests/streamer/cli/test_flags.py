@@ -4,10 +4,10 @@ import argparse
 import json
 import logging
 import re
-import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -17,8 +17,10 @@ from streamer.cli.log_lines import JsonLines, TextLines
 from streamer.cli.main import COMMANDS, main, parser_for
 from streamer.errors import UsageError
 from streamer.settings import Settings
+from tests.faults import victim
+from tests.faults.forked import Forked
+from tests.waiting import ended
 
-ROOT = Path(__file__).parents[3]
 OLDER = {
     "train": {"--window"},
     "plan": {"--users", "--items"},
@@ -199,9 +201,12 @@ def test_a_line_for_machines(settings: Settings) -> None:
 
 def said(settings: Settings, *flags: str) -> list[str]:
     """What `run` says on stderr."""
-    where = ["--log", str(settings.log), "--metrics-port", "0"]
-    command = [sys.executable, "-m", "streamer", "run", *where, "--exit-at-end", *flags]
-    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stderr.splitlines()
+    assert settings.log
+    folder = settings.log.parent
+    words = ("run", "--log", str(settings.log), "--metrics-port", "0", "--exit-at-end", *flags)
+    process = Forked(victim.command, words, cwd=folder, log=folder / f"{uuid4().hex}.log")
+    assert ended(process, said=process.said) == 0, process.said()
+    return process.said().splitlines()
 
 
 def test_how_much_is_said_and_how(csv: Path, settings: Settings) -> None:

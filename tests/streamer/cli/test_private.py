@@ -1,26 +1,21 @@
 """Who may read what commands write: logs, states and checkpoints this user alone, results as the user wants them."""
 
-import os
 import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.faults.scene import ROOT
+from tests.faults import victim
+from tests.faults.forked import Forked
 from tests.faults.test_loopback import readable_by_others
 from tests.topic_names import topics_under
+from tests.waiting import ended
 
 
 def freshet(folder: Path, *words: str) -> None:
     """A command in a process whose mask lets everybody read."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FRESHET_")}
-    line = [sys.executable, "-m", "streamer", *words]
-    done = subprocess.run(
-        line, cwd=folder, env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, umask=0o022
-    )
-    assert done.returncode == 0, done.stderr
+    process = Forked(victim.command, words, 0o022, cwd=folder, log=folder / "said")
+    assert ended(process, said=process.said) == 0, process.said()
 
 
 def mode(file: Path) -> int:

@@ -255,7 +255,7 @@ def test_so_is_a_topic_of_a_broker(on_kafka: Settings) -> None:
         with viewing(log, on_kafka) as view:  # it goes on with the topic that it knows
             assert view.list_of("u")
         admin.delete_topics([topic], operation_timeout=30)[topic].result(60)
-        until(lambda: topic not in log.topics())
+        until(lambda: topic not in log.topic_names())
         log.create([specs[topic]])
         log.append([listed("v", 1, topic)])
         with viewing(log, on_kafka) as view:
