@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
 import hypothesis
 import pytest
@@ -147,8 +148,11 @@ def on_kafka(kafka_bootstrap: str, settings: Settings, monkeypatch: pytest.Monke
 
 
 def own_topics(bootstrap: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """The settings on a broker under names of the test's own, in the environment too."""
-    prefix = f"{settings.state.parent.name}." if settings.state else ""
+    """The settings on a broker under names of the test's own, in the environment too.
+
+    Folders of tests have the same names in every process, which share the broker.
+    """
+    prefix = f"t{uuid4().hex[:8]}."
     own = topics_under(prefix) | {"application": prefix + "app", "bootstrap": bootstrap}
     for name, value in own.items():
         monkeypatch.setenv(f"FRESHET_{name.upper()}", value)

@@ -125,6 +125,7 @@ def _fill(shop: Shop) -> None:
     ]
     assert shop.front.post("/v1/interactions", json=events).status_code == 202
     until(lambda: taken(shop) == 100, said=lambda: f"{taken(shop)} of 100 taken")
+    until(lambda: list(shop.view.workers.addresses().values()) == [[0, 1]], said=shop.view.workers.addresses)
 
 
 def taken(shop: Shop) -> int:

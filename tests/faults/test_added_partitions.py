@@ -23,8 +23,9 @@ pytestmark = pytest.mark.kafka
 def add_partitions(scene: Scene, *topics: str) -> None:
     """Makes it three each."""
     with AdminClient({"bootstrap.servers": str(scene.values["bootstrap"])}) as admin:
-        for future in admin.create_partitions([NewPartitions(topic, 3) for topic in topics]).values():
+        for topic, future in admin.create_partitions([NewPartitions(topic, 3) for topic in topics]).items():
             future.result(30)
+            until(lambda topic=topic: len(admin.list_topics(topic, timeout=30).topics[topic].partitions) == 3)  # type: ignore[misc]
 
 
 def values(scene: Scene, topic: str) -> list[tuple[bytes | None, bytes | None]]:
