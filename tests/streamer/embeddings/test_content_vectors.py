@@ -1,23 +1,24 @@
 """`freshet content`: what pretrained models make of titles and images, read from files."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("torchvision", reason="the extra `content` is not installed")
+pytest.importorskip("torch", reason="the extra `content` is not installed")
 
 import torch
 import wordllama
 from PIL import Image
 from safetensors.torch import save_file
-from torchvision.models import get_model
 
 from streamer.cli.main import main
 from streamer.embeddings.pretrained_encoders import embed_texts
 
+pytestmark = pytest.mark.skipif(find_spec("torchvision") is None, reason="the extra `content` is not installed")
 TITLES = ["Iron Man", "The Iron Giant", "Love Actually", ""]
 
 
@@ -56,6 +57,8 @@ def vectors(*arguments: object) -> np.ndarray:
 def weights(backbone: str, file: Path) -> Path:
     """Random ones: what is tested is how they are read, and the shapes, not what they see."""
     torch.manual_seed(0)
+    from torchvision.models import get_model  # seconds: only the process that runs these tests spends them
+
     state = get_model(backbone, weights=None).state_dict()
     if file.suffix == ".safetensors":
         save_file(state, file)
