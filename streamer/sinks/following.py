@@ -19,7 +19,7 @@ RECORDS_A_TRANSACTION = 5_000
 _logger = logging.getLogger(__name__)
 
 
-class Store(Closable, Protocol):
+class FollowingStore(Closable, Protocol):
     """What follows the log, and knows how far it is."""
 
     def positions(self) -> Positions:
@@ -47,7 +47,7 @@ class Sink(Closable, ABC):
     to go on with what there is.
     """
 
-    def __init__(self, log: Log, store: Store, settings: Settings, topics: tuple[str, ...]) -> None:
+    def __init__(self, log: Log, store: FollowingStore, settings: Settings, topics: tuple[str, ...]) -> None:
         self._settings = settings
         known = _meet_log(log, store, settings, topics)
         self._reader = TopicReader(log, topics, lambda tp, start, end: max(start, known.get(tp, 0)), store.topic_ids())
@@ -118,7 +118,7 @@ def follow(
     supervise(opened, run, stop, achieved=lambda: total, retried=(Transient, UnknownTopic))
 
 
-def _meet_log(log: Log, store: Store, settings: Settings, topics: tuple[str, ...]) -> Positions:
+def _meet_log(log: Log, store: FollowingStore, settings: Settings, topics: tuple[str, ...]) -> Positions:
     """Where to go on, which the log has; see `streamer.worker.log_reach.meet_log`."""
     has, positions = bounds_of(log, *topics), store.positions()
     at = {tp: position for tp, position in positions.items() if tp.topic in topics}

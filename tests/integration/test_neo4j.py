@@ -163,8 +163,9 @@ def edges(store: GraphStore) -> list[str]:
 
 
 @pytest.mark.kafka
+@pytest.mark.usefixtures("store")
 def test_a_topic_that_was_made_anew_is_not_passed_over(
-    kafka_bootstrap: str, store: GraphStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kafka_bootstrap: str, neo4j_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between two runs and in the middle of one. What has no id of its own lies where another one lay."""
     scene = Scene(tmp_path, f"n{uuid4().hex[:8]}", kafka_bootstrap)
@@ -182,7 +183,8 @@ def test_a_topic_that_was_made_anew_is_not_passed_over(
 
     send(interaction("u1", "i1", 1), interaction("u2", "i1", 1))
     send(interaction("u2", "i1", 1, event_id="@0-1", retract=True))
-    with closing(scene.open()) as log:
+    own = GraphStore(neo4j_uri, "neo4j", None, stops.interactions_topic)
+    with closing(scene.open()) as log, closing(own) as store:
         to_the_end(GraphSink(log, store, stops))
         made_anew(*(interaction(f"u{n}", "i2", 1) for n in (1, 2, 3, 4)))
         with pytest.raises(PositionGone, match=f"{anew}; set on_position_gone"):

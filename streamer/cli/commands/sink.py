@@ -14,10 +14,10 @@ from streamer.runtime.progress import progress
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.topics import open_log_of
 from streamer.settings import Settings
-from streamer.sinks.following import Sink, Store, follow
+from streamer.sinks.following import FollowingStore, Sink, follow
 
 EXAMPLE = "freshet sink bolt://localhost:7687 --bootstrap localhost:9092"
-OneStore = TypeVar("OneStore", bound=Store)
+OneStore = TypeVar("OneStore", bound=FollowingStore)
 GRAPH, KEYS = ("bolt", "neo4j"), ("redis", "rediss", "unix")
 
 
