@@ -14,7 +14,7 @@ from consumers.schemas import EpochManifest
 from streamer.runtime.topics import read_records, whole
 from tests.faults.scene import Scene
 from tests.faults.test_faults import check
-from tests.waiting import until
+from tests.waiting import scaled, until
 from tests.worlds import checkerboard
 
 pytestmark = pytest.mark.kafka
@@ -25,7 +25,7 @@ def add_partitions(scene: Scene, *topics: str) -> None:
     with AdminClient({"bootstrap.servers": str(scene.values["bootstrap"])}) as admin:
         for topic, future in admin.create_partitions([NewPartitions(topic, 3) for topic in topics]).items():
             future.result(30)
-            until(lambda topic=topic: len(admin.list_topics(topic, timeout=30).topics[topic].partitions) == 3)  # type: ignore[misc]
+            until(lambda topic=topic: len(admin.list_topics(topic, timeout=scaled(30)).topics[topic].partitions) == 3)  # type: ignore[misc]
 
 
 def values(scene: Scene, topic: str) -> list[tuple[bytes | None, bytes | None]]:
