@@ -36,6 +36,8 @@ class Certificate:
         self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._seen = self._stamps()
         self._load(self.context)
+        self._newest = self.context
+        self.context.sni_callback = self._choose
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Certificate | None":
@@ -55,9 +57,14 @@ class Certificate:
         if stamps == self._seen:
             return False
         self._seen = stamps
-        self._load(ssl.create_default_context(ssl.Purpose.CLIENT_AUTH))  # a half of it would be in force otherwise
-        self._load(self.context)
+        renewed = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._load(renewed)
+        self._newest = renewed
         return True
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        """Lets a handshake go on with the newest: one that was loaded into meanwhile has another's key for a moment."""
+        connection.context = self._newest
 
     def validity(self) -> Validity:
         """By what a client sees in a handshake that stays in memory. Raises UsageError where it refuses."""

@@ -3,6 +3,7 @@
 import datetime
 import os
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,25 @@ def test_a_renewed_certificate_is_taken_and_half_a_one_is_not(
     assert _served(certificate, authority) > first.until_s
     pair.key.unlink()  # who renews may move files
     assert not certificate.renew()
+
+
+def test_no_handshake_fails_while_it_is_renewed(pair: Pair, authority: trustme.CA, tmp_path: Path) -> None:
+    """Between its certificate and its key, both loaded one after the other, others may ask."""
+    certificate, pairs = (
+        Certificate(pair.both),
+        (pair.both.read_bytes(), Pair(tmp_path / "o", authority).both.read_bytes()),
+    )
+
+    def renew() -> None:
+        for n in range(150):
+            (tmp_path / "next.pem").write_bytes(pairs[n % 2])
+            (tmp_path / "next.pem").replace(pair.both)
+            certificate.renew()
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
+    while renewing.is_alive():
+        assert _served(certificate, authority)
 
 
 def _served(certificate: Certificate, authority: trustme.CA) -> float:
