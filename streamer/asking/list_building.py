@@ -37,14 +37,16 @@ def depth_of(question: ListQuestion, book: RuleBook | None, k: int) -> int:
     return max(own.depth(k), k if book is None else book.depth(k))
 
 
-def book_of(question: ListQuestion, surface: SurfaceLists) -> RuleBook | None:
+def book_of(known: Known, question: ListQuestion, surface: SurfaceLists) -> RuleBook | None:
     """The rules of the list: in an experiment those of the user's arm; nobody's are those of the surface."""
-    return None if surface.book is None else surface.book.for_user(_whose(question))
+    return (
+        None if surface.book is None else surface.book.for_user(_whose(question), known.state.catalogue.attributes_of)
+    )
 
 
-def experiment_of(question: ListQuestion, surface: SurfaceLists) -> dict[str, str] | None:
-    """`name` of the experiment and `arm` of the list; None: it has no part in one."""
-    return None if surface.book is None else surface.book.arm_of(_whose(question))
+def experiment_of(known: Known, question: ListQuestion, surface: SurfaceLists) -> dict[str, str] | None:
+    """`name` of the experiment, `arm` and `group` of the list; None: it has no part in one."""
+    return None if surface.book is None else surface.book.arm_of(_whose(question), known.state.catalogue.attributes_of)
 
 
 def _whose(question: ListQuestion) -> str | None:
@@ -110,7 +112,7 @@ def _wishes(
     boosts = [
         (known.passing(one.condition, now_ms, user, question.context, "boost"), one.factor) for one in question.boost
     ]
-    book = book_of(question, surface)
+    book = book_of(known, question, surface)
     diversity, explore = _strengths(question, book)
     if book is None:
         return Wishes(boosts, diversity=diversity, explore=explore)

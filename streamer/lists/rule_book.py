@@ -1,12 +1,12 @@
 """Rules with their conditions compiled, and what they make of a ranking: the same for published and asked lists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from streamer.features.item_columns import Values
-from streamer.lists.assignment import arm_of
+from streamer.lists.assignment import arm_of, group_of
 from streamer.lists.building.debiasing import debiased
 from streamer.lists.building.diversity import diversified
 from streamer.lists.building.exploration import explored
@@ -18,6 +18,8 @@ from streamer.lists.rules import MAX_K, Rules
 from tgn.graph import F32, F64, I32, I64, U8
 
 TIMES_AS_LONG = 5  # the ranking that a list is chosen from
+AttributesOf = Callable[[str], Mapping[str, Any]]
+"""What the record of a user says, by id."""
 UNLIKE = 100  # places at most that diversity chooses, one after the other: some 5 ms
 
 
@@ -120,16 +122,21 @@ class RuleBook:
         own = frozenset(names[0] for root, names in fields if root == "context")
         self.reads_of_context: frozenset[str] = own.union(*(book.reads_of_context for book in self._arms.values()))
 
-    def for_user(self, user_id: str | None) -> "RuleBook":
+    def for_user(self, user_id: str | None, attributes: AttributesOf) -> "RuleBook":
         """The rules of whoever it is: where an experiment runs, those of the user's arm."""
-        arm = self.arm_of(user_id)
+        arm = self.arm_of(user_id, attributes)
         return self if arm is None else self._arms.get(arm["arm"], self)
 
-    def arm_of(self, user_id: str | None) -> dict[str, str] | None:
-        """`name` of the experiment and `arm` of a user; None: the user has no part in one."""
+    def arm_of(self, user_id: str | None, attributes: AttributesOf) -> dict[str, str] | None:
+        """`name` of the experiment, `arm` of a user, and the `group` they are dealt with; None: they have no part."""
         experiment = self.rules.experiment
-        arm = None if experiment is None or user_id is None else arm_of(experiment, user_id)
-        return None if experiment is None or arm is None else {"name": experiment.name, "arm": arm}
+        if experiment is None or user_id is None:
+            return None
+        group = None if experiment.unit is None else group_of(experiment.unit, attributes(user_id))
+        arm = arm_of(experiment, user_id, group)
+        if arm is None:
+            return None
+        return {"name": experiment.name, "arm": arm} | ({} if group is None else {"group": group})
 
     @property
     def filter(self) -> Filter | None:
