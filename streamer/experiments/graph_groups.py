@@ -1,4 +1,4 @@
-"""Groups of users who take the same items, so that an experiment can deal together those who move each other's lists."""
+"""Groups of users who take the same items, to be dealt together in an experiment: they move each other's lists."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -12,13 +12,12 @@ from streamer.features.topic_table import read_topic
 from streamer.settings import Settings
 from tgn.node_index import NodeIndex
 
-
 UNLIKE_BY = 500
 """How much larger than the mean a group may be, in thousandths: groups of one size cut circles that are not."""
 
 
 class UserGroups(NamedTuple):
-    """Users in groups. `within`: the share of interactions with items that are most of all taken by the user's group."""
+    """Users in groups. `within`: the share of interactions with an item that the user's group takes most of all."""
 
     users: list[str]
     group: np.ndarray  # [U]
