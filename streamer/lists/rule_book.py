@@ -1,6 +1,7 @@
 """Rules with their conditions compiled, and what they make of a ranking: the same for published and asked lists."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -10,6 +11,7 @@ from streamer.lists.assignment import arm_of, group_of
 from streamer.lists.building.debiasing import debiased
 from streamer.lists.building.diversity import diversified
 from streamer.lists.building.exploration import explored
+from streamer.lists.building.fatigue import fatigued
 from streamer.lists.building.filling import Ranking, boosted, filled, places_in
 from streamer.lists.building.ranking import best_first
 from streamer.lists.filters.compiled import Filter, HasColumns, compile_filter
@@ -32,10 +34,13 @@ class Wishes(NamedTuple):
     diversity: float = 0.0
     explore: float = 0.0
     debias: float = 0.0
+    fatigue: float = 0.0
+    shown: Mapping[int, int] = MappingProxyType({})  # item → how often the user was shown it
 
     def any(self) -> bool:
         """Whether a list is something else than the first places of the ranking."""
-        return any(map(len, (self.boosts, self.pins, self.quotas))) or any((self.diversity, self.explore, self.debias))
+        steps = self.diversity, self.explore, self.debias, self.fatigue and self.shown
+        return any(map(len, (self.boosts, self.pins, self.quotas))) or any(steps)
 
     def depth(self, k: int) -> int:
         """How many places of the ranking a list of k is built from."""
@@ -69,8 +74,8 @@ class ItemFacts(NamedTuple):
 def choose(ranking: Ranking, k: int, wishes: Wishes, known: ItemFacts, seed: int, list_id: str) -> Chosen:
     """The list that is wished for, out of a ranking.
 
-    (1) Boosts, and popularity that is taken out, change scores and the order with them. (2) Diversity chooses who
-    stands in the first places. (3) Exploration draws some of them from what follows. (4) Pins get their places, and
+    (1) Popularity that is taken out, boosts and fatigue change scores and the order with them. (2) Diversity chooses
+    who stands in the first places. (3) Exploration draws some of them from what follows. (4) Pins get their places, and
     quotas leave out what is too much; what they move keeps the propensity of its draw.
 
     Args:
@@ -84,6 +89,11 @@ def choose(ranking: Ranking, k: int, wishes: Wishes, known: ItemFacts, seed: int
         order = best_first(score, [known.ids[item] for item in best.item.tolist()])
         best = Ranking(best.item[order], score[order].astype(np.float32))
     best = boosted(best, wishes.boosts, known.ids)
+    if wishes.fatigue and wishes.shown:
+        times = np.array([wishes.shown.get(item, 0) for item in best.item.tolist()])
+        score = fatigued(best.score.astype(np.float64), times, wishes.fatigue)
+        order = best_first(score, [known.ids[item] for item in best.item.tolist()])
+        best = Ranking(best.item[order], score[order].astype(np.float32))
     best = Ranking(best.item[: room(k)], best.score[: room(k)])
     order = np.arange(len(best.item))
     if wishes.diversity:
@@ -175,4 +185,4 @@ class RuleBook:
             if node is not None and (condition is None or masks.mask(condition, asked)[node]):
                 pins.append((node, pin.place))
         quotas = [(catalogue.columns.values(quota.path()), quota.max) for quota in rules.quotas]
-        return Wishes(boosts, pins, quotas, rules.diversity, rules.explore, rules.debias)
+        return Wishes(boosts, pins, quotas, rules.diversity, rules.explore, rules.debias, rules.fatigue)

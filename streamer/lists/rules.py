@@ -68,6 +68,7 @@ class ExperimentArm(_RulePart):
     diversity: float | None = Field(default=None, ge=0, le=1)
     explore: float | None = Field(default=None, ge=0, le=1)
     debias: float | None = Field(default=None, ge=0, le=1)
+    fatigue: float | None = Field(default=None, ge=0, le=1)
 
 
 class SurfaceExperiment(_RulePart):
@@ -111,6 +112,12 @@ class Rules(_RulePart):
     diversity: float = Field(default=0.0, ge=0, le=1, description="0: the best items, 1: items as unlike as can be")
     explore: float = Field(default=0.0, ge=0, le=1, description="share of the places that are drawn")
     debias: float = Field(default=0.0, ge=0, le=1, description="share of popularity that is taken out of the scores")
+    fatigue: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of an item's odds that goes each time the user was shown it, as questions say",
+    )
     k: int | None = Field(default=None, ge=1, le=MAX_K, description="number of places; the setting k where not said")
     publish: bool | None = Field(
         default=None,

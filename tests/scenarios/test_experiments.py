@@ -160,6 +160,27 @@ def test_users_of_one_group_are_in_one_arm_and_a_restart_comes_to_the_same(log: 
     assert found.digests == {"": digest(worker.state)}
 
 
+def test_fatigue_of_an_arm_is_of_lists_that_say_what_was_shown(log: OwnedLog, settings: Settings) -> None:
+    first, second = EXPERIMENT["arms"]  # type: ignore[misc]
+    log.append([item(n) for n in range(ITEMS)])
+    log.append(interactions(0))
+    started(log, settings, EXPERIMENT | {"arms": [first, second | {"fatigue": 0.9}]})  # type: ignore[operator]
+    worker = run(log, settings)
+    answers = Answers(worker.state, worker.state.settings, SYSTEM_CLOCK)
+    changed = set[str | None]()
+    for n in range(USERS):
+
+        def ask(user: str = f"u{n}", **more: Any) -> dict[str, Any]:
+            question = ListQuestion.model_validate({"context": {}, "user_id": user, "k": 5, **more})
+            return msgspec.json.decode(answers.answer(question).body)  # type: ignore[no-any-return]
+
+        plain = ask()
+        tired = ask(shown={plain["items"][0]["item_id"]: 3})
+        if [one["item_id"] for one in tired["items"]] != [one["item_id"] for one in plain["items"]]:
+            changed.add((plain.get("experiment") or {}).get("arm"))
+    assert changed == {"new"}
+
+
 def test_an_experiment_goes_one_way(log: OwnedLog, settings: Settings) -> None:
     one = read_experiment(EXPERIMENT)
     with pytest.raises(RulesRefused, match=r"there is no experiment .variety.; there are: none"):
