@@ -90,16 +90,17 @@ def in_words(report: ExperimentReport) -> list[str]:
         return [*lines, "  no feedback of its lists has been counted yet"]
     lines += verdicts(report)
     for one in report.differences:
-        if one.value is None or one.first is None:
+        if one.value is None and one.first is None:
             continue
-        difference = f"{one.value - one.first:+.4g}"
+        difference = "–" if one.value is None or one.first is None else f"{one.value - one.first:+.4g}"
         if one.best is not None:
             best = one.best
             difference = (
                 f"{best.difference:+.4g}, 95 % [{best.low:+.4g}, {best.high:+.4g}], at any time "
                 f"[{best.always_low:+.4g}, {best.always_high:+.4g}]{_narrower(one)}"
             )
-        lines.append(f"  {one.metric}: {one.arm} {one.value:.4g}, {first} {one.first:.4g}: {difference}: {one.verdict}")
+        this, that = ("–" if level is None else f"{level:.4g}" for level in (one.value, one.first))
+        lines.append(f"  {one.metric}: {one.arm} {this}, {first} {that}: {difference}: {one.verdict}")
     return lines
 
 
