@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from consumers.log import Log
+from streamer.errors import UsageError
 from streamer.experiments.strata import users_of_topic
 from streamer.features.tables import counted_rows, encode_ids
 from streamer.features.topic_table import read_topic
@@ -56,10 +57,13 @@ def share_within(user: np.ndarray, item: np.ndarray, group: np.ndarray) -> float
 
 
 def groups_of_topic(log: Log, settings: Settings, count: int) -> UserGroups:
-    """The users of the topic of interactions in `count` groups. Raises UnknownTopic."""
+    """The users of the topic of interactions in `count` groups. Raises UnknownTopic, and UsageError where that is more
+    than there are users."""
     rows = counted_rows(read_topic(log, settings.interactions_topic, settings).table)
     users, items = NodeIndex(), NodeIndex()
     user, item = (encode_ids(index, rows[name]) for index, name in ((users, "user_id"), (items, "item_id")))
+    if count > len(users):
+        raise UsageError(f"--number: {count:,} groups of {len(users):,} users; take fewer groups")
     group = split(user, item, len(users), len(items), count)
     return UserGroups(users.ids, group, share_within(user, item, group))
 

@@ -3,9 +3,11 @@
 import json
 
 import numpy as np
+import pytest
 
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
+from streamer.errors import UsageError
 from streamer.experiments.graph_groups import groups_of_topic, records_with_groups, share_within, split
 from streamer.settings import Settings
 from tests.scenarios.test_worker import interaction
@@ -33,5 +35,7 @@ def test_records_with_groups_keep_what_is_known_of_users(log: OwnedLog, settings
     assert {circle[f"u{n}"] for n in range(0, 20, 2)} == {circle["u0"]}
     assert {circle[f"u{n}"] for n in range(1, 20, 2)} == {circle["u1"]} != {circle["u0"]}
     assert found.within == 1
+    with pytest.raises(UsageError, match="21 groups of 20 users; take fewer groups"):
+        groups_of_topic(log, settings, 21)
     assert records["u3"] == {"user_id": "u3", "plan": "gold", "timestamp": 5}
     assert records["u4"] == {"user_id": "u4"}
