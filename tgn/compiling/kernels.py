@@ -33,6 +33,9 @@ class _Translated(JITCodeLibrary):
         if len(kernels) <= SMALL:
             super()._optimize_final_module()
 
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
         self._finalized = True
