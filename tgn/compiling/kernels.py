@@ -55,6 +55,7 @@ class _KernelFlags(Flags):
     """How a kernel is compiled. Of equal ones there is one alone: numba compares them by the ten thousand."""
 
     known: ClassVar[dict["_KernelFlags", "_KernelFlags"]] = {}
+    digest: int
 
     @classmethod
     def like(cls, flags: Flags) -> "_KernelFlags":
@@ -120,7 +121,7 @@ class _OfKernels(CPUDispatcher):
 
 def _widest(arg: types.Type) -> types.Type:
     arg = types.unliteral(arg)
-    return types.int64 if isinstance(arg, types.Integer) and arg.signed else arg
+    return types.int64 if arg in types.signed_domain else arg
 
 
 BEFORE_FIRST_CALL: list[Callable[["Kernel"], None]] = []

@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,18 +118,17 @@ class Demo:
         view.start()
         server.start()
         self._say(f"the page: {server.address}")
-        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop), queue=queue)
-        working = self._threads.start("worker", worker.run)
 
         def answer_questions() -> None:
-            """Lists go on meanwhile; a question that came before would hold them up."""
-            ensure_compiled(everything=True)
+            """A question that came before would hold up the lists."""
             asker.is_open = True
 
         if ends_by_itself:  # hardly anybody looks at the page: nothing is compiled for it
-            asker.is_open = True
+            answer_questions()
         else:
-            threading.Thread(target=answer_questions, name="answers", daemon=True).start()
+            ensure_compiled(then=answer_questions)
+        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop), queue=queue)
+        working = self._threads.start("worker", worker.run)
         started = time.monotonic()
         try:
             self._produce(log)
