@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from consumers.counted import counted
 from consumers.log import Log
 from consumers.records import NewRecord
 from consumers.schemas import Item, User
@@ -191,7 +192,7 @@ class Demo:
 def _text(summary: dict[str, Any]) -> str:
     """The summary for people."""
     events, seconds, popularity = summary["events"], summary["seconds"], summary["popularity"]
-    lines = [f"{events:,} events in {seconds:.1f} s: {events / max(seconds, 0.001):,.0f} events per second"]
+    lines = [f"{counted(events, 'event')} in {seconds:.1f} s: {events / max(seconds, 0.001):,.0f} events per second"]
     for name, ours in summary["quality"].items():
         if "@" in name:
             lines.append(f"{name.upper()}: {ours:.4f} ours, {popularity[name]:.4f} decayed popularity")
