@@ -10,6 +10,7 @@ FreshetError                the root; exit 1: it failed
     │   └── OwnerGone *     the process that had the embedded log open has ended
     ├── RegistryUnavailable * the schema registry cannot be reached, or refuses
     ├── GraphUnavailable *  the graph store cannot be reached, or refuses
+    ├── RedisUnavailable *  the Redis of a sink cannot be reached, or refuses
     ├── CheckpointDamaged * a page of the checkpoint is not what was written
     ├── RecordRefused *     a topic does not take a record, and would not take it the next time
     ├── UnknownTopic        the topic does not exist
@@ -55,6 +56,10 @@ class OwnerGone(LogUnavailable):
 
 class GraphUnavailable(WireError, Transient):
     """Operator: start Neo4j, or check its address, FRESHET_NEO4J_USER and FRESHET_NEO4J_PASSWORD."""
+
+
+class RedisUnavailable(WireError, Transient):
+    """Operator: start Redis, or check its address, FRESHET_REDIS_USER and FRESHET_REDIS_PASSWORD."""
 
 
 class RegistryUnavailable(WireError, Transient):

@@ -121,12 +121,13 @@ class GraphStore(Closable):
 
     Args:
         uri: such as bolt://localhost:7687.
+        interactions: the name of the topic of interactions.
 
     Raises GraphUnavailable, here and in every method.
     """
 
-    def __init__(self, uri: str, user: str, password: str | None) -> None:
-        self._uri = uri
+    def __init__(self, uri: str, user: str, password: str | None, interactions: str = "interactions") -> None:
+        self._uri, self._interactions = uri, interactions
         auth = (user, password) if password is not None else None
         try:
             self._driver = neo4j.GraphDatabase.driver(
@@ -152,14 +153,19 @@ class GraphStore(Closable):
         rows = self._read("MATCH (p:Position) WHERE p.topic_id IS NOT NULL RETURN p.topic AS topic, p.topic_id AS id")
         return {row["topic"]: row["id"] for row in rows}
 
-    def forget(self, partitions: Iterable[TopicPartition], interactions: str) -> None:
+    def forget(self, partitions: Iterable[TopicPartition]) -> None:
         """Forgets how much of these partitions is in it: they are other ones now, to be read from their first record.
 
         What was in the former ones stays in the graph. Interactions whose key says no more than where their record
-        lay get another, else the new one's records would be taken for those. `interactions`: the name of their topic.
+        lay get another, else the new one's records would be taken for those.
         """
         rows = [
-            {"topic": t, "partition": p, "interactions": t == interactions, "places": f"(?s)[0-9]+:.*:@{p}-[0-9]+"}
+            {
+                "topic": t,
+                "partition": p,
+                "interactions": t == self._interactions,
+                "places": f"(?s)[0-9]+:.*:@{p}-[0-9]+",
+            }
             for t, p in partitions
         ]
         self._write([(statement, rows) for statement in _FORGET])

@@ -259,6 +259,13 @@ class Settings(BaseSettings):
         None, description="password of the Neo4j user; none where the database asks for none", repr=False
     )
 
+    # the key-value store
+    redis_user: str | None = Field(None, description="user of the Redis; none where it has but one")
+    redis_password: str | None = Field(
+        None, description="password of the Redis; none where it asks for none", repr=False
+    )
+    redis_prefix: str = Field("freshet:", description="what each key in Redis begins with")
+
     # the page and the API
     host: str = Field("127.0.0.1", description="address that the API and the page listen on")
     port: int = Field(8765, ge=0, le=65_535, description="port that the API and the page listen on; 0: a free one")

@@ -1,17 +1,14 @@
-"""The sink: what the log's input topics say, as a graph in a store (`consumers.neo4j`)."""
+"""What the log's input topics say, as a graph in a store (`consumers.neo4j`)."""
 
-import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from consumers.decode_nodes import decode_item, decode_user
-from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
-from consumers.log import Closable, Log, Positions
+from consumers.log import Log, Positions
 from consumers.neo4j import GraphBatch, GraphStore, Row
 from consumers.records import Record
 from consumers.schemas import Interaction, Item, Merge, User
@@ -21,115 +18,36 @@ from streamer.features.topic_table import tabulate
 from streamer.pipeline.arrivals import Arrival
 from streamer.pipeline.epoch import Erasure, UserChange, epoch_input
 from streamer.pipeline.ingest import Intake
-from streamer.runtime.signals import StopRequest
-from streamer.runtime.supervisor import supervise
-from streamer.runtime.topic_reader import TopicReader
 from streamer.runtime.topics import input_topics
 from streamer.settings import Settings
+from streamer.sinks.following import Sink
 from streamer.state.stream_state import digest_by_name
-from streamer.worker.log_reach import bounds_of, gone, stop_where_gone
 from streamer.worker.recovery import FAR_FUTURE_MS
 
-RECORDS_A_TRANSACTION = 5_000
 PLACE = re.compile(r"@(\d+)-(\d+)")  # the id of a record that has none of its own
 CONTEXT = "context_"  # what the properties of an edge begin with that were in the interaction's context
-_logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-def follow(
-    open_log: Callable[[], Log],
-    open_store: Callable[[], GraphStore],
-    settings: Settings,
-    stop: StopRequest,
-    exit_at_end: bool,
-    advance: Callable[[int], None],
-) -> None:
-    """Keeps the store in step until `stop`, or until everything in the log is in it. `advance`: told the records.
+class GraphSink(Sink):
+    """Writes interactions, items and users to a graph store, see `streamer.sinks.following.Sink`.
 
-    Where the log or the store goes away it goes on from the positions of the store; see `supervise`.
-    Raises LogUnavailable, GraphUnavailable, UnknownTopic where the first try fails, PositionGone; see `Sink`.
-    """
-
-    @contextmanager
-    def opened() -> Iterator[Sink]:
-        with open_log() as log, open_store() as store, Sink(log, store, settings) as sink:
-            yield sink
-
-    total = 0
-
-    def run(sink: Sink) -> None:
-        nonlocal total
-        while not stop:
-            taken = sink.step()
-            total += taken
-            advance(taken)
-            if exit_at_end and not taken and sink.at_end():
-                return
-
-    supervise(opened, run, stop, achieved=lambda: total, retried=(Transient, UnknownTopic))
-
-
-class Sink(Closable):
-    """Writes the log from where the store is. Bad records are the worker's to report; here they are passed over.
-
-    Raises PositionGone where the log no longer has, or never had, what comes after the store, unless the settings say
-    to go on with what there is.
+    Raises GraphUnavailable too.
     """
 
     def __init__(self, log: Log, store: GraphStore, settings: Settings) -> None:
-        self._store, self._settings, self._intake = store, settings, Intake(settings)
-        known = _meet_log(log, store, settings)
-        self._reader = TopicReader(
-            log, input_topics(settings), lambda tp, start, end: max(start, known.get(tp, 0)), store.topic_ids()
-        )
-        store.write(GraphBatch(positions=dict(known)), self._reader.ids)  # a graph of before has no ids
+        self._store, self._intake = store, Intake(settings)
+        super().__init__(log, store, settings, input_topics(settings))
 
-    def step(self, wait_s: float = 1.0) -> int:
-        """One transaction; how many records it took.
-
-        Raises GraphUnavailable, LogUnavailable, and PositionGone where a topic was made anew meanwhile.
-        """
-        try:
-            records = self._reader.read(RECORDS_A_TRANSACTION, wait_s)
-            if records:
-                self._reader.check()  # their edges could not be told from those of the former topic
-        except PositionGone as error:
-            if self._settings.on_position_gone == "stop":
-                raise PositionGone(f'{error}; set on_position_gone = "earliest" to go on with what there is') from None
-            raise LogUnavailable(f"{error}; opening it again") from error
-        if records:
-            self._store.write(gather_batch(records, self._intake, self._settings), self._reader.ids)
-        return len(records)
-
-    def at_end(self) -> bool:
-        """Whether everything in the log has been read."""
-        return self._reader.at_end()
-
-    def close(self) -> None:
-        self._reader.close()
-
-
-def _meet_log(log: Log, store: GraphStore, settings: Settings) -> Positions:
-    """Where to go on, which the log has; see `streamer.worker.log_reach.meet_log`."""
-    topics = input_topics(settings)
-    has, positions = bounds_of(log, *topics), store.positions()
-    at = {tp: position for tp, position in positions.items() if tp.topic in topics}
-    lost = gone(settings, has, at, store.topic_ids())
-    stop_where_gone(settings, lost)
-    for topic, partition, found in lost:
-        former = [tp for tp in at if tp.topic == topic and partition in (None, tp.partition)]
-        dropped = sum(has.starts[tp] - at[tp] for tp in former if at[tp] <= has.starts.get(tp, -1))
-        if partition is None or not dropped:  # another topic of that name
-            _logger.warning("%s: going on at its first record; what is in the graph of the former one stays", found)
-            store.forget(former, settings.interactions_topic)
-        else:
-            _logger.warning("%s: going on at the first one, %d records are lost", found, dropped)
-    return store.positions()
+    def write(self, records: list[Record], positions: Positions, topic_ids: dict[str, str]) -> None:
+        """See `Sink.write`."""
+        batch = gather_batch(records, self._intake, self._settings)
+        batch.positions = dict(positions)
+        self._store.write(batch, topic_ids)
 
 
 def gather_batch(records: list[Record], intake: Intake, settings: Settings) -> GraphBatch:
-    """What a transaction writes of some records. The order within a partition decides, as it does for the worker.
+    """What a transaction writes of records, without positions. The order of a partition decides, as for the worker.
 
     What lay in the future when it was written is passed over: the log's clock says so, and says the same every time.
     """
@@ -140,7 +58,7 @@ def gather_batch(records: list[Record], intake: Intake, settings: Settings) -> G
     ]
     changes = [intake.change(record) for record in records if not intake.is_interaction(record)]
     epoch = epoch_input(arrivals, changes)
-    batch = GraphBatch(positions=dict(epoch.ends))
+    batch = GraphBatch()
     interactions, batch.retractions = _edges(epoch.arrivals, settings)
     users: dict[str, Row] = {}
     items: dict[str, Row] = {}

@@ -20,8 +20,9 @@ from consumers.records import NewRecord
 from streamer.cli.main import main
 from streamer.features.topic_table import read_topic
 from streamer.settings import Settings
-from streamer.sinks import graph
-from streamer.sinks.graph import Sink, read_graph
+from streamer.sinks import following
+from streamer.sinks.following import Sink
+from streamer.sinks.graph import GraphSink, read_graph
 from streamer.worker.worker import Worker
 from tests.faults.scene import Scene
 from tests.faults.test_other_topics import make_anew
@@ -64,28 +65,28 @@ def test_a_restart_anywhere_leaves_what_the_log_says(
     log: OwnedLog, settings: Settings, store: GraphStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Cut in small transactions, one of them broken off half-way, the sink opened anew each time."""
-    monkeypatch.setattr(graph, "RECORDS_A_TRANSACTION", 70)
+    monkeypatch.setattr(following, "RECORDS_A_TRANSACTION", 70)
     events = checkerboard(users=20, items=20, events=500)
     log.append([item(f"i{n}", title=f"Item {n}", categories=[f"c{n % 3}"]) for n in range(20)])
     log.append([interaction(u, i, t, event_id=str(n)) for n, (u, i, t) in enumerate(events)])
     log.append([interaction(u, i, t, event_id=str(n)) for n, (u, i, t) in enumerate(events[:50])])  # again
     log.append([NewRecord("interactions", b"u1", b"no JSON")])
     for _ in range(2):
-        sink = Sink(log, store, settings)
+        sink = GraphSink(log, store, settings)
         sink.step()
         sink.close()
     before = store.positions(), store.counts()
     with monkeypatch.context() as broken:
         broken.setattr(consumers.neo4j, "_REACH", "RETURN 1 / 0")  # the last statement of a transaction
         with pytest.raises(GraphUnavailable, match="refuses"):
-            Sink(log, store, settings).step()
+            GraphSink(log, store, settings).step()
     assert (store.positions(), store.counts()) == before
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     users, items = {u for u, _, _ in events}, {i for _, i, _ in events}
     counts = dict(store.counts())
     assert counts.pop("Position") == 2  # nobody wrote of users
     assert counts == {"User": len(users), "Item": len(items), "Context": 3, "INTERACTED": 500, "HAS": len(items)}
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     assert store.counts()["INTERACTED"] == 500
 
 
@@ -98,7 +99,7 @@ def test_what_is_taken_back_is_gone_and_stays_gone(
     log.append([interaction("u2", "i2", 4, event_id="b"), interaction("u2", "i2", 4, event_id="b", retract=True)])
     log.append([interaction("u3", "i2", 5, event_id="c", retract=True), interaction("u3", "i2", 5, event_id="c")])
     log.append([interaction("u9", "i1", 4_000_000_000_000)])  # in the future: the worker refuses it
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     assert ask(neo4j_uri, "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t") == [
         "u1i1",
         "u1i2",
@@ -108,7 +109,7 @@ def test_what_is_taken_back_is_gone_and_stays_gone(
     assert ask(neo4j_uri, contexts) == ["brandb", "categoryx", "categoryy"]
     log.append([item("i1", categories=["y"]), NewRecord("users", b"u1", None), NewRecord("items", b"i2", None)])
     log.append([interaction("u4", "i1", 6)])
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     assert ask(neo4j_uri, contexts) == ["categoryy"]
     assert ask(neo4j_uri, "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t") == ["u2i1", "u4i1"]
     assert ask(neo4j_uri, "MATCH (c:Context) RETURN c.value") == ["y"]
@@ -119,12 +120,12 @@ def test_an_event_id_belongs_to_its_user(log: OwnedLog, settings: Settings, stor
     log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u2", "i1", 2, event_id="a")])
     log.append([interaction("u3", "i1", 3, event_id="a", retract=True), interaction("u4", "i1", 4, event_id="a")])
     log.append([interaction("u1", "i2", 5), interaction("u2", "i2", 6)])  # offsets 4, 5
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     edges = "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t"
     assert ask(neo4j_uri, edges) == ["u1i1", "u2i1", "u4i1", "u1i2", "u2i2"]
     log.append([interaction("u1", "i2", 5, event_id="@0-4", retract=True)])
     log.append([interaction("u1", "i2", 5, event_id="@0-5", retract=True)])  # somebody else's
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     assert ask(neo4j_uri, edges) == ["u1i1", "u2i1", "u4i1", "u2i2"]
 
 
@@ -133,14 +134,14 @@ def test_the_graph_of_an_older_version_goes_on(
 ) -> None:
     """Its edges are keyed by the bare event id, or by where the record lies."""
     log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u1", "i2", 2)])
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     ask(neo4j_uri, "MATCH ()-[r:INTERACTED]->() SET r.key = coalesce(r.event_id, 'interactions/0/1') RETURN 1")
     log.append([interaction("u1", "i1", 1, event_id="a"), interaction("u2", "i1", 3, event_id="a")])
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     edges = "MATCH (u:User)-[r:INTERACTED]->(i) RETURN u.id + i.id ORDER BY r.t"
     assert ask(neo4j_uri, edges) == ["u1i1", "u1i2", "u2i1"]
     log.append([interaction("u1", "i", 1, event_id=id_, retract=True) for id_ in ("a", "@0-1")])
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     assert ask(neo4j_uri, edges) == ["u2i1"]
 
 
@@ -149,11 +150,11 @@ def test_who_reads_the_log_anew_does_not_bring_back_the_erased(
 ) -> None:
     log.append([interaction("u1", "i1", 1), interaction("u2", "i1", 2)])
     log.append([NewRecord("users", b"u1", None)])
-    batches = Sink(log, store, settings)
+    batches = GraphSink(log, store, settings)
     to_the_end(batches)
     with neo4j.GraphDatabase.driver(neo4j_uri) as driver:
         driver.execute_query("MATCH (p:Position) WHERE p.topic = 'interactions' DELETE p")
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     assert ask(neo4j_uri, "MATCH (u:User) RETURN u.id") == ["u2"]
 
 
@@ -162,8 +163,9 @@ def edges(store: GraphStore) -> list[str]:
 
 
 @pytest.mark.kafka
+@pytest.mark.usefixtures("store")
 def test_a_topic_that_was_made_anew_is_not_passed_over(
-    kafka_bootstrap: str, store: GraphStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    kafka_bootstrap: str, neo4j_uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Between two runs and in the middle of one. What has no id of its own lies where another one lay."""
     scene = Scene(tmp_path, f"n{uuid4().hex[:8]}", kafka_bootstrap)
@@ -181,13 +183,14 @@ def test_a_topic_that_was_made_anew_is_not_passed_over(
 
     send(interaction("u1", "i1", 1), interaction("u2", "i1", 1))
     send(interaction("u2", "i1", 1, event_id="@0-1", retract=True))
-    with closing(scene.open()) as log:
-        to_the_end(Sink(log, store, stops))
+    own = GraphStore(neo4j_uri, "neo4j", None, stops.interactions_topic)
+    with closing(scene.open()) as log, closing(own) as store:
+        to_the_end(GraphSink(log, store, stops))
         made_anew(*(interaction(f"u{n}", "i2", 1) for n in (1, 2, 3, 4)))
         with pytest.raises(PositionGone, match=f"{anew}; set on_position_gone"):
-            Sink(log, store, stops)
+            GraphSink(log, store, stops)
         assert edges(store) == ["u1 i1"]
-        sink = Sink(log, store, goes_on)
+        sink = GraphSink(log, store, goes_on)
         assert f"{anew}: going on at its first record" in caplog.text
         while not sink.at_end() or sink.step(0.1):
             sink.step(0.1)
@@ -197,11 +200,11 @@ def test_a_topic_that_was_made_anew_is_not_passed_over(
         with closing(sink), pytest.raises(LogUnavailable, match=f"{anew}; opening it again"):
             until(lambda: sink.step(0.1) < 0)
         caplog.clear()
-        to_the_end(Sink(log, store, goes_on))
+        to_the_end(GraphSink(log, store, goes_on))
         assert f"{anew}: going on at its first record" in caplog.text
         assert [edge for edge in edges(store) if "i3" in edge] == [f"u{n} i3" for n in range(1, 7)]
 
-        with closing(Sink(log, store, stops)) as sink:
+        with closing(GraphSink(log, store, stops)) as sink:
             made_anew(*(interaction(f"u{n}", "i4", 1) for n in range(1, 8)))
             with pytest.raises(PositionGone, match=f"{anew}; set on_position_gone"):
                 until(lambda: sink.step(0.1) < 0)
@@ -216,7 +219,7 @@ def test_what_a_session_did_is_its_owner_s(
     log: OwnedLog, settings: Settings, store: GraphStore, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """As the worker has it, however the log is cut into transactions."""
-    monkeypatch.setattr(graph, "RECORDS_A_TRANSACTION", at_once)
+    monkeypatch.setattr(following, "RECORDS_A_TRANSACTION", at_once)
     log.append([interaction("s", "i1", 1, event_id="a"), interaction("s", "i2", 2), interaction("u", "i3", 3)])
     log.append([interaction("first", "i4", 4, event_id="b"), interaction("gone", "i5", 5), interaction("t", "i6", 6)])
     log.append([merge("s", "first"), merge("u", "s"), merge("v", "s"), merge("s", "u"), merge("u", "s")])
@@ -228,7 +231,7 @@ def test_what_a_session_did_is_its_owner_s(
     log.append(
         [interaction("u", "i", 12, event_id="e", retract=True), interaction("t", "i", 1, event_id="@0-1", retract=True)]
     )
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     with closing(Worker.open(log, settings)) as worker:
         worker.run(exit_at_end=True)
     assert edges(store) == sorted(
@@ -238,9 +241,9 @@ def test_what_a_session_did_is_its_owner_s(
     )
     assert edges(store) == ["erased i5", "erased i7", "u i1", "u i3", "u i4", "u i6", "u i8"]
     log.append([NewRecord("users", b"erased", None), NewRecord("users", b"u", None)])
-    to_the_end(Sink(log, store, settings))  # so that what comes is later than the erasures
+    to_the_end(GraphSink(log, store, settings))  # so that what comes is later than the erasures
     log.append([interaction("x", "i1", 13), merge("x", "y"), merge("u", "x")])
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     assert edges(store) == ["u i1"]
 
 
@@ -253,7 +256,7 @@ def test_the_graph_that_is_read_is_that_of_the_log(log: OwnedLog, settings: Sett
         interaction(u, i, t, value=n % 5, session_id="s", context={"device": f"d{n % 3}", "position": n})
         for n, (u, i, t) in enumerate(checkerboard(users=20, items=20, events=300))
     ])  # fmt: skip
-    to_the_end(Sink(log, store, settings))
+    to_the_end(GraphSink(log, store, settings))
     table, items, _ = read_graph(store)
     assert table.to_pylist() == read_topic(log, "interactions", settings).table.to_pylist()
     assert items[0].attributes == {"lat": 1.5, "lon": 0}

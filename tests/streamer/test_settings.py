@@ -26,6 +26,7 @@ def folder(settings: Settings, tmp_path: Path) -> Path:
         f'[kafka]\n"ssl.key.password" = {{ x = "{SECRET}" }}',
         f'[kafka]\n"sasl.oauthbearer.client.secret" = ["{SECRET}"]',
         f'neo4j_password = ["{SECRET}"]',
+        f'redis_password = ["{SECRET}"]',
         f'api_key = ["{SECRET}"]',
         f'api_key = {{ x = "{SECRET}" }}',
         f'kafka = "{SECRET}"',
@@ -56,7 +57,7 @@ def test_no_secret_stands_in_the_error_that_a_caller_logs() -> None:
 @pytest.mark.parametrize(
     ("name", "secret"),
     [
-        ("api_key", True), ("neo4j_password", True), ("kafka.sasl.password", True), ("kafka.ssl.key.password", True),
+        ("api_key", True), ("neo4j_password", True), ("redis_password", True), ("kafka.sasl.password", True), ("kafka.ssl.key.password", True),
         ("kafka.ssl.key.pem", True), ("kafka.sasl.oauthbearer.client.secret", True), ("kafka.sasl.username", False),
         ("kafka.ssl.ca.location", False), ("k", False), ("port", False), ("kafka.sasl.mechanism", False),
     ],
