@@ -46,7 +46,8 @@ ELSEWHERE = frozenset(
         "on_position_gone", "on_log_damaged", "group_protocol", "delivery", "workers_topic",
         # what is said of the work, and other processes
         "log_level", "log_format",
-        "neo4j_user", "neo4j_password", "redis_user", "redis_password", "redis_prefix", "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
+        "neo4j_user", "neo4j_password", "redis_user", "redis_password", "redis_prefix",
+        "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
         "api_key_file", "health_public", "metrics_public", "allowed_hosts", "cors_origins", "max_streams",
         "request_timeout_s", "append_timeout_s", "api_host", "api_port", "api_address", "lists_topic",
         "rules_topic", "experiments_topic", "keep_lists", "observed_topic", "model_topic", "observe", "schema_registry",
