@@ -176,7 +176,7 @@ def replay(
                 ).outcome
                 late_enough = event >= measured_from
                 result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
-                result.filled += np.count_nonzero(outcome.test.size[late_enough]) if options.score else 0
+                result.filled += int(np.count_nonzero(outcome.test.size[late_enough])) if options.score else 0
                 result.drift += monitor.add(event, columns.t, outcome.rank, outcome.surprise)
                 _write(test_lists, last_lists, options, engine, good, number[event], columns.user, outcome)
                 if result.retractions:
