@@ -169,7 +169,7 @@ def start(log: Log, settings: Settings, name: str, now_ms: int) -> ExperimentRec
     if record.state != "running":
         started: dict[str, Any] = {"state": "running", "started_ms": now_ms}
         if record.strata is not None or record.unit is not None:
-            started["salt"] = balanced_salt(record.on_surface(), record.strata, users_of_topic(log, settings))
+            started["salt"] = balanced_salt(record.on_surface(), record.strata, users_of_topic(log, settings).known)
         record = _write(log, settings, record.model_copy(update=started))  # (1)
     put_experiment(log, settings, record.surface, record.on_surface(), now_ms)  # (2)
     return record

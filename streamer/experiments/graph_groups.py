@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from consumers.log import Log
 from streamer.errors import UsageError
 from streamer.experiments.strata import users_of_topic
 from streamer.features.tables import counted_rows, encode_ids
-from streamer.features.topic_table import read_topic
+from streamer.features.topic_table import owned_rows, read_topic
 from streamer.settings import Settings
 from tgn.node_index import NodeIndex
 
@@ -57,9 +59,14 @@ def share_within(user: np.ndarray, item: np.ndarray, group: np.ndarray) -> float
 
 
 def groups_of_topic(log: Log, settings: Settings, count: int) -> UserGroups:
-    """The users of the topic of interactions in `count` groups. Raises UnknownTopic, and UsageError where that is more
-    than there are users."""
-    rows = counted_rows(read_topic(log, settings.interactions_topic, settings).table)
+    """The users of the topic of interactions in `count` groups: what a session did is its user's; no one who was erased.
+
+    Raises UnknownTopic, and UsageError where there are fewer users.
+    """
+    topic = read_topic(log, settings.interactions_topic, settings)
+    rows = counted_rows(owned_rows(topic.table, topic.merges))
+    erased = pa.array(sorted(users_of_topic(log, settings).erased), pa.string())
+    rows = rows.filter(pc.invert(pc.is_in(rows["user_id"], erased)))
     users, items = NodeIndex(), NodeIndex()
     user, item = (encode_ids(index, rows[name]) for index, name in ((users, "user_id"), (items, "item_id")))
     if count > len(users):
@@ -70,7 +77,7 @@ def groups_of_topic(log: Log, settings: Settings, count: int) -> UserGroups:
 
 def records_with_groups(log: Log, settings: Settings, field: str, found: UserGroups) -> Iterator[dict[str, Any]]:
     """A record of each user with their group in a field, beside what the topic of users says of them."""
-    known = {user.user_id: user for user in users_of_topic(log, settings)}
+    known = {user.user_id: user for user in users_of_topic(log, settings).known}
     for user_id, group in zip(found.users, found.group.tolist(), strict=True):
         told = known.get(user_id)
         when = {} if told is None or told.timestamp is None else {"timestamp": told.timestamp}

@@ -8,6 +8,7 @@ do not know of it are wider than they need be, never too narrow.
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from consumers.dead_letter import DeadLetter
 from consumers.log import Log
@@ -56,13 +57,21 @@ def balanced_salt(experiment: SurfaceExperiment, strata: str | None, users: Iter
     return min((f"{experiment.salt[:room]}-{n}" for n in range(TRIES)), key=unevenness)
 
 
-def users_of_topic(log: Log, settings: Settings) -> list[User]:
+class UsersOfTopic(NamedTuple):
     """What the topic of users says of them now."""
-    found, decoder = dict[bytes | None, User](), node_decoder(settings)
+
+    known: list[User]
+    erased: set[str]  # as long as the topic has their tombstones
+
+
+def users_of_topic(log: Log, settings: Settings) -> UsersOfTopic:
+    """Reads the topic of users; without one nothing is known of anybody."""
+    found, decoder = dict[str, User | None](), node_decoder(settings)
     there = settings.users_topic in log.topics()
     for record in read_records(log, whole(log, settings.users_topic)) if there else ():
-        found.pop(record.key, None)
+        key = (record.key or b"").decode("utf-8", "replace")
         told = None if record.value is None else decoder.user(record)
-        if told is not None and not isinstance(told, DeadLetter):
-            found[record.key] = told.node
-    return list(found.values())
+        if not isinstance(told, DeadLetter):
+            found[key] = None if told is None else told.node
+    known = [user for user in found.values() if user is not None]
+    return UsersOfTopic(known, {key for key, user in found.items() if user is None})

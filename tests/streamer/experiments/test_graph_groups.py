@@ -39,3 +39,12 @@ def test_records_with_groups_keep_what_is_known_of_users(log: OwnedLog, settings
         groups_of_topic(log, settings, 21)
     assert records["u3"] == {"user_id": "u3", "plan": "gold", "timestamp": 5}
     assert records["u4"] == {"user_id": "u4"}
+
+
+def test_who_was_erased_has_no_record_and_what_a_session_did_is_its_user_s(log: OwnedLog, settings: Settings) -> None:
+    log.append([interaction(f"u{n}", f"i{n % 2}{m}", 1_000 * n + m) for n in range(8) for m in range(3)])
+    log.append([NewRecord("interactions", b"u2", b'{"merge": "u6", "upto": {"0": 24}, "user_id": "u2"}')])
+    log.append([NewRecord("users", b"u5", b'{"user_id": "u5", "age": 3}'), NewRecord("users", b"u5", None)])
+    found = groups_of_topic(log, settings, 2)
+    said = [one["user_id"] for one in records_with_groups(log, settings, "circle", found)]
+    assert sorted(said) == ["u0", "u1", "u2", "u3", "u4", "u7"]
