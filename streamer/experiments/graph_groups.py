@@ -59,7 +59,7 @@ def share_within(user: np.ndarray, item: np.ndarray, group: np.ndarray) -> float
 
 
 def groups_of_topic(log: Log, settings: Settings, count: int) -> UserGroups:
-    """The users of the topic of interactions in `count` groups: a session is its user's; no one who was erased.
+    """The users of the topic of interactions in `count` groups, without the erased; sessions are their users'.
 
     Raises UnknownTopic, and UsageError where there are fewer users.
     """

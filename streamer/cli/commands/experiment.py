@@ -68,7 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
             _say_groups(log, settings, arguments.what[0], arguments.number or GROUPS)
         elif action in ("start", "stop"):
             change = records.start if action == "start" else records.stop
-            _print([change(log, settings, arguments.what[0], now_ms)], arguments.json)
+            before = records.experiments(log, settings).get(arguments.what[0])
+            record = change(log, settings, arguments.what[0], now_ms)
+            _print([record], arguments.json, "changed" if before != record else "unchanged")
         else:
             every = records.experiments(log, settings)
             if arguments.what and arguments.what[0] not in every:
@@ -126,13 +128,16 @@ def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
 
 
 def _print(every: Sequence["ExperimentRecord"], as_json: bool, how: str | None = None) -> None:
-    """The experiments; of one that is created, `how` says whether it was there before."""
+    """The experiments; of one that is created, started or stopped, `how` says what that did."""
     if as_json:
         print(json.dumps({"experiments": [one.text() for one in every]} | ({"how": how} if how else {})))
         return
     for one in every:
         arms = ", ".join(f"{arm.name} {arm.share:g}" for arm in one.arms)
-        before = {"changed": " (changed: it was there, and not started)", "unchanged": " (unchanged: it was there)"}
+        was = "there" if one.state == "created" else f"{one.state} before"
+        before = {"unchanged": f" (unchanged: it was {was})"}
+        if one.state == "created":
+            before["changed"] = " (changed: it was there, and not started)"
         state = f"{one.state}{before.get(how or '', '')}"
         print(f"{one.name}  {state}  on {one.surface}  {arms}, holdback {one.holdback:g}")
         for stop in one.stops:
