@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from consumers.change_events import row_change
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode_fields import (
     Refused,
@@ -85,7 +86,10 @@ class InteractionDecoder:
         return _normalise(_decode_wire(fields), now_ms + self._clock_skew_ms)
 
     def unwrapped(self, data: dict[str, Any]) -> dict[str, Any]:
-        """The fields of an interaction in a JSON object: by our names, out of a CloudEvent."""
+        """The fields of an interaction in a JSON object: by our names, out of a CloudEvent or a change event.
+
+        Raises Refused where that has none.
+        """
         return self._unwrap(data, _NO_RECORD)
 
     def _parse(self, value: bytes, record: Record) -> _Wire:
@@ -103,12 +107,21 @@ class InteractionDecoder:
         return fields | {"context": (own or {}) | told} if told and isinstance(own, dict | None) else fields
 
     def _unwrap(self, data: dict[str, Any], record: Record) -> dict[str, Any]:
-        """The fields of an interaction. A CloudEvent's `time` is optional: the log's own time stands in for it."""
+        """The fields of an interaction: of a record, of a CloudEvent in it, or of the row of a change event.
+
+        A CloudEvent's `time` is optional: the log's own time stands in for it. A row without a type or a time has the
+        name of its table and the time of its commit; one that was deleted takes back what it said.
+        """
         headers = {name.lower(): text for name, text in record.headers}
         if "ce_specversion" in headers:  # CloudEvents, binary mode: the value is the data
-            event = {name[3:]: text.decode("utf-8", "replace") for name, text in headers.items() if name[:3] == "ce_"}
+            event: dict[str, Any] = {
+                name[3:]: text.decode("utf-8", "replace") for name, text in headers.items() if name[:3] == "ce_"
+            }
         elif is_cloud_event(data):  # structured mode
             event, data = data, data["data"]
+        elif change := row_change(data):
+            event = {"type": change.table, "time": change.committed_ms}
+            data = change.row | {"retract": True} if change.is_deletion else change.row
         else:
             event = {}
         found = data

@@ -11,6 +11,10 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
+EQUATIONS = 2
+"""By which equations the model computes: raised by who changes what the same interactions give, in lists or state.
+1: the embedding of a user was summed from h alone."""
+
 KERNEL_FOLDERS: list[Path] = []
 """Where compiled kernels are kept if no usual folder can be written; to be said before `tgn.kernel` is imported."""
 

@@ -113,7 +113,10 @@ class _ObjectRows:
             return Refused(Reason.OVERSIZED, f"{size} bytes are over the limit of {self._reading.max_record_bytes}"), {}
         if not isinstance(value, dict):
             return Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(value).__name__}"), {}
-        fields = self._decoder.unwrapped(value)
+        try:
+            fields = self._decoder.unwrapped(value)
+        except Refused as refused:
+            return refused, {}
         if self._only and "context" not in self._reading.field_map:
             fields = {name: cell for name, cell in fields.items() if name != "context"}
         if self._reading.event_type:

@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.decode_fields import is_cloud_event
+from consumers.change_events import row_change
+from consumers.decode_fields import Refused, is_cloud_event
 from consumers.errors import DataRefused
 from consumers.field_paths import ABSENT, alternatives, root_of, value_at
 from consumers.files.presets import Shape
@@ -327,7 +328,13 @@ def keys_of(raw: RawColumns | Objects) -> list[str]:
 
 
 def fields_in(value: Any) -> dict[str, Any] | None:
-    """The fields of a JSON value, those of a CloudEvent out of its data; None where it is no object."""
+    """The fields of a JSON value: of a CloudEvent, or the row of a change event, in it; None where there are none."""
     if not isinstance(value, dict):
         return None
-    return value["data"] if is_cloud_event(value) else value
+    if is_cloud_event(value):
+        return dict(value["data"])
+    try:
+        change = row_change(value)
+    except Refused:
+        return None
+    return change.row if change else value

@@ -17,10 +17,11 @@ from streamer.feedback.counting import is_of_feedback
 from streamer.pipeline.pipeline import Pipeline
 from streamer.runtime.topics import end_positions, output_limits, read_records, whole
 from streamer.settings import Settings
-from streamer.state.in_force import MODEL, with_model, with_recorded
+from streamer.state.in_force import MODEL, equations_of, with_model, with_recorded
 from streamer.state.stream_state import StreamState
 from streamer.worker.rebuild import lists_anew, rebuild_into, rebuilt_manifest
 from streamer.worker.recovery import assume_first, first_positions, inputs_again, manifests
+from tgn.config import EQUATIONS
 from tgn.serialization import all_pages
 
 
@@ -77,11 +78,13 @@ def audit(log: Log, settings: Settings, advance: Callable[[int], None] = lambda 
     Workers may go on meanwhile: what lies behind the ends that outputs had before the epochs were read is theirs, and
     is not judged.
 
-    Raises StateUnreadable where the log no longer has its first interactions or epochs.
+    Raises StateUnreadable where the log no longer has its first interactions or epochs, or epochs are of a version
+    whose model computed otherwise.
     """
     _check_reach(log, settings)
     before = _output_ends(log, settings)
     every = manifests(log, settings, StreamState(settings), None)
+    _check_equations(every)
     outputs: dict[tuple[str, int], list[_Output]] = {}
     digests = {}
     for worker in sorted({manifest.worker for manifest in every}):
@@ -109,6 +112,19 @@ def _check_reach(log: Log, settings: Settings) -> None:
     for topic in (settings.interactions_topic, settings.epochs_topic):
         if any(start for start in log.starts(topic).values()):
             raise StateUnreadable(f"{topic} no longer holds its first records: there is nothing to compare with")
+
+
+def _check_equations(every: Iterable[EpochManifest]) -> None:
+    """An epoch is taken again to the same bytes by the equations that it was taken by."""
+    in_force = dict[str, int]()  # by worker
+    for manifest in every:
+        if manifest.settings is not None or manifest.worker not in in_force:
+            in_force[manifest.worker] = equations_of(manifest.settings)
+        if (found := in_force[manifest.worker]) != EQUATIONS:
+            raise StateUnreadable(
+                f"epoch {manifest.epoch} of {manifest.worker or 'the worker'} was taken by equations {found} of the "
+                f"model, this version has {EQUATIONS}: only the version that took it can make its lists again"
+            )
 
 
 def _output_topics(settings: Settings, every: Iterable[EpochManifest]) -> set[str]:

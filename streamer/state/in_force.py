@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from streamer.settings import Settings
+from tgn.config import EQUATIONS
 
 MODEL = frozenset({"window", "every_item_below", "without", "seed"})
 """What the model is made of: a state keeps it for life."""
@@ -45,7 +46,8 @@ ELSEWHERE = frozenset(
         "on_position_gone", "on_log_damaged", "group_protocol", "delivery", "workers_topic",
         # what is said of the work, and other processes
         "log_level", "log_format",
-        "neo4j_user", "neo4j_password", "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
+        "neo4j_user", "neo4j_password", "redis_user", "redis_password", "redis_prefix",
+        "host", "port", "api_key", "metrics_host", "metrics_port", "max_body_bytes",
         "api_key_file", "health_public", "metrics_public", "allowed_hosts", "cors_origins", "max_streams",
         "request_timeout_s", "append_timeout_s", "api_host", "api_port", "api_address", "lists_topic",
         "rules_topic", "experiments_topic", "keep_lists", "observed_topic", "model_topic", "observe", "schema_registry",
@@ -60,8 +62,13 @@ Recorded = dict[str, Any]  # setting → value, as JSON has it
 
 
 def recorded(settings: Settings) -> Recorded:
-    """What manifests and checkpoints hold of the settings."""
-    return settings.model_dump(mode="json", include=set(MODEL | CHANGEABLE))
+    """What manifests and checkpoints hold of the settings, and the equations of this version's model beside them."""
+    return settings.model_dump(mode="json", include=set(MODEL | CHANGEABLE)) | {"equations": EQUATIONS}
+
+
+def equations_of(values: Mapping[str, Any] | None) -> int:
+    """The equations of the model that these were recorded with, see `tgn.config.EQUATIONS`; at first none were."""
+    return int((values or {}).get("equations", 1))
 
 
 def identity(settings: Settings) -> Recorded:

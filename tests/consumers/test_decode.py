@@ -384,3 +384,59 @@ def test_a_weight_that_32_bits_or_the_setting_do_not_hold_is_refused(value: floa
 @pytest.mark.parametrize("value", [0, -0.0, 1, 100, 5_000, -5, 100_000, 0.5])
 def test_a_plausible_weight_is_taken(value: float) -> None:
     assert EventWeights({"rating": "value"}).weigh("rating", value) == value
+
+
+SOURCE = {"connector": "postgresql", "table": "purchases", "ts_ms": 1_500_000_000_500}
+ROW = {"id": 7, "user_id": "u", "product": "i"}
+MAP = {"item_id": "product", "event_id": "id"}
+
+
+def change_event(op: str, before: object = None, after: object = None, **more: object) -> dict[str, Any]:
+    return {"op": op, "before": before, "after": after, "source": SOURCE, "ts_ms": 1_500_000_000_900} | more
+
+
+@pytest.mark.parametrize("op", ["c", "r", "u"])
+@pytest.mark.parametrize("with_schema", [False, True])
+def test_a_row_that_is_there_is_an_interaction(op: str, with_schema: bool) -> None:
+    """A type and a time that the row has count before those of its table and its commit."""
+    event = change_event(op, after=ROW)
+    value = {"schema": {"type": "struct"}, "payload": event} if with_schema else event
+    taken = decode(json.dumps(value).encode(), field_map=MAP)
+    assert isinstance(taken, Interaction)
+    assert (taken.user_id, taken.item_id, taken.event_type) == ("u", "i", "purchases")
+    assert (taken.timestamp, taken.event_id, taken.retract) == (SOURCE["ts_ms"], "7", False)
+    own = change_event(op, after=ROW | {"event_type": "buy", "timestamp": "2017-07-14T02:40:00Z"})
+    taken = decode(json.dumps(own).encode(), field_map=MAP)
+    assert isinstance(taken, Interaction)
+    assert (taken.event_type, taken.timestamp) == ("buy", 1_500_000_000_000)
+
+
+def test_a_row_that_was_deleted_is_taken_back() -> None:
+    taken = decode(json.dumps(change_event("d", before=ROW)).encode(), field_map=MAP)
+    assert isinstance(taken, Interaction)
+    assert (taken.user_id, taken.event_id, taken.retract) == ("u", "7", True)
+
+
+@pytest.mark.parametrize(
+    ("event", "field_map", "reason"),
+    [
+        (change_event("t"), MAP, Reason.MISSING_FIELD),  # a truncation
+        (change_event("m", message={"prefix": "x"}), MAP, Reason.MISSING_FIELD),
+        (change_event("c", after=[1]), MAP, Reason.MISSING_FIELD),
+        (change_event("d", before={"id": 7, "user_id": None, "product": None}), MAP, Reason.MISSING_FIELD),
+        (change_event("d", before=ROW), {"item_id": "product"}, Reason.MISSING_FIELD),  # without an event id
+        (change_event("c", after=ROW | {"user_id": 1.5}), MAP, Reason.BAD_ID),
+    ],
+)
+def test_a_change_of_no_interaction_is_refused(
+    event: dict[str, Any], field_map: dict[str, str], reason: Reason
+) -> None:
+    refused = decode(json.dumps(event).encode(), field_map=field_map)
+    assert isinstance(refused, DeadLetter)
+    assert refused.reason == reason
+
+
+def test_an_interaction_with_names_of_a_change_event_is_what_it_says() -> None:
+    taken = decoded_by_json(op="d", source="shop")
+    assert isinstance(taken, Interaction)
+    assert not taken.retract

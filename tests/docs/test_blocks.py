@@ -25,7 +25,7 @@ from streamer.settings import Settings
 from tests.docs.pages import DOCUMENTS, KAFKA_PAGE, PRODUCE, SUBSCRIBE, Block, blocks, written
 from tests.waiting import scaled
 
-RUN, PARSED = {"sh", "python"}, {"console", "indented"}
+RUN, PARSED = {"sh", "python", "sql"}, {"console", "indented"}  # statements: see integration/test_postgres
 SHOWN = {"text", "json", "toml", "html", "promql"}  # JSON and settings are read; the rest is for people
 
 

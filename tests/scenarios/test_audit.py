@@ -14,6 +14,7 @@ import pytest
 from hypothesis import Phase, given
 from hypothesis import strategies as st
 
+import streamer.ops.audit
 from consumers.embedded.log import EmbeddedLog
 from consumers.errors import PositionGone
 from consumers.open_log import OwnedLog
@@ -25,6 +26,7 @@ from streamer.ops.checkpoint_archive import read_file, write_file
 from streamer.ops.checkpoint_inspection import Passage, verify
 from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
+from streamer.state import in_force
 from streamer.state.stream_state import StreamState
 from streamer.worker.rebuild import rebuild
 from streamer.worker.worker import Worker
@@ -32,6 +34,7 @@ from tests.scenarios.test_worker import interaction, read_all, run
 from tests.streamer.state.test_pending_repairs import STEPS, Step, World
 from tests.streamer.state.test_pending_repairs import event as event_of
 from tests.worlds import checkerboard
+from tgn.config import EQUATIONS
 
 KINDS = [
     "view",
@@ -299,6 +302,23 @@ def test_the_command_is_clean_where_compaction_and_foreign_records_were(
     assert main(["checkpoint", "verify", "--replay", "--json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["fine"], found["lost"], found["doubled"], found["foreign"]) == (True, 0, 0, 1)
+
+
+def test_epochs_of_other_equations_are_not_compared(
+    published: OwnedLog, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After an upgrade that changes what the model computes; the state goes on, and its manifests say by what."""
+    caplog.set_level("INFO", "streamer.worker")
+    for module in (in_force, streamer.ops.audit):
+        monkeypatch.setattr(module, "EQUATIONS", EQUATIONS + 1)
+    with pytest.raises(StateUnreadable, match=f"was taken by equations {EQUATIONS} .*this version has {EQUATIONS + 1}"):
+        audit(published, settings)
+    published.append([interaction(u, i, t) for u, i, t in checkerboard(events=700)[600:]])
+    run(published, settings)
+    assert f"equations {EQUATIONS} → {EQUATIONS + 1}" in caplog.text
+    monkeypatch.undo()
+    with pytest.raises(StateUnreadable, match=f"was taken by equations {EQUATIONS + 1} of the model"):
+        audit(published, settings)
 
 
 def test_changes_of_items_that_are_gone_are_said(log: OwnedLog, settings: Settings) -> None:
