@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.counted import counted
 from consumers.errors import TopicConflict
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -65,7 +66,7 @@ class TopicSpec(msgspec.Struct, frozen=True):
         other_partitions = self.partitions != wanted.partitions and not wanted.shared
         if other_partitions or set(self.cleanup.split(",")) != set(wanted.cleanup.split(",")):
             raise TopicConflict(
-                f"topic {self.name} exists with {self.partitions} partitions and cleanup {self.cleanup}, "
+                f"topic {self.name} exists with {counted(self.partitions, 'partition')} and cleanup {self.cleanup}, "
                 f"not {wanted.partitions} and {wanted.cleanup}"
             )
 

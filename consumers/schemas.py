@@ -104,7 +104,8 @@ class RecommendationList(msgspec.Struct, frozen=True, gc=False):
     from where the user's own history gave nothing: similar-items, cohort, popular or new; None: it was enough.
     `cut`: how many items, the last ones, were left out because the topic takes no larger record; a record whose list
     is whole does not have it. `rules`: the version of the rules that made it; a record of a surface without rules does
-    not have it. `experiment`: `name`, and the user's `arm`; a record of a user who has no part in one does not have it.
+    not have it. `experiment`: `name`, the user's `arm`, and the `group` where they are dealt with others; a record of a
+    user who has no part in one does not have it.
     """
 
     list_id: str
@@ -214,8 +215,9 @@ class Business(msgspec.Struct, frozen=True, omit_defaults=True):
     """What lists bring, so far. On the topic of `Quality`; record key: `business/<surface>/<arm>/<metric>`.
 
     `arm` is the name of the experiment and its arm, with a colon between them, or "none". `value` is `numerator` over
-    `denominator`, null where that is 0; `users`: of whom anything is counted. `squares`: summed over these users the
-    square of what a user adds to the numerator, its product with what they add to the denominator, and the square of
+    `denominator`, null where that is 0; `users`: of whom anything is counted; `units`: how many were dealt, where
+    users are dealt in groups; 0: each user alone. `squares`: summed over these users, or groups, the
+    square of what one adds to the numerator, its product with what it adds to the denominator, and the square of
     that. `before`: where x, y is what a user adds to numerator and denominator, and z, w what they added before their
     first list of the arm, the sums of z, w, zz, zw, ww, xz, xw, yz, yw. `by`: position, source, reason → label →
     numerator and denominator. `windows`: start, numerator, denominator, and whether nothing of it changes any more.
@@ -234,6 +236,12 @@ class Business(msgspec.Struct, frozen=True, omit_defaults=True):
     before: tuple[float, float, float, float, float, float, float, float, float] = (0.0,) * 9
     by: dict[str, dict[str, tuple[float, float]]] = {}
     windows: tuple[tuple[int, float, float, bool], ...] = ()
+    units: int = 0
+
+    @property
+    def dealt(self) -> int:
+        """How many were dealt to the arm: users, or groups of them."""
+        return self.units or self.users
 
 
 class SeatClaim(msgspec.Struct, frozen=True):

@@ -153,7 +153,7 @@ def _user_features(users: Users, x: F32, held: int, request: Request) -> None:
     idle = NEVER_LOG
     if count > 0:
         ring = users.ring_item.shape[1]
-        idle = _log_minutes(now - users.ring_time[user, (count - 1) % ring])
+        idle = _log_minutes(np.float32(now - users.ring_time[user, (count - 1) % ring]))
     repeats = np.float32(users.repeats[user] / (count + 1.0))
     x[USER_COUNT, 0], x[USER_IDLE, 0], x[USER_REPEATS, 0] = activity, idle, repeats
     for c in range(held):

@@ -111,7 +111,7 @@ def memory_features(memories: Memories, user: int, items: I32, x: F32, n: int, h
 @kernel
 def _age(memory: Memory, node: int, t: int, scale_ms: float) -> float:
     """What is left of a node's memory at time t, which becomes its last update."""
-    share = np.float32(decay(t - memory.last_update[node], scale_ms))
+    share = np.float32(decay(t - memory.last_update[node], np.float64(scale_ms)))
     memory.last_update[node] = max(t, memory.last_update[node])
     memory.dirty[node] = 1
     return share

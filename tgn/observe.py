@@ -80,7 +80,7 @@ def _relate(
             continue
         sitting = t - users.ring_time[user, place] <= sitting_ms
         if back == 0:
-            new, evicted = add_successor(graph.transitions, other, item, t, weight, scales, sitting)
+            new, evicted = add_successor(graph.transitions, other, item, t, np.float64(weight), scales, sitting)
             graph.items.predecessors[item] += new
             if evicted >= 0:
                 graph.items.predecessors[evicted] -= 1

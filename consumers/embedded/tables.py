@@ -12,6 +12,7 @@ from uuid import uuid4
 import msgspec
 from rocksdict import WriteBatch, WriteOptions
 
+from consumers.counted import counted
 from consumers.embedded.compaction import Compaction
 from consumers.embedded.damage import damaged, lost_records, named_records, open_folder
 from consumers.embedded.keys import end_key, records_prefix
@@ -219,7 +220,9 @@ class LogTables:
             partition = self._round_robin % spec.partitions
         tp = TopicPartition(record.topic, partition)
         if tp not in self.ends:
-            raise UnknownTopic(f"topic {record.topic} has {spec.partitions} partitions, none numbered {partition}")
+            raise UnknownTopic(
+                f"topic {record.topic} has {counted(spec.partitions, 'partition')}, none numbered {partition}"
+            )
         return tp
 
     def _first_kept(self, tp: TopicPartition) -> int:

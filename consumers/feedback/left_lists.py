@@ -12,6 +12,7 @@ _CAUSED = ("often chosen right after", "often chosen along with")  # what follow
 class _Arm(msgspec.Struct):
     name: str
     arm: str
+    group: str = ""
 
 
 class _PlacedItem(msgspec.Struct, gc=False):
@@ -43,6 +44,7 @@ class LeftList(msgspec.Struct):
             items=[item.item_id for item in self.items],
             sources=[item.source for item in self.items],
             reasons=[_without_cause(item.reason) for item in self.items],
+            group="" if self.experiment is None else self.experiment.group,
         )
 
 

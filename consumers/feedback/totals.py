@@ -16,7 +16,8 @@ METRICS = {  # what is divided by what; "users": those of whom anything is count
     "engagement_per_user": ("engagement", "users"),
     "return_rate": ("returns", "conversions"),
 }
-USERS, EVER = "users", -1
+USERS, TOGETHER, EVER = "users", "together", -1
+"""TOGETHER counts the users of a group after its first one."""
 THEN = "before "
 BEFORE_SUMS = {"z": 2, "w": 3}
 PRODUCTS = {  # of x and y, which a metric divides, and of z and w, the same of the time before
@@ -64,15 +65,17 @@ class Totals:
         self.changed.add((arm, cell))
 
     def add_user(self, arm: Arm, old: ArmSums, new: ArmSums) -> None:
-        """What is summed over users, for intervals: their number, and products of what a metric divides.
+        """What is summed over users, or groups, for intervals: their number, and products of what a metric divides.
 
         Args:
-            old: what the user added to this arm before.
+            old: what the user, or the group, added to this arm before.
             new: the same now.
         """
         was, now = _with_self(old), _with_self(new)
         if now[USERS] != was[USERS]:
             self.add_to(arm, Cell(USERS), now[USERS] - was[USERS])
+        if (moved := now[TOGETHER] - was[TOGETHER]) != 0:
+            self.add_to(arm, Cell(TOGETHER), moved)
         for metric, (above, below) in METRICS.items():
             names = (above, below, THEN + above, THEN + below)
             a, b = ([of[name] for name in names] for of in (was, now))
@@ -93,6 +96,7 @@ class Totals:
     def records(self, arm: Arm, watermark_ms: int, final_ms: int) -> Iterator[Business]:
         """A record for each metric of an arm. `final_ms`: windows that end before it change no more."""
         cells = self.cells[arm]
+        users, together = (cells.get(Cell(what), 0) // MICRO for what in (USERS, TOGETHER))
         for metric, (above, below) in METRICS.items():
             x, y = cells.get(Cell(above), 0), cells.get(Cell(below), 0)
             yield Business(
@@ -102,7 +106,8 @@ class Totals:
                 value=x / y if y else None,
                 numerator=x / MICRO,
                 denominator=y / MICRO,
-                users=cells.get(Cell(USERS), 0) // MICRO,
+                users=users,
+                units=users - together if together else 0,
                 squares=_squares(cells, metric, "xx", "xy", "yy"),
                 before=(
                     *(cells.get(Cell(name, EVER, "metric", metric), 0) / MICRO for name in BEFORE_SUMS),
@@ -142,8 +147,9 @@ def _squares(cells: dict[Cell, int], metric: str, *products: str) -> Any:
 
 
 def _with_self(of: ArmSums) -> dict[str, int]:
-    """With the user, who counts as one where anything is counted of them; otherwise with nothing."""
-    user = MICRO if any(of.sums) else 0
-    now = {**dict(zip(COUNTS, of.sums, strict=True)), USERS: user}
+    """With the user, who counts as one where anything is counted of them, or with so many of the group."""
+    people = int(any(of.sums)) if of.people is None else of.people
+    user = MICRO * people
+    now = {**dict(zip(COUNTS, of.sums, strict=True)), USERS: user, TOGETHER: MICRO * max(people - 1, 0)}
     then = dict(zip(COUNTS, of.before, strict=True)) if user else dict.fromkeys(COUNTS, 0)
     return now | {THEN + name: n for name, n in {**then, USERS: user}.items()}

@@ -195,7 +195,7 @@ class ListAnswers:
             "request_id": request_id,
             "age_ms": known.age_ms(now_ms),
         }
-        beside = {"rules": plan.surface.version, "experiment": experiment_of(question, plan.surface)}
+        beside = {"rules": plan.surface.version, "experiment": experiment_of(known, question, plan.surface)}
         body.update((name, value) for name, value in beside.items() if value is not None)
         if warnings := self._warnings(plan):
             body["warnings"] = warnings

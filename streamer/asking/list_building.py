@@ -8,7 +8,7 @@ from streamer.asking.known import Known
 from streamer.asking.questions import ListQuestion
 from streamer.lists.building.filling import Ranking
 from streamer.lists.listed_items import PINNED
-from streamer.lists.rule_book import Chosen, RuleBook, Wishes, choose
+from streamer.lists.rule_book import Chosen, RuleBook, Wishes, choose, room
 from streamer.pipeline.surface_lists import NOBODY, SurfaceLists, item_facts, without_cause
 from tgn.graph import F64, I16, I32, LISTED
 from tgn.prequential import Lists, Outcome
@@ -26,36 +26,44 @@ class Built(NamedTuple):
 
 def is_ranking(question: ListQuestion, book: RuleBook | None) -> bool:
     """Whether the list is what the model ranks, place by place: nothing is wished of it."""
-    return book is None and not (question.boost or question.diversity or question.explore)
+    own = question.boost or question.diversity or question.explore or (question.fatigue and question.shown)
+    return book is None and not own
 
 
 def depth_of(question: ListQuestion, book: RuleBook | None, k: int) -> int:
     """How many places of the ranking a list of k is built from."""
     if is_ranking(question, book):
         return k
-    own = Wishes([(np.zeros(0, np.uint8), one.factor) for one in question.boost], (), (), *_strengths(question, book))
-    return max(own.depth(k), k if book is None else book.depth(k))
+    diversity, explore, _ = _strengths(question, book)
+    own = Wishes([(np.zeros(0, np.uint8), one.factor) for one in question.boost], (), (), diversity, explore)
+    tired = room(k) if question.shown else k  # by fatigue of the question, or of an arm
+    return max(own.depth(k), tired, k if book is None else book.depth(k))
 
 
-def book_of(question: ListQuestion, surface: SurfaceLists) -> RuleBook | None:
+def book_of(known: Known, question: ListQuestion, surface: SurfaceLists) -> RuleBook | None:
     """The rules of the list: in an experiment those of the user's arm; nobody's are those of the surface."""
-    return None if surface.book is None else surface.book.for_user(_whose(question))
+    return (
+        None if surface.book is None else surface.book.for_user(_whose(question), known.state.catalogue.attributes_of)
+    )
 
 
-def experiment_of(question: ListQuestion, surface: SurfaceLists) -> dict[str, str] | None:
-    """`name` of the experiment and `arm` of the list; None: it has no part in one."""
-    return None if surface.book is None else surface.book.arm_of(_whose(question))
+def experiment_of(known: Known, question: ListQuestion, surface: SurfaceLists) -> dict[str, str] | None:
+    """`name` of the experiment, `arm` and `group` of the list; None: it has no part in one."""
+    return None if surface.book is None else surface.book.arm_of(_whose(question), known.state.catalogue.attributes_of)
 
 
 def _whose(question: ListQuestion) -> str | None:
     return question.user_id if question.personalize else None
 
 
-def _strengths(question: ListQuestion, book: RuleBook | None) -> tuple[float, float]:
-    """Diversity and exploration: the question's own, or those of the rules."""
+def _strengths(question: ListQuestion, book: RuleBook | None) -> tuple[float, float, float]:
+    """Diversity, exploration and fatigue: the question's own, or those of the rules."""
     if book is None:
-        return question.diversity, question.explore
-    return question.diversity or book.rules.diversity, question.explore or book.rules.explore
+        return question.diversity, question.explore, question.fatigue
+    rules = book.rules
+    return (
+        question.diversity or rules.diversity, question.explore or rules.explore, question.fatigue or rules.fatigue
+    )  # fmt: skip
 
 
 def built(
@@ -76,7 +84,7 @@ def built(
 
     Args:
         known: the state that is asked.
-        question: its `boost`, `diversity` and `explore` are wishes beside those of the rules.
+        question: its `boost`, `diversity`, `explore` and `fatigue` are wishes beside those of the rules.
         surface: whose rules they are.
         user: whose attributes conditions read; None: nobody's.
         ring: [R] the items that whoever asks took, the last one first.
@@ -110,10 +118,13 @@ def _wishes(
     boosts = [
         (known.passing(one.condition, now_ms, user, question.context, "boost"), one.factor) for one in question.boost
     ]
-    book = book_of(question, surface)
-    diversity, explore = _strengths(question, book)
+    book = book_of(known, question, surface)
+    diversity, explore, fatigue = _strengths(question, book)
+    nodes = known.model.items.get
+    shown = {node: times for item, times in question.shown.items() if (node := nodes(item)) is not None}
+    own = Wishes(boosts, diversity=diversity, explore=explore, fatigue=fatigue, shown=shown)
     if book is None:
-        return Wishes(boosts, diversity=diversity, explore=explore)
+        return own
     engine, taker = known.state.engine, user if surface.seen_for_ms == np.inf else None
 
     def pinnable(item_id: str) -> int | None:
@@ -122,7 +133,7 @@ def _wishes(
 
     asked = known.asked(now_ms, user, question.context)
     rules = book.wishes(known.masks, known.state.catalogue, pinnable, asked)
-    return rules._replace(boosts=[*rules.boosts, *boosts], diversity=diversity, explore=explore)
+    return own._replace(boosts=[*rules.boosts, *boosts], pins=rules.pins, quotas=rules.quotas, debias=rules.debias)
 
 
 def _row(outcome: Outcome, told: Evidence, chosen: Chosen) -> Outcome:

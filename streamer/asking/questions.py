@@ -149,6 +149,10 @@ class ListQuestion(_OfItems):
     explore: float = Field(
         0.0, ge=0, le=1, description="share of the places that are drawn; each item says its propensity"
     )
+    shown: dict[Id, Annotated[StrictInt, Field(ge=1, le=1_000_000)]] = Field(
+        {}, max_length=MOST, description="how often each item was shown to the user since they took it last"
+    )
+    fatigue: float = Field(0.0, ge=0, le=1, description="share of an item's odds that each time it was `shown` takes")
 
     @model_validator(mode="after")
     def _one_asker(self) -> "ListQuestion":

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from consumers.counted import counted
 from consumers.event_weights import EventWeights, Weight
 from consumers.files.first_look import FirstLook, moment
 from consumers.files.interactions import Nodes
@@ -21,7 +22,7 @@ def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
     if look.fields:
         named = ", ".join(f"{ours} = {theirs}" for ours, theirs in look.fields.items())
         lines.append(f"  names   {named}")
-    lines.append(f"  who     {look.users:,} users, {look.items:,} items")
+    lines.append(f"  who     {counted(look.users, 'user')}, {counted(look.items, 'item')}")
     if look.order == "file":
         lines.append("  times   made up: rows are a second apart, in the order of the file")
     elif look.first_ms is not None and look.last_ms is not None:

@@ -37,7 +37,10 @@ def evaluate_feedback(arguments: argparse.Namespace, settings: Settings) -> int:
         try:
             read = read_feedback(log, settings, settings.surface, outcome, arguments.beside)
         except UnknownTopic as error:
-            raise DataRefused(f"{error}: there are no lists, or no feedback on them, to judge others by") from None
+            raise DataRefused(
+                f"{error}: there are no lists, or no feedback on them, to judge others by; `freshet run` publishes "
+                "lists, and what came of them is sent to /v1/feedback with their list_id"
+            ) from None
     if not read.keys:
         raise DataRefused(
             f"no list of {settings.surface!r} was shown, as far as feedback says: it takes impressions, sent to "

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from consumers.counted import counted
 from consumers.errors import DataRefused
 from consumers.files.first_look import FirstLook, look_at
 from consumers.files.interactions import (
@@ -184,7 +185,7 @@ def look_at_files(files: Files, reading: Reading) -> tuple[StreamFile, FirstLook
     if not len(found.table):
         kind = ": it has no row"
         if left := sum(one.left_out for one in found.opened):
-            kind = f" of interactions: its {left:,} rows are of another kind"
+            kind = f" of interactions: its {counted(left, 'row')} are of another kind"
         raise DataRefused(f"{where} is empty{kind}")
     return found, found.look(where)
 
@@ -284,7 +285,9 @@ def say_refused(source: object, refused: dict[str, int], rows: int, strict: bool
     if not total:
         return
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in refused.items())
-    text = f"{source}: {total:,} of {rows:,} rows refused: {reasons}" + (f"; the first: {first}" if first else "")
+    text = f"{source}: {total:,} of {counted(rows, 'row')} refused: {reasons}" + (
+        f"; the first: {first}" if first else ""
+    )
     if total == rows or strict:
         raise DataRefused(text)
     _say(("warning: " if total > LOUD_SHARE * rows else "") + text)

@@ -1,4 +1,4 @@
-"""Kernels are compiled in processes of their own, and only ever used as the cache gives them.
+"""Kernels are compiled in a process of their own, and only ever used as the cache gives them.
 
 Those that every stream needs come first; the others are compiled when one of them is called, or all at once where
 nothing may wait later. What is compiled where it is used would hold up the thread that takes events, in silence.
@@ -7,11 +7,11 @@ nothing may wait later. What is compiled where it is used would hold up the thre
 import fcntl
 import gc
 import os
-import selectors
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -44,37 +44,63 @@ OTHERS: tuple[Any, ...] = (
 """What Python calls for the rest: a list at any time, and undo."""
 EMITTING = 0.5  # seconds of optimising and emitting a kernel, for one of translating it
 LINE_EVERY_S = 5.0
+COMMAND = [sys.executable, "-m", "streamer.engine.compilation"]
 
 
-def ensure_compiled(everything: bool = False) -> None:
+def ensure_compiled(everything: bool = False, then: Callable[[], None] | None = None) -> None:
     """Compiles the kernels that taking events needs, once for each version of their source; says so on standard error.
 
-    Other processes that need them meanwhile wait for the one that compiles.
+    Other processes and threads that need them meanwhile wait for the one that compiles.
 
     Args:
         everything: the others too, so that nothing has to wait for them later.
+        then: the others too, but this does not wait for them: `then` is called in another thread when they are there.
     """
     if _compile_others not in BEFORE_FIRST_CALL:
         BEFORE_FIRST_CALL.append(_compile_others)
-    stages = STAGES if everything else ("taking",)
+    if then is not None:
+        begun = threading.Event()
+        threading.Thread(target=_compile_and_call, args=(begun, then), name="kernels", daemon=True).start()
+        begun.wait()
+    _compile(tuple(STAGES) if everything else ("taking",))
+
+
+def _compile_and_call(begun: threading.Event, then: Callable[[], None]) -> None:
+    try:
+        _compile(tuple(STAGES), begun.set)
+    finally:
+        begun.set()
+    then()
+
+
+def _compile(stages: Sequence[str], begun: Callable[[], None] = lambda: None) -> None:
+    """Compiles what is missing of these stages, all in one process: what they share is translated once.
+
+    1. Locks each stage, then says that it has begun. 2. Compiles one stage after the other. 3. Marks a stage and
+    unlocks it as soon as it is there.
+    """
     if not _missing(stages):
         return
-    with ExitStack() as locks:
-        for stage in stages:
-            fcntl.flock(locks.enter_context((CACHE / f"{stage}.lock").open("w")), fcntl.LOCK_EX)
+    with ExitStack() as all_locks:
+        locks = {stage: all_locks.enter_context(ExitStack()) for stage in stages}
+        for stage, lock in locks.items():
+            fcntl.flock(lock.enter_context((CACHE / f"{stage}.lock").open("w")), fcntl.LOCK_EX)
         missing = _missing(stages)
         if not missing:
             return
+        begun()
         if CACHE_NOTE:
             print(f"freshet: {CACHE_NOTE}", file=sys.stderr)
         print("freshet: compiling the kernels, once for this version …", file=sys.stderr, flush=True)
         own = os.environ | {"NUMBA_CACHE_DIR": str(CACHE.parent)}
-        command = [sys.executable, "-m", "streamer.engine.compilation"]
-        _wait_for(subprocess.Popen([*command, stage], env=own, stdout=subprocess.PIPE, text=True) for stage in missing)
-        for stage in missing:
+
+        def ready(stage: str) -> None:
             (CACHE / stage).touch()
-        if not _missing(STAGES):
-            (CACHE / "complete").touch()
+            if not _missing(STAGES):
+                (CACHE / "complete").touch()
+            locks[stage].close()
+
+        _wait_for(subprocess.Popen([*COMMAND, *missing], env=own, stdout=subprocess.PIPE, text=True), ready)
 
 
 def _missing(stages: Iterable[str]) -> list[str]:
@@ -87,41 +113,39 @@ def _compile_others(kernel: Kernel) -> None:
         ensure_compiled(everything=True)
 
 
-def _wait_for(started: Iterable["subprocess.Popen[str]"], line_every_s: float = LINE_EVERY_S) -> None:
-    """Says how far the processes are until they end. Raises CalledProcessError where one fails."""
-    children = list(started)
-    far = dict.fromkeys(children, (0, 0, 0.0))  # kernels done, of how many, seconds left
+def _wait_for(child: "subprocess.Popen[str]", ready: Callable[[str], None], line_every_s: float = LINE_EVERY_S) -> None:
+    """Says how far the process is until it ends, and what is ready. Raises CalledProcessError where it fails."""
     shown, terminal = time.monotonic(), sys.stderr.isatty()
-    with selectors.DefaultSelector() as reader, ExitStack() as running:
-        for child in children:
-            assert child.stdout is not None
-            running.enter_context(child)
-            running.callback(child.kill)  # where this process is told to stop meanwhile
-            reader.register(child.stdout, selectors.EVENT_READ, child)
-        while reader.get_map():
-            for key, _ in reader.select():
-                line = key.fileobj.readline()  # type: ignore[union-attr]
-                if not line:
-                    reader.unregister(key.fileobj)
-                    continue
-                done, total, left_s = line.split()
-                far[key.data] = int(done), int(total), float(left_s)
-            if terminal or time.monotonic() > shown + line_every_s:
-                done, total = (sum(child[n] for child in far.values()) for n in (0, 1))
-                text = f"freshet: kernel {done} of {total}, {max(child[2] for child in far.values()):.0f} s left"
+    assert child.stdout is not None
+    with child, ExitStack() as running:
+        running.callback(child.kill)  # where this process is told to stop meanwhile
+        for line in child.stdout:
+            stage, *far = line.split()
+            if not far:
+                ready(stage)
+            elif terminal or time.monotonic() > shown + line_every_s:
+                done, total, left_s = far
+                of = "" if stage == "taking" else f" of the {stage}"
+                text = f"freshet: kernel {done} of {total}{of}, {float(left_s):.0f} s left"
                 print(text, end="   \r" if terminal else "\n", file=sys.stderr, flush=True)
                 shown = time.monotonic()
-        for child in children:
-            if child.wait():
-                raise subprocess.CalledProcessError(child.returncode, child.args)
+        if child.wait():
+            raise subprocess.CalledProcessError(child.returncode, child.args)
 
 
 class _Progress(compile_events.Listener):
-    """Prints a line for each kernel that is ready: how many are, of how many, and how many seconds are left."""
+    """Prints a line for each kernel of a stage that is ready: the stage, how many are, of how many, and seconds left.
 
-    def __init__(self, called: Iterable[Kernel]) -> None:
+    Args:
+        stage: its name.
+        translated: the kernels that are already, for a stage before this one.
+    """
+
+    def __init__(self, stage: str, translated: Container[Kernel] = ()) -> None:
+        self._stage, (called, _) = stage, STAGES[stage]
         self._within = {kernel: kernels_within(kernel) for kernel in called}
-        self._left = {kernel.py_func for within in self._within.values() for kernel in within}
+        of_stage = {kernel for within in self._within.values() for kernel in within}
+        self._left = {kernel.py_func for kernel in of_stage if kernel not in translated or kernel in self._within}
         self._total = len(self._left)
         self._work = self._total + sum(EMITTING * len(within) for within in self._within.values())
         self._done, self._started = 0.0, time.monotonic()
@@ -138,7 +162,7 @@ class _Progress(compile_events.Listener):
             self._left.remove(kernel.py_func)
             self._done += 1
         left_s = (time.monotonic() - self._started) * (self._work / max(self._done, 1) - 1)
-        print(self._total - len(self._left), self._total, max(left_s, 0), flush=True)
+        print(self._stage, self._total - len(self._left), self._total, max(left_s, 0), flush=True)
 
 
 def _some_events(model: Model) -> tuple[Any, ...]:
@@ -177,11 +201,23 @@ def use_others() -> None:
     to_now(model.graph.co.time, 0, n, 1.0)
 
 
-STAGES = {"taking": (TAKING, use_taking), "others": (OTHERS, use_others)}
+STAGES: dict[str, tuple[tuple[Any, ...], Callable[[], None]]] = {
+    "taking": (TAKING, use_taking), "others": (OTHERS, use_others),
+}  # fmt: skip
+
+
+def compile_stages(stages: Iterable[str]) -> None:
+    """Compiles one stage after the other in this process; says how far it is, and what is ready, on standard output."""
+    translated = set[Kernel]()
+    for stage in stages:
+        called, use = STAGES[stage]
+        progress = _Progress(stage, translated)
+        with compile_events.install_listener("numba:compile", progress):
+            use()
+        translated |= {kernel for one in called for kernel in kernels_within(one)}
+        print(stage, flush=True)
 
 
 if __name__ == "__main__":  # in a process of its own
     gc.disable()  # a process that ends soon
-    called, use = STAGES[sys.argv[1]]
-    compile_events.register("numba:compile", _Progress(called))  # type: ignore[no-untyped-call]
-    use()
+    compile_stages(sys.argv[1:])

@@ -104,11 +104,16 @@ def _refusal(found: OffPolicy, shown: ShownLists, same: np.ndarray, least: float
     listed = shown.item != NOTHING
     missing = int((listed & np.isnan(shown.propensity)).any(axis=1).sum())
     if missing:
-        return f"{missing:,} of {found.lists:,} lists do not say the propensities of their items"
+        return (
+            f"{missing:,} of {found.lists:,} lists do not say the propensities of their items; those that `freshet "
+            "run` publishes do: give the rules of the surface `explore`, such as 0.1, so that something is drawn"
+        )
     if wrong := int((listed & ~((shown.propensity > 0) & (shown.propensity <= 1))).sum()):
         return f"{wrong:,} propensities are no chance above 0, and 1 at most"
     if found.users < LEAST_USERS:
-        return f"lists of {found.users} users were shown and have feedback; it takes {LEAST_USERS}"
+        return (
+            f"lists of {found.users} users were shown and have feedback; it takes {LEAST_USERS}: wait for more feedback"
+        )
     small = int((same & (shown.propensity < least)).sum())
     if small:
         return (

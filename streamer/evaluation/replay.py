@@ -78,6 +78,7 @@ class ReplayResult:
     duplicates: int = 0
     seconds: float = 0.0
     quality: QualityMeter = field(default_factory=QualityMeter)
+    filled: int = 0  # measured lists that have an item
     drift: list[Alarm] = field(default_factory=list)
     retractions: Retractions | None = None  # where the stream takes interactions back: what was taken, without these
     merged: int = 0  # sessions that became users'
@@ -175,6 +176,7 @@ def replay(
                 ).outcome
                 late_enough = event >= measured_from
                 result.quality.add(outcome.rank[late_enough], outcome.popularity_rank[late_enough])
+                result.filled += int(np.count_nonzero(outcome.test.size[late_enough])) if options.score else 0
                 result.drift += monitor.add(event, columns.t, outcome.rank, outcome.surprise)
                 _write(test_lists, last_lists, options, engine, good, number[event], columns.user, outcome)
                 if result.retractions:

@@ -10,7 +10,8 @@ from consumers.errors import UnknownTopic
 from consumers.log import Log
 from consumers.records import NewRecord
 from streamer.errors import RulesRefused
-from streamer.lists.rules import SURFACE, ExperimentArm, SurfaceExperiment, first_problem
+from streamer.experiments.strata import balanced_salt, users_of_topic
+from streamer.lists.rules import SURFACE, USER_FIELD, ExperimentArm, SurfaceExperiment, first_problem
 from streamer.lists.rules_on_log import put_experiment, read_all_rules
 from streamer.runtime.topics import create_missing, read_records, whole
 from streamer.settings import Settings
@@ -52,7 +53,9 @@ class ExperimentRecord(BaseModel):
     """An experiment. Times are those of the wall clock, epoch ms; the others are compared with the first arm.
 
     `goal`: the metric that the verdict is about; `effect`: the change of it that is worth seeing, as a share of the
-    first arm's value. `stops` are records of their own. Where every arm but the first is stopped, the experiment is.
+    first arm's value. `unit`: a field of users, those of one value are dealt together; `strata`: a field of users, of
+    each value every arm is to have its share. `stops` are records of their own. Where every arm but the first
+    is stopped, the experiment is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
@@ -62,6 +65,8 @@ class ExperimentRecord(BaseModel):
     arms: tuple[ExperimentArm, ...] = Field(min_length=2, max_length=10)
     holdback: float = Field(default=0.0, ge=0, lt=1)
     salt: str = Field(default="", max_length=64)
+    unit: str | None = Field(default=None, pattern=USER_FIELD)
+    strata: str | None = Field(default=None, pattern=USER_FIELD)
     goal: Metric = "ctr"
     effect: float = Field(default=0.05, gt=0, le=10)
     guards: tuple[ArmGuard, ...] = Field(default=(), max_length=6)
@@ -75,8 +80,9 @@ class ExperimentRecord(BaseModel):
         """As the rules of its surface hold it."""
         stopped = tuple(stop.arm for stop in self.stops)
         return SurfaceExperiment(
-            name=self.name, salt=self.salt or self.name, holdback=self.holdback, arms=self.arms, stopped=stopped
-        )
+            name=self.name, salt=self.salt or self.name, unit=self.unit, holdback=self.holdback, arms=self.arms,
+            stopped=stopped,
+        )  # fmt: skip
 
     def stop_of(self, arm: str) -> ArmStop | None:
         """What stopped an arm; None: no guard did."""
@@ -149,8 +155,9 @@ def create(log: Log, settings: Settings, wanted: ExperimentRecord, now_ms: int) 
 def start(log: Log, settings: Settings, name: str, now_ms: int) -> ExperimentRecord:
     """Has an experiment run from the next epoch on: (1) it is written down, (2) the rules of its surface name it.
 
-    Done again, it does what is left of it. Raises RulesRefused where there is none, it was stopped, or another one
-    runs on the surface.
+    Where it has strata, or users are dealt in groups, the salt is chosen now, by the users that are known. Done again,
+    it does what is left of it. Raises RulesRefused where there is none, it was stopped, or another one runs on the
+    surface.
     """
     every = experiments(log, settings)
     record = _known(every, name)
@@ -160,7 +167,10 @@ def start(log: Log, settings: Settings, name: str, now_ms: int) -> ExperimentRec
     if others:
         raise RulesRefused(f"{others[0]!r} runs on {record.surface!r}; stop it first", "surface")
     if record.state != "running":
-        record = _write(log, settings, record.model_copy(update={"state": "running", "started_ms": now_ms}))  # (1)
+        started: dict[str, Any] = {"state": "running", "started_ms": now_ms}
+        if record.strata is not None or record.unit is not None:
+            started["salt"] = balanced_salt(record.on_surface(), record.strata, users_of_topic(log, settings).known)
+        record = _write(log, settings, record.model_copy(update=started))  # (1)
     put_experiment(log, settings, record.surface, record.on_surface(), now_ms)  # (2)
     return record
 

@@ -31,7 +31,7 @@ def _sentence(report: ExperimentReport, one: ArmDifference) -> str:
     if report.is_mismatched:
         return f"Nothing can be said of {one.arm}: users are not dealt as the shares say."
     if one.best is None or one.value is None or one.first is None:
-        return f"Nothing can be said of {one.arm} yet: that takes outcomes of {LEAST_USERS} users in each arm."
+        return f"Nothing can be said of {one.arm} yet: that takes outcomes of {LEAST_USERS} {report.unit} in each arm."
     both = f"{name} {_level(one.value, one.metric)} against {_level(one.first, one.metric)}"
     between = _between(one.best, one.metric)
     sure = f"the difference is {between}, 95 % sure however often one looks"
@@ -45,8 +45,9 @@ def _missing(report: ExperimentReport, one: ArmDifference) -> str:
         return ""
     effect = f"{100 * report.experiment.effect:g} %"
     if one.users_needed <= one.users:
-        return f"; one of {effect} would have been seen by now, with {one.users:,} users"
-    return f"; one of {effect} would be seen with about {_rounded(one.users_needed):,} users, there are {one.users:,}"
+        return f"; one of {effect} would have been seen by now, with {one.users:,} {report.unit}"
+    needed = f"{_rounded(one.users_needed):,} {report.unit}"
+    return f"; one of {effect} would be seen with about {needed}, there are {one.users:,}"
 
 
 def _rounded(users: int) -> int:
@@ -77,6 +78,8 @@ def in_words(report: ExperimentReport) -> list[str]:
     record, first = report.experiment, report.experiment.arms[0].name
     counts = ", ".join(f"{name} {n:,}" for name, n in report.users.items())
     lines = [f"{record.name} on {record.surface}: {record.state}; users with feedback: {counts}"]
+    if record.unit is not None:
+        lines.append(f"  dealt by {record.unit}: " + ", ".join(f"{name} {n:,}" for name, n in report.dealt.items()))
     if report.is_mismatched:
         lines.append(
             f"ALARM: users are not dealt as the shares say (p {report.mismatch_p:.2g}): look for what loses the "
@@ -87,16 +90,17 @@ def in_words(report: ExperimentReport) -> list[str]:
         return [*lines, "  no feedback of its lists has been counted yet"]
     lines += verdicts(report)
     for one in report.differences:
-        if one.value is None or one.first is None:
+        if one.value is None and one.first is None:
             continue
-        difference = f"{one.value - one.first:+.4g}"
+        difference = "–" if one.value is None or one.first is None else f"{one.value - one.first:+.4g}"
         if one.best is not None:
             best = one.best
             difference = (
                 f"{best.difference:+.4g}, 95 % [{best.low:+.4g}, {best.high:+.4g}], at any time "
                 f"[{best.always_low:+.4g}, {best.always_high:+.4g}]{_narrower(one)}"
             )
-        lines.append(f"  {one.metric}: {one.arm} {one.value:.4g}, {first} {one.first:.4g}: {difference}: {one.verdict}")
+        this, that = ("–" if level is None else f"{level:.4g}" for level in (one.value, one.first))
+        lines.append(f"  {one.metric}: {one.arm} {this}, {first} {that}: {difference}: {one.verdict}")
     return lines
 
 
@@ -130,8 +134,8 @@ def _when(at_ms: int) -> str:
 def as_json(report: ExperimentReport) -> dict[str, object]:
     """The report for machines. Intervals are those that use what is known of before; `plain` has those that do not."""
     return {
-        "experiment": report.experiment.text(), "users": report.users, "mismatch_p": report.mismatch_p,
-        "mismatched": report.is_mismatched, "verdicts": verdicts(report),
+        "experiment": report.experiment.text(), "users": report.users, "dealt": report.dealt,
+        "mismatch_p": report.mismatch_p, "mismatched": report.is_mismatched, "verdicts": verdicts(report),
         "differences": [_row(one) for one in report.differences],
     }  # fmt: skip
 

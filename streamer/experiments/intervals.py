@@ -41,7 +41,7 @@ class _ArmMoments(NamedTuple):
 def plain(first: Business, other: Business) -> Estimate:
     """The difference of `other` and `first`, both with `LEAST_USERS` and a value."""
     difference = other.numerator / other.denominator - first.numerator / first.denominator
-    return _estimate(difference, math.hypot(standard_error(first), standard_error(other)), first.users + other.users)
+    return _estimate(difference, math.hypot(standard_error(first), standard_error(other)), first.dealt + other.dealt)
 
 
 def cuped(first: Business, other: Business) -> Estimate | None:
@@ -60,12 +60,12 @@ def cuped(first: Business, other: Business) -> Estimate | None:
     covariance = a.covariance + b.covariance
     theta, left = covariance / past, max(variance - covariance**2 / past, 0.0)
     difference = b.ratio - a.ratio - theta * (b.past - a.past)
-    return _estimate(difference, math.sqrt(left), first.users + other.users)
+    return _estimate(difference, math.sqrt(left), first.dealt + other.dealt)
 
 
 def standard_error(one: Business) -> float:
-    """Of a ratio of sums over users, who are what was dealt: the delta method (Deng, Knoblich and Lu 2018, eq. 3)."""
-    n, ratio = one.users, one.numerator / one.denominator
+    """Of a ratio of sums over what was dealt, users or groups: the delta method (Deng, Knoblich and Lu 2018, eq. 3)."""
+    n, ratio = one.dealt, one.numerator / one.denominator
     xx, xy, yy = one.squares
     mean_y = one.denominator / n
     spread = max(xx - 2 * ratio * xy + ratio**2 * yy, 0.0) / (n - 1)  # of x − ratio · y, whose mean is 0
@@ -73,7 +73,7 @@ def standard_error(one: Business) -> float:
 
 
 def _moments(one: Business) -> _ArmMoments | None:
-    n, (z, w, zz, zw, ww, xz, xw, yz, yw) = one.users, one.before
+    n, (z, w, zz, zw, ww, xz, xw, yz, yw) = one.dealt, one.before
     if w <= 0:
         return None
     ratio, past, y = one.numerator / one.denominator, z / w, one.denominator

@@ -22,8 +22,9 @@ class ArmDifference(NamedTuple):
 
     `plain` and `cuped` are None where there are too few users, or all of them are alike; `cuped` also where nothing is
     known of before.
-    `users_needed`: of both arms, until a difference as large as the experiment's `effect` is shown in four of five
-    experiments; None: nothing is known of it yet.
+    `users`: of both arms; where they are dealt in groups, groups. `users_needed`: how many of these it takes until a
+    difference as large as the experiment's `effect` is shown in four of five experiments; None: nothing is known of it
+    yet.
     """
 
     arm: str
@@ -51,12 +52,19 @@ class ArmDifference(NamedTuple):
 
 
 class ExperimentReport(NamedTuple):
-    """`users` by arm; `mismatch_p`: how likely counts as far from the shares are by chance, None: too few users."""
+    """`users` by arm; `dealt`: the same, or groups of them; `mismatch_p`: how likely numbers of these as far from the
+    shares are by chance, None: too few."""
 
     experiment: ExperimentRecord
     users: dict[str, int]
+    dealt: dict[str, int]
     mismatch_p: float | None
     differences: list[ArmDifference]
+
+    @property
+    def unit(self) -> str:
+        """What is dealt, in the plural."""
+        return "users" if self.experiment.unit is None else f"groups ({self.experiment.unit})"
 
     @property
     def is_mismatched(self) -> bool:
@@ -71,15 +79,17 @@ def report_of(record: ExperimentRecord, results: Iterable[Business]) -> Experime
     if record.holdback:
         shares[HOLDBACK] = record.holdback
     arms = {name: {metric: found.get((f"{record.name}:{name}", metric)) for metric in COMPARED} for name in shares}
-    users = {name: max((one.users for one in of.values() if one is not None), default=0) for name, of in arms.items()}
+    told = {name: [one for one in of.values() if one is not None] for name, of in arms.items()}
+    users = {name: max((one.users for one in some), default=0) for name, some in told.items()}
+    dealt = {name: max((one.dealt for one in some), default=0) for name, some in told.items()}
     first, *others = shares
     differences = [
         _difference(name, metric, arms[first][metric], arms[name][metric], record.effect)
         for name in others for metric in COMPARED
     ]  # fmt: skip
     on = [name for name in shares if record.stop_of(name) is None]  # an arm that was stopped early has fewer users
-    p = mismatch({name: users[name] for name in on}, {name: shares[name] for name in on})
-    return ExperimentReport(record, users, p, differences)
+    p = mismatch({name: dealt[name] for name in on}, {name: shares[name] for name in on})
+    return ExperimentReport(record, users, dealt, p, differences)
 
 
 def _difference(arm: str, metric: str, first: Business | None, other: Business | None, effect: float) -> ArmDifference:
@@ -87,8 +97,8 @@ def _difference(arm: str, metric: str, first: Business | None, other: Business |
     found = ArmDifference(arm, metric, a, b)
     if first is None or other is None or a is None or b is None:
         return found
-    users = first.users + other.users
-    if min(first.users, other.users) < LEAST_USERS:
+    users = first.dealt + other.dealt
+    if min(first.dealt, other.dealt) < LEAST_USERS:
         return found._replace(users=users)
     without = plain(first, other)
     if not without.error:  # nobody has done any of it, or everybody the same: that says nothing of what they will do

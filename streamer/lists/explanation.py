@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from consumers.counted import counted
 from streamer.runtime.bars import text_bar
 from tgn.asking.counterfactual import (
     Carrier,
@@ -94,9 +95,9 @@ def in_words(explanation: Explanation, title: Callable[[int], str]) -> str:
     e, place = explanation, explanation.standing
     name = title(e.item)
     if not place.place:
-        lines = [f"{name} is none of the {place.candidates} candidates: nothing leads there."]
+        lines = [f"{name} is none of the {counted(place.candidates, 'candidate')}: nothing leads there."]
     else:
-        lines = [f"{name}: place {place.place} of {place.candidates} candidates, score {place.score:.3f}."]
+        lines = [f"{name}: place {place.place} of {counted(place.candidates, 'candidate')}, score {place.score:.3f}."]
     if e.check is None:
         lines.append("Neither the history nor its popularity carries it: it is new.")
         return "\n".join(lines)
@@ -132,7 +133,7 @@ def sentence(carrier: Carrier, path: Step | None, now: int, title: Callable[[int
 def checked(check: Check, now: int, title: Callable[[int], str]) -> str:
     """The counterfactual in words."""
     removed = ", ".join(f"{title(carrier.item)} ({span(now - carrier.t)} ago)" for carrier in check.removed)
-    what = removed or f"the {check.others:,} interactions with it in {span(check.window_ms)}"
+    what = removed or f"the {counted(check.others, 'interaction')} with it in {span(check.window_ms)}"
     after = f"stand at place {check.after.place}" if check.after.place else "be no candidate"
     if check.holds:
         return f"Checked: without {what} it would {after}, with score {check.after.score:.3f}."

@@ -8,7 +8,7 @@ import msgspec
 from consumers.records import RECORD_BYTES, Headers, NewRecord, size_of
 from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, Quality, RecommendationList
 from streamer.lists.listed_items import configuration_name, fallback_of, listed_items, model_version
-from streamer.lists.rule_book import RuleBook
+from streamer.lists.rule_book import AttributesOf, RuleBook
 from streamer.monitoring.drift import Alarm
 from streamer.settings import Settings
 from tgn.graph import F64
@@ -24,11 +24,14 @@ class Publisher:
     use, name its version: what it knows at a position follows from them.
 
     Args:
+        attributes: of users, by whose groups experiments may deal.
         limits: the largest record of each topic, see `Log.record_limits`.
     """
 
-    def __init__(self, settings: Settings, model: Model, limits: Mapping[str, int] | None = None) -> None:
-        self._settings, self._model = settings, model
+    def __init__(
+        self, settings: Settings, model: Model, attributes: AttributesOf, limits: Mapping[str, int] | None = None
+    ) -> None:
+        self._settings, self._model, self._attributes = settings, model, attributes
         self._list_bytes = (limits or {}).get(settings.recommendations_topic, RECORD_BYTES)
         self._configuration = configuration_name(model)
         self._surface = "" if settings.surface == "default" else f"-{settings.surface}"
@@ -68,7 +71,7 @@ class Publisher:
             model_version=model_version(self._configuration, self._model),
             fallback=fallback_of(items),
             rules=None if book is None else book.version,
-            experiment=None if book is None else book.arm_of(user),
+            experiment=None if book is None else book.arm_of(user, self._attributes),
         )
         record = self._list_record(value, headers)
         return record if size_of(record) <= self._list_bytes else self._cut(value, headers)

@@ -1,15 +1,17 @@
 """Rules with their conditions compiled, and what they make of a ranking: the same for published and asked lists."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from streamer.features.item_columns import Values
-from streamer.lists.assignment import arm_of
+from streamer.lists.assignment import arm_of, group_of
 from streamer.lists.building.debiasing import debiased
 from streamer.lists.building.diversity import diversified
 from streamer.lists.building.exploration import explored
+from streamer.lists.building.fatigue import fatigued
 from streamer.lists.building.filling import Ranking, boosted, filled, places_in
 from streamer.lists.building.ranking import best_first
 from streamer.lists.filters.compiled import Filter, HasColumns, compile_filter
@@ -18,6 +20,8 @@ from streamer.lists.rules import MAX_K, Rules
 from tgn.graph import F32, F64, I32, I64, U8
 
 TIMES_AS_LONG = 5  # the ranking that a list is chosen from
+AttributesOf = Callable[[str], Mapping[str, Any]]
+"""What the record of a user says, by id."""
 UNLIKE = 100  # places at most that diversity chooses, one after the other: some 5 ms
 
 
@@ -30,10 +34,13 @@ class Wishes(NamedTuple):
     diversity: float = 0.0
     explore: float = 0.0
     debias: float = 0.0
+    fatigue: float = 0.0
+    shown: Mapping[int, int] = MappingProxyType({})  # item → how often the user was shown it
 
     def any(self) -> bool:
         """Whether a list is something else than the first places of the ranking."""
-        return any(map(len, (self.boosts, self.pins, self.quotas))) or any((self.diversity, self.explore, self.debias))
+        steps = self.diversity, self.explore, self.debias, self.fatigue and self.shown
+        return any(map(len, (self.boosts, self.pins, self.quotas))) or any(steps)
 
     def depth(self, k: int) -> int:
         """How many places of the ranking a list of k is built from."""
@@ -67,8 +74,8 @@ class ItemFacts(NamedTuple):
 def choose(ranking: Ranking, k: int, wishes: Wishes, known: ItemFacts, seed: int, list_id: str) -> Chosen:
     """The list that is wished for, out of a ranking.
 
-    (1) Boosts, and popularity that is taken out, change scores and the order with them. (2) Diversity chooses who
-    stands in the first places. (3) Exploration draws some of them from what follows. (4) Pins get their places, and
+    (1) Popularity that is taken out, boosts and fatigue change scores and the order with them. (2) Diversity chooses
+    who stands in the first places. (3) Exploration draws some of them from what follows. (4) Pins get their places, and
     quotas leave out what is too much; what they move keeps the propensity of its draw.
 
     Args:
@@ -82,6 +89,11 @@ def choose(ranking: Ranking, k: int, wishes: Wishes, known: ItemFacts, seed: int
         order = best_first(score, [known.ids[item] for item in best.item.tolist()])
         best = Ranking(best.item[order], score[order].astype(np.float32))
     best = boosted(best, wishes.boosts, known.ids)
+    if wishes.fatigue and wishes.shown:
+        times = np.array([wishes.shown.get(item, 0) for item in best.item.tolist()])
+        score = fatigued(best.score.astype(np.float64), times, wishes.fatigue)
+        order = best_first(score, [known.ids[item] for item in best.item.tolist()])
+        best = Ranking(best.item[order], score[order].astype(np.float32))
     best = Ranking(best.item[: room(k)], best.score[: room(k)])
     order = np.arange(len(best.item))
     if wishes.diversity:
@@ -120,16 +132,21 @@ class RuleBook:
         own = frozenset(names[0] for root, names in fields if root == "context")
         self.reads_of_context: frozenset[str] = own.union(*(book.reads_of_context for book in self._arms.values()))
 
-    def for_user(self, user_id: str | None) -> "RuleBook":
+    def for_user(self, user_id: str | None, attributes: AttributesOf) -> "RuleBook":
         """The rules of whoever it is: where an experiment runs, those of the user's arm."""
-        arm = self.arm_of(user_id)
+        arm = self.arm_of(user_id, attributes)
         return self if arm is None else self._arms.get(arm["arm"], self)
 
-    def arm_of(self, user_id: str | None) -> dict[str, str] | None:
-        """`name` of the experiment and `arm` of a user; None: the user has no part in one."""
+    def arm_of(self, user_id: str | None, attributes: AttributesOf) -> dict[str, str] | None:
+        """`name` of the experiment, `arm` of a user, and the `group` they are dealt with; None: they have no part."""
         experiment = self.rules.experiment
-        arm = None if experiment is None or user_id is None else arm_of(experiment, user_id)
-        return None if experiment is None or arm is None else {"name": experiment.name, "arm": arm}
+        if experiment is None or user_id is None:
+            return None
+        group = None if experiment.unit is None else group_of(experiment.unit, attributes(user_id))
+        arm = arm_of(experiment, user_id, group)
+        if arm is None:
+            return None
+        return {"name": experiment.name, "arm": arm} | ({} if group is None else {"group": group})
 
     @property
     def filter(self) -> Filter | None:
@@ -168,4 +185,4 @@ class RuleBook:
             if node is not None and (condition is None or masks.mask(condition, asked)[node]):
                 pins.append((node, pin.place))
         quotas = [(catalogue.columns.values(quota.path()), quota.max) for quota in rules.quotas]
-        return Wishes(boosts, pins, quotas, rules.diversity, rules.explore, rules.debias)
+        return Wishes(boosts, pins, quotas, rules.diversity, rules.explore, rules.debias, rules.fatigue)

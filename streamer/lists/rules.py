@@ -13,6 +13,7 @@ from streamer.lists.filters.vectors import span_ms
 MAX_K = 1_000
 HOLDBACK = "holdback"
 SURFACE = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+USER_FIELD = r"^user(\.[A-Za-z_][A-Za-z0-9_]*){1,8}$"
 
 
 def _checked_filter(text: Any) -> Any:
@@ -67,6 +68,7 @@ class ExperimentArm(_RulePart):
     diversity: float | None = Field(default=None, ge=0, le=1)
     explore: float | None = Field(default=None, ge=0, le=1)
     debias: float | None = Field(default=None, ge=0, le=1)
+    fatigue: float | None = Field(default=None, ge=0, le=1)
 
 
 class SurfaceExperiment(_RulePart):
@@ -74,6 +76,9 @@ class SurfaceExperiment(_RulePart):
 
     name: str = Field(pattern=SURFACE)
     salt: str = Field(min_length=1, max_length=64)
+    unit: str | None = Field(
+        default=None, pattern=USER_FIELD, description="users of the same value of this field are dealt together"
+    )
     holdback: float = Field(default=0.0, ge=0, lt=1, description="share of users who are kept out, and counted")
     arms: tuple[ExperimentArm, ...] = Field(min_length=2, max_length=10)
     stopped: tuple[str, ...] = Field(default=(), max_length=10, description="arms that are over: lists of everybody")
@@ -107,6 +112,12 @@ class Rules(_RulePart):
     diversity: float = Field(default=0.0, ge=0, le=1, description="0: the best items, 1: items as unlike as can be")
     explore: float = Field(default=0.0, ge=0, le=1, description="share of the places that are drawn")
     debias: float = Field(default=0.0, ge=0, le=1, description="share of popularity that is taken out of the scores")
+    fatigue: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="share of an item's odds that goes each time the user was shown it, as questions say",
+    )
     k: int | None = Field(default=None, ge=1, le=MAX_K, description="number of places; the setting k where not said")
     publish: bool | None = Field(
         default=None,
@@ -169,6 +180,8 @@ _MEANT = {
     "surface": "write lower-case letters, digits, - and _, such as home",
     "name": "write lower-case letters, digits, - and _, such as variety",
     "per": "write a field of items, such as item.category",
+    "unit": "write a field of users, such as user.city",
+    "strata": "write a field of users, such as user.country",
     "seen": "write exclude, allow, or for how long, such as after 30d",
 }
 

@@ -57,7 +57,8 @@ class Block(NamedTuple):
 
 
 class DriftMonitor:
-    """Alarms when log loss rises suddenly. A sudden fall is no alarm; both begin a new window.
+    """Alarms when log loss rises suddenly. A sudden fall is no alarm, nor is a rise where no list had a hit before or
+    after: there was nothing to lose. Each begins a new window.
 
     All that it knows are the sums of the blocks since the last change, so a restart rebuilds it from those.
     """
@@ -91,7 +92,7 @@ class DriftMonitor:
             start = end
             if self._events == BLOCK:
                 change = self._take(self._filling)
-                if change and _log_loss(change[1]) > _log_loss(change[0]):
+                if change and _is_a_fall(*change):
                     alarms.append(_alarm(int(event[end - 1]), int(t[end - 1]), *change))
                 self._filling, self._events = Block(0, 0, 0), 0
         return alarms
@@ -129,6 +130,10 @@ class DriftMonitor:
 
 def _log_loss(blocks: list[Block]) -> float:
     return sum(block.surprise for block in blocks) / (UNIT * BLOCK * len(blocks))
+
+
+def _is_a_fall(before: list[Block], after: list[Block]) -> bool:
+    return _log_loss(after) > _log_loss(before) and any(block.hits for block in (*before, *after))
 
 
 def _hit_rate(blocks: list[Block]) -> float:

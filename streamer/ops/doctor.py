@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.counted import counted
 from consumers.errors import CheckpointDamaged, FreshetError, SettingRefused, UnknownTopic
 from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
@@ -238,25 +239,27 @@ def _topics(patient: Patient) -> Iterator[Finding]:
         elif set(topic.cleanup.split(",")) != set(spec.cleanup.split(",")):
             yield Finding(name, False, f"has cleanup {topic.cleanup}", f"set its cleanup.policy to {spec.cleanup}")
         elif spec.partitions == 1 != topic.partitions:
-            yield Finding(name, False, f"has {topic.partitions} partitions", "it must have one: create it anew")
+            yield Finding(
+                name, False, f"has {counted(topic.partitions, 'partition')}", "it must have one: create it anew"
+            )
         elif spec.name == settings.observed_topic and topic.partitions < _partitions_of(have, interactions):
-            found = f"has {topic.partitions} partitions, {interactions} more: the others are not observed"
+            found = f"has {counted(topic.partitions, 'partition')}, {interactions} more: the others are not observed"
             yield Finding(name, False, found, "add the partitions to it that were added there")
         elif copies.get(spec.name, 2) < 2:
-            yield Finding(name, False, f"has one copy on {brokers} brokers", "raise its replication factor to 3")
+            yield Finding(
+                name, False, f"has one copy on {counted(brokers, 'broker')}", "raise its replication factor to 3"
+            )
         elif spec.name in lasting and 0 <= topic.retention_ms < SHORT_MS:
             found = f"keeps records {topic.retention_ms} ms: after a longer stop they are lost"
             yield Finding(name, False, found, "set its retention.ms to -1, or to days at least")
         else:
-            yield Finding(name, True, f"{_partitions(topic.partitions)}, {topic.cleanup}, {_kept(topic.retention_ms)}")
+            yield Finding(
+                name, True, f"{counted(topic.partitions, 'partition')}, {topic.cleanup}, {_kept(topic.retention_ms)}"
+            )
 
 
 def _partitions_of(have: Mapping[str, TopicSpec], topic: str) -> int:
     return have[topic].partitions if topic in have else 0
-
-
-def _partitions(n: int) -> str:
-    return f"{n} partition{'s' * (n != 1)}"
 
 
 def _kept(retention_ms: int) -> str:
@@ -297,7 +300,7 @@ def _positions(patient: Patient) -> Iterator[Finding]:
     if lag <= COUNTED:  # offsets count the markers of transactions too
         lag = sum(1 for _ in read_records(log, waiting)) if waiting else 0
     mend = "start a worker, or find out why it does not keep up" if lag > MANY else ""
-    yield Finding("lag", lag <= MANY, f"{lag:,} records of {topic} wait", mend)
+    yield Finding("lag", lag <= MANY, f"{counted(lag, 'record')} of {topic} wait", mend)
 
 
 def _reach(patient: Patient) -> Iterator[Finding]:

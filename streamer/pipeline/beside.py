@@ -172,7 +172,9 @@ class ListsBeside:
     def _publisher(self, name: str) -> Publisher:
         settings = self._state.settings
         own = {"surface": name, "recommendations_topic": topic_of_surface(settings, name)}
-        return Publisher(settings.model_copy(update=own), self._state.engine.model, self._limits)
+        return Publisher(
+            settings.model_copy(update=own), self._state.engine.model, self._state.catalogue.attributes_of, self._limits
+        )
 
     def _rank(self, users: I32, at_ms: int, under: Selection) -> Outcome:
         """Rankings of users [N]; what is published on the main topic stays noted."""

@@ -81,7 +81,7 @@ class Pipeline:
     def _follow(self, settings: Settings) -> None:
         self._settings = settings
         self._weights = EventWeights(settings.event_weights, settings.max_weight, self._state.value_means)
-        self._publish = Publisher(settings, self._state.engine.model, self._limits)
+        self._publish = Publisher(settings, self._state.engine.model, self._state.catalogue.attributes_of, self._limits)
         self._dead_bytes = self._limits.get(settings.dead_topic, RECORD_BYTES)
         self._block_bytes = self._limits.get(settings.observed_topic, RECORD_BYTES)
         self._step_bytes = self._limits.get(settings.model_topic, RECORD_BYTES)

@@ -330,7 +330,9 @@ class SurfaceLists:
 
     def _wishes(self, user: int, now_ms: int) -> Wishes:
         assert self.book is not None
-        book = self.book.for_user(None if user == NOBODY else self._engine.model.users.ids[user])
+        book = self.book.for_user(
+            None if user == NOBODY else self._engine.model.users.ids[user], self._catalogue.attributes_of
+        )
         asked = self._asked(user, now_ms)
         mask = self.mask(asked)
         gone = set(self.taken_lately(user, now_ms).tolist()) if book.rules.pins else set()

@@ -94,6 +94,11 @@ class Catalogue:
         user = self.user(node)
         return {} if user is None else user.attributes or {}
 
+    def attributes_of(self, user_id: str) -> Mapping[str, Any]:
+        """The same, by the user's id; nothing is known of who is unknown."""
+        node = self._model.users.get(user_id)
+        return {} if node is None else self.attributes_of_user(node)
+
     def title_of(self, node: int) -> str | None:
         """The title of an item."""
         item = self.item(node)

@@ -25,7 +25,7 @@ from streamer.web.routes.dead_letters import DeadLetterRoutes
 from streamer.web.routes.docs import DocumentRoutes
 from streamer.web.routes.experiments import ExperimentRoutes
 from streamer.web.routes.feed import FeedRoutes
-from streamer.web.routes.feedback import FeedbackRoutes
+from streamer.web.routes.feedback import FeedbackRoutes, feedback_clock
 from streamer.web.routes.health import HealthRoutes
 from streamer.web.routes.interactions import InteractionRoutes
 from streamer.web.routes.items import ItemRoutes
@@ -101,7 +101,9 @@ class Gateway:
             InteractionRoutes(
                 incoming, writer, view.committed, replies, self._access, clock_ms or now_ms, now_ms, self.registry
             ),
-            FeedbackRoutes(settings, incoming, writer, owners, clock_ms or now_ms, now_ms, self.registry),
+            FeedbackRoutes(
+                settings, incoming, writer, owners, clock_ms or feedback_clock(view, settings), now_ms, self.registry
+            ),
             ItemRoutes(settings, incoming, writer, ItemChanges(replies), view, now_ms),
             UserRoutes(settings, view, incoming, writer, now_ms),
             RulesRoutes(current, settings, writer, replies, now_ms),

@@ -14,6 +14,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
+from consumers.counted import counted
 from consumers.dead_letter import Reason
 from consumers.errors import WireError
 from consumers.log import Log, StateDelta
@@ -176,7 +177,7 @@ class RunMetrics:
             return {"waiting": "waiting for the log"}.get(self._stage, self._stage)
         rate = self._recovered / (self._clock.monotonic() - self._recovering_since)
         left_s = (self._to_recover - self._recovered) / rate
-        return f"recovering: {self._recovered:,} of {self._to_recover:,} interactions, {left_s:.0f} s left"
+        return f"recovering: {self._recovered:,} of {counted(self._to_recover, 'interaction')}, {left_s:.0f} s left"
 
     def collect(self) -> Iterator[Metric]:
         """For Prometheus."""

@@ -107,7 +107,7 @@ def rebuild_into(
 
 def _relist(fresh: StreamState, users: I32, worker: str) -> Listed:
     """The lists of users [N], as the rebuild publishes them."""
-    ids, surface = fresh.engine.model.users.ids, Publisher(fresh.settings, fresh.engine.model)
+    ids, surface = fresh.engine.model.users.ids, _publisher(fresh)
 
     def list_id(n: int) -> str:
         return surface.list_id(f"e-{worker}-{fresh.epoch}-{ids[users[n]]}")
@@ -119,7 +119,7 @@ def lists_anew(old: StreamState, fresh: StreamState, worker: str, limits: Mappin
     """What a rebuild publishes: the lists that are others than those of `old`, and who has none any more."""
     before = _named_lists(old, old.listed)
     users = np.array(sorted(fresh.listed.lists()), np.int32)
-    publisher = Publisher(fresh.settings, fresh.engine.model, limits)
+    publisher = _publisher(fresh, limits)
     outcome, propensity = _relist(fresh, users, worker)
     book = build_surfaces(fresh).main().book
     as_of = _as_of(fresh)
@@ -154,7 +154,11 @@ def _as_of(fresh: StreamState) -> AsOf:
 def rebuilt_manifest(fresh: StreamState, worker: str) -> NewRecord:
     """What says that the state was rebuilt before the next epoch."""
     manifest = EpochManifest(epoch=fresh.epoch, ends={}, events=0, worker=worker, rebuilt=True)
-    return Publisher(fresh.settings, fresh.engine.model).manifest(manifest)
+    return _publisher(fresh).manifest(manifest)
+
+
+def _publisher(fresh: StreamState, limits: Mapping[str, int] | None = None) -> Publisher:
+    return Publisher(fresh.settings, fresh.engine.model, fresh.catalogue.attributes_of, limits)
 
 
 def _named_lists(state: StreamState, lists: PublishedLists) -> dict[str, list[str]]:

@@ -77,7 +77,7 @@ class Watcher:
 
     def __init__(self, settings: Settings, engine: Engine, first: int) -> None:
         self._engine, self._first = engine, first
-        self._publisher = Publisher(settings, engine.model)
+        self._publisher = Publisher(settings, engine.model, lambda user: {})
         self.held = [Held(threshold) for threshold in DISTANCES]
         self.asked: list[np.ndarray] = []
         self.bytes: list[int] = []

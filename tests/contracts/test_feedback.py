@@ -52,6 +52,15 @@ def test_feedback_lies_under_its_user(shop: Shop) -> None:
     assert taken(shop)[named][0] == b"7"
 
 
+def test_feedback_without_a_time_on_a_recorded_stream_has_that_of_the_stream(shop: Shop) -> None:
+    """By the wall clock it would be of a list of years ago, and be counted nowhere."""
+    asked = shop.front.get("/v1/users/u2/recommendations?k=2").json()
+    [event_id] = post(shop, {"list_id": asked["list_id"], "user_id": "u2", "event": "impression"})
+    told = taken(shop)[event_id][1]
+    window_ms = 1000 * shop.settings.attribution_window_s
+    assert 0 <= told.timestamp - asked["as_of"]["timestamp"] + 60_000 < window_ms
+
+
 def test_who_a_list_of_an_epoch_is_for_stands_in_its_id(shop: Shop) -> None:
     for user in ("plain", "with - some-dashes", "line\nbreak"):
         [event_id] = post(shop, {"list_id": f"e-5ea7-12-{user}", "event": "impression"})

@@ -131,6 +131,56 @@ def test_asked_lists_name_the_arm_and_are_made_by_it(log: OwnedLog, settings: Se
     assert "experiment" not in ask(items=["i1"])
 
 
+def test_users_of_one_group_are_in_one_arm_and_a_restart_comes_to_the_same(log: OwnedLog, settings: Settings) -> None:
+    """By a field of users, `plan`; one has no such field and is dealt alone. The salt is chosen at the start."""
+    mine = settings.model_copy(update=RARE | {"k": 8})
+    log.append([item(n) for n in range(ITEMS)] + [user(n) for n in range(USERS - 1)])
+    log.append(interactions(0))
+    run(log, mine)
+    started(log, mine, wanted("pins") | {"unit": "user.plan", "strata": "user.plan", "holdback": 0.0})
+    log.append(interactions(100))
+    crash(log, mine)
+    log.append(interactions(200))
+    worker = run(log, mine)
+    experiment = experiments(log, mine)["variety"].on_surface()
+    assert experiment.salt.startswith("s7-")
+    lists = values_of(log)
+    for n in range(USERS):
+        group = None if n == USERS - 1 else ("gold" if n % 2 else "free")
+        arm = arm_of(experiment, f"u{n}", group)
+        told = {"name": "variety", "arm": arm} | ({} if group is None else {"group": group})
+        assert lists[f"u{n}"].experiment == (None if arm is None else told)
+        assert (lists[f"u{n}"].items[0].item_id == "i7") == (arm == "new")
+        asked = ListQuestion.model_validate({"context": {}, "user_id": f"u{n}"})
+        answer = msgspec.json.decode(Answers(worker.state, worker.state.settings, SYSTEM_CLOCK).answer(asked).body)
+        assert answer.get("experiment") == lists[f"u{n}"].experiment
+        assert (answer["items"][0]["source"] == "pinned") == (arm == "new")
+    found = audit(log, mine)
+    assert (found.lost, found.doubled, found.differing, found.foreign) == (0, 0, 0, 0)
+    assert found.digests == {"": digest(worker.state)}
+
+
+def test_fatigue_of_an_arm_is_of_lists_that_say_what_was_shown(log: OwnedLog, settings: Settings) -> None:
+    first, second = EXPERIMENT["arms"]  # type: ignore[misc]
+    log.append([item(n) for n in range(ITEMS)])
+    log.append(interactions(0))
+    started(log, settings, EXPERIMENT | {"arms": [first, second | {"fatigue": 0.9}]})  # type: ignore[operator]
+    worker = run(log, settings)
+    answers = Answers(worker.state, worker.state.settings, SYSTEM_CLOCK)
+    changed = set[str | None]()
+    for n in range(USERS):
+
+        def ask(user: str = f"u{n}", **more: Any) -> dict[str, Any]:
+            question = ListQuestion.model_validate({"context": {}, "user_id": user, "k": 5, **more})
+            return msgspec.json.decode(answers.answer(question).body)  # type: ignore[no-any-return]
+
+        plain = ask()
+        tired = ask(shown={plain["items"][0]["item_id"]: 3})
+        if [one["item_id"] for one in tired["items"]] != [one["item_id"] for one in plain["items"]]:
+            changed.add((plain.get("experiment") or {}).get("arm"))
+    assert changed == {"new"}
+
+
 def test_an_experiment_goes_one_way(log: OwnedLog, settings: Settings) -> None:
     one = read_experiment(EXPERIMENT)
     with pytest.raises(RulesRefused, match=r"there is no experiment .variety.; there are: none"):
@@ -178,6 +228,8 @@ def test_an_experiment_goes_one_way(log: OwnedLog, settings: Settings) -> None:
         ({"arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.1, "filter": "true"}]}, "no such field"),
         ({"arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.1, "explore": 2}]}, "arms.1.explore"),
         ({"name": "A b"}, "name: write lower-case"),
+        ({"unit": "city"}, "unit: write a field of users, such as user.city"),
+        ({"strata": "item.kind"}, "strata: write a field of users, such as user.country"),
     ],
 )
 def test_what_is_no_experiment_is_refused_with_its_field(change: dict[str, Any], message: str) -> None:

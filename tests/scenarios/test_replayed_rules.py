@@ -99,6 +99,19 @@ def test_seen_lately_is_exact_past_the_ring(settings: Settings, tmp_path: Path) 
     assert listed > 5_000
 
 
+@pytest.mark.parametrize(("wanted", "said"), [("nowhere", True), ("i1", False)])
+def test_a_replay_whose_lists_are_all_empty_says_so(
+    wanted: str, said: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream, file = tmp_path / "events.csv", tmp_path / "rules.json"
+    lines = [f"{who},{what},view,{t + 10**12}" for who, what, t in EVENTS]
+    stream.write_text("\n".join(["user_id,item_id,event_type,timestamp", *lines]))
+    file.write_text(json.dumps({"filter": f"item.item_id == '{wanted}'"}))
+    assert main(["replay", str(stream), "--rules", str(file)]) == 0
+    warned = f"every list is empty, and the figures are 0 therefore: the rules of {file} leave nothing"
+    assert (warned in capsys.readouterr().err) == said
+
+
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stream = tmp_path / "events.csv"
     lines = [f"{who},{what},view,{t + 10**12}" for who, what, t in EVENTS]

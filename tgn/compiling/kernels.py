@@ -6,12 +6,15 @@ that it calls, and emitted. What large tuples are to kernels is in `tgn.compilin
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from numba.core import types
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
+from numba.core.compiler import Compiler, DefaultPassBuilder, Flags
+from numba.core.compiler_machinery import PassManager
 from numba.core.registry import CPUDispatcher
+from numba.core.typed_passes import NopythonTypeInference, PreLowerStripPhis
+from numba.core.untyped_passes import FixupArgs, GenericRewrites, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from tgn.compiling.addresses import MARKED, Place
 
@@ -30,6 +33,9 @@ class _Translated(JITCodeLibrary):
         if len(kernels) <= SMALL:
             super()._optimize_final_module()
 
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
+
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
         self._finalized = True
@@ -45,12 +51,48 @@ class _Emitted(JITCodeLibrary):
         super()._optimize_final_module()
 
 
+class _KernelFlags(Flags):
+    """How a kernel is compiled. Of equal ones there is one alone: numba compares them by the ten thousand."""
+
+    known: ClassVar[dict["_KernelFlags", "_KernelFlags"]] = {}
+    digest: int
+
+    @classmethod
+    def like(cls, flags: Flags) -> "_KernelFlags":
+        made = cls(flags)
+        made.digest = Flags.__hash__(flags)
+        return cls.known.setdefault(made, made)
+
+    def copy(self) -> "_KernelFlags":
+        """Nobody writes to it."""
+        return self
+
+    def __hash__(self) -> int:
+        return self.digest
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or super().__eq__(other)
+
+
 class _Emitter(Compiler):
     """Compiles what Python calls."""
 
     library: type[JITCodeLibrary] = _Emitted
 
+    def define_pipelines(self) -> list[PassManager]:
+        """The steps that kernels need: there are no closures, `with` blocks, array expressions or None in them."""
+        steps = PassManager("kernel")
+        for step in (
+            TranslateByteCode, FixupArgs, IRProcessing, GenericRewrites, ReconstructSSA,
+            NopythonTypeInference, PreLowerStripPhis,
+        ):  # fmt: skip
+            steps.add_pass(step, step.__name__)
+        steps.passes += DefaultPassBuilder.define_nopython_lowering_pipeline(self.state).passes
+        steps.finalize()
+        return [steps]
+
     def compile_extra(self, function: Any) -> Any:
+        self.state.flags = _KernelFlags.like(self.state.flags)
         self.state.library = self.library(self.state.targetctx.codegen(), function.__qualname__)
         self.state.library.enable_object_caching()
         return super().compile_extra(function)
@@ -69,8 +111,17 @@ class _Translator(_Emitter):
 class _OfKernels(CPUDispatcher):
     """What kernels call. There is nothing to run by itself, so Python is told of nothing."""
 
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        """Compiles one form for whatever whole numbers are given, be they written out or of few bits."""
+        return super().get_call_template([_widest(arg) for arg in args], {k: _widest(arg) for k, arg in kws.items()})
+
     def add_overload(self, result: Any) -> None:
         self.overloads[tuple(result.signature.args)] = result
+
+
+def _widest(arg: types.Type) -> types.Type:
+    arg = types.unliteral(arg)
+    return types.int64 if arg in types.signed_domain else arg
 
 
 BEFORE_FIRST_CALL: list[Callable[["Kernel"], None]] = []

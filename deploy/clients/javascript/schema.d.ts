@@ -637,6 +637,11 @@ export interface components {
              * @default null
              */
             explore: number | null;
+            /**
+             * Fatigue
+             * @default null
+             */
+            fatigue: number | null;
             /** Name */
             name: string;
             /**
@@ -787,6 +792,12 @@ export interface components {
              */
             explore: number;
             /**
+             * Fatigue
+             * @description share of an item's odds that each time it was `shown` takes
+             * @default 0
+             */
+            fatigue: number;
+            /**
              * Fields
              * @description what is told of each item beside its id
              * @default []
@@ -826,6 +837,14 @@ export interface components {
              * @default null
              */
             session: components["schemas"]["SessionItem"][] | null;
+            /**
+             * Shown
+             * @description how often each item was shown to the user since they took it last
+             * @default {}
+             */
+            shown: {
+                [key: string]: number;
+            };
             /**
              * Surface
              * @description where the list is shown
@@ -891,7 +910,8 @@ export interface components {
          *         from where the user's own history gave nothing: similar-items, cohort, popular or new; None: it was enough.
          *         `cut`: how many items, the last ones, were left out because the topic takes no larger record; a record whose list
          *         is whole does not have it. `rules`: the version of the rules that made it; a record of a surface without rules does
-         *         not have it. `experiment`: `name`, and the user's `arm`; a record of a user who has no part in one does not have it.
+         *         not have it. `experiment`: `name`, the user's `arm`, and the `group` where they are dealt with others; a record of a
+         *         user who has no part in one does not have it.
          */
         RecommendationList: {
             as_of: components["schemas"]["AsOf"];
@@ -950,6 +970,12 @@ export interface components {
              * @default []
              */
             fallback: ("similar-items" | "cohort" | "popular" | "new")[];
+            /**
+             * Fatigue
+             * @description share of an item's odds that goes each time the user was shown it, as questions say
+             * @default 0
+             */
+            fatigue: number;
             /**
              * Filter
              * @description which items may be listed, in CEL
@@ -1097,6 +1123,12 @@ export interface components {
              * @default []
              */
             stopped: string[];
+            /**
+             * Unit
+             * @description users of the same value of this field are dealt together
+             * @default null
+             */
+            unit: string | null;
         };
         /**
          * User

@@ -5,6 +5,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from consumers.counted import counted
 from consumers.log import Log, StoredState
 from consumers.positions import by_topic
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
@@ -80,7 +81,7 @@ def _verify(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
 
 def _whole(summary: checkpoints.Summary) -> str:
     pages = sum(group.pages for group in summary.groups)
-    return f"whole: epoch {summary.epoch:,}, {pages:,} pages; the log goes on from it"
+    return f"whole: epoch {summary.epoch:,}, {counted(pages, 'page')}; the log goes on from it"
 
 
 def _replayed(log: Log, settings: Settings) -> "Audit":
@@ -101,7 +102,7 @@ def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
             size = file.stat().st_size
     return (
         {"file": arguments.file, "pages": pages, "bytes": size},
-        f"{pages:,} pages in {arguments.file}, {_mib(size)}",
+        f"{counted(pages, 'page')} in {arguments.file}, {_mib(size)}",
         0,
     )
 
@@ -132,7 +133,7 @@ def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
                 advance(len(part))
             stored.write(last)
     epoch = passage.stream["epoch"]
-    return {"epoch": epoch, "pages": total}, f"epoch {epoch:,}, {total:,} pages taken in", 0
+    return {"epoch": epoch, "pages": total}, f"epoch {epoch:,}, {counted(total, 'page')} taken in", 0
 
 
 def _rebuild(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
@@ -141,8 +142,8 @@ def _rebuild(log: Log, settings: Settings, arguments: argparse.Namespace) -> Ans
     with StateLock(state_folder(settings)), progress("rebuild", None) as advance:
         done = rebuild(log, settings, advance)
     text = (
-        f"{done.epochs:,} epochs and {done.interactions:,} interactions taken again, {done.taken_back:,} that were "
-        f"taken back left out; {done.lists:,} lists published"
+        f"{counted(done.epochs, 'epoch')} and {counted(done.interactions, 'interaction')} taken again, "
+        f"{done.taken_back:,} that were taken back left out; {counted(done.lists, 'list')} published"
     )
     return done._asdict(), text, 0
 
@@ -180,7 +181,7 @@ def _as_json(summary: checkpoints.Summary) -> dict[str, Any]:
 def _as_text(summary: checkpoints.Summary) -> str:
     age_s = summary.age_s()
     lines = [
-        f"epoch {summary.epoch:,}, {summary.records:,} records, format {summary.format}, "
+        f"epoch {summary.epoch:,}, {counted(summary.records, 'record')}, format {summary.format}, "
         + ("of unknown age" if age_s is None else f"written {age_s:,.0f} s ago"),
         *(f"goes on at {tp.topic}[{tp.partition}] {position:,}" for tp, position in sorted(summary.positions.items())),
         f"{'pages':>28} {'size':>10}",

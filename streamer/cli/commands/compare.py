@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from consumers.counted import counted
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.homes import say_without_effect
 from streamer.cli.numbers import confidence
@@ -152,7 +153,7 @@ def _text(summary: dict[str, Any]) -> str:
     lines = [f"A: {summary['a']}", f"B: {summary['b']}"]
     lines += [f"{name}: {a} in A, {b} in B" for name, (a, b) in summary["settings"].items()]
     lines += ["  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)]
-    lines.append(f"{summary['measured']:,} events, each under both settings")
+    lines.append(f"{counted(summary['measured'], 'event')}, each under both settings")
     hits = Discordance(*summary["hits"].values())
     lines.append(
         f"hits that only A has: {hits.only_a:,}, only B: {hits.only_b:,}; McNemar's p {hits.p_in_words}, were events "

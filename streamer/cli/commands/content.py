@@ -5,6 +5,7 @@ import json
 import sys
 from pathlib import Path
 
+from consumers.counted import counted
 from consumers.errors import DataRefused
 from streamer.cli.flags import add_json_flag, settings_of
 from streamer.cli.stream_flags import items_of
@@ -54,6 +55,6 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"no image: {reason}", file=sys.stderr)
     write_vectors(arguments.out, "item_id", NodeVectors([item.item_id for item in items], vectors))
     answer = {"file": str(arguments.out), "items": len(items), "size": vectors.shape[1], "images_refused": len(refused)}
-    said = f"{arguments.out}: {len(items):,} items, {vectors.shape[1]} numbers each"
+    said = f"{arguments.out}: {counted(len(items), 'item')}, {vectors.shape[1]} numbers each"
     print(json.dumps(answer) if arguments.json else said)
     return 0

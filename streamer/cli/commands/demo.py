@@ -4,7 +4,6 @@ import argparse
 import json
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from consumers.counted import counted
 from consumers.log import Log
 from consumers.records import NewRecord
 from consumers.schemas import Item, User
@@ -119,18 +119,17 @@ class Demo:
         view.start()
         server.start()
         self._say(f"the page: {server.address}")
-        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop), queue=queue)
-        working = self._threads.start("worker", worker.run)
 
         def answer_questions() -> None:
-            """Lists go on meanwhile; a question that came before would hold them up."""
-            ensure_compiled(everything=True)
+            """A question that came before would hold up the lists."""
             asker.is_open = True
 
         if ends_by_itself:  # hardly anybody looks at the page: nothing is compiled for it
-            asker.is_open = True
+            answer_questions()
         else:
-            threading.Thread(target=answer_questions, name="answers", daemon=True).start()
+            ensure_compiled(then=answer_questions)
+        worker = Worker.open(log, self._settings, stop=lambda: bool(self._stop), queue=queue)
+        working = self._threads.start("worker", worker.run)
         started = time.monotonic()
         try:
             self._produce(log)
@@ -193,7 +192,7 @@ class Demo:
 def _text(summary: dict[str, Any]) -> str:
     """The summary for people."""
     events, seconds, popularity = summary["events"], summary["seconds"], summary["popularity"]
-    lines = [f"{events:,} events in {seconds:.1f} s: {events / max(seconds, 0.001):,.0f} events per second"]
+    lines = [f"{counted(events, 'event')} in {seconds:.1f} s: {events / max(seconds, 0.001):,.0f} events per second"]
     for name, ours in summary["quality"].items():
         if "@" in name:
             lines.append(f"{name.upper()}: {ours:.4f} ours, {popularity[name]:.4f} decayed popularity")

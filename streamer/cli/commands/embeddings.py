@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from consumers.counted import counted
 from streamer.cli.flags import add_actions, add_json_flag, settings_of
 from streamer.embeddings.attention_export import drawn, read_attention
 from streamer.embeddings.registry import OFF, current, roll_back, use, versions
@@ -58,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _text(answer: dict[str, Any]) -> str:
     lines = [
         f"{'*' if manifest['version'] == answer['current'] else ' '} {manifest['version']}  "
-        f"{manifest['interactions']:,} interactions until {manifest['until_ms']}"
+        f"{counted(manifest['interactions'], 'interaction')} until {manifest['until_ms']}"
         for manifest in answer["versions"]
     ]
     return "\n".join(lines if answer["current"] else [*lines, "* off"])

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from consumers.counted import counted
 from consumers.errors import DataRefused
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count, share
@@ -104,7 +105,7 @@ def _by_interactions(arguments: argparse.Namespace) -> int:
     repeats = not (arguments.no_repeat or settings.exclude_seen)
     found = evaluate(stream.table, lists, items, arguments.measure_after, repeats, at)
     if found.unmatched:
-        said = f"{found.unmatched:,} lists are of events that {stream.look.source} has not; they are left out"
+        said = f"{counted(found.unmatched, 'list')} are of events that {stream.look.source} has not; they are left out"
         print(f"freshet: warning: {said}", file=sys.stderr)
     refused = {"refused": stream.refused}
     print(json.dumps(_as_json(found, at) | refused) if arguments.json else _as_text(found, at))
@@ -116,8 +117,8 @@ def _places(lists: pa.Table, asked: int | None) -> int:
     longest = pc.max(pc.list_value_length(lists["items"])).as_py() or AT
     at = asked or min(AT, longest)  # 0 places are refused before
     if longest < (asked or AT):
-        counted = f"--at {asked} counts places that none has" if asked else f"measured at {at}, not at {AT}"
-        print(f"freshet: no list has more than {longest} places: {counted}", file=sys.stderr)
+        therefore = f"--at {asked} counts places that none has" if asked else f"measured at {at}, not at {AT}"
+        print(f"freshet: no list has more than {counted(longest, 'place')}: {therefore}", file=sys.stderr)
     return at
 
 
@@ -163,7 +164,9 @@ def _as_json(found: "Evaluation", k: int) -> dict[str, object]:
 
 
 def _as_text(found: "Evaluation", k: int) -> str:
-    lines = [f"{found.events:,} events measured at {k} places, {found.without_list:,} without a list"]
+    lines = [
+        f"{counted(found.events, 'event')} measured at {counted(k, 'place')}, {found.without_list:,} without a list"
+    ]
     if found.with_empty_list:
         lines[0] += f", {found.with_empty_list:,} with an empty one"
     if found.refused:

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from consumers.log import Log
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
+from streamer.cli.numbers import count
 from streamer.cli.rule_files import items_of_topic, read_object_file
 from streamer.errors import UsageError
 from streamer.runtime.clock import SYSTEM_CLOCK
+from streamer.runtime.optional_packages import require
 from streamer.runtime.topics import open_existing_log
 from streamer.settings import Settings
 
@@ -24,14 +27,20 @@ ACTIONS = {
     "start": "have NAME run from the next epoch on",
     "stop": "end NAME; its users get the lists of everybody again",
     "status": "list experiments and their states, or show NAME",
+    "groups": "say a record of each user with FIELD, the group of users who take the same items",
     "report": "say what NAME has shown so far, with intervals, and how many users are missing",
 }
-TAKES = {"create": (1, 1), "start": (1, 1), "stop": (1, 1), "status": (0, 1), "report": (1, 1)}
+TAKES = {"create": (1, 1), "start": (1, 1), "stop": (1, 1), "status": (0, 1), "groups": (1, 1), "report": (1, 1)}
+TAKEN = {"create": "a FILE", "groups": "a FIELD"}
+GROUPS = 100
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_actions(parser, ACTIONS)
-    parser.add_argument("what", nargs="*", metavar="FILE | NAME", help="file of an experiment, or its name")
+    parser.add_argument(
+        "what", nargs="*", metavar="FILE | NAME | FIELD", help="file of an experiment, its name, or a field of users"
+    )
+    parser.add_argument("--number", type=count, metavar="N", help="groups to find (default 100); see experiment groups")
     parser.add_argument("--html", type=Path, metavar="FILE", help="file to write the report to, as a page of HTML")
     add_setting_flags(parser, "bootstrap", "log", "state", "application")
     add_json_flag(parser)
@@ -43,9 +52,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings, action = settings_of(arguments), arguments.action
     least, most = TAKES[action]
     if not least <= len(arguments.what) <= most:
-        raise UsageError(f"experiment {action} takes {'a FILE' if action == 'create' else 'a NAME'}")
+        raise UsageError(f"experiment {action} takes {TAKEN.get(action, 'a NAME')}")
     if arguments.html and action != "report":
         raise UsageError("--html is for experiment report")
+    if arguments.number and action != "groups":
+        raise UsageError("--number is for experiment groups")
     wanted = records.read_experiment(read_object_file(arguments.what[0])) if action == "create" else None
     now_ms = SYSTEM_CLOCK.now_ms()
     with open_existing_log(settings) as log:
@@ -53,9 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
             record, how = records.create(log, settings, wanted, now_ms)
             _warn(log, settings, record)
             _print([record], arguments.json, how)
+        elif action == "groups":
+            _say_groups(log, settings, arguments.what[0], arguments.number or GROUPS)
         elif action in ("start", "stop"):
             change = records.start if action == "start" else records.stop
-            _print([change(log, settings, arguments.what[0], now_ms)], arguments.json)
+            before = records.experiments(log, settings).get(arguments.what[0])
+            record = change(log, settings, arguments.what[0], now_ms)
+            _print([record], arguments.json, "changed" if before != record else "unchanged")
         else:
             every = records.experiments(log, settings)
             if arguments.what and arguments.what[0] not in every:
@@ -67,6 +82,21 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 _report(log, settings, chosen[0], arguments)
     return 0
+
+
+def _say_groups(log: Log, settings: Settings, field: str, number: int) -> None:
+    """A line of JSON for each user, to be sent as records of users."""
+    require("graph", "pymetis")
+    from streamer.experiments.graph_groups import groups_of_topic, records_with_groups
+
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", field):
+        raise UsageError(f"{field!r} is no name of a field; take letters, digits and _, such as circle")
+    found = groups_of_topic(log, settings, number)
+    for record in records_with_groups(log, settings, field, found):
+        print(json.dumps(record))
+    groups, share = len(set(found.group.tolist())), round(100 * found.within)
+    said = f"{share} % of the interactions are with items that the user's group takes most of all"
+    print(f"freshet: {len(found.users):,} users in {groups:,} groups; {said}", file=sys.stderr)
 
 
 def _report(log: Log, settings: Settings, record: "ExperimentRecord", arguments: argparse.Namespace) -> None:
@@ -98,13 +128,16 @@ def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
 
 
 def _print(every: Sequence["ExperimentRecord"], as_json: bool, how: str | None = None) -> None:
-    """The experiments; of one that is created, `how` says whether it was there before."""
+    """The experiments; of one that is created, started or stopped, `how` says what that did."""
     if as_json:
         print(json.dumps({"experiments": [one.text() for one in every]} | ({"how": how} if how else {})))
         return
     for one in every:
         arms = ", ".join(f"{arm.name} {arm.share:g}" for arm in one.arms)
-        before = {"changed": " (changed: it was there, and not started)", "unchanged": " (unchanged: it was there)"}
+        was = "there" if one.state == "created" else f"{one.state} before"
+        before = {"unchanged": f" (unchanged: it was {was})"}
+        if one.state == "created":
+            before["changed"] = " (changed: it was there, and not started)"
         state = f"{one.state}{before.get(how or '', '')}"
         print(f"{one.name}  {state}  on {one.surface}  {arms}, holdback {one.holdback:g}")
         for stop in one.stops:

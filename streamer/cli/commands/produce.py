@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from consumers.counted import counted
 from consumers.files.interactions import FilePart, digest_files, items_of_file, parts_of, users_of_file
 from consumers.records import NewRecord
 from streamer.cli.first_look import nodes_as_json
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         "seconds": round(seconds, 3),
         "records_per_second": round(sent / seconds) if seconds else 0,
     }
-    said = f"{sent:,} records sent in {seconds:.1f} s"
+    said = f"{counted(sent, 'record')} sent in {seconds:.1f} s"
     if dead:
         said += f"; {dead:,} of these will be dead letters: the rows that are refused"
     print(json.dumps(summary) if arguments.json else said)

@@ -211,6 +211,9 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"freshet: the report has no drift alarms: {drift.OFF}", file=sys.stderr)
         name = title_of(arguments.source, stream)
         report.write_report(arguments.report, name, settings, options, result, watcher)
+    if result.quality.events and not result.filled:
+        why = f"the rules of {arguments.rules} leave nothing" if rules else "no item may be listed when it is asked for"
+        print(f"freshet: warning: every list is empty, and the figures are 0 therefore: {why}", file=sys.stderr)
     summary = {
         "events": result.events,
         "users": result.users,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from consumers.counted import counted
 from consumers.log import Log
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count
@@ -180,7 +181,7 @@ def _test(log: Log, settings: Settings, every: Sequence[Rules], arguments: argpa
 
 def _lists_in_words(told: Mapping[str, Any]) -> list[str]:
     before, after = ([item["item_id"] for item in told[which]["items"]] for which in ("before", "after"))
-    lines = [f"{told['user_id']} on {told['surface']}: {len(before)} places, {len(after)} by these rules"]
+    lines = [f"{told['user_id']} on {told['surface']}: {counted(len(before), 'place')}, {len(after)} by these rules"]
     titles = {item["item_id"]: item.get("title") for item in told["after"]["items"]}
     for place, item in enumerate(after, 1):
         was = f"was {before.index(item) + 1}" if item in before else "new"

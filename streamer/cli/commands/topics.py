@@ -5,6 +5,7 @@ import json
 
 from msgspec import structs
 
+from consumers.counted import counted
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count
 from streamer.runtime.topics import open_log_of, topic_specs
@@ -44,7 +45,11 @@ def run(arguments: argparse.Namespace) -> int:
             "cleanup": spec.cleanup,
             "retention_ms": spec.retention_ms,
         }
-        print(json.dumps(row) if arguments.json else f"{name} {verb}: {spec.partitions} partitions, {spec.cleanup}")
+        print(
+            json.dumps(row)
+            if arguments.json
+            else f"{name} {verb}: {counted(spec.partitions, 'partition')}, {spec.cleanup}"
+        )
     if not specs and not arguments.json:
         print("nothing to create: every topic is there" if arguments.action == "create" else "there are no topics")
     return 0

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from consumers.counted import counted
 from consumers.event_weights import EventWeights
 from consumers.files.first_look import look_at
 from consumers.files.rows import Refusals
@@ -185,6 +186,7 @@ def _text(manifest: dict[str, Any], folder: Path, seconds: float) -> str:
     recall = f", recall@20 {manifest['recall']:.4f} of the held-out interactions" if manifest["recall"] else ""
     begun = f", begun from {manifest['work']['begun']}" if manifest["work"]["begun"] else ""
     return (
-        f"{folder / manifest['version']}: {manifest['users']:,} users and {manifest['items']:,} items out of "
-        f"{manifest['interactions']:,} interactions, {manifest['passes']} passes in {seconds:.0f} s{recall}{begun}"
+        f"{folder / manifest['version']}: {counted(manifest['users'], 'user')} and "
+        f"{counted(manifest['items'], 'item')} out of {counted(manifest['interactions'], 'interaction')}, "
+        f"{counted(manifest['passes'], 'pass', 'passes')} in {seconds:.0f} s{recall}{begun}"
     )

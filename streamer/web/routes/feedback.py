@@ -10,14 +10,32 @@ from starlette.responses import Response
 
 from consumers.records import NewRecord
 from consumers.schemas import Feedback
+from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.endpoints import Endpoint
 from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.log_writer import LogWriter
+from streamer.web.materialized_view import View
 from streamer.web.view.list_owners import ListOwners
 
 _encode = msgspec.json.encode
+
+
+def feedback_clock(view: View, settings: Settings) -> Callable[[], int]:
+    """The time, epoch ms, of feedback that names none: the wall clock, unless nothing could be counted by it.
+
+    Lists are made by the clock of the stream. Where that lies further back than `attribution_window_s`, as in a
+    recorded stream, it is the time of feedback too.
+    """
+
+    def clock_ms() -> int:
+        now_ms = SYSTEM_CLOCK.now_ms()
+        is_known = view.ready.is_set() and view.feed.stream_ms > 0
+        stream_ms = view.feed.stream_now_ms() if is_known else now_ms
+        return stream_ms if now_ms - stream_ms > settings.attribution_window_s * 1000 else now_ms
+
+    return clock_ms
 
 
 class FeedbackRoutes:

@@ -18,6 +18,8 @@ KINDS = {
     "impression": "impression", "click": "click", "purchase": "conversion", "dwell": "engagement", "return": "return",
 }  # fmt: skip
 SOURCES = ("repeat", "popular", "transition")
+GROUPS = {"ann": "left", "bob": "left", "cat": "up\nright"}
+"""Who are dealt together in arm C; dan is dealt alone."""
 Log = dict[TopicPartition, list[Record]]
 Cells = dict[tuple[str, ...], float]
 
@@ -71,7 +73,9 @@ def _a_list(random: Random, n: int, user: str, now: int, compared: bool) -> dict
         "as_of": {"timestamp": now, "positions": {}}, "model_version": "m",
     }  # fmt: skip
     if compared and random.random() < 0.6:  # before that there is a past
-        told["experiment"] = {"name": "x", "arm": random.choice("AB")}
+        told["experiment"] = {"name": "x", "arm": random.choice("ABC")}
+        if told["experiment"]["arm"] == "C":  # users of it are dealt in groups, but for one of them
+            told["experiment"] |= {"group": GROUPS[user]} if user in GROUPS else {}
     return told
 
 
@@ -133,7 +137,7 @@ def counted(log: Log, how: str, window_ms: int, width_ms: int) -> Cells:
     cells, sums = defaultdict[tuple[str, ...], float](float), defaultdict[Any, float](float)
     first, days = dict[Any, int](), defaultdict[Any, float](float)
     for (user, _), told in lists.items():  # in the order of the log
-        if user and "experiment" in told:
+        if user and "group" not in told.get("experiment", {"group": "none"}):
             began = told["as_of"]["timestamp"] // width_ms * width_ms
             first.setdefault((told["surface"], f"x:{told['experiment']['arm']}", user), began)
 
@@ -181,11 +185,19 @@ def counted(log: Log, how: str, window_ms: int, width_ms: int) -> Cells:
             users[surface, arm].add(user)
     for (surface, arm), known in users.items():
         cells[surface, arm, "users", "", ""] = len(known)
+        units = defaultdict[str, set[str]](set)
+        for user in known:
+            units[GROUPS.get(user, user) if arm == "x:C" else user].add(user)
+        cells[surface, arm, "together", "", ""] = len(known) - len(units)
+
+        def of_unit(users: set[str], count: str, at: tuple[str, str] = (surface, arm)) -> float:
+            return sum(sums[*at, user, count] for user in users)
+
         for (count, other), name in {
             ("revenue", "revenue"): "revenue_per_user",
             ("clicks", "impressions"): "ctr",
         }.items():
-            of = [(sums[surface, arm, user, count], sums[surface, arm, user, other]) for user in known]
+            of = [(of_unit(users_, count), of_unit(users_, other)) for users_ in units.values()]
             cells[surface, arm, "xx", "metric", name] = sum(a * a for a, _ in of)
             cells[surface, arm, "xy", "metric", name] = sum(a * b for a, b in of) if name == "ctr" else 0.0
 

@@ -225,7 +225,7 @@ def test_other_rules_begin_anew(tmp_path: Path) -> None:
 
 
 def test_a_record_says_each_metric(tmp_path: Path) -> None:
-    log = make_log(5, lists=60, events=300)
+    log = make_log(5, lists=120, events=600)
     join = opened(tmp_path / "state", rules_of())
     join.take(merged(log, [3, 1, 2]))
     expected = counted(log, "last-touch", WINDOW_MS, WIDTH_MS)

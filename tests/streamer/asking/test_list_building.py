@@ -81,6 +81,20 @@ def test_a_boost_makes_an_item_as_many_times_as_likely(world: AskedWorld) -> Non
     assert nobody["items"] == world.ask("list", personalize=False, k=20)["items"]
 
 
+def test_what_was_shown_and_not_taken_goes_down_by_the_share_that_is_wished(world: AskedWorld) -> None:
+    plain = world.ask("list", user_id="u1", k=50)["items"]
+    first = [item["item_id"] for item in plain[:3]]
+    shown = {first[0]: 2, first[2]: 1, "nobody knows it": 7}
+    tired = scores(world.ask("list", user_id="u1", k=10, shown=shown, fatigue=0.5))
+    odds = {item["item_id"]: item["score"] + np.log(0.5) * shown.get(item["item_id"], 0) for item in plain}
+    wanted = sorted(odds, key=lambda item: (-odds[item], item))[:10]
+    assert list(tired) == wanted
+    assert list(tired.values()) == pytest.approx([odds[item] for item in wanted], abs=1e-5)
+    assert list(tired) != [item["item_id"] for item in plain[:10]]
+    for nothing in ({"shown": shown}, {"fatigue": 0.5}):
+        assert world.ask("list", user_id="u1", k=10, **nothing)["items"] == plain[:10]
+
+
 def test_what_is_no_rule_is_said_and_others_have_their_lists(world: AskedWorld) -> None:
     status, body = world.answer("list", user_id="u1", boost=[{"if": "item.price >", "factor": 2}])
     assert (status, body["error"]["code"], body["error"]["field"]) == (400, "bad-filter", "boost")

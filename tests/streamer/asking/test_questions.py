@@ -30,6 +30,8 @@ REFUSED: list[dict[str, Any]] = [
     {"kind": "list", "fields": ["price"]},
     {"kind": "list", "diversity": 1.01},
     {"kind": "list", "explore": float("nan")},
+    {"kind": "list", "shown": {"i1": 0}},
+    {"kind": "list", "fatigue": 1.5},
     {"kind": "list", "boost": [{"if": "item.x == 1"}]},
     {"kind": "list", "boost": [{"if": "item.x == 1", "factor": 0}]},
     {"kind": "popular", "scale": "2h"},
@@ -48,7 +50,9 @@ def test_questions_travel_as_json() -> None:
     asked = [
         question("list", user_id=17, context={"a": True, "b": 1, "c": 1.5, "d": "x"}, exclude=["ä", 5]),
         question("list", session=[{"item_id": "i", "event_type": "view", "timestamp": 5}]),
-        question("list", boost=[{"if": "item.x == 1", "factor": 2}], diversity=0.5, explore=1),
+        question(
+            "list", boost=[{"if": "item.x == 1", "factor": 2}], diversity=0.5, explore=1, shown={"i1": 2}, fatigue=0.3
+        ),
         question("popular", scale="7d", filter="item.x == 1", cursor="c"),
         question("status"),
     ]

@@ -51,6 +51,17 @@ def test_to_create_it_again_says_what_that_did(
     ]
 
 
+def test_to_start_or_stop_it_again_says_that_nothing_changed(
+    home: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment(home, capsys, "create", file_of(tmp_path))
+    said = [experiment(home, capsys, action, "price")[1] for action in ("start", "start", "stop", "stop")]
+    assert [line.split("  ")[1] for line in said] == [
+        "running", "running (unchanged: it was running before)", "stopped", "stopped (unchanged: it was stopped before)",
+    ]  # fmt: skip
+    assert "stopped; create another one" in experiment(home, capsys, "start", "price")[2]
+
+
 @pytest.mark.parametrize(
     ("change", "field", "message"),
     [

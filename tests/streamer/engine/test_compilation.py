@@ -2,14 +2,16 @@
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from numba.core.event import Event, EventStatus
 
-from streamer.engine.compilation import OTHERS, STAGES, TAKING, _Progress, _wait_for
+from streamer.engine import compilation
+from streamer.engine.compilation import OTHERS, STAGES, TAKING, _Progress, _wait_for, ensure_compiled
 from tests.waiting import scaled
-from tgn.compiling.kernels import kernels_within
+from tgn.compiling.kernels import Kernel, kernels_within
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
@@ -54,27 +56,57 @@ def _child(*lines: str, code: int = 0) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
 
 
-def test_how_far_it_is_of_all_processes_together(capsys: pytest.CaptureFixture[str]) -> None:
-    _wait_for([_child("1 40 15.2", "2 40 14.0"), _child("3 20 33.0")], line_every_s=0)
-    assert capsys.readouterr().err.splitlines()[-1] == "freshet: kernel 5 of 60, 33 s left"
+def test_how_far_it_is_and_which_stages_are_ready(capsys: pytest.CaptureFixture[str]) -> None:
+    ready = list[str]()
+    lines = ("taking 2 40 14.0", "taking", "others 3 20 33.0", "others")
+    _wait_for(_child(*lines), ready.append, line_every_s=0)
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["freshet: kernel 2 of 40, 14 s left", "freshet: kernel 3 of 20 of the others, 33 s left"]
+    assert ready == ["taking", "others"]
 
 
-def test_a_process_that_fails_is_an_error_though_another_does_not() -> None:
+def test_a_process_that_fails_is_an_error_and_what_was_ready_before_is() -> None:
+    ready = list[str]()
     with pytest.raises(subprocess.CalledProcessError):
-        _wait_for([_child("1 40 15.2"), _child(code=3)])
+        _wait_for(_child("taking 40 40 0.0", "taking", "others 1 20 9.0", code=3), ready.append)
+    assert ready == ["taking"]
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_progress_ends_with_every_kernel_and_nothing_left(stage: str, capsys: pytest.CaptureFixture[str]) -> None:
-    called, _ = STAGES[stage]
-    progress = _Progress(called)
-    within = {kernel for one in called for kernel in kernels_within(one)}
-    for kernel in [*(kernel.of_kernels for kernel in within), *called]:
-        progress.on_end(Event("numba:compile", EventStatus.END, {"dispatcher": kernel}))
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert lines[-1][:2] == [str(len(within))] * 2
-    assert float(lines[-1][2]) == 0
-    assert all(float(left_s) > 0 for _, _, left_s in lines[:-1])
+def test_progress_ends_with_every_kernel_and_nothing_left(capsys: pytest.CaptureFixture[str]) -> None:
+    translated = set[Kernel]()
+    for stage, (called, _) in STAGES.items():
+        within = {kernel for one in called for kernel in kernels_within(one)}
+        progress = _Progress(stage, translated)
+        new = [*(kernel.of_kernels for kernel in within - translated), *called]
+        for kernel in new:
+            progress.on_end(Event("numba:compile", EventStatus.END, {"dispatcher": kernel}))
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        total = str(len(within - translated | set(called)))
+        assert lines[-1][:3] == [stage, total, total]
+        assert float(lines[-1][3]) == 0
+        assert all(float(left_s) > 0 for *_, left_s in lines[:-1])
+        translated |= within
+
+
+def test_a_stage_can_be_used_while_the_next_one_is_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = tmp_path / "go on"
+    script = f"""
+import pathlib, sys, time
+for stage in sys.argv[1:]:
+    while stage == "others" and not pathlib.Path({str(go_on)!r}).exists():
+        time.sleep(0.01)
+    print(stage, flush=True)
+"""
+    monkeypatch.setattr(compilation, "CACHE", tmp_path)
+    monkeypatch.setattr(compilation, "COMMAND", [sys.executable, "-c", script])
+    called = threading.Event()
+    ensure_compiled(then=called.set)
+    assert (tmp_path / "taking").exists()
+    assert not (tmp_path / "others").exists()
+    assert not called.is_set()
+    go_on.touch()
+    assert called.wait(scaled(30))
+    assert (tmp_path / "complete").exists()
 
 
 def test_no_kernel_is_compiled_for_two_stages() -> None:

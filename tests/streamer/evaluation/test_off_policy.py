@@ -91,7 +91,7 @@ def test_the_self_normalised_interval_is_that_of_resampled_users() -> None:
 @pytest.mark.parametrize(
     ("change", "other", "said"),
     [
-        ({"propensity": np.full((800, 2), np.nan)}, (0, 2), "800 of 800 lists do not say the propensities"),
+        ({"propensity": np.full((800, 2), np.nan)}, (0, 2), "do: give the rules of the surface `explore`"),
         ({"propensity": np.ones((800, 2))}, (0, 2), "nothing was drawn: every propensity is 1"),
         ({"propensity": np.full((800, 2), 1e-5)}, (0, 2), "places that count were given with a propensity below 0.001"),
         ({"propensity": np.full((800, 2), 1.5)}, (0, 2), "1,600 propensities are no chance above 0"),
@@ -124,6 +124,6 @@ def test_without_lists_beside_there_is_nothing() -> None:
     nothing = ShownLists(*(column[:0] for column in small()))
     found: OffPolicy = off_policy(nothing, always(0, 2)[:0])
     assert math.isnan(found.shown)
-    assert found.refusal == "lists of 0 users were shown and have feedback; it takes 30"
+    assert found.refusal == "lists of 0 users were shown and have feedback; it takes 30: wait for more feedback"
     shorter = off_policy(small(), always(0, NOTHING))
     assert shorter.estimates["dr"].value == pytest.approx(small().outcome[:, 0].mean(), abs=0.02)

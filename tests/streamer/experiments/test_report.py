@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from scipy import stats
@@ -10,6 +11,7 @@ from consumers.schemas import Business
 from streamer.experiments.experiment_records import ArmStop, ExperimentRecord, read_experiment
 from streamer.experiments.in_words import as_json, in_words, verdicts
 from streamer.experiments.report import ArmDifference, report_of
+from tests.worlds.circles import SHOWN, ctr_of_units
 from tests.worlds.outcomes import MEAN_TASTE, Outcomes, ctr_until, outcomes
 
 RECORD = read_experiment({"name": "x", "arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]})
@@ -59,6 +61,33 @@ def test_a_true_difference_is_found_and_sooner_with_what_was_before() -> None:
     assert inside / runs >= 0.95
     assert np.median(days[True]) < 20
     assert np.mean(days[True]) < 0.9 * np.mean(days[False])
+
+
+def test_intervals_of_users_who_are_dealt_in_groups_are_those_of_groups() -> None:
+    """200 experiments without a difference on users who resemble each other within their groups."""
+    random, runs, missed = np.random.default_rng(4), 200, dict[bool, int]({True: 0, False: 0})
+    for _ in range(runs):
+        size = random.integers(5, 40, 120)
+        taste = np.repeat(random.beta(2, 18, 120), size)
+        unit, clicks = np.repeat(np.arange(120), size), random.binomial(SHOWN, taste)
+        for by_group, found in ((True, unit), (False, np.arange(len(unit)))):
+            both = [
+                ctr_of_units(f"x:{name}", found[of], clicks[of]) for name, of in (("a", unit < 60), ("b", unit >= 60))
+            ]
+            [one] = [one for one in report_of(RECORD, both).differences if one.metric == "ctr"]
+            assert one.plain is not None
+            missed[by_group] += not one.plain.low < 0 < one.plain.high
+    assert stats.binomtest(missed[True], runs, 0.05).pvalue > 0.001
+    assert missed[False] > 0.3 * runs
+
+
+def test_a_report_says_groups_where_groups_are_dealt() -> None:
+    record = RECORD.model_copy(update={"unit": "user.city"})
+    some = [msgspec.structs.replace(one, units=40 + n) for n, one in enumerate(told(0))]
+    found = report_of(record, some)
+    assert found.dealt == {"a": 40, "b": 41}
+    assert "  dealt by user.city: a 40, b 41" in in_words(found)
+    assert "groups (user.city), there are 81" in verdicts(found)[0]
 
 
 def test_as_many_users_as_are_needed_show_the_effect_in_four_of_five_experiments() -> None:

@@ -54,6 +54,16 @@ def test_a_sudden_fall_is_noticed_soon(seed: int) -> None:
     assert found[0].after > found[0].before
 
 
+def test_where_no_list_had_a_hit_before_or_after_there_is_no_alarm() -> None:
+    rank, surprise = stream((0.3, 10_000))
+    rank[rank > 0] = 0
+    surprise[5_000:] += 6
+    assert alarms((rank, surprise)) == []
+    rank[:10] = 1  # one block of all
+    rank[4_900:4_950] = 1
+    assert len(alarms((rank, surprise))) == 1
+
+
 def test_a_fall_that_hits_do_not_show_is_noticed() -> None:
     rank, surprise = stream((0.3, 10_000))
     surprise[5_000:][rank[5_000:] == 0] += 6
