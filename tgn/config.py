@@ -11,9 +11,9 @@ MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
 
-EQUATIONS = 2
+EQUATIONS = 3
 """By which equations the model computes: raised by who changes what the same interactions give, in lists or state.
-1: the embedding of a user was summed from h alone."""
+1: the embedding of a user was summed from h alone; 2: it weighed the ring by 1/√(1 + k) in every dimension."""
 
 KERNEL_FOLDERS: list[Path] = []
 """Where compiled kernels are kept if no usual folder can be written; to be said before `tgn.kernel` is imported."""

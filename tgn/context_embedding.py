@@ -4,7 +4,7 @@ The contexts of the last interaction (device, region, …), the user's attribute
 row of one table of vectors. They are added to the user's embedding (`tgn.item_embedding`) and learned with it, by the
 same gradient,
 
-    e(u) = 1.4 Σ_k w_k (h + v)(i_k) / √(Σ_k w_k) + Σ_c w(c),
+    e_d(u) = 1.4 Σ_k w_dk (h + v)_d(i_k) / √(Σ_k w_dk) + Σ_c w_d(c),
 
 as fields of a factorisation machine are (Rendle 2010). So what is read in a region, on a phone, by students or by
 those who have just come is known for every item that has been learned, a user without any history has an embedding,

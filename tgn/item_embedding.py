@@ -3,18 +3,19 @@
 Every item has two vectors: one for whom it suits as a candidate (v), one for what it says beyond that of a user who
 has it in the ring (h). The user's embedding at any time is a sum over the ring, nearer items counting more,
 
-    e(u) = 1.4 Σ_k w_k (h + v)(i_k) / √(Σ_k w_k),   w_k = 1 / √(1 + k),       s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
+    e_d(u) = 1.4 Σ_k w_dk (h + v)_d(i_k) / √(Σ_k w_dk),    w_dk = (1 + k)^−γ_d,    s(z) = e(u)·v(z) + Σ_l β_l pop_l(z),
 
-where learning e(u) moves h alone: v learns as a candidate, at every event with the item, so an item says something of
-who has it from its first event on, while h is still the 0 that it began with. A long history says more than a short
-one, not in proportion to its length (the n^−α of FISM, Kabbur et al. 2013); e(u) moves with every event and needs no
-training for a new user; `tgn.context_embedding` adds what else a user brings along. It is a bag-of-events form of the
-sequence models of session recommendation, learned online by its own softmax over the candidate pool (sampled as in
-`tgn.ranker`) with row-wise AdaGrad (Duchi et al. 2011). Popularity comes from the graph, as fresh as it is there, and
-takes the place of a learned bias (the logQ correction of sampled softmax, its weights β learned too): e·v is left to
-say what popularity does not, and a bias that stops being learned misleads. What the ring holds is none of its business:
-the ranker knows better, and learning repeats makes the ids overfit. The ranker reads e·v and the softmax of s as
-features and so learns how far to trust them.
+with γ = ½ in the first half of the dimensions, 1 in the next quarter and 1½ in the last: what a user has liked for long
+and what the last few events are about are read side by side. Learning e(u) moves h alone: v learns as a candidate, at
+every event with the item, so an item says something of who has it from its first event on, while h is still the 0 that
+it began with. A long history says more than a short one, not in proportion to its length (the n^−α of FISM, Kabbur et
+al. 2013); e(u) moves with every event and needs no training for a new user; `tgn.context_embedding` adds what else a
+user brings along. It is a bag-of-events form of the sequence models of session recommendation, learned online by its
+own softmax over the candidate pool (sampled as in `tgn.ranker`) with row-wise AdaGrad (Duchi et al. 2011). Popularity
+comes from the graph, as fresh as it is there, and takes the place of a learned bias (the logQ correction of sampled
+softmax, its weights β learned too): e·v is left to say what popularity does not, and a bias that stops being learned
+misleads. What the ring holds is none of its business: the ranker knows better, and learning repeats makes the ids
+overfit. The ranker reads e·v and the softmax of s as features and so learns how far to trust them.
 """
 
 from typing import NamedTuple
@@ -123,24 +124,52 @@ def new_taste(config: ModelConfig, room: int) -> Taste:
 @kernel
 def embed(embeddings: Embeddings, users: Users, user: int, out: F32) -> None:
     """Writes e(u) into out [D]. Pure."""
-    ring = users.ring_item.shape[1]
+    ring, size = users.ring_item.shape[1], len(out)
     held = min(users.events[user], ring)
-    scale = _ring_scale(held)
+    long, middle, short = _ring_scales(held)
     out[:] = 0
     for back in range(held):
         z = users.ring_item[user, (users.events[user] - 1 - back) % ring]
         says, suits = embeddings.history[z], embeddings.candidate[z]
-        weight = scale / np.sqrt(np.float32(1 + back))
-        for d in range(len(out)):
-            out[d] += weight * (says[d] + suits[d])
+        near = np.float32(1) / np.sqrt(np.float32(1 + back))
+        _add_both(says, suits, out, 0, _middle_from(size), long * near)
+        _add_both(says, suits, out, _middle_from(size), _short_from(size), middle * near * near)
+        _add_both(says, suits, out, _short_from(size), size, short * near * near * near)
 
 
 @kernel
-def _ring_scale(held: int) -> float:
-    """1.4 / √(Σ_k w_k) of a ring that holds so many items."""
-    total = np.float32(0)
+def _middle_from(size: int) -> int:
+    """The first of `size` dimensions with γ = 1; those before it have γ = ½."""
+    return size - size // 2
+
+
+@kernel
+def _short_from(size: int) -> int:
+    """The first of `size` dimensions with γ = 1½."""
+    return size - size // 4
+
+
+@kernel
+def _add_both(says: F32, suits: F32, out: F32, first: int, end: int, weight: float) -> None:
+    """Adds weight (says + suits) to dimensions [first, end) of out."""
+    for d in range(first, end):
+        out[d] += weight * (says[d] + suits[d])
+
+
+@kernel
+def _ring_scales(held: int) -> tuple[float, float, float]:
+    """1.4 / √(Σ_k w_k) of a ring that holds so many items, for γ = ½, 1, 1½."""
+    long, middle, short = np.float32(0), np.float32(0), np.float32(0)
     for back in range(held):
-        total += np.float32(1) / np.sqrt(np.float32(1 + back))
+        near = np.float32(1) / np.sqrt(np.float32(1 + back))
+        long += near
+        middle += near * near
+        short += near * near * near
+    return _ring_scale(long), _ring_scale(middle), _ring_scale(short)
+
+
+@kernel
+def _ring_scale(total: float) -> float:
     return RING_SCALE / np.sqrt(max(total, np.float32(1)))
 
 
@@ -239,25 +268,44 @@ def _step_candidate(embeddings: Embeddings, taste: Taste, z: int, g: float, norm
 
 @kernel
 def _step_history(embeddings: Embeddings, taste: Taste, users: Users, user: int, rate: float) -> None:
-    norm = mean_square(taste.gradient)
+    gradient, size = taste.gradient, len(taste.gradient)
+    middle_from, short_from = _middle_from(size), _short_from(size)
     ring = users.ring_item.shape[1]
     held = min(users.events[user], ring)
-    scale = _ring_scale(held)
+    long, middle, short = _ring_scales(held)
+    long_square = long * long * _square(gradient, 0, middle_from)
+    middle_square = middle * middle * _square(gradient, middle_from, short_from)
+    short_square = short * short * _square(gradient, short_from, size)
     for back in range(held):
         z = users.ring_item[user, (users.events[user] - 1 - back) % ring]
-        square = scale * scale * norm / np.float32(1 + back)
+        near = np.float32(1) / np.sqrt(np.float32(1 + back))
+        left = near * near
+        square = left * (long_square + left * (middle_square + left * short_square)) / np.float32(size)
         embeddings.dirty[z] = embeddings.moved[z] = 1
         embeddings.history_adagrad[z] += square
-        step = scale * rate / np.sqrt(np.float32(1 + back) * embeddings.history_adagrad[z])
+        step = near * rate / np.sqrt(embeddings.history_adagrad[z])
         row = embeddings.history[z]
-        for d in range(len(row)):
-            row[d] -= step * taste.gradient[d]
+        _descend(row, gradient, 0, middle_from, long * step)
+        _descend(row, gradient, middle_from, short_from, middle * near * step)
+        _descend(row, gradient, short_from, size, short * left * step)
+
+
+@kernel
+def _descend(row: F32, gradient: F32, first: int, end: int, step: float) -> None:
+    for d in range(first, end):
+        row[d] -= step * gradient[d]
+
+
+@kernel
+def _square(vector: F32, first: int, end: int) -> float:
+    """The sum of squares of dimensions [first, end)."""
+    total = np.float32(0)
+    for d in range(first, end):
+        total += vector[d] * vector[d]
+    return total
 
 
 @kernel
 def mean_square(vector: F32) -> float:
     """What a row's sum of squared gradients grows by."""
-    total = np.float32(0)
-    for d in range(len(vector)):
-        total += vector[d] * vector[d]
-    return total / np.float32(len(vector))
+    return _square(vector, 0, len(vector)) / np.float32(len(vector))

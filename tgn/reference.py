@@ -194,7 +194,7 @@ def _item_and_user_features(s: State, x: F64, items: list[int], user: int, now: 
 
 
 def _embedding_features(s: State, x: F64, items: list[int], user: int) -> tuple[F64, F64]:
-    """e(u) = 1.4 Σ w_k (h + v)(i_k) / √(Σ w_k); P(z) = softmax of e·v(z) + Σ_l β_l pop_l(z) (`tgn.item_embedding`)."""
+    """e(u) = Σ_k w_k (h + v)(i_k), by dimension; P(z) = softmax of e·v(z) + Σ_l β_l pop_l(z) (`tgn.item_embedding`)."""
     taste = np.zeros(s.config.embedding)
     for weight, held in zip(_ring_weights(s, user), s.ring[user], strict=True):
         taste += weight * (s.history[held.event.item] + s.candidate[held.event.item])
@@ -206,9 +206,11 @@ def _embedding_features(s: State, x: F64, items: list[int], user: int) -> tuple[
 
 
 def _ring_weights(s: State, user: int) -> F64:
-    """[R] 1.4 w_k / √(Σ_k w_k), w_k = 1 / √(1 + k)."""
-    weights = 1 / np.sqrt(1 + np.arange(len(s.ring[user])))
-    return np.asarray(RING_SCALE * weights / np.sqrt(max(weights.sum(), 1)))
+    """[R, D] 1.4 w_dk / √(Σ_k w_dk), w_dk = (1 + k)^−γ_d; γ: ½ in half of the D, 1 and 1½ in a quarter each."""
+    size = s.config.embedding
+    gamma = np.repeat([0.5, 1, 1.5], [size - size // 2, size // 2 - size // 4, size // 4])
+    weights = (1 + np.arange(len(s.ring[user]))[:, None]) ** -gamma
+    return np.asarray(RING_SCALE * weights / np.sqrt(np.maximum(weights.sum(axis=0), 1)))
 
 
 def learn(s: State, q: Query, user: int, target: int) -> None:
