@@ -115,12 +115,9 @@ def _check_reach(log: Log, settings: Settings) -> None:
 
 
 def _check_equations(every: Iterable[EpochManifest]) -> None:
-    """An epoch is taken again to the same bytes by the equations that it was taken by."""
-    in_force = dict[str, int]()  # by worker
+    """An epoch is taken again to the same bytes by the equations that it was taken by, which the first one names."""
     for manifest in every:
-        if manifest.settings is not None or manifest.worker not in in_force:
-            in_force[manifest.worker] = equations_of(manifest.settings)
-        if (found := in_force[manifest.worker]) != EQUATIONS:
+        if manifest.settings is not None and (found := equations_of(manifest.settings)) != EQUATIONS:
             raise StateUnreadable(
                 f"epoch {manifest.epoch} of {manifest.worker or 'the worker'} was taken by equations {found} of the "
                 f"model, this version has {EQUATIONS}: only the version that took it can make its lists again"
