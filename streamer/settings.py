@@ -6,7 +6,7 @@ Precedence: flag > environment `FRESHET_…` > `freshet.toml` > the default here
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -114,8 +114,8 @@ class Settings(BaseSettings):
     )
     event_weights: dict[str, Weight] = Field(
         {"view": 1, "click": 1, "like": 2, "cart": 3, "purchase": 5, "dislike": -1},
-        description='weight of each event type; other types weigh 1; "value" is the record\'s own value, "value-mean" '
-        "what that is above the mean of all before it",
+        description='weight of each event type, beside these; other types weigh 1; "value" is the record\'s own value, '
+        '"value-mean" what that is above the mean of all before it',
     )
     clock_skew_ms: int = Field(
         300_000,
@@ -208,8 +208,8 @@ class Settings(BaseSettings):
             "engagement": "engagement",
             "return": "return",
         },
-        description="what each event of feedback is: impression, click, conversion, engagement (its value is a time, "
-        "s) or return; other events are counted, and change no figure",
+        description="what each event of feedback is, beside these: impression, click, conversion, engagement (its "
+        "value is a time, s) or return; other events are counted, and change no figure",
     )
     attribution: Literal["quoted", "last-touch", "position"] = Field(
         "last-touch",
@@ -362,6 +362,18 @@ class Settings(BaseSettings):
         if wrong := wrong_left_side(list(field_map)):
             raise ValueError(wrong)
         return field_map
+
+    @field_validator("event_weights", "feedback_events", mode="before")
+    @classmethod
+    def _keep_defaults(cls, table: Any, info: ValidationInfo) -> Any:
+        """Who names one type says nothing of the others. A type of the weights is one without regard to case."""
+        if not isinstance(table, dict):
+            return table
+        assert info.field_name is not None
+        alike: Callable[[str], str] = str.casefold if info.field_name == "event_weights" else str
+        named = {alike(name) for name in table}
+        default = cls.model_fields[info.field_name].default
+        return {name: value for name, value in default.items() if alike(name) not in named} | table
 
     @field_validator("event_weights")
     @classmethod

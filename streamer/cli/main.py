@@ -21,7 +21,7 @@ COMMANDS = {
     "content": "make vectors of titles, attributes and images of items, for `train --content`",
     "train": "train embeddings of users and items by a graph model, out of a file or a topic",
     "embeddings": "list trained versions, choose the one that workers use, draw what it attends to",
-    "sink": "keep a Neo4j graph in step with the log",
+    "sink": "keep a Neo4j graph, or the keys of a Redis, in step with the log",
     "mcp": "offer the API as tools to assistants, by the Model Context Protocol",
     "explain": "say why an item is in a user's list, and check that it is so",
     "produce": "send a file of interactions, items or users to the log",

@@ -1,5 +1,6 @@
 """Wrong settings: each is named in one line that shows no secret, wherever it comes from; none is passed over."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,33 @@ def test_a_name_that_no_resolver_knows_is_the_reason_given(
     monkeypatch.setattr("consumers.kafka.log.START_TIMEOUT_S", scaled(10))
     assert main(["tail", "quality", "--bootstrap", "nowhere.invalid:9092"]) == 1
     assert "resolve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "default"),
+    [("event_weights", "Purchase", "7", ("dislike", -1)), ("feedback_events", "buy", "conversion", ("click", "click"))],
+)
+def test_who_names_one_key_of_a_table_keeps_the_others(
+    name: str, key: str, value: str, default: tuple[str, object], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the file, as a variable, one key or all in JSON, and as a flag: all of them say the same."""
+
+    def by_file() -> Settings:
+        Path("freshet.toml").write_text(
+            f"[{name}]\n{key} = {json.dumps(value) if name == 'feedback_events' else value}\n"
+        )
+        return Settings.load()
+
+    def by_variable(variable: str, text: str) -> Settings:
+        Path("freshet.toml").unlink(missing_ok=True)
+        with monkeypatch.context() as patch:
+            patch.setenv(variable, text)
+            return Settings.load()
+
+    table = json.dumps({key: value if name == "feedback_events" else int(value)})
+    found = [by_file(), by_variable(f"FRESHET_{name.upper()}", table), Settings.load(**{name: json.loads(table)})]
+    whole = [getattr(one, name) for one in found]
+    assert whole[0] == whole[1] == whole[2]
+    assert whole[0][key] == (float(value) if name == "event_weights" else value)
+    assert whole[0][default[0]] == default[1]
+    assert "purchase" not in whole[0] or name == "feedback_events"  # a type is one without regard to case

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = stream_of_files(arguments, settings, parts)
         if ends_here(arguments, found):
             return 0
-        _say_weights(settings, found.settings)
+        _say_weights(settings, found.settings, arguments.event_weight or [])
         refused, total = found.refused, len(found.table)
         chunks = interaction_chunks(found.table, settings.interactions_topic, digest_files(parts), found.records)
     else:
@@ -82,11 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say_weights(settings: Settings, known: Settings) -> None:
-    """Says which weights a worker has to be told, since they do not go along with the records."""
+def _say_weights(settings: Settings, known: Settings, given: Sequence[str]) -> None:
+    """Says which weights a worker has to be told, since they do not go along with the records.
+
+    known: with those of the source. given: of each --event-weight.
+    """
     more = {name: w for name, w in known.event_weights.items() if name not in settings.event_weights and w != 1}
-    if more:
-        flags = " ".join(f"--event-weight {shlex.quote(f'{name}={weight:g}')}" for name, weight in more.items())
+    pairs = [*given, *(f"{name}={weight:g}" for name, weight in more.items())]
+    if pairs:
+        flags = " ".join(f"--event-weight {shlex.quote(pair)}" for pair in pairs)
         print(f"freshet: `freshet run` has to be told what these types count: {flags}", file=sys.stderr)
 
 

@@ -16,7 +16,7 @@ from streamer.runtime.topics import open_log_of
 from streamer.settings import Settings
 from streamer.sinks.following import FollowingStore, Sink, follow
 
-EXAMPLE = "freshet sink bolt://localhost:7687 --bootstrap localhost:9092"
+EXAMPLE = "freshet sink redis://localhost:6379 --bootstrap localhost:9092"
 OneStore = TypeVar("OneStore", bound=FollowingStore)
 GRAPH, KEYS = ("bolt", "neo4j"), ("redis", "rediss", "unix")
 

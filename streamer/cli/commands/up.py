@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from consumers.errors import FreshetError
-from streamer.cli.flags import JSON_FLAG, add_json_flag, add_setting_flags, settings_of
+from streamer.cli.flags import JSON_FLAG, add_event_weight_flag, add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.runtime.signals import HangUps, StopRequest
 from streamer.runtime.state_lock import StateLock
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "k", "exclude_seen", "request_context", "seed",
         "field_map", "window", "every_item_below", "allowed_lateness_ms", "too_late", "embeddings",
     )  # fmt: skip
+    add_event_weight_flag(parser)
     add_json_flag(parser, "one JSON object with the address")
 
 
@@ -123,6 +124,7 @@ def _keys_of(own: Settings, settings: Settings) -> dict[str, str]:
 def _variables(arguments: argparse.Namespace, settings: Settings) -> dict[str, str]:
     """What was given on the command line, for the children: keys stay out of the list of processes."""
     own = {name for name in Settings.model_fields if getattr(arguments, name, None) is not None} | set(arguments.set)
+    own |= {"event_weights"} if arguments.event_weight else set()
     given = settings.model_dump(mode="json", include=own - {*OF_THE_PARENT})
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
     return {f"{PREFIX}{name.upper()}": text for name, text in texts.items()}

@@ -18,6 +18,7 @@ GIVEN = [
     ("--too-late", "dead-letter"),
     ("--embeddings", "embeddings"),
     ("--set", 'event_weights={"view": 2, "rating": "value-mean"}'),
+    ("--event-weight", "buy=5"),
     ("--set", "kafka.linger.ms=5"),
     ("--set", "cors_origins=https://a.example,https://b.example"),
     ("--set", "without=memory"),
