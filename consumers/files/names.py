@@ -41,7 +41,7 @@ _ITEM = (
 _TIME = (
     "time", "ts", "datetime", "date", "unixtime", "unixtimestamp", "unixreviewtime", "epoch", "eventtime", "eventdate",
     "eventtimestamp", "eventts", "createdat", "occurredat", "timestampms", "timestamputc", "invoicedate", "orderdate",
-    "purchasedate", "transactiondate", "transactiondt", "tdat", "visittime", "clicktime", "viewedat",
+    "purchasedate", "transactiondate", "transactiondt", "tdat", "visittime", "clicktime", "viewedat", "when",
 )  # fmt: skip
 SYNONYMS: dict[Kind, dict[str, tuple[str, ...]]] = {
     "interactions": {
@@ -50,7 +50,7 @@ SYNONYMS: dict[Kind, dict[str, tuple[str, ...]]] = {
         "timestamp": _TIME,
         "event_type": (
             "event", "eventname", "action", "actiontype", "type", "feedbacktype", "behavior", "behaviour",
-            "behaviortype", "behaviourtype", "interaction", "interactiontype", "activity", "activitytype",
+            "behaviortype", "behaviourtype", "interaction", "interactiontype", "activity", "activitytype", "kind",
         ),
         "value": ("rating", "overall", "stars", "eventvalue", "ratingvalue"),
         "session_id": ("session",),

@@ -84,6 +84,22 @@ def test_weights_are_given_without_regard_to_case(
         assert main(["replay", str(shop / "shop.csv"), "--event-weight", wrong, "--dry-run"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ([], "--event-weight addtocart=3 --event-weight transaction=5"),
+        (["--event-weight", "View=2"], "--event-weight View=2 --event-weight addtocart=3 --event-weight transaction=5"),
+    ],
+)
+def test_produce_says_which_weights_the_worker_has_to_be_told(
+    flags: list[str], told: str, shop: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They do not go along with the records."""
+    assert main(["topics", "create", "--log", str(shop / "log")]) == 0
+    assert main(["produce", str(shop / "shop.csv"), "--log", str(shop / "log"), *flags]) == 0
+    assert f"`freshet run` has to be told what these types count: {told}\n" in capsys.readouterr().err
+
+
 def test_unknown_types_and_early_times_are_marked(
     tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
