@@ -185,7 +185,8 @@ def test_produce_tail_and_topics_outlive_two_owners(tmp_path: Path) -> None:
     lines += [tail.stdout.readline() for _ in range(900)]
     topics = freshet("topics", "list", "--json")
     assert "own.interactions" in topics.communicate(timeout=LIMIT_S)[0]
-    lines += tail.communicate(timeout=LIMIT_S)[0].splitlines()
+    lines += tail.stdout.readlines()  # `communicate` would pass over what is read ahead already
+    tail.communicate(timeout=LIMIT_S)
     said, _ = produce.communicate(timeout=LIMIT_S)
     assert (produce.returncode, tail.returncode) == (0, 0), said
     rows_seen = [json.loads(line) for line in lines if line]
