@@ -12,8 +12,7 @@ from streamer.lists.building.debiasing import debiased
 from streamer.lists.building.diversity import diversified
 from streamer.lists.building.exploration import explored
 from streamer.lists.building.fatigue import fatigued
-from streamer.lists.building.filling import Ranking, boosted, filled, places_in
-from streamer.lists.building.ranking import best_first
+from streamer.lists.building.filling import Ranking, boosted, filled, places_in, rescored
 from streamer.lists.filters.compiled import Filter, HasColumns, compile_filter
 from streamer.lists.filters.masks import Asked, FilterMasks
 from streamer.lists.rules import MAX_K, Rules
@@ -86,14 +85,12 @@ def choose(ranking: Ranking, k: int, wishes: Wishes, known: ItemFacts, seed: int
     best = ranking
     if wishes.debias:
         score = debiased(best.score.astype(np.float64), known.interactions(best.item), wishes.debias)
-        order = best_first(score, [known.ids[item] for item in best.item.tolist()])
-        best = Ranking(best.item[order], score[order].astype(np.float32))
+        best = rescored(best, score, known.ids)
     best = boosted(best, wishes.boosts, known.ids)
     if wishes.fatigue and wishes.shown:
         times = np.array([wishes.shown.get(item, 0) for item in best.item.tolist()])
         score = fatigued(best.score.astype(np.float64), times, wishes.fatigue)
-        order = best_first(score, [known.ids[item] for item in best.item.tolist()])
-        best = Ranking(best.item[order], score[order].astype(np.float32))
+        best = rescored(best, score, known.ids)
     best = Ranking(best.item[: room(k)], best.score[: room(k)])
     order = np.arange(len(best.item))
     if wishes.diversity:

@@ -8,7 +8,7 @@ import numpy as np
 
 from streamer.features.item_columns import Values
 from streamer.lists.building.ranking import best_first
-from tgn.graph import F32, I32, I64, U8
+from tgn.graph import F32, F64, I32, I64, U8
 
 
 class Ranking(NamedTuple):
@@ -38,8 +38,13 @@ def boosted(ranking: Ranking, boosts: Sequence[tuple[U8, float]], ids: Sequence[
         score = score + mask[ranking.item] * np.float32(np.log(factor))
     if score is ranking.score:
         return ranking
+    return rescored(ranking, score, ids)
+
+
+def rescored(ranking: Ranking, score: F64 | F32, ids: Sequence[str]) -> Ranking:
+    """The items of a ranking by other scores [C]; ties break by id."""
     order = best_first(score, _NamesOf(ranking.item, ids))
-    return Ranking(ranking.item[order], score[order])
+    return Ranking(ranking.item[order], score[order].astype(np.float32))
 
 
 def filled(ranking: Ranking, k: int, pins: Sequence[tuple[int, int]], quotas: Sequence[tuple[Values, int]]) -> Ranking:
