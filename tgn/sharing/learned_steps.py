@@ -105,7 +105,7 @@ def take_step(model: Model, unshared: Unshared, told: float = TOLD) -> LearnedSt
     _make_room(model, unshared)
     now, before = model.embeddings, unshared.embeddings
     items = np.flatnonzero(now.moved).astype(np.int32)
-    rows = np.flatnonzero(model.contexts.adagrad != unshared.contexts.adagrad).astype(np.int32)
+    rows = _contexts_moved(model, unshared)
     history = _moved((now.history, now.history_adagrad), (before.history, before.history_adagrad), items)
     candidate = _moved((now.candidate, now.candidate_adagrad), (before.candidate, before.candidate_adagrad), items)
     context = _moved(model.contexts[:2], unshared.contexts[:2], rows)
@@ -157,8 +157,8 @@ def page_of(model: Model, unshared: Unshared) -> bytes:
     """What a checkpoint holds of it, beside the model; the same bytes for the same state."""
     room, known = len(unshared.embeddings.moved), model.embeddings
     items = np.flatnonzero(known.moved[:room])
-    rows = np.flatnonzero(model.contexts.adagrad != unshared.contexts.adagrad)
-    parts: list[np.ndarray] = [items, *(array[items] for array in unshared.embeddings[:4]), rows]
+    rows = _contexts_moved(model, unshared)
+    parts: list[np.ndarray] = [items, *(array[items] for array in unshared.embeddings[:4]), rows.astype(np.int64)]
     parts += [array[rows] for array in unshared.contexts[:2]]
     parts += [*unshared.popularity, *unshared.ranker, *unshared.answer[:3]]
     return msgspec.msgpack.encode(([array.tobytes() for array in parts], *unshared.answer[3:]))
@@ -190,6 +190,13 @@ def from_page(model: Model, page: bytes) -> Unshared:
     for array in whole:
         fill(array)
     return unshared
+
+
+def _contexts_moved(model: Model, unshared: Unshared) -> I32:
+    """Their rows; a gradient can be too small for its square to count, and the vector moves all the same."""
+    now, before = model.contexts, unshared.contexts
+    moved = (now.vector != before.vector).any(axis=1) | (now.adagrad != before.adagrad)
+    return np.flatnonzero(moved).astype(np.int32)
 
 
 def _moved(now: tuple[F32, ...], before: tuple[F32, ...], rows: np.ndarray) -> list[F32]:
