@@ -86,20 +86,25 @@ def shop(log: OwnedLog, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_one_that_differs_in_nothing_is_the_live_model_to_the_byte(log: OwnedLog, shop: Settings) -> None:
-    """Retractions, an erasure, a deletion, a hidden item and a crash among what it follows."""
+    """Retractions, an erasure, a deletion, a hidden item, a merge, late ones and a crash among what it follows."""
     created(log, shop, wanted(SAME))
     log.append(interactions(100))
+    log.append([interaction("s1", f"i{n}", 12_000_000 + n, event_id=f"s{n}") for n in range(8)])
+    log.append([NewRecord("interactions", b"u2", b'{"user_id": "u2", "merge": "s1", "upto": {"0": 0}}')])
     log.append([interaction("u1", "i1", 0, event_id=f"e{n}", retract=True) for n in range(0, 150, 9)])
     crash(log, shop)
     log.append([NewRecord("items", b"i4", None), NewRecord("users", b"u3", None)])
     log.append([item(5, hidden=True)])
     log.append(interactions(200))
+    log.append([interaction("u7", f"i{n}", 3_000_000 + n, event_id=f"late{n}") for n in range(5)])
+    shop = shop.model_copy(update={"allowed_lateness_ms": 10**9})
     state = run(log, shop).state
     last = figures(log)[-3:]
     assert {one.metric for one in last} == {"hr@8", "ndcg@8", "mrr"}
     assert all(one.value == one.live and one.events >= 100 for one in last)
     assert not any(one.experiment for one in values_of(log).values())
     is_whole(log, shop, state)
+    assert state.merges.sessions_of(state.engine.model.users.encode(["u2"])[0])
     live, its = pages_of(state)
     assert live == its
 
