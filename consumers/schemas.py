@@ -235,8 +235,8 @@ FEEDBACK_KEY = b"feedback"
 class CountedFeedback(msgspec.Struct, frozen=True):
     """What has become of records of feedback so far. On the topic of `Quality`; record key: `FEEDBACK_KEY`.
 
-    `taken`: good ones, each once; `waiting`: how many of them wait now for the list that they quote; `repeated`: how
-    many came again; `dead`: how many are dead letters. `timestamp`: the watermark.
+    `taken`: how many could be read, each once; `waiting`: how many of them wait now for the list that they quote;
+    `repeated`: how many came again; `dead`: how many are dead letters. `timestamp`: the watermark.
     """
 
     taken: int

@@ -214,6 +214,37 @@ def _are_of_their_models(
         assert [one["item_id"] for one in answer["items"]] == [items[item] for item in row.tolist()]
 
 
+def test_lists_of_another_surface_are_its_as_well(log: OwnedLog, shop: Settings) -> None:
+    """An experiment on a surface beside the main one, whose lists have a topic of their own."""
+    apply(log, shop, {"surface": "home", "publish": True})
+    created(log, shop, wanted(OTHER) | {"surface": "home"})
+    log.append(interactions(100))
+    run(log, shop)
+    record = start(log, shop, "newer", 2_000)
+    log.append(interactions(200))
+    crash(log, shop)
+    worker = run(log, shop)
+    lists = values_of(log, "recommendations.home")
+    main = {one.model_version for one in values_of(log).values()}
+    versions = {(arm_of(record.on_surface(), who), one.model_version) for who, one in lists.items()}
+    assert len(versions) == 2
+    assert {version for arm, version in versions if arm == "as-now"} == main
+    assert {version for arm, version in versions if arm == "challenger"} & main == set()
+    is_whole(log, shop, worker.state)
+
+
+def test_what_other_workers_admitted_it_observes_too(log: OwnedLog, shop: Settings) -> None:
+    created(log, shop, wanted(SAME))
+    log.append(interactions(100))
+    state = run(log, shop).state
+    engine = state.engine
+    engine.observe(engine.encode(["u1", "new"], ["i1", "i29"], [state.clock_ms] * 2, [1.0, 1.0], [{}, {}]))
+    engine.model.forget_published(np.array([1], np.int32))
+    live, its = pages_of(state)
+    assert live == its
+    assert engine.model.events == state.challengers[NAME].engine.model.events == 202
+
+
 def test_a_rebuild_makes_it_anew_as_well(log: OwnedLog, shop: Settings) -> None:
     created(log, shop, wanted(OTHER))
     log.append(interactions(100))
