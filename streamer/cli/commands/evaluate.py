@@ -114,7 +114,9 @@ def _by_interactions(arguments: argparse.Namespace) -> int:
 
 def _places(lists: pa.Table, asked: int | None) -> int:
     """How many places count, and a line where no list has as many."""
-    longest = pc.max(pc.list_value_length(lists["items"])).as_py() or AT
+    from streamer.evaluation.list_scores import listed_ids
+
+    longest = pc.max(pc.list_value_length(listed_ids(lists))).as_py() or AT
     at = asked or min(AT, longest)  # 0 places are refused before
     if longest < (asked or AT):
         therefore = f"--at {asked} counts places that none has" if asked else f"measured at {at}, not at {AT}"

@@ -43,7 +43,7 @@ class SocketRoutes:
         newest list of each at once, and each new one: the list, with "event": "list"; {"event": "withdrawn",
         "user_id": …} where there is none any more; {"error": …} for a message that cannot be taken.
         """
-        headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
         raise ApiError(426, "upgrade-required", f"{SOCKET_PATH} is a WebSocket", headers=headers)
 
     async def connect(self, socket: WebSocket) -> None:
