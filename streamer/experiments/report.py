@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.log import Log
 from consumers.schemas import BUSINESS_KEYS, Business
 from streamer.experiments.experiment_records import ExperimentRecord
@@ -116,6 +117,6 @@ def newest_results(log: Log, settings: Settings) -> list[Business]:
             continue
         try:
             newest[record.key] = msgspec.json.decode(record.value, type=Business)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue
     return list(newest.values())

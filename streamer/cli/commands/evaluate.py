@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from consumers.counted import counted
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import DataRefused
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count, share
@@ -145,7 +146,7 @@ def _read_lists(file: Path) -> pa.Table:
         rows = [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
         events = [float(row["event"]) for row in rows]
         items = [_parse_items(row["items"]) for row in rows]
-    except (ValueError, TypeError, KeyError) as error:
+    except (*UNDECODABLE, TypeError, KeyError) as error:
         raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {error}") from error
     if not rows:
         raise DataRefused(f"{file} holds no list")
