@@ -40,7 +40,11 @@ times = (
                        "2019-02-29", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2019-11-11T09:11:60Z"])
     | st.sampled_from([-1, -5.0, 1.5, NOW_MS + 300_000, NOW_MS + 300_001, 10**17, 10**40, 1e300, 1573464000000.0])
 )  # fmt: skip
-values = st.none() | st.sampled_from([0, 5, 4.5, -1e3, 1001, "abc", "4,5", 1e20, "++inf", "1e", "0x1p3", "1_0", "."]) | st.floats(-10, 10)
+values = (
+    st.none()
+    | st.sampled_from([0, 5, 4.5, -1e3, 1001, "abc", "4,5", 1e20, "++inf", "1e", "0x1p3", "1_0", "."])
+    | st.floats(-10, 10)
+)
 
 
 def rows(**fields: Any) -> st.SearchStrategy[list[Row]]:
