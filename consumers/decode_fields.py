@@ -20,6 +20,8 @@ MAX_TIMESTAMP_MS = 253_402_300_799_999  # the end of the year 9999
 MAX_DIGITS = 4_000  # of an integer; Python itself turns no longer ones into text
 _JSON = msgspec.json.Decoder()
 _ZONE = re.compile(r" ?(Z|[+-]\d\d:?\d\d)?(?: UTC)?$")  # as databases and Go write a zone: 09:11:34 UTC, +0000 UTC
+UNDECODABLE = (ValueError, RecursionError)
+"""What bytes raise that are no JSON of the wanted form: of msgspec, json and Unicode, and where they nest too deep."""
 Unframe = Callable[[bytes], Any]
 """What a value says that a schema registry framed, see `consumers.schema_registry.registry`. Raises Refused."""
 
@@ -59,7 +61,7 @@ def _unframed(value: bytes, unframe: Unframe | None) -> Any:
 def json_object(value: bytes, unframe: Unframe | None) -> dict[str, Any]:
     try:
         data = _unframed(value, unframe) if is_framed(value) else decode_json(value)
-    except (ValueError, RecursionError) as error:  # those of msgspec and of Unicode are ValueErrors
+    except UNDECODABLE as error:
         why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
         raise Refused(Reason.NOT_JSON, why) from None
     if not isinstance(data, dict):

@@ -442,6 +442,8 @@ class Settings(BaseSettings):
             raise UsageError(f"{where}{_unreadable(error)}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{file or 'freshet.toml'} is not valid TOML: {error}") from None
+        except RecursionError:
+            raise UsageError(f"{where}a setting is nested too deep") from None
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read: {error.strerror}") from error
         settings._check_topics()

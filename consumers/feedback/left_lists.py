@@ -2,6 +2,7 @@
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.feedback.kept_rows import KeptList
 from consumers.records import Record
 
@@ -55,7 +56,7 @@ def left_list(record: Record) -> LeftList | None:
     """The list in a record; None: whoever wrote it did not write a list."""
     try:
         return _list.decode(record.value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return None
 
 

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.dead_letter import Reason
-from consumers.decode_fields import MAX_ID_BYTES, MAX_TIMESTAMP_MS, Refused
+from consumers.decode_fields import MAX_ID_BYTES, MAX_TIMESTAMP_MS, UNDECODABLE, Refused
 from consumers.errors import DataRefused
 from consumers.files.raw import RawColumns
 from consumers.files.rows import (  # fmt: skip
@@ -292,7 +292,7 @@ class _ColumnRows:
         if name == "context":
             try:
                 return msgspec.json.decode(text)
-            except (msgspec.DecodeError, RecursionError):
+            except UNDECODABLE:
                 return cell
         return cell
 

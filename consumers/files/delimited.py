@@ -53,6 +53,7 @@ def _header(data: bytes, delimiter: bytes, quoting: bool) -> tuple[list[str], by
     if quoting:
         stream = io.StringIO(data.decode("utf-8", "surrogateescape"), newline="")
         first = next(csv.reader(stream, delimiter=delimiter.decode()), [])
+        first = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in first]
         rest = stream.read().encode("utf-8", "surrogateescape")
     else:
         line, _, rest = data.partition(b"\n")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from consumers.dead_letter import Reason
+from consumers.decode_fields import UNDECODABLE
 from consumers.files.looks import EARLY_MS, formats_of, unit_of
 from consumers.files.reader import Opened
 from consumers.files.rows import Refusals, number_of
@@ -104,7 +105,7 @@ def flags_for(refusals: Refusals) -> tuple[str, ...]:
 def _time_of(record: bytes) -> Any:
     try:
         value = msgspec.json.decode(record)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None
     return value.get("timestamp") if isinstance(value, dict) else None
 

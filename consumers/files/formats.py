@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
-from consumers.decode_fields import decode_json
+from consumers.decode_fields import UNDECODABLE, decode_json
 from consumers.errors import DataRefused
 from consumers.files.delimited import delimited, of_rows, wrong_width
 from consumers.files.parts import UNREADABLE, FilePart
@@ -227,14 +227,14 @@ def _json(file: _TextFile) -> Objects:
 def _value(line: bytes) -> Any:
     try:
         return decode_json(line)
-    except (ValueError, RecursionError):
+    except UNDECODABLE:
         return Broken(line)
 
 
 def _array(file: _TextFile, data: bytes) -> Objects:
     try:
         values = decode_json(data)
-    except (ValueError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise DataRefused(
             f"{file.part} is no whole JSON array: {error}; with one JSON object a line a broken line costs itself"
         ) from None

@@ -43,7 +43,7 @@ def unit_of(numbers: Iterable[float]) -> str | None:
     """The unit in which every number is a time from 1990 to 2100; None where there is none."""
     numbers = list(numbers)
     for unit, scale in _UNITS.items():
-        if numbers and all(EARLY_MS <= number * scale < _LATE_MS for number in numbers):
+        if numbers and all(EARLY_MS / scale <= number < _LATE_MS / scale for number in numbers):
             return unit
     return None
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
 from consumers.crash_points import happened
@@ -120,10 +120,15 @@ class GroupReader(KafkaReader):
             return {}
 
     def _record_of(self, message: Any) -> Record | None:
-        """What went wrong after a newer process has started is no word to the operator."""
-        if message.error() is not None and message.error().code() != KafkaError._PARTITION_EOF:
+        """What went wrong after a newer process has started is no word to the operator.
+
+        Nothing of a partition that has not begun: it was fetched before its pause.
+        """
+        error = message.error()
+        if error is not None and error.code() != KafkaError._PARTITION_EOF:
             self._committer.claim.glance()
-        return super()._record_of(message)
+        tp = TopicPartition(message.topic(), message.partition())
+        return None if tp in self._held and tp not in self._begun else super()._record_of(message)
 
     @answered
     def begin(self, partition: TopicPartition, position: int) -> None:
@@ -144,7 +149,9 @@ class GroupReader(KafkaReader):
         """Nothing: the consumer is the committer's, which leaves the group."""
 
     def _on_assign(self, consumer: Any, partitions: list[KafkaPartition]) -> None:
-        consumer.incremental_assign([KafkaPartition(p.topic, p.partition, OFFSET_END) for p in partitions])
+        # From an offset. For the end librdkafka would have to ask, and where the answer comes after `begin` it goes on
+        # from there: what lies between is passed over, without a word.
+        consumer.incremental_assign([KafkaPartition(p.topic, p.partition, 0) for p in partitions])
         consumer.pause(partitions)  # until `begin`
         came = {TopicPartition(p.topic, p.partition) for p in partitions}
         self._held |= came

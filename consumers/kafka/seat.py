@@ -18,6 +18,7 @@ import msgspec
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import Fenced, LogUnavailable
 from consumers.kafka.calls import answered, client
 from consumers.records import INCARNATION_HEADER, NewRecord
@@ -167,7 +168,7 @@ class Seat:
             return
         try:
             claim = _decode(message.value() or b"")
-        except msgspec.MsgspecError:
+        except UNDECODABLE:
             if name == self._name:
                 _logger.warning("offset %d of %s holds no claim of a seat", message.offset(), self._topic)
             return

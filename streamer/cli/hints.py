@@ -1,4 +1,7 @@
-"""Commands in messages, `freshet topics create`, as they can be pasted: with what the user gave to say which log."""
+"""Messages as they are shown: on one line, and with commands, `freshet topics create`, that can be pasted.
+
+Such a command has what the user gave to say which log.
+"""
 
 import argparse
 import importlib
@@ -8,9 +11,19 @@ from collections.abc import Sequence
 from functools import cache
 
 WHERE = ("bootstrap", "log", "state", "application")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HINT = re.compile(r"`freshet (\w+)([^`]*)`")
 _FLAGS = re.compile(r"did you mean (--[^;]+)")
 _UNKNOWN_TOPIC = re.compile(r"there is no topic (\S+); create it with `freshet topics create`")
+
+
+def printable(text: str) -> str:
+    """A text on one line, without what a terminal would obey: names and types come out of files.
+
+    >>> printable("lacks the column(s) a\\nb\\x1b[31m, é")
+    'lacks the column(s) a\\\\nb\\\\x1b[31m, é'
+    """
+    return _CONTROLS.sub(lambda mark: mark[0].encode("unicode_escape").decode(), text)
 
 
 def completed(text: str, arguments: argparse.Namespace) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Protocol, cast
 
 from consumers.errors import FreshetError
-from streamer.cli.hints import completed, with_whole_commands
+from streamer.cli.hints import completed, printable, with_whole_commands
 from streamer.errors import LASTING
 
 COMMANDS = {
@@ -110,5 +110,5 @@ def _describe(error: OSError) -> str:
 
 
 def _fail(error: str, code: int) -> int:
-    print(f"freshet: {error}", file=sys.stderr)
+    print(f"freshet: {printable(error)}", file=sys.stderr)
     return code

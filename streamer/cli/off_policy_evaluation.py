@@ -12,6 +12,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import DataRefused, UnknownTopic
 from streamer.errors import UsageError
 from streamer.evaluation.feedback_lists import FeedbackLog, Outcome, read_feedback, rows_of
@@ -83,7 +84,7 @@ def _lists_of(file: Path) -> Iterator[tuple[str, list[str]]]:
                 else [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
             )
         found = [(str(row["list_id"]), [str(item) for item in _array(row["items"])]) for row in rows]
-    except (ValueError, TypeError, KeyError, pa.ArrowException) as error:
+    except (*UNDECODABLE, TypeError, KeyError, pa.ArrowException) as error:
         raise DataRefused(f"{file} is neither Parquet nor JSON lines of list_id and items: {error}") from error
     yield from found
 

@@ -31,6 +31,7 @@ from consumers.files.reader import ALL_FORMATS
 from consumers.schemas import Item, User
 from streamer.cli.first_look import as_json, in_words, nodes_in_words
 from streamer.cli.flags import add_event_weight_flag
+from streamer.cli.hints import printable
 from streamer.cli.numbers import count, quantile, share
 from streamer.errors import UsageError
 from streamer.features.topic_table import SessionMerge, read_topic
@@ -200,7 +201,7 @@ def with_weights(settings: Settings, preset: str | None) -> Settings:
 
 def _say_look(arguments: argparse.Namespace, look: FirstLook, settings: Settings) -> None:
     if not arguments.json:
-        print("\n".join(in_words(look, settings.event_weights)), file=sys.stderr)
+        print("\n".join(map(printable, in_words(look, settings.event_weights))), file=sys.stderr)
 
 
 def ends_here(arguments: argparse.Namespace, stream: Stream) -> bool:
@@ -269,7 +270,7 @@ def say_nodes(where: object, nodes: Nodes[Any], strict: bool, quiet: bool = True
     refusals = nodes.refusals
     first = refusals.first() if refusals.rows else ""
     if not quiet:
-        print("\n".join(nodes_in_words(where, nodes)), file=sys.stderr)
+        print("\n".join(map(printable, nodes_in_words(where, nodes))), file=sys.stderr)
     say_refused(where, refusals.counts(), len(nodes.entries) + len(refusals.rows), strict, first)
     for question in nodes.opened[0].matched.open if nodes.opened else ():
         _say(f"{where}: {question}")
@@ -299,7 +300,7 @@ def _say_seconds(source: object, times_ms: Iterable[int], mend: str) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"freshet: {text}", file=sys.stderr)
+    print(f"freshet: {printable(text)}", file=sys.stderr)
 
 
 def add_measure_flags(parser: argparse.ArgumentParser) -> None:

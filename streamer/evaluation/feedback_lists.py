@@ -7,6 +7,7 @@ import msgspec
 import numpy as np
 
 from consumers.dead_letter import DeadLetter
+from consumers.decode_fields import UNDECODABLE
 from consumers.feedback.join import identity
 from consumers.log import Log
 from consumers.records import Record
@@ -105,7 +106,7 @@ def _lists(
     for record in read_records(log, whole(log, settings.lists_topic)):
         try:
             one = decode(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             continue
         user = one.user_id or (record.key or b"").decode("utf-8", "replace")
         if one.surface == surface:

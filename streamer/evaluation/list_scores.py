@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from consumers.counted import counted
 from consumers.errors import DataRefused
 from consumers.schemas import Item
 from streamer.evaluation import measures
@@ -173,21 +174,29 @@ def _columns(lists: pa.Table) -> tuple[np.ndarray, np.ndarray, pa.Array]:
 
     A list that is null is none.
     """
-    lists = lists.filter(pc.is_valid(lists["items"]))
-    column = lists["items"].combine_chunks()
-    if not (pa.types.is_list(column.type) or pa.types.is_large_list(column.type)):
-        raise DataRefused(f"items are lists of ids, best first; here they are of the type {column.type}")
+    column = listed_ids(lists).combine_chunks()
+    there = pc.is_valid(column)
     try:
         event = lists["event"].cast(pa.float64()).cast(pa.int64())
         flat = pc.fill_null(column.flatten().cast(pa.string()), NAMELESS)
     except pa.ArrowException as error:
         raise DataRefused(f"event is a whole number, items are lists of ids: {str(error).splitlines()[0]}") from error
     if event.null_count:
-        raise DataRefused(f"{event.null_count} lists say not of which event they are")
-    numbers = event.to_numpy()
-    if len(np.unique(numbers)) < len(numbers):
+        raise DataRefused(f"{counted(event.null_count, 'list')} without the number of an event")
+    if pc.count_distinct(event).as_py() < len(event):
         raise DataRefused("two lists are of one event")
-    return numbers, pc.list_value_length(column).to_numpy().astype(np.int64), flat
+    lengths = pc.list_value_length(column.filter(there))
+    return event.filter(there).to_numpy(), lengths.to_numpy().astype(np.int64), flat
+
+
+def listed_ids(lists: pa.Table) -> pa.ChunkedArray:
+    """[N] the column `items`. Raises DataRefused where it does not hold lists."""
+    column, kind = lists["items"], lists["items"].type
+    if pa.types.is_null(kind) or pa.types.is_fixed_size_list(kind):
+        column = column.cast(pa.list_(pa.string() if pa.types.is_null(kind) else kind.value_type))
+    elif not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        raise DataRefused(f"items are lists of ids, best first; here they are of the type {kind}")
+    return column
 
 
 def _codes(column: pa.ChunkedArray) -> np.ndarray:

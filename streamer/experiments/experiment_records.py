@@ -6,6 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import UnknownTopic
 from consumers.log import Log
 from consumers.records import NewRecord
@@ -136,7 +137,7 @@ def experiments(log: Log, settings: Settings) -> dict[str, ExperimentRecord]:
                 stops.setdefault(name, {})[arm] = ArmStop.model_validate_json(record.value)
             else:
                 found[name] = read_experiment(json.loads(record.value))
-        except (RulesRefused, ValueError):
+        except (RulesRefused, *UNDECODABLE):
             continue
     return {name: record.with_stops([*stops.get(name, {}).values()]) for name, record in found.items()}
 

@@ -5,6 +5,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.log import Log
 from consumers.schemas import BUSINESS_KEYS, CHALLENGER_KEYS, Business, ChallengerQuality
 from streamer.experiments.experiment_records import ExperimentRecord
@@ -136,6 +137,6 @@ def _newest(log: Log, settings: Settings, keys: bytes, kind: type[Figure]) -> li
             continue
         try:
             newest[record.key] = msgspec.json.decode(record.value, type=kind)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue
     return list(newest.values())

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.records import RECORD_BYTES, NewRecord, size_of
 from streamer.errors import RulesRefused
 from streamer.lists.rules import Rules, first_problem
@@ -95,7 +96,7 @@ def read_record(key: bytes | None, value: bytes) -> RulesRecord:
     """A record of the topic; one that another program wrote may be the rules alone. Raises RulesRefused."""
     try:
         told = json.loads(value)
-    except ValueError as error:
+    except UNDECODABLE as error:
         raise RulesRefused(f"it is no JSON: {error}") from None
     if not isinstance(told, dict):
         raise RulesRefused("it is no JSON object")

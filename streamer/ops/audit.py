@@ -8,12 +8,14 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import UnknownTopic
 from consumers.log import Log
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from consumers.schemas import EpochManifest, RecommendationList
 from streamer.errors import StateUnreadable
 from streamer.feedback.counting import is_of_feedback
+from streamer.pipeline.manifest import decode_manifest
 from streamer.pipeline.pipeline import Pipeline
 from streamer.runtime.topics import end_positions, output_limits, read_records, whole
 from streamer.settings import Settings
@@ -328,14 +330,9 @@ def _identify(record: NewRecord | Record, epochs_topic: str) -> object:
         return None if manifest is None else (manifest.worker, manifest.epoch)
     try:
         return msgspec.json.decode(record.value or b"", type=RecommendationList).list_id
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None
 
 
 def _manifest(record: NewRecord | Record, epochs_topic: str) -> EpochManifest | None:
-    if record.topic != epochs_topic:
-        return None
-    try:
-        return msgspec.json.decode(record.value or b"", type=EpochManifest)
-    except msgspec.MsgspecError:
-        return None
+    return decode_manifest(record.value) if record.topic == epochs_topic else None

@@ -15,9 +15,10 @@ from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
 from consumers.positions import from_rows
 from consumers.records import Record, TopicPartition, TopicSpec
-from consumers.schemas import EpochManifest, Interaction
+from consumers.schemas import Interaction
 from streamer.errors import StateBusy, UsageError
 from streamer.ops.checkpoint_inspection import Summary, verify
+from streamer.pipeline.manifest import decode_manifest
 from streamer.runtime.certificate import Certificate
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.decoders import get_registry, interaction_decoder
@@ -271,7 +272,7 @@ def _kept(retention_ms: int) -> str:
 def _epochs(patient: Patient) -> Iterator[Finding]:
     """Whether the epochs of each worker follow one another."""
     records = _last(patient.log, patient.settings.epochs_topic, EPOCHS_LOOKED_AT)
-    epochs = [msgspec.json.decode(record.value or b"", type=EpochManifest) for record in records]
+    epochs = [epoch for record in records if (epoch := decode_manifest(record.value)) is not None]
     numbers: dict[str, list[int]] = {}  # each worker counts its own
     for epoch in epochs:
         numbers.setdefault(epoch.worker, []).append(epoch.epoch)

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from consumers.dead_letter import DeadLetter, Reason
+from consumers.decode_fields import UNDECODABLE
 from consumers.positions import by_topic
 from consumers.schemas import EpochManifest
 from streamer.pipeline.epoch import CommittedBlock, EpochInput, Erasure
@@ -10,6 +13,15 @@ from streamer.state.stream_state import StreamState
 
 OF_THE_MOMENT = (Reason.FUTURE_TIMESTAMP, Reason.OTHER_WORKER, Reason.UNKNOWN_SCHEMA)
 """Why a record is refused that may be taken at another time."""
+_decode = msgspec.json.Decoder(EpochManifest).decode
+
+
+def decode_manifest(value: bytes | None) -> EpochManifest | None:
+    """The manifest in a record of the topic of epochs; None where it is none: anybody may write there."""
+    try:
+        return _decode(value or b"")
+    except UNDECODABLE:
+        return None
 
 
 def manifest(

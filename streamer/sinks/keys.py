@@ -6,6 +6,7 @@ Freshet's processes are up. It is also the shortest example of a sink: topics, a
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import LogUnavailable
 from consumers.log import Log, Positions
 from consumers.records import Record
@@ -72,6 +73,6 @@ def _list(record: Record, surface: str) -> dict[str, bytes | None]:
         user = (record.key or b"").decode()
         if record.value is not None:
             _decode_list(record.value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return {}
     return {f"list:{surface}:{user}": record.value} if user else {}

@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.records import Headers
 from streamer.web.answers import ApiError
 
@@ -138,7 +139,7 @@ def _too_large(max_bytes: int) -> ApiError:
 def _decoded(data: bytes, index: int | None) -> Any:
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         where = "the body" if index is None else f"record {index}"
         raise ApiError(400, "not-json", f"{where} is no JSON: {error}", index=index) from None
 

@@ -227,7 +227,10 @@ class BoundedProtocol(_CutOffWhereStalled, HttpToolsProtocol):
         """Whether the request is for the WebSocket, and everything before it has been answered."""
         at_endpoint = self.scope["method"] == "GET" and bool(_SOCKETS.fullmatch(self.url.partition(b"?")[0]))
         is_next = self.cycle is None or (self.cycle.response_complete and not self.pipeline)
-        return at_endpoint and is_next and self._get_upgrade() == b"websocket" and self._should_upgrade_to_ws()
+        fields = dict(self.headers)  # one without a key, or of another version, gets the answer of the path
+        is_handshake = b"sec-websocket-key" in fields and fields.get(b"sec-websocket-version") == b"13"
+        wanted = is_handshake and self._get_upgrade() == b"websocket" and self._should_upgrade_to_ws()
+        return at_endpoint and is_next and wanted
 
     def _hand_over(self, rest: bytes) -> None:
         """The connection is a `BoundedSocket`'s from here on, which notices its end. rest: what came behind."""

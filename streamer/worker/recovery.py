@@ -7,8 +7,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-import msgspec
-
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode_fields import is_framed
 from consumers.errors import PositionGone, RegistryUnavailable, TopicConflict, UnknownTopic
@@ -21,6 +19,7 @@ from streamer.lists.publisher import APPLICATION, MADE_ANEW
 from streamer.pipeline.arrivals import Arrival, in_order
 from streamer.pipeline.epoch import Change, CommittedBlock, CommittedStep, EpochInput, Erasure, epoch_input
 from streamer.pipeline.ingest import Intake
+from streamer.pipeline.manifest import decode_manifest
 from streamer.pipeline.observed_block import MAGIC
 from streamer.runtime.topics import input_topics, read_records, whole
 from streamer.settings import Settings
@@ -31,7 +30,6 @@ from streamer.worker.other_steps import read_step
 
 FAR_FUTURE_MS = 1 << 60
 _logger = logging.getLogger(__name__)
-_decode = msgspec.json.Decoder(EpochManifest).decode
 
 
 def manifests(log: Log, settings: Settings, state: StreamState, worker: str | None = "") -> list[EpochManifest]:
@@ -49,9 +47,8 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
     by_number: dict[tuple[str, int], tuple[int, EpochManifest]] = {}
     foreign = 0
     for record in read_records(log, {tp: position}):
-        try:
-            manifest = _decode(record.value or b"")
-        except msgspec.MsgspecError:
+        manifest = decode_manifest(record.value)
+        if manifest is None:
             foreign += 1
             continue
         headers = dict(record.headers)

@@ -239,8 +239,11 @@ def test_a_handshake_elsewhere_or_with_parameters_is_refused(shop: Shop) -> None
             WebSocket(f"{str(shop.front.base_url).rstrip('/')}{path}")
         assert refused.value.status == status
         json.loads(refused.value.body)
-    answer = shop.front.get("/v1/ws")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (426, "upgrade-required")
+    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket"}
+    key, version = {"Sec-WebSocket-Key": "x"}, {"Sec-WebSocket-Version": "13"}
+    for fields in ({}, upgrade | version, upgrade | key, upgrade | key | {"Sec-WebSocket-Version": "8"}):
+        answer = shop.front.get("/v1/ws", headers=fields)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (426, "upgrade-required")
 
 
 def test_who_goes_away_leaves_nothing_behind(shop: Shop) -> None:

@@ -79,6 +79,7 @@ def test_what_counts_as_a_secret(name: str, secret: bool) -> None:
         ("FRESHET_K", "many", "setting 'k' got 'many'"),
         ("FRESHET_PORT", "tcp://10.1.2.3:8765", "which Kubernetes sets for a service named freshet"),
         ("FRESHET_API_KEY__X", SECRET, "api_key"),
+        ("FRESHET_KAFKA", '{"a":' + "[" * 50_000, "nested too deep"),
     ],
 )
 def test_a_variable_that_is_wrong_is_said_in_one_line(

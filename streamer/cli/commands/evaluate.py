@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from consumers.counted import counted
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import DataRefused
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count, share
@@ -114,7 +115,9 @@ def _by_interactions(arguments: argparse.Namespace) -> int:
 
 def _places(lists: pa.Table, asked: int | None) -> int:
     """How many places count, and a line where no list has as many."""
-    longest = pc.max(pc.list_value_length(lists["items"])).as_py() or AT
+    from streamer.evaluation.list_scores import listed_ids
+
+    longest = pc.max(pc.list_value_length(listed_ids(lists))).as_py() or AT
     at = asked or min(AT, longest)  # 0 places are refused before
     if longest < (asked or AT):
         therefore = f"--at {asked} counts places that none has" if asked else f"measured at {at}, not at {AT}"
@@ -143,7 +146,7 @@ def _read_lists(file: Path) -> pa.Table:
         rows = [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
         events = [float(row["event"]) for row in rows]
         items = [_parse_items(row["items"]) for row in rows]
-    except (ValueError, TypeError, KeyError) as error:
+    except (*UNDECODABLE, TypeError, KeyError) as error:
         raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {error}") from error
     if not rows:
         raise DataRefused(f"{file} holds no list")

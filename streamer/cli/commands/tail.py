@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.records import Record, TopicPartition
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count
@@ -89,5 +90,5 @@ def _value(value: bytes | None) -> object:
         return None
     try:
         return json.loads(value)
-    except ValueError:
+    except UNDECODABLE:
         return value.decode("utf-8", "replace")

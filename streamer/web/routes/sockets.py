@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import WireError
 from streamer.web.access import Access
 from streamer.web.answers import ApiError
@@ -43,7 +44,7 @@ class SocketRoutes:
         newest list of each at once, and each new one: the list, with "event": "list"; {"event": "withdrawn",
         "user_id": …} where there is none any more; {"error": …} for a message that cannot be taken.
         """
-        headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+        headers = {"Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13"}
         raise ApiError(426, "upgrade-required", f"{SOCKET_PATH} is a WebSocket", headers=headers)
 
     async def connect(self, socket: WebSocket) -> None:
@@ -136,7 +137,7 @@ def _wanted(message: str | bytes) -> dict[str, list[str]]:
     """Users by verb. Raises ApiError."""
     try:
         value: Any = msgspec.json.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise ApiError(400, "not-json", f"the message is no JSON: {error}") from None
     if not isinstance(value, dict) or not value:
         raise ApiError(400, "not-an-object", 'send {"subscribe": ["user", …]} or {"unsubscribe": […]}')

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
 from consumers.schemas import Business
 
 MOST_KEPT, MOST_CHARACTERS = 1_000, 200
@@ -25,7 +26,7 @@ class BusinessFigures:
             return True
         try:
             figure = _decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             return False
         numbers = (figure.value or 0.0, figure.numerator, figure.denominator, *figure.squares, *figure.before)
         if not all(map(math.isfinite, numbers)) or len(key) > MOST_CHARACTERS:

@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
+
 Decoded = TypeVar("Decoded")
 MAX_SHOWN_CHARACTERS = 200  # of an error, an event type or a metric's name
 
@@ -17,7 +19,7 @@ def decode_as(decoder: "msgspec.json.Decoder[Decoded]", value: bytes, what: str)
     """A record's value. Raises BadRecord, which says that it is no `what`."""
     try:
         return decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise BadRecord(f"this is no {what}: {str(error)[:MAX_SHOWN_CHARACTERS]}") from None
 
 

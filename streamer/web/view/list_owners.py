@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 import msgspec
 
 from consumers.dead_letter import DeadLetter
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import PositionGone, UnknownTopic
 from consumers.log import Log
 from consumers.records import Record, TopicPartition
@@ -128,7 +129,7 @@ class ListOwners:
     def _note_asked(self, record: Record) -> None:
         try:
             told = _told.decode(record.value or b"")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             return  # whoever wrote it did not write a list
         self._note(told.list_id, told.user_id or "")
 

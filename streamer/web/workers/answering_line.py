@@ -11,6 +11,7 @@ from functools import partial
 import msgspec
 from pydantic import ValidationError
 
+from consumers.decode_fields import UNDECODABLE
 from streamer.asking.question_queue import NotReady, QuestionQueue, Reply
 from streamer.asking.questions import QUESTIONS, Answer, Question
 from streamer.web.answers import ApiError
@@ -43,7 +44,7 @@ class AnsweringLine(HandedOver):
         try:
             for message in self._buffer.frames(data):
                 self._ask(_decode(message))
-        except (ValueError, msgspec.DecodeError) as error:
+        except UNDECODABLE as error:
             _logger.warning("a front is hung up on: %s", error)
             self._transport.close()
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from consumers.decode_fields import UNDECODABLE
 from streamer.asking.questions import QUESTIONS, Answer, Question
 from streamer.web.answers import too_many
 from streamer.web.workers.frames import (
@@ -163,7 +164,7 @@ class _Connection(asyncio.Protocol):
         try:
             for message in self._buffer.frames(data):
                 self._take(_decode(message))
-        except (ValueError, LookupError, msgspec.DecodeError) as error:
+        except (LookupError, *UNDECODABLE) as error:
             self._end(f"it answers with nonsense: {error}")
 
     def connection_lost(self, error: Exception | None) -> None:

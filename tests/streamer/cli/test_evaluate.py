@@ -87,6 +87,11 @@ def test_places_that_no_list_has_are_not_measured_without_a_word(
         ({"event": [1, 1], "items": [["a"], ["b"]]}, "two lists are of one event"),
         ({"event": [9], "items": [["a"]]}, "lists are of the events 9 to 9; there are 7"),
         ({"row": [1]}, "lacks event, items; it has row"),
+        ({"event": [1], "items": ["ab"]}, "items are lists of ids, best first; here they are of the type string"),
+        ({"event": [1], "items": [5]}, "here they are of the type int64"),
+        ({"event": [1], "items": [{"a": 1}]}, "here they are of the type struct"),
+        ({"event": [1, None], "items": [["a"], ["b"]]}, "1 list without the number of an event"),
+        ({"event": [1, 1], "items": [["a"], None]}, "two lists are of one event"),
     ],
 )
 def test_lists_of_something_else_are_refused(
@@ -197,6 +202,8 @@ CASES: dict[str, tuple[list[tuple[object, object]], bool]] = {  # lists → whet
     "two lists of one event": ([(6, ["d"]), (6, ["a"])], False),
     "an event that there is not": ([(6, ["d"]), (70, ["a"]), (-1, ["a"])], True),
     "no list": ([(6, None), (5, ["b"])], True),
+    "no list at all": ([(6, None), (5, None)], True),
+    "no list and a list of one event": ([(6, None), (6, ["b"])], False),
     "whole floats": ([(6.0, ["d"]), (5.0, ["b"])], True),
     "integers": ([(6, [1, 2]), (5, [3])], True),
 }
@@ -220,7 +227,7 @@ def test_it_takes_and_refuses_what_the_judge_does(
     flags = ["--after", "0.3", *([] if repeats else ["--no-repeat"])]
     assert main(["evaluate", str(events), str(lists), *flags, "--at", "2", "--json"]) == (0 if fine else 3)
     out = capsys.readouterr().out
-    if not JUDGE.is_file() or (case == "no list" and kind == "jsonl"):  # the judge reads that null as a number
+    if not JUDGE.is_file() or (case.startswith("no list") and kind == "jsonl"):  # the judge reads that null as a number
         return
     judged = subprocess.run(
         [sys.executable, str(JUDGE), str(events), str(lists), *flags, "--at", "2"], capture_output=True, text=True

@@ -1,0 +1,73 @@
+"""Records of others on every topic that anything reads: they are passed over, whoever reads them, at every start."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from consumers.open_log import OwnedLog
+from consumers.records import NewRecord
+from streamer.cli.main import main
+from streamer.runtime.topics import topic_names
+from streamer.settings import Settings
+
+FOREIGN = [
+    b"hello", b"{}", b"[]", b"null", b"5", b'""', b"", b"\xff\xfe", b"\0\0\0\0\1x", b'{"epoch": 1}', b'{"epoch": "x", "ends": 5}',
+    b'{"surface": 5}', b'{"surface": "default", "filter": "((("}', b'{"seat": "a", "incarnation": "x", "instance": 5}',
+    b'{"metric": 5, "value": "x"}', b'{"metric": "business/x", "value": 1e999}', b'{"list_id": 5, "user_id": [], "items": {}}',
+    b'{"list_id": "x", "user_id": "u1", "items": [{"item_id": null}]}', b'{"name": "exp", "arms": 5}', b'{"merge": "s"}',
+    b'{"a":' * 3_000, b"[" * 3_000, b'{"context":' + b"[" * 3_000 + b"]" * 3_000 + b"}", b"9" * 5_000, None,
+]  # fmt: skip
+KEYS = [
+    None,
+    b"",
+    b"default",
+    b"u1",
+    b"drift",
+    b"business/default/none/ctr",
+    b"business/",
+    b"\xff",
+    b"exp",
+    b"x/address",
+]
+
+
+def send_foreign(settings: Settings) -> None:
+    """Each of them on each topic but that of interactions, whose bad records are dead letters."""
+    assert settings.log
+    with OwnedLog(Path(settings.log)) as log:
+        for topic in {*topic_names(settings).values()} - {settings.interactions_topic}:
+            is_dead = topic == settings.dead_topic  # those of items and users are dead letters of their own keys
+            log.append([NewRecord(topic, b"x" if is_dead else KEYS[n % 10], value) for n, value in enumerate(FOREIGN)])
+
+
+def test_they_stop_no_command(settings: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    here = ["--log", str(settings.log)]
+
+    def ran(*command: str) -> str:
+        assert main([*command, *here]) == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    rows = [f"u{n % 7},i{n * n % 11},view,{1_700_000_000_000 + n}" for n in range(120)]
+    for name, part in (("a", rows[:60]), ("b", rows[60:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["user_id,item_id,event_type,timestamp", *part]))
+    ran("topics", "create", "--partitions", "2")
+    ran("produce", str(tmp_path / "a.csv"))
+    ran("run", "--exit-at-end")
+    send_foreign(settings)
+    ran("produce", str(tmp_path / "b.csv"))
+    for _ in range(2):
+        ran("run", "--exit-at-end")
+        send_foreign(settings)
+    for topic in topic_names(settings).values():
+        for line in ran("tail", topic, "--exit-at-end").splitlines():
+            json.loads(line)
+    main(["checkpoint", "verify", "--replay", "--json", *here])  # it names what it does not know
+    found = json.loads(capsys.readouterr().out)
+    assert (found["lost"], found["doubled"], found["interactions"]) == (0, 0, 120)
+    assert "epochs" in ran("doctor")
+    ran("rules", "ls")
+    ran("experiment", "status")
+    ran("run", "feedback", "--exit-at-end")
+    ran("checkpoint", "rebuild")
+    ran("run", "--exit-at-end")
