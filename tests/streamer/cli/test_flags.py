@@ -28,7 +28,7 @@ OLDER = {
 NEEDS = {
     "replay": ["x"], "evaluate": ["x", "y"], "compare": ["a", "b", "x"], "content": ["x"], "train": ["gcn", "x"],
     "embeddings": ["ls", "x"], "sink": ["x"], "explain": ["x"], "produce": ["x"], "tail": ["x"], "erase": ["x"],
-    "topics": ["ls"], "rules": ["ls"], "checkpoint": ["ls"], "experiment": ["status"], "mcp": ["x"],
+    "topics": ["ls"], "rules": ["ls"], "checkpoint": ["ls"], "experiment": ["status"], "mcp": ["x"], "export": ["x"],
     "plan": ["--users", "1", "--items", "1", "--events-per-second", "1"],
 }  # fmt: skip
 
