@@ -69,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(found._asdict()))
         return 0
     is_one = found.workers == 1
-    print(f"workers     {found.workers}, {'' if is_one else 'each '}busy {found.busy:.0%} of {'its' if is_one else 'a'} thread")
+    each = "busy" if is_one else "each busy"
+    print(f"workers     {found.workers}, {each} {found.busy:.0%} of a thread")
     print(f"fronts      {f'{found.fronts} of `freshet serve`' if found.fronts else 'none: no list is asked for'}")
     print(f"partitions  {found.partitions} of the interactions")
     print(f"memory      {found.memory_gib:,.1f} GiB each: every worker holds all users and items")
@@ -79,8 +80,10 @@ def run(arguments: argparse.Namespace) -> int:
           f"{found.brokers_out_mbit:,.0f} out of the brokers")  # fmt: skip
     if not is_one:
         print(f"capacity    {found.capacity:.1f} times that of one worker alone")
-    print(f"limit       {found.most_capacity:.0f} times that of one worker, {found.most_events_per_s:,.0f} interactions "
-          "per second: more workers do not help beyond")  # fmt: skip
+    print(
+        f"limit       {found.most_capacity:.0f} times that of one worker, {found.most_events_per_s:,.0f} interactions "
+        "per second: more workers do not help beyond"
+    )
     measured = "one worker was measured alone" if is_one else "so many workers were measured together"
     known = measured if found.measured else (
         f"this is a model's output: more than {MEASURED_WORKERS} workers were never measured together"

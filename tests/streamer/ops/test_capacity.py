@@ -87,11 +87,13 @@ def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.Captur
     small = ["plan", "--users", "100000", "--items", "10000", "--events-per-second"]
     assert main([*small, "500"]) == 0
     said = capsys.readouterr().out
-    assert "workers     1, busy 15% of its thread" in said
+    assert "workers     1, busy 15% of a thread" in said
     assert "fronts      none: no list is asked for" in said
     assert "one worker was measured alone" in said
     assert "capacity" not in said
-    assert main([*small, "1000", "--requests-per-second", "500"]) == 0  # which one worker does not keep up, ASKED_RATE.md
+    assert (
+        main([*small, "1000", "--requests-per-second", "500"]) == 0
+    )  # which one worker does not keep up, ASKED_RATE.md
     said = capsys.readouterr().out
     assert "workers     2, each busy 38% of a thread" in said
     assert "fronts      1 of `freshet serve`" in said
