@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from consumers.counted import counted
+from consumers.counted import agreeing, counted
 from consumers.event_weights import EventWeights, Weight
 from consumers.files.first_look import FirstLook, moment
 from consumers.files.interactions import Nodes
@@ -30,7 +30,7 @@ def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
     elif look.first_ms is not None and look.last_ms is not None:
         lines.append(f"  times   {moment(look.first_ms)} to {moment(look.last_ms)} UTC")
     if look.early:
-        lines.append(f"          warning: {look.early:,} of {look.good:,} lie before 1990")
+        lines.append(f"          warning: {look.early:,} of {look.good:,} {agreeing(look.early, 'lie')} before 1990")
     known = EventWeights(weights)
     told = [f"{kind} {count:,} ({_weight_in_words(kind, known)})" for kind, count in look.event_types.items()]
     more = len(told) - MOST_TYPES

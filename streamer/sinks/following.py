@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from consumers.counted import counted
 from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
 from consumers.log import Closable, Log, Positions
 from consumers.records import Record, TopicPartition
@@ -131,5 +132,5 @@ def _meet_log(log: Log, store: FollowingStore, settings: Settings, topics: tuple
             _logger.warning("%s: going on at its first record; what the store has of the former one stays", found)
             store.forget(former)
         else:
-            _logger.warning("%s: going on at the first one, %d records are lost", found, dropped)
+            _logger.warning("%s: going on at the first one, %s lost", found, counted(dropped, "record", verb="are"))
     return store.positions()

@@ -108,7 +108,7 @@ def test_unknown_types_and_early_times_are_marked(
     assert main(["replay", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().err
     assert "sniff 1 (unknown, weight 1)" in said
-    assert "warning: 1 of 2 lie before 1990" in said
+    assert "warning: 1 of 2 lies before 1990" in said
     assert look_at(capsys, str(file))["before_1990"] == 1
 
 
