@@ -116,7 +116,7 @@ def compared(a: Contender, b: Contender, source: str, confidence: float) -> Pair
     users = len(np.unique(a.trace.user[both]))
     if both.sum() < LEAST_EVENTS or users < LEAST_USERS:
         raise UsageError(
-            f"{source} has {counted(int(both.sum()), 'event')} of {counted(users, 'user')} measured under both settings: "
+            f"{source} has {counted(int(both.sum()), 'event')} of {counted(users, 'user')} measured under both: "
             f"at least {LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --after"
             + ("" if a.settings.exclude_seen == b.settings.exclude_seen else EXCLUDING)
         )

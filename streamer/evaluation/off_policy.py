@@ -108,7 +108,8 @@ def _refusal(found: OffPolicy, shown: ShownLists, same: np.ndarray, least: float
     if missing:
         return (
             f"{missing:,} of {found.lists:,} lists {agreeing(missing, 'do')} not say the propensities of their items; "
-            "those that `freshet run` publishes do: give the rules of the surface `explore`, such as 0.1, so that something is drawn"
+            "those that `freshet run` publishes do: give the rules of the surface `explore`, such as 0.1, so that "
+            "something is drawn"
         )
     if wrong := int((listed & ~((shown.propensity > 0) & (shown.propensity <= 1))).sum()):
         return f"{counted(wrong, 'propensity', 'propensities', 'are')} no chance above 0, and 1 at most"

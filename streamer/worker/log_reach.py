@@ -91,8 +91,8 @@ def go_on(state: StreamState, settings: Settings, has: Bounds, lost: list[Gone])
         if any(position > has.ends.get(tp, -1) for tp, position in former.items()) or partition is None:
             at = ", ".join(f"{tp.partition}: {position}" for tp, position in former.items())
             said.append(
-                f"{found}: going on at its first record, {counted(records, 'record', verb='are')} to be taken; what the "
-                f"former one held after the state's position ({at}) is lost, and how much that was is not known"
+                f"{found}: going on at its first record, {counted(records, 'record', verb='are')} to be taken; what "
+                f"the former one held after the state's position ({at}) is lost, and how much that was is not known"
             )
             state.made_anew = sorted({*state.made_anew, topic})
         else:
