@@ -105,16 +105,21 @@ def follow(
 
     Raises what `opened` raises at the first try, and PositionGone; see `Sink`.
     """
-    total = 0
+    total, said = 0, -1
 
     def run(sink: Sink) -> None:
-        nonlocal total
+        nonlocal total, said
         while not stop:
             taken = sink.step()
             total += taken
             advance(taken)
-            if exit_at_end and not taken and sink.at_end():
+            if taken or not sink.at_end():
+                continue
+            if exit_at_end:
                 return
+            if total != said:
+                said = total
+                _logger.info("everything in the log is in the store, %s so far; following it", counted(total, "record"))
 
     supervise(opened, run, stop, achieved=lambda: total, retried=(Transient, UnknownTopic))
 
