@@ -367,6 +367,7 @@ export interface paths {
         /**
          * Of each worker that answers how far it is; of the view lag, rate, latency, quality, drift, dead letters, and
          *     what lists bring
+         * @description Quality is over all interactions that were measured so far, `lately` the hit rate over the last 10,000 or so.
          */
         get: operations["Status.status"];
         put?: never;
