@@ -208,6 +208,44 @@ class Drift(msgspec.Struct, frozen=True):
     hr_after: float
 
 
+CHALLENGER_KEYS = b"challenger/"
+
+
+class ChallengerQuality(msgspec.Struct, frozen=True):
+    """Test-then-learn quality of an experiment's challenger beside the live model. On the topic of `Quality`; record
+    key: `challenger/<experiment>/<arm>/<metric>`.
+
+    `value` is the challenger's and `live` the live model's, over the same `events` since the challenger began. `error`:
+    the standard error of their difference, null where there are too few events.
+    """
+
+    experiment: str
+    arm: str
+    metric: str
+    value: float
+    live: float
+    error: float | None
+    events: int
+    timestamp: int
+
+
+FEEDBACK_KEY = b"feedback"
+
+
+class CountedFeedback(msgspec.Struct, frozen=True):
+    """What has become of records of feedback so far. On the topic of `Quality`; record key: `FEEDBACK_KEY`.
+
+    `taken`: how many could be read, each once; `waiting`: how many of them wait now for the list that they quote;
+    `repeated`: how many came again; `dead`: how many are dead letters. `timestamp`: the watermark.
+    """
+
+    taken: int
+    waiting: int
+    repeated: int
+    dead: int
+    timestamp: int
+
+
 BUSINESS_KEYS = b"business/"
 
 

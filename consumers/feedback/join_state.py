@@ -13,7 +13,7 @@ from consumers.feedback.totals import Arm, Cell, Totals
 from consumers.log import Closable
 from consumers.positions import from_rows, pack, to_rows, unpack
 from consumers.records import TopicPartition
-from consumers.storage.rocks import Damaged, Locked, open_checked, scan, shut, stored, write_batch
+from consumers.storage.rocks import Damaged, Locked, open_checked, scan, shut, steady_options, stored, write_batch
 
 _DUE, _CELL, _COUNTER, _RULES, _POSITIONS, _SEEN = b"x", b"c", b"n", b"r", b"p", b"m"
 _NEVER = b"\xff" * 8
@@ -42,7 +42,7 @@ class JoinState(Closable):
         self._counted: dict[str, int] = {}
         self._rules = rules.encode()
         try:
-            self._db = open_checked(folder)
+            self._db = open_checked(folder, steady_options())
             held = stored(self._db, _RULES)
             if held not in (None, self._rules):
                 _logger.warning("feedback is counted by other settings than before: it is counted anew, from the log")
@@ -58,7 +58,7 @@ class JoinState(Closable):
             if self._db is not None:
                 shut(self._db)
             shutil.rmtree(folder)
-            self._db = open_checked(folder)
+            self._db = open_checked(folder, steady_options())
         self.positions = unpack(stored(self._db, _POSITIONS))
         self._watermark_ms, seen = _decode(
             stored(self._db, _SEEN) or _encode((-1, [])), type=tuple[int, list[tuple[str, int, int]]]

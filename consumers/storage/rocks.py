@@ -8,11 +8,21 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rocksdict import AccessType, DBRecoveryMode, Options, Rdict, WriteBatch
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+)
 
 from consumers.storage.private_files import hold_mask, only_mine, private_folder, release_mask
 from consumers.storage.wal import WalEnd, find_end
 
+MEMTABLE_BYTES, CACHE_BYTES, FILE_BYTES, OPEN_FILES, WAL_BYTES = 8 << 20, 16 << 20, 8 << 20, 128, 32 << 20
 _LOCKED = ("while lock file", "lock hold by")  # what RocksDB says of the file LOCK
 _logger = logging.getLogger(__name__)
 
@@ -47,17 +57,34 @@ def open_database(folder: Path, recovery: Any = None, options: Options | None = 
         raise (Locked if locked else Damaged)(str(error)) from error
 
 
-def open_checked(folder: Path) -> Any:
+def steady_options() -> Options:
+    """Those of a database that takes the same memory whatever it holds: indices and filters count as cached blocks."""
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(Cache(CACHE_BYTES))
+    blocks.set_cache_index_and_filter_blocks(True)
+    blocks.set_bloom_filter(10, False)
+    options = Options(raw_mode=True)
+    options.set_block_based_table_factory(blocks)
+    options.set_write_buffer_size(MEMTABLE_BYTES)
+    options.set_target_file_size_base(FILE_BYTES)
+    options.set_max_open_files(OPEN_FILES)
+    options.set_max_total_wal_size(WAL_BYTES)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_keep_log_file_num(2)
+    return options
+
+
+def open_checked(folder: Path, options: Options | None = None) -> Any:
     """The database, also where the end of its write-ahead log was torn off by a crash. Raises Locked, Damaged.
 
     Damaged where anything else was changed; then no file has been written to.
     """
     tails = _tails(folder)
     if WalEnd.DAMAGED in tails:  # refuses what is damaged, and takes what another process was just about to write
-        return open_database(folder, DBRecoveryMode.absolute_consistency())
+        return open_database(folder, DBRecoveryMode.absolute_consistency(), options)
     if WalEnd.ZEROS in tails:
-        return open_database(folder, DBRecoveryMode.point_in_time())
-    return open_database(folder, DBRecoveryMode.tolerate_corrupted_tail_records())
+        return open_database(folder, DBRecoveryMode.point_in_time(), options)
+    return open_database(folder, DBRecoveryMode.tolerate_corrupted_tail_records(), options)
 
 
 def _tails(folder: Path) -> set[WalEnd]:

@@ -36,7 +36,7 @@ class Known:
 
     def __init__(self, state: StreamState, clock: AskedClock) -> None:
         self.state, self.clock = state, clock
-        self._configuration = configuration_name(state.engine.model)
+        self._configuration = configuration_name(state.engine.model.config)
         self._positions: tuple[int, dict[str, int]] = (-1, {})
         self._surfaces = build_surfaces(state)
         self._listable, self.masks = _Listable(state), FilterMasks(state.catalogue)

@@ -10,7 +10,7 @@ import numpy as np
 from consumers.event_weights import EventWeights
 from consumers.schemas import ListedItem
 from streamer.asking.known import Known
-from streamer.asking.list_building import Built, built, depth_of, experiment_of, is_ranking
+from streamer.asking.list_building import Built, built, depth_of, experiment_of, is_ranking, whose
 from streamer.asking.questions import Answer, ListQuestion, PreviewQuestion, RulesQuestion
 from streamer.asking.refusals import QuestionRefused
 from streamer.features.contexts import rows_of_contexts
@@ -92,19 +92,19 @@ class ListAnswers:
                 found.update(zip(some, answers, strict=True))
         return [found[n] for n in range(len(plans))]
 
-    def _group(self, plan: _Plan) -> tuple[int, str | None, str] | None:
+    def _group(self, plan: _Plan) -> tuple[int, str | None, str, str | None] | None:
         """Plans of one group differ in their users alone, and are asked of the model together; None: it is alone."""
         question = plan.question
         if plan.user is None or question.exclude or question.candidates is not None or question.boost:
             return None
         if not (self._known.is_same_for_all(question.filter) and plan.surface.is_same_for_all()):
             return None
-        return plan.depth, question.filter, question.surface
+        return plan.depth, question.filter, question.surface, plan.surface.challenger
 
     def _plan(self, question: ListQuestion, now_ms: int, surface: SurfaceLists | None = None) -> _Plan:
         known = self._known
         user = known.user(question.user_id) if question.user_id is not None and question.personalize else None
-        surface = surface or known.surface(question.surface)
+        surface = surface or known.surface(question.surface).for_user(whose(question))
         k, rows = question.k or surface.k, _rows_of(question.context)
         return _Plan(
             question, user, self._ring(question, now_ms), rows, k, depth_of(question, surface.book, k), surface
@@ -113,12 +113,13 @@ class ListAnswers:
     def _together(self, plans: Sequence[_Plan], now_ms: int) -> list[Answer]:
         """The answers of one group."""
         allowed, exclude_seen = self._allowed(plans[0], now_ms), plans[0].surface.seen_for_ms == np.inf
-        depth = plans[0].depth
+        depth, live = plans[0].depth, plans[0].surface.challenger is None
+        asked = self._asked if live else plans[0].surface.asked
         askers = [(plan.user, plan.context) for plan in plans if plan.user is not None]
         if askers:
-            outcome = self._asked.of_users(askers, now_ms, depth, exclude_seen, allowed)
+            outcome = asked.of_users(askers, now_ms, depth, exclude_seen, allowed)
         else:
-            outcome = self._asked.of_ring(plans[0].ring, now_ms, depth, allowed, plans[0].context)
+            outcome = asked.of_ring(plans[0].ring, now_ms, depth, allowed, plans[0].context)
         return [Answer(200, self._body(plan, now_ms, outcome, n, allowed)) for n, plan in enumerate(plans)]
 
     def _allowed(self, plan: _Plan, now_ms: int) -> Allowed | None:
@@ -190,7 +191,7 @@ class ListAnswers:
             "surface": known.surface_name(question.surface),
             "items": places,
             "as_of": known.as_of(now_ms),
-            "model_version": known.model_version,
+            "model_version": known.model_version if plan.surface.challenger is None else plan.surface.model_version,
             "fallback": fallback,
             "request_id": request_id,
             "age_ms": known.age_ms(now_ms),

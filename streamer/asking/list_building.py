@@ -9,7 +9,7 @@ from streamer.asking.questions import ListQuestion
 from streamer.lists.building.filling import Ranking
 from streamer.lists.listed_items import PINNED
 from streamer.lists.rule_book import Chosen, RuleBook, Wishes, choose, room
-from streamer.pipeline.surface_lists import NOBODY, SurfaceLists, item_facts, without_cause
+from streamer.pipeline.surface_lists import NOBODY, SurfaceLists, without_cause
 from tgn.graph import F64, I16, I32, LISTED
 from tgn.prequential import Lists, Outcome
 from tgn.reasons import Evidence
@@ -42,17 +42,16 @@ def depth_of(question: ListQuestion, book: RuleBook | None, k: int) -> int:
 
 def book_of(known: Known, question: ListQuestion, surface: SurfaceLists) -> RuleBook | None:
     """The rules of the list: in an experiment those of the user's arm; nobody's are those of the surface."""
-    return (
-        None if surface.book is None else surface.book.for_user(_whose(question), known.state.catalogue.attributes_of)
-    )
+    return None if surface.book is None else surface.book.for_user(whose(question), known.state.catalogue.attributes_of)
 
 
 def experiment_of(known: Known, question: ListQuestion, surface: SurfaceLists) -> dict[str, str] | None:
     """`name` of the experiment, `arm` and `group` of the list; None: it has no part in one."""
-    return None if surface.book is None else surface.book.arm_of(_whose(question), known.state.catalogue.attributes_of)
+    return None if surface.book is None else surface.book.arm_of(whose(question), known.state.catalogue.attributes_of)
 
 
-def _whose(question: ListQuestion) -> str | None:
+def whose(question: ListQuestion) -> str | None:
+    """The user whose list it is; None: nothing of them counts."""
     return question.user_id if question.personalize else None
 
 
@@ -99,16 +98,15 @@ def built(
     evidence = Evidence(outcome.evidence.source[n], outcome.evidence.cause[n])
     wishes = _wishes(known, question, surface, user, now_ms, allowed)
     alive = known.model.graph.items.alive if allowed is None else allowed.alive
-    whose, depth = NOBODY if user is None else user, outcome.published.item.shape[1]
-    filled = surface.fallback(ranking, whose, ring, contexts, now_ms, alive, wishes, depth)
+    node, depth = NOBODY if user is None else user, outcome.published.item.shape[1]
+    filled = surface.fallback(ranking, node, ring, contexts, now_ms, alive, wishes, depth)
     if filled is not None:
         ranking, evidence = filled.ranking, without_cause(filled)
     if not wishes.any():
         certain = np.ones(min(len(ranking.item), k))
         chosen = Chosen(ranking.item[:k], np.arange(len(certain)), ranking.score[:k], certain)
     else:
-        steps = item_facts(known.state.engine, known.state.catalogue)
-        chosen = choose(ranking, k, wishes, steps, known.settings.seed, list_id)
+        chosen = choose(ranking, k, wishes, surface.facts, known.settings.seed, list_id)
     return Built(_row(outcome, evidence, chosen), 0, chosen.propensity)
 
 

@@ -1,6 +1,7 @@
 """The engine: interactions as columns in, lists and ranks out. The same one live and in replay."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,8 +17,8 @@ from streamer.features.item_content import hash_content
 from streamer.features.tables import encode_ids
 from streamer.settings import Settings
 from tgn.config import ModelConfig
-from tgn.graph import LISTED
-from tgn.model import Model
+from tgn.graph import LISTED, NONE, SLOTS
+from tgn.model import NO_VECTOR, Model
 from tgn.node_index import NodeIndex
 from tgn.observe import hide_item
 from tgn.outside_vectors import SIZE, describe
@@ -43,6 +44,8 @@ class Selection(NamedTuple):
     allowed: Allowed | None = None  # which items; None: all that the model lists
 
 
+Differs = Mapping[str, Any]
+NO_ATTRIBUTES = np.full(SLOTS, NONE, np.int16)
 NOTHING = NodeVectors([], np.zeros((0, SIZE), np.float32))
 
 
@@ -65,19 +68,43 @@ def model_config(settings: Settings) -> ModelConfig:
     )
 
 
-class Engine:
-    """A model with the settings of its lists."""
+def challenger_config(live: ModelConfig, differs: Differs) -> ModelConfig:
+    """The configuration of a challenger, where the live model has this one. Raises ValueError.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        differs: what it has otherwise, as JSON has it.
+    """
+    own: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in differs.items()}
+    return replace(live, **own)
+
+
+class Engine:
+    """A model with the settings of its lists.
+
+    Args:
+        model: None: an empty one, of the settings.
+
+    `followers` hear of items and users what this one hears, and have its nodes: see `streamer.state.challengers`. What
+    they `take` they are given by themselves.
+    """
+
+    def __init__(self, settings: Settings, model: Model | None = None) -> None:
         ensure_compiled()
+        self.followers: dict[str, Engine] = {}
         self.set_lists(settings)
-        self.model = Model(model_config(settings))
+        self.model = model or Model(model_config(settings))
 
     def set_lists(self, settings: Settings) -> None:
         """Makes lists as these settings say, from here on."""
         self.k = settings.k
         self.exclude_seen = settings.exclude_seen
         self.request_context = settings.request_context
+        for one in self.followers.values():
+            one.set_lists(settings)
+
+    def models(self) -> list[Model]:
+        """Its own, and those of its followers."""
+        return [self.model, *(one.model for one in self.followers.values())]
 
     def encode(
         self, users: Sequence[str], items: Sequence[str], t: Sequence[int], weight: Sequence[float],
@@ -108,22 +135,41 @@ class Engine:
         A hidden one is in no list, nor one that expires by `end_ms`, by default now. One that is not available yet
         counts as new only when it is: till then the model knows nothing but what it is like.
         """
-        model, vector = self.model, hash_content(item)
-        node = model.items.encode([item.item_id])[0]
-        if item.available_from is not None and item.available_from > now_ms:
-            model.make_room(0)
-            describe(model.content, node, vector)
-            hide_item(model.graph, node)
-            return
+        vector, node = hash_content(item), self.model.items.encode([item.item_id])[0]
         since = now_ms if item.timestamp is None else item.timestamp
         expired = item.expires_at is not None and item.expires_at <= (now_ms if end_ms is None else end_ms)
-        model.introduce(node, max(since, item.available_from or 0), vector, item.hidden or expired)
+        for model in self.models():
+            if item.available_from is not None and item.available_from > now_ms:
+                model.make_room(0)
+                describe(model.content, node, vector)
+                hide_item(model.graph, node)
+            else:
+                model.introduce(node, max(since, item.available_from or 0), vector, item.hidden or expired)
+
+    def delete(self, item: int) -> None:
+        """Takes the tombstone of an item: no list names it from now on, and nothing is known of it."""
+        for model in self.models():
+            model.delete(item)
 
     def describe(self, user: User) -> int:
         """Takes what a record of the users topic says; an unknown user becomes a node. Returns the node."""
         node = self.model.users.encode([user.user_id])[0]
-        self.model.describe_user(node, rows_of_attributes(user.attributes or {}))
+        for model in self.models():
+            model.describe_user(node, rows_of_attributes(user.attributes or {}))
         return node
+
+    def forget_user(self, user: int) -> None:
+        """Nothing is known of a user but the interactions, and the id is somebody new's."""
+        self.model.forget_user(user)
+        for one in self.followers.values():  # whose ids are the same
+            one.model.describe_user(user, NO_ATTRIBUTES)
+            if len(one.model.trained.user.dirty):
+                describe(one.model.trained.user, user, NO_VECTOR)
+
+    def observe(self, columns: Columns) -> None:
+        """Takes interactions into the graph, without a list and with nothing learned."""
+        for one in (self, *self.followers.values()):
+            one.take(columns, learn=False, score=False, publish=False)
 
     def known_vectors(self, folder: Path, version: str) -> KnownVectors:
         """What a version of embeddings has of the nodes that there are; OFF has nothing. Raises EmbeddingsDamaged."""
@@ -148,7 +194,8 @@ class Engine:
         ids = self.model.users.ids
         kept = [row for row, node in enumerate(known.users) if not is_erased(ids[node])]
         nodes = [known.users[row] for row in kept]
-        self.model.set_outside_vectors(version, nodes, known.of_users[kept], known.items, known.of_items)
+        for model in self.models():
+            model.set_outside_vectors(version, nodes, known.of_users[kept], known.items, known.of_items)
 
     def take(
         self,

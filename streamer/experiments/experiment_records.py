@@ -1,7 +1,7 @@
 """Records of the topic of experiments: what is compared, since when it runs, and which arms were stopped by a guard."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -16,7 +16,7 @@ from streamer.lists.rules_on_log import put_experiment, read_all_rules
 from streamer.runtime.topics import create_missing, read_records, whole
 from streamer.settings import Settings
 
-State = Literal["created", "running", "stopped"]
+State = Literal["created", "shadow", "running", "stopped"]
 Metric = Literal["ctr", "cvr", "conversions_per_user", "revenue_per_user", "engagement_per_user", "return_rate"]
 _OF_THE_LOG = ("state", "created_ms", "started_ms", "stopped_ms", "stops")
 
@@ -54,7 +54,8 @@ class ExperimentRecord(BaseModel):
 
     `goal`: the metric that the verdict is about; `effect`: the change of it that is worth seeing, as a share of the
     first arm's value. `unit`: a field of users, those of one value are dealt together; `strata`: a field of users, of
-    each value every arm is to have its share. `stops` are records of their own. Where every arm but the first
+    each value every arm is to have its share. `state` shadow: challengers learn and are measured, nobody is dealt.
+    `stops` are records of their own. Where every arm but the first
     is stopped, the experiment is.
     """
 
@@ -81,7 +82,7 @@ class ExperimentRecord(BaseModel):
         stopped = tuple(stop.arm for stop in self.stops)
         return SurfaceExperiment(
             name=self.name, salt=self.salt or self.name, unit=self.unit, holdback=self.holdback, arms=self.arms,
-            stopped=stopped,
+            stopped=stopped, shadow=self.state == "shadow",
         )  # fmt: skip
 
     def stop_of(self, arm: str) -> ArmStop | None:
@@ -152,20 +153,42 @@ def create(log: Log, settings: Settings, wanted: ExperimentRecord, now_ms: int) 
     return CreatedExperiment(record, "created" if before is None else "changed")
 
 
+def shadow(log: Log, settings: Settings, name: str, now_ms: int) -> ExperimentRecord:
+    """Has the challengers of an experiment begin with the next epoch, to be measured beside the live model.
+
+    (1) That is written down, (2) the rules of its surface name it. Done again, it does what is left of it. Raises
+    RulesRefused where it has no challenger, has run, or another one runs on the surface.
+    """
+    every = experiments(log, settings)
+    record = _known(every, name)
+    if not record.on_surface().challengers():
+        raise RulesRefused(f"no arm of {name!r} has a model of its own: there is nothing to measure", "arms")
+    if record.state not in ("created", "shadow"):
+        raise RulesRefused(f"{name!r} is {record.state}: in shadow is what has not been started", "name")
+    _alone(every, record)
+    if record.state != "shadow":
+        record = _write(log, settings, record.model_copy(update={"state": "shadow"}))  # (1)
+    put_experiment(log, settings, record.surface, record.on_surface(), now_ms)  # (2)
+    return record
+
+
 def start(log: Log, settings: Settings, name: str, now_ms: int) -> ExperimentRecord:
     """Has an experiment run from the next epoch on: (1) it is written down, (2) the rules of its surface name it.
 
     Where it has strata, or users are dealt in groups, the salt is chosen now, by the users that are known. Done again,
-    it does what is left of it. Raises RulesRefused where there is none, it was stopped, or another one runs on the
-    surface.
+    it does what is left of it. Raises RulesRefused where there is none, it was stopped, another one runs on the
+    surface, or challengers have not been in shadow.
     """
     every = experiments(log, settings)
     record = _known(every, name)
     if record.state == "stopped":
         raise RulesRefused(f"{name!r} was stopped; create another one, so that its numbers are its own", "name")
-    others = [one.name for one in every.values() if _runs_beside(one, record)]
-    if others:
-        raise RulesRefused(f"{others[0]!r} runs on {record.surface!r}; stop it first", "surface")
+    if record.state == "created" and record.on_surface().challengers():
+        raise RulesRefused(
+            f"a challenger is measured before anybody is shown its lists: `freshet experiment shadow {name}` first",
+            "name",
+        )
+    _alone(every, record)
     if record.state != "running":
         started: dict[str, Any] = {"state": "running", "started_ms": now_ms}
         if record.strata is not None or record.unit is not None:
@@ -217,8 +240,11 @@ def settle(log: Log, settings: Settings, every: Sequence[ExperimentRecord], now_
             put_experiment(log, settings, record.surface, wanted, now_ms)
 
 
-def _runs_beside(one: ExperimentRecord, record: ExperimentRecord) -> bool:
-    return one.state == "running" and one.surface == record.surface and one.name != record.name
+def _alone(every: Mapping[str, ExperimentRecord], record: ExperimentRecord) -> None:
+    """Raises RulesRefused where another experiment has the surface."""
+    on = [one for one in every.values() if one.surface == record.surface and one.state in ("running", "shadow")]
+    if others := [one.name for one in on if one.name != record.name]:
+        raise RulesRefused(f"{others[0]!r} runs on {record.surface!r}; stop it first", "surface")
 
 
 def _known(every: dict[str, ExperimentRecord], name: str) -> ExperimentRecord:

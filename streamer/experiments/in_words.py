@@ -2,6 +2,9 @@
 
 from datetime import UTC, datetime
 
+import msgspec
+
+from consumers.schemas import ChallengerQuality
 from streamer.experiments.experiment_records import ArmStop
 from streamer.experiments.intervals import LEAST_USERS, Estimate
 from streamer.experiments.report import ArmDifference, ExperimentReport
@@ -85,9 +88,11 @@ def in_words(report: ExperimentReport) -> list[str]:
             f"ALARM: users are not dealt as the shares say (p {report.mismatch_p:.2g}): look for what loses the "
             "feedback of an arm before you read on"
         )
-    lines += stops_in_words(report)
+    lines += [*stops_in_words(report), *challengers_in_words(report)]
     if not any(report.users.values()):
-        return [*lines, "  no feedback of its lists has been counted yet"]
+        in_shadow = record.state == "shadow"
+        none = "nobody is dealt yet" if in_shadow else "no feedback of its lists has been counted yet"
+        return [*lines, f"  {none}"]
     lines += verdicts(report)
     for one in report.differences:
         if one.value is None and one.first is None:
@@ -121,6 +126,20 @@ def _narrower(one: ArmDifference) -> str:
     return f" ({100 * (1 - one.cuped.error / one.plain.error):.0f} % narrower by what users did before)"
 
 
+def challengers_in_words(report: ExperimentReport) -> list[str]:
+    """A sentence for each measure of each challenger: what it is beside the live model's, and how sure that is."""
+    return [_beside_live(one) for one in report.challengers]
+
+
+def _beside_live(one: ChallengerQuality) -> str:
+    both = f"{one.arm} has {one.metric} {one.value:.4f}, the live model {one.live:.4f}"
+    said = f"{both}, over {one.events:,} interactions"
+    if one.error is None:
+        return f"{said}: too few to say how sure the difference is."
+    difference, reach = one.value - one.live, 1.96 * one.error
+    return f"{said}: the difference is {difference - reach:+.4f} to {difference + reach:+.4f}, 95 % sure."
+
+
 def stops_in_words(report: ExperimentReport) -> list[str]:
     """A line for each arm that a guard has stopped."""
     first = report.experiment.arms[0].name
@@ -137,6 +156,8 @@ def as_json(report: ExperimentReport) -> dict[str, object]:
         "experiment": report.experiment.text(), "users": report.users, "dealt": report.dealt,
         "mismatch_p": report.mismatch_p, "mismatched": report.is_mismatched, "verdicts": verdicts(report),
         "differences": [_row(one) for one in report.differences],
+        "challengers": [msgspec.to_builtins(one) for one in report.challengers],
+        "beside_live": challengers_in_words(report),
     }  # fmt: skip
 
 

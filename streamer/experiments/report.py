@@ -1,18 +1,19 @@
 """What an experiment has shown so far, out of the results on the topic of quality."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from consumers.log import Log
-from consumers.schemas import BUSINESS_KEYS, Business
+from consumers.schemas import BUSINESS_KEYS, CHALLENGER_KEYS, Business, ChallengerQuality
 from streamer.experiments.experiment_records import ExperimentRecord
 from streamer.experiments.intervals import LEAST_USERS, Estimate, cuped, mismatch, plain, users_needed
 from streamer.lists.rules import HOLDBACK
 from streamer.runtime.topics import read_records, whole
 from streamer.settings import Settings
 
+Figure = TypeVar("Figure", Business, ChallengerQuality)
 MISMATCH_P = 0.001
 COMPARED = ("ctr", "cvr", "conversions_per_user", "revenue_per_user", "engagement_per_user", "return_rate")
 
@@ -61,6 +62,7 @@ class ExperimentReport(NamedTuple):
     dealt: dict[str, int]
     mismatch_p: float | None
     differences: list[ArmDifference]
+    challengers: Sequence[ChallengerQuality] = ()  # beside the live model
 
     @property
     def unit(self) -> str:
@@ -73,8 +75,10 @@ class ExperimentReport(NamedTuple):
         return self.mismatch_p is not None and self.mismatch_p < MISMATCH_P
 
 
-def report_of(record: ExperimentRecord, results: Iterable[Business]) -> ExperimentReport:
-    """The report of an experiment out of the newest results."""
+def report_of(
+    record: ExperimentRecord, results: Iterable[Business], challengers: Iterable[ChallengerQuality] = ()
+) -> ExperimentReport:
+    """The report of an experiment out of the newest results, and out of what is known of any challengers."""
     found = {(one.arm, one.metric): one for one in results if one.surface == record.surface}
     shares = {arm.name: arm.share for arm in record.arms}
     if record.holdback:
@@ -90,7 +94,14 @@ def report_of(record: ExperimentRecord, results: Iterable[Business]) -> Experime
     ]  # fmt: skip
     on = [name for name in shares if record.stop_of(name) is None]  # an arm that was stopped early has fewer users
     p = mismatch({name: dealt[name] for name in on}, {name: shares[name] for name in on})
-    return ExperimentReport(record, users, dealt, p, differences)
+    return ExperimentReport(record, users, dealt, p, differences, _said_last(record, challengers))
+
+
+def _said_last(record: ExperimentRecord, challengers: Iterable[ChallengerQuality]) -> list[ChallengerQuality]:
+    """Of each challenger what was said last: before, lists may have had another length, and metrics other names."""
+    mine = [one for one in challengers if one.experiment == record.name]
+    last = {arm.name: max((one.timestamp for one in mine if one.arm == arm.name), default=0) for arm in record.arms}
+    return sorted((one for one in mine if one.timestamp == last.get(one.arm)), key=lambda one: (one.arm, one.metric))
 
 
 def _difference(arm: str, metric: str, first: Business | None, other: Business | None, effect: float) -> ArmDifference:
@@ -110,13 +121,22 @@ def _difference(arm: str, metric: str, first: Business | None, other: Business |
 
 
 def newest_results(log: Log, settings: Settings) -> list[Business]:
-    """What is said on the topic of quality, the newest of each key."""
-    newest: dict[bytes, Business] = {}
+    """What lists bring, as the topic of quality says it: the newest of each key."""
+    return _newest(log, settings, BUSINESS_KEYS, Business)
+
+
+def newest_challengers(log: Log, settings: Settings) -> list[ChallengerQuality]:
+    """What challengers are worth beside the live model, likewise."""
+    return _newest(log, settings, CHALLENGER_KEYS, ChallengerQuality)
+
+
+def _newest(log: Log, settings: Settings, keys: bytes, kind: type[Figure]) -> list[Figure]:
+    newest: dict[bytes, Figure] = {}
     for record in read_records(log, whole(log, settings.quality_topic)):
-        if record.key is None or not record.key.startswith(BUSINESS_KEYS) or record.value is None:
+        if record.key is None or not record.key.startswith(keys) or record.value is None:
             continue
         try:
-            newest[record.key] = msgspec.json.decode(record.value, type=Business)
+            newest[record.key] = msgspec.json.decode(record.value, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError):
             continue
     return list(newest.values())

@@ -16,7 +16,7 @@ from consumers.feedback.rules import JoinRules
 from consumers.feedback.totals import Arm
 from consumers.log import Closable, Log, Positions
 from consumers.records import NewRecord, Record, TopicPartition
-from consumers.schemas import BUSINESS_KEYS, Business
+from consumers.schemas import BUSINESS_KEYS, FEEDBACK_KEY, Business, CountedFeedback
 from streamer.feedback.feedback_metrics import FeedbackMetrics
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.runtime.topics import create_missing, end_positions, state_folder, whole
@@ -31,9 +31,9 @@ _logger = logging.getLogger(__name__)
 class FeedbackCounting(Closable):
     """Takes records of the log into the state of the join, and says what changed.
 
-    (1) Dead letters go to their topic; (2) rows, totals and positions are one write; (3) results, absolute totals, go
-    to the topic of quality. A kill between (1) and (2) leaves a dead letter twice; one between (2) and (3) changes
-    nothing, since every result is said again after a start.
+    (1) Dead letters go to their topic; (2) rows, totals and positions are one write; (3) results, absolute totals, and
+    what became of records go to the topic of quality. A kill between (1) and (2) leaves a dead letter twice; one
+    between (2) and (3) changes nothing, since every result is said again after a start.
 
     Args:
         look: called about once a second with what makes the results, once those are of the whole log.
@@ -70,6 +70,7 @@ class FeedbackCounting(Closable):
         self._rested = clock.monotonic()
         self._caught_up, self._complete = False, False
         self._of_old_lists = self.state.counters.get(OF_OLD_LISTS, 0)
+        self._said: CountedFeedback | None = None
         metrics.watch(self.state)
 
     def places(self) -> dict[TopicPartition, int]:
@@ -114,6 +115,9 @@ class FeedbackCounting(Closable):
         if self._caught_up and self._unsaid:
             self._log.append([self._result(one) for arm in sorted(self._unsaid) for one in self._results(arm)])  # (3)
             self._unsaid = set()
+        if self._caught_up and (counts := self._counts()) != self._said:
+            self._log.append([NewRecord(self._settings.quality_topic, FEEDBACK_KEY, _encode(counts))])
+            self._said = counts
         if self._caught_up and self._look is not None:
             self._look(self.results)
 
@@ -139,6 +143,16 @@ class FeedbackCounting(Closable):
     def _results(self, arm: Arm) -> Sequence[Business]:
         watermark_ms = self.state.watermark_ms()
         return list(self.state.totals.records(arm, watermark_ms, watermark_ms - self._final_ms))
+
+    def _counts(self) -> CountedFeedback:
+        counters = self.state.counters
+        return CountedFeedback(
+            taken=counters.get("taken", 0),
+            waiting=counters.get("waiting", 0),
+            repeated=counters.get("repeated", 0),
+            dead=sum(n for what, n in counters.items() if what.startswith("dead/")),
+            timestamp=self.state.watermark_ms(),
+        )
 
     def _result(self, one: Business) -> NewRecord:
         key = b"%s%s/%s/%s" % (BUSINESS_KEYS, one.surface.encode(), one.arm.encode(), one.metric.encode())
@@ -191,5 +205,5 @@ def _ms(seconds: float) -> int:
 def is_of_feedback(record: Record, settings: Settings) -> bool:
     """Whether who counts feedback wrote a record of an output topic: a result, or a dead letter."""
     if record.topic == settings.quality_topic:
-        return (record.key or b"").startswith(BUSINESS_KEYS)
+        return record.key == FEEDBACK_KEY or (record.key or b"").startswith(BUSINESS_KEYS)
     return record.topic == settings.dead_topic and (TOPIC_OF_LETTER, settings.feedback_topic.encode()) in record.headers

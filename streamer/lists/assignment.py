@@ -12,7 +12,7 @@ from streamer.lists.rules import HOLDBACK, SurfaceExperiment
 
 
 def arm_of(experiment: SurfaceExperiment, user_id: str, group: str | None = None) -> str | None:
-    """The user's arm, HOLDBACK, or None: no part of it, or an arm that is over.
+    """The user's arm, HOLDBACK, or None: no part of it, an arm that is over, or nobody is dealt yet.
 
     Another salt deals users anew, whatever they were in before. group: see `group_of`; None: the user alone is dealt.
 
@@ -23,6 +23,8 @@ def arm_of(experiment: SurfaceExperiment, user_id: str, group: str | None = None
     >>> {arm_of(price, user, "Oslo") for user in ("ann", "bob", "cat")}
     {'as-now'}
     """
+    if experiment.shadow:
+        return None
     dealt = user_id if group is None else f"/{group}"
     drawn = int.from_bytes(blake2b(f"{experiment.salt}/{dealt}".encode(), digest_size=8).digest(), "big") / 2**64
     reached = experiment.holdback

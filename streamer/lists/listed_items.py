@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from consumers.schemas import ListedItem
+from tgn.config import ModelConfig
 from tgn.model import Model
 from tgn.prequential import Outcome
 from tgn.reasons import SOURCES
@@ -60,9 +61,9 @@ def fallback_of(items: Sequence[ListedItem]) -> str | None:
     return next((source for source in sources if source in _FALLBACKS), "new")
 
 
-def configuration_name(model: Model) -> str:
-    """Names the model's configuration and seed."""
-    return "walk-counts-" + hashlib.blake2b(repr(model.config).encode(), digest_size=4).hexdigest()
+def configuration_name(config: ModelConfig) -> str:
+    """Names a model's configuration and seed."""
+    return "walk-counts-" + hashlib.blake2b(repr(config).encode(), digest_size=4).hexdigest()
 
 
 def model_version(configuration: str, model: Model) -> str:

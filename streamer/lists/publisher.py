@@ -6,10 +6,20 @@ from itertools import accumulate
 import msgspec
 
 from consumers.records import RECORD_BYTES, Headers, NewRecord, size_of
-from consumers.schemas import DRIFT_KEY, AsOf, Drift, EpochManifest, Quality, RecommendationList
+from consumers.schemas import (
+    CHALLENGER_KEYS,
+    DRIFT_KEY,
+    AsOf,
+    ChallengerQuality,
+    Drift,
+    EpochManifest,
+    Quality,
+    RecommendationList,
+)
 from streamer.lists.listed_items import configuration_name, fallback_of, listed_items, model_version
 from streamer.lists.rule_book import AttributesOf, RuleBook
 from streamer.monitoring.drift import Alarm
+from streamer.monitoring.prequential_quality import PairedFigure
 from streamer.settings import Settings
 from tgn.graph import F64
 from tgn.model import Model
@@ -33,7 +43,7 @@ class Publisher:
     ) -> None:
         self._settings, self._model, self._attributes = settings, model, attributes
         self._list_bytes = (limits or {}).get(settings.recommendations_topic, RECORD_BYTES)
-        self._configuration = configuration_name(model)
+        self._configuration = configuration_name(model.config)
         self._surface = "" if settings.surface == "default" else f"-{settings.surface}"
 
     def list_id(self, cause: str) -> str:
@@ -68,13 +78,20 @@ class Publisher:
             surface=settings.surface,
             items=items,
             as_of=as_of,
-            model_version=model_version(self._configuration, self._model),
+            model_version=model_version(self._configuration_of(user, book), self._model),
             fallback=fallback_of(items),
             rules=None if book is None else book.version,
             experiment=None if book is None else book.arm_of(user, self._attributes),
         )
         record = self._list_record(value, headers)
         return record if size_of(record) <= self._list_bytes else self._cut(value, headers)
+
+    def _configuration_of(self, user: str, book: RuleBook | None) -> str:
+        """Names the model that made the list: the live one, or a challenger."""
+        challenger = None if book is None else book.challenger_of(user, self._attributes)
+        if book is None or challenger is None:
+            return self._configuration
+        return configuration_name(book.challengers[challenger].beside(self._model.config))
 
     def _list_record(self, value: RecommendationList, headers: Headers) -> NewRecord:
         fields = msgspec.structs.asdict(value)
@@ -109,6 +126,25 @@ class Publisher:
             )
             for name, (ours, theirs) in figures.items()
         ]
+
+    def challenger_quality(
+        self, challenger: str, figures: Mapping[str, PairedFigure], events: int, clock_ms: int
+    ) -> list[NewRecord]:
+        """One record a metric. challenger: `experiment/arm`."""
+        experiment, _, arm = challenger.partition("/")
+        return [
+            NewRecord(
+                self._settings.quality_topic,
+                b"%s%s/%s" % (CHALLENGER_KEYS, challenger.encode(), name.encode()),
+                _encode(
+                    ChallengerQuality(
+                        experiment=experiment, arm=arm, metric=name, **figure._asdict(), events=events,
+                        timestamp=clock_ms,
+                    )
+                ),
+            )
+            for name, figure in figures.items()
+        ]  # fmt: skip
 
     def alarm(self, alarm: Alarm) -> NewRecord:
         """A drift alarm."""

@@ -15,7 +15,7 @@ from streamer.lists.building.fatigue import fatigued
 from streamer.lists.building.filling import Ranking, boosted, filled, places_in, rescored
 from streamer.lists.filters.compiled import Filter, HasColumns, compile_filter
 from streamer.lists.filters.masks import Asked, FilterMasks
-from streamer.lists.rules import MAX_K, Rules
+from streamer.lists.rules import MAX_K, ArmModel, Rules
 from tgn.graph import F32, F64, I32, I64, U8
 
 TIMES_AS_LONG = 5  # the ranking that a list is chosen from
@@ -124,6 +124,8 @@ class RuleBook:
         self._pins = [(pin, None if pin.condition is None else compile_filter(pin.condition)) for pin in rules.pins]
         arms = () if rules.experiment is None else rules.experiment.arms
         self._arms = {arm.name: RuleBook(rules.of_arm(arm)) for arm in arms}
+        running = None if rules.experiment is None or rules.experiment.shadow else rules.experiment
+        self.challengers: Mapping[str, ArmModel] = {} if running is None else running.challengers()
         conditions = [self._filter, *(one for one, _ in self._boosts), *(one for _, one in self._pins)]
         fields = [field for one in conditions if one is not None for field in one.fields()]
         own = frozenset(names[0] for root, names in fields if root == "context")
@@ -144,6 +146,12 @@ class RuleBook:
         if arm is None:
             return None
         return {"name": experiment.name, "arm": arm} | ({} if group is None else {"group": group})
+
+    def challenger_of(self, user_id: str | None, attributes: AttributesOf) -> str | None:
+        """Which of `challengers` makes the lists of a user; None: the live model does."""
+        arm = self.arm_of(user_id, attributes) if self.challengers else None
+        key = "" if arm is None else f"{arm['name']}/{arm['arm']}"
+        return key if key in self.challengers else None
 
     @property
     def filter(self) -> Filter | None:

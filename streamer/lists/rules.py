@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from streamer.engine.engine import challenger_config
 from streamer.features.item_columns import Path
 from streamer.lists.filters.compiled import compile_filter
 from streamer.lists.filters.vectors import span_ms
+from tgn.config import ModelConfig, Part
 
 MAX_K = 1_000
 HOLDBACK = "holdback"
@@ -57,6 +59,42 @@ class Quota(_RulePart):
         return tuple(self.per.split(".")[1:])
 
 
+class ArmModel(_RulePart):
+    """What a challenger's model has otherwise than the live one: settings of `tgn.config.ModelConfig`, with its bounds.
+
+    Those that decide which interactions a repair reads, or how many numbers a user or an item has, are the live one's.
+    """
+
+    learning_rate: float | None = None
+    learning_draws: int | None = None
+    embedding_rate: float | None = None
+    hidden: int | None = Field(default=None, description="another one: the ranker begins with nothing learned")
+    popularity_scales_ms: tuple[int, int, int, int, int] | None = None
+    row_scales_ms: tuple[int, int] | None = None
+    baseline_scale: int | None = None
+    sitting_ms: int | None = None
+    memory_scale_ms: int | None = None
+    transition_sources: int | None = None
+    co_sources: int | None = None
+    every_item_below: int | None = None
+    retrieved: int | None = None
+    waiting_nearest: int | None = None
+    without: tuple[Part, ...] | None = Field(default=None, description="parts that are left out")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        self.beside(ModelConfig())
+        return self
+
+    def beside(self, live: ModelConfig) -> ModelConfig:
+        """The challenger's configuration, where the live model has this one. Raises ValueError."""
+        return challenger_config(live, self.own())
+
+    def own(self) -> dict[str, Any]:
+        """What is said."""
+        return {name: value for name, value in self if value is not None}
+
+
 class ExperimentArm(_RulePart):
     """One way of making lists, for a share of the users; what it does not say is as for everybody else."""
 
@@ -69,6 +107,9 @@ class ExperimentArm(_RulePart):
     explore: float | None = Field(default=None, ge=0, le=1)
     debias: float | None = Field(default=None, ge=0, le=1)
     fatigue: float | None = Field(default=None, ge=0, le=1)
+    model: ArmModel | None = Field(
+        default=None, description="the lists are a challenger's: a model of its own, which differs in this"
+    )
 
 
 class SurfaceExperiment(_RulePart):
@@ -82,6 +123,7 @@ class SurfaceExperiment(_RulePart):
     holdback: float = Field(default=0.0, ge=0, lt=1, description="share of users who are kept out, and counted")
     arms: tuple[ExperimentArm, ...] = Field(min_length=2, max_length=10)
     stopped: tuple[str, ...] = Field(default=(), max_length=10, description="arms that are over: lists of everybody")
+    shadow: bool = Field(default=False, description="nobody is dealt yet: challengers are measured alone")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -94,6 +136,11 @@ class SurfaceExperiment(_RulePart):
         if together > 1 + 1e-9:
             raise ValueError(f"arms: shares and holdback are {together:g} together; they may be 1 at most")
         return self
+
+    def challengers(self) -> dict[str, ArmModel]:
+        """`experiment/arm` of each arm that has a model of its own and is not over, and what that differs in."""
+        on = [arm for arm in self.arms if arm.name not in self.stopped]
+        return {f"{self.name}/{arm.name}": arm.model for arm in on if arm.model is not None}
 
 
 class Rules(_RulePart):
@@ -136,7 +183,7 @@ class Rules(_RulePart):
 
     def of_arm(self, arm: ExperimentArm) -> "Rules":
         """The rules of an arm of the experiment."""
-        own = {name: value for name, value in arm if name not in ("name", "share") and value is not None}
+        own = {name: value for name, value in arm if name not in ("name", "share", "model") and value is not None}
         return self.model_copy(update={"experiment": None, **own})
 
     def of_arms(self) -> list["Rules"]:

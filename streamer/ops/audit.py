@@ -106,6 +106,8 @@ def digest(state: StreamState) -> str:
     hashed = hashlib.blake2b(digest_size=16)
     for key, value in sorted(all_pages(state.engine.model).items()):
         hashed.update(key + value)
+    for key, value in state.challengers.pages():
+        hashed.update(key + value)
     hashed.update(msgspec.msgpack.encode(state.parts()))
     return hashed.hexdigest()
 

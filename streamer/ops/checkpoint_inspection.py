@@ -15,6 +15,7 @@ from consumers.records import TopicPartition
 from streamer.errors import StateUnreadable
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 from streamer.settings import Settings
+from streamer.state.challengers import CHALLENGER
 from streamer.state.ledger import ENTRY
 from streamer.state.stream_state import (
     FORMAT,
@@ -168,7 +169,7 @@ class _Inspection:
         group = group_of(key)
         self._pages[group] += 1
         self._bytes[group] += len(value)
-        if group not in GROUPS and not group.startswith(LISTED_BESIDE):
+        if group not in GROUPS and not group.startswith((LISTED_BESIDE, CHALLENGER)):
             self._wrong.append(f"there are no pages {group}")
             return
         try:

@@ -90,6 +90,6 @@ def forget_sessions(state: StreamState, user: int, erased: tuple[int, dict[int, 
         digests.append(state.digest_user(model.users.ids[session]))
         state.erased[digests[-1]] = erased
         state.catalogue.drop_user(session)
-        model.forget_user(session)
+        state.engine.forget_user(session)
     state.merges.forget(user)
     return digests

@@ -54,7 +54,7 @@ class NodeChanges:
             state.engine.introduce(change.item, state.clock_ms)
             state.catalogue.take_item(node, change.item)
         else:
-            model.delete(node)
+            state.engine.delete(node)
             state.repairs.drop_item(node)
             state.catalogue.drop_item(node)
         if not (was_listed and self._is_listed(node)):
@@ -86,6 +86,6 @@ class NodeChanges:
         state.repairs.erase(node)
         state.listed.withdraw(np.array([node], np.int32))
         beside = self._beside.withdraw(np.array([node], np.int32))
-        state.engine.model.forget_user(node)
+        state.engine.forget_user(node)
         state.catalogue.drop_user(node)
         return [*([publish.withdrawal(user_id)] if had_list else []), *beside]

@@ -134,7 +134,7 @@ def _observe(state: StreamState, rows: _ObservedRows, between: Callable[[], None
     _enter(state, rows)
     for first in range(0, n, AT_ONCE):
         piece = Columns(*(column[first : first + AT_ONCE] for column in columns))
-        engine.take(piece, learn=False, score=False, publish=False)
+        engine.observe(piece)
         between()
     engine.model.forget_published(columns.user)  # what is published of them is another worker's
 

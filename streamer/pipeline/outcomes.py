@@ -25,6 +25,31 @@ def _concatenated(parts: Sequence[Any]) -> Any:
     return type(first)(*(_concatenated(column) for column in zip(*parts, strict=True)))
 
 
+def rearranged(outcome: Outcome, rows: np.ndarray) -> Outcome:
+    """An outcome of other rows, which are those of published lists."""
+    found: Any = _rearranged(outcome, rows)
+    return Outcome(*found)
+
+
+def _rearranged(part: Any, rows: np.ndarray) -> Any:
+    if isinstance(part, np.ndarray):
+        return part[rows] if len(part) == len(rows) else part
+    return type(part)(*(_rearranged(column, rows) for column in part))
+
+
+def with_lists_of(outcome: Outcome, other: Outcome, rows: np.ndarray) -> Outcome:
+    """An outcome with the published lists of some of its rows from the same rows of another one of as many places."""
+    ours: Any = outcome.published, outcome.evidence
+    theirs: Any = other.published, other.evidence
+    made = []
+    for mine, its in zip(ours, theirs, strict=True):
+        columns = [column.copy() for column in mine]
+        for column, of in zip(columns, its, strict=True):
+            column[rows] = of[rows]
+        made.append(type(mine)(*columns))
+    return outcome._replace(published=made[0], evidence=made[1])
+
+
 def with_room(outcome: Outcome, n: int) -> Outcome:
     """An outcome of n interactions whose published lists have a row for each."""
     return outcome if len(outcome.published.item) == n else with_published(outcome, outcome, np.zeros(0, np.int64), n)

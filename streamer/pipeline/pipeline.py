@@ -29,6 +29,7 @@ from streamer.pipeline.merging import merge_sessions, owner_and_names
 from streamer.pipeline.node_changes import NodeChanges
 from streamer.pipeline.observed_block import Retracted
 from streamer.pipeline.observing import Observed, observe
+from streamer.pipeline.outcomes import with_lists_of
 from streamer.pipeline.relisting import cause_of_epoch, relist
 from streamer.pipeline.sharing import shared_blocks
 from streamer.pipeline.surface_lists import Listed
@@ -231,14 +232,19 @@ class Pipeline:
             [i.context for i in interactions],
         )
         surface = self._surfaces.main()
-        outcome, propensity = surface.take(
+
+        def list_id(n: int) -> str:
+            return self._publish.list_id(_cause(placed[n]))
+
+        listed = surface.take(
             columns,
-            lambda n: self._publish.list_id(_cause(placed[n])),
+            list_id,
             publish=surface.is_published(),
             between=self.between,
             sources=self.test_sources,
             learn=not (epoch.adopted and epoch.keeps),  # who took them first has learned from them, and tells it
         )
+        (outcome, propensity), figures = self._challenge(columns, listed, list_id)
         if epoch.adopted:  # what was published came from another worker's state
             state.engine.model.forget_published(columns.user)
         self._enter(placed, columns)
@@ -247,15 +253,39 @@ class Pipeline:
         partitions = np.array([p.arrival.partition for p in placed], np.int32)
         state.listed.note(columns.user[changed], outcome.published.item[changed], partitions[changed])
         self._pause()
-        return _EpochLists(columns, outcome, changed, lists, self._measure(placed, columns, outcome, epoch))
+        measured = [*self._measure(placed, columns, outcome, epoch), *figures]
+        return _EpochLists(columns, outcome, changed, lists, measured)
+
+    def _challenge(
+        self, columns: Columns, listed: Listed, list_id: Callable[[int], str]
+    ) -> tuple[Listed, list[NewRecord]]:
+        """Has challengers take the same interactions: what is listed, of users in their arms by them; their figures."""
+        state, main, records = self._state, self._surfaces.main(), list[NewRecord]()
+        live = listed.outcome
+        for key, one in state.challengers.items():
+            mine = main.rows_of(key, columns.user) & main.is_published()
+            publish = (last_of_user(columns.user) * mine).astype(np.uint8)
+            lists = self._surfaces.lists_of(state.settings.surface, key)
+            theirs = lists.take(columns, list_id, publish=publish, between=self.between)
+            if publish.any():
+                rows = np.flatnonzero(publish)
+                listed = Listed(with_lists_of(listed.outcome, theirs.outcome, rows), listed.propensity)
+                if listed.propensity is not None and theirs.propensity is not None:
+                    listed.propensity[rows] = theirs.propensity[rows]
+            before = one.quality.events
+            one.quality.add(theirs.outcome.rank, live.rank)
+            if before // QUALITY_EVERY != one.quality.events // QUALITY_EVERY:
+                figures = one.quality.figures(self._settings.k)
+                records += self._publish.challenger_quality(key, figures, one.quality.events, state.clock_ms)
+        return listed, records
 
     def _should_publish(self, users: I32, outcome: Outcome) -> np.ndarray:
         """[N] whether the list after each interaction is to be published: where it is far enough from the last one."""
         threshold, surface = self._settings.publish_distance, self._surfaces.main()
         changed = outcome.changed.astype(bool)
-        if surface.has_wishes:  # what changed is the list, not the ranking that it was chosen from
+        if surface.has_wishes or surface.rivals:  # what changed is the list, not the ranking that it was chosen from
             changed = last_of_user(users).astype(bool) & surface.is_published()
-        if threshold or surface.has_wishes:
+        if threshold or surface.has_wishes or surface.rivals:
             rows = np.flatnonzero(changed)
             changed[rows] = differs(self._state.listed, users[rows], outcome.published.item[rows], threshold)
         return changed

@@ -53,9 +53,9 @@ def relist(
     causes = [cause_of_epoch(state, worker, ids[user]) for user in users.tolist()]
     outcome, propensity = surface.relist(users, now_ms, lambda n: publish.list_id(causes[n]), between=between)
     as_of = AsOf(now_ms, by_partition(state.positions, state.settings.interactions_topic))
-    changed = outcome.changed.astype(bool)  # to the last list that was made
-    if state.settings.publish_distance or surface.has_wishes:  # which need not have been published, or chosen so
-        changed = differs(state.listed, users, outcome.published.item)
+    changed = differs(state.listed, users, outcome.published.item)
+    if not (state.settings.publish_distance or surface.has_wishes or surface.rivals):
+        changed |= outcome.changed.astype(bool)  # also what another worker may have published since
     for n in np.flatnonzero(changed).tolist():
         user_id = ids[users[n]]
         lists[user_id] = publish.make_list(causes[n], user_id, as_of, outcome, n, (), surface.book, propensity)

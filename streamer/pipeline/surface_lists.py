@@ -1,7 +1,7 @@
 """Lists of a surface by its rules: what is taken and listed in an epoch, in a replay, and when a list is made anew."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ from streamer.lists.building.diversity import features
 from streamer.lists.building.fallback import FallbackSource
 from streamer.lists.building.filling import Ranking
 from streamer.lists.filters.masks import Asked, FilterMasks
-from streamer.lists.listed_items import PINNED
+from streamer.lists.listed_items import PINNED, configuration_name, model_version
 from streamer.lists.rule_book import ItemFacts, RuleBook, Wishes, choose
 from streamer.pipeline.fallback_lists import (
     NOTHING,
@@ -23,12 +23,13 @@ from streamer.pipeline.fallback_lists import (
     is_known,
     sources_for,
 )
-from streamer.pipeline.outcomes import joined, with_published, with_room
+from streamer.pipeline.outcomes import joined, rearranged, with_published, with_room
 from streamer.settings import Settings
 from streamer.state.catalogue import Catalogue
 from streamer.state.ledger import Ledger
+from tgn.asking.asked_lists import AskedLists
 from tgn.graph import F64, I16, I32, LISTED, U8
-from tgn.model import new_lists
+from tgn.model import Model, new_lists
 from tgn.prequential import Lists, Outcome
 from tgn.reasons import Evidence
 from tgn.selection import Allowed
@@ -63,12 +64,22 @@ class SurfaceLists:
         ledger: what users did before the last of it that the graph holds; None: nothing is known of that.
         settings: `k`, `exclude_seen`, `seed`, where the rules do not say.
         book: the rules; None: there are none.
+        challenger: whose engine it is, `experiment/arm`; None: it is the live one.
+
+    `rivals`: who makes the lists of an arm's users, by challenger, while its experiment runs on this surface.
     """
 
     def __init__(
-        self, engine: Engine, catalogue: Catalogue, ledger: Ledger | None, settings: Settings, book: RuleBook | None
+        self,
+        engine: Engine,
+        catalogue: Catalogue,
+        ledger: Ledger | None,
+        settings: Settings,
+        book: RuleBook | None,
+        challenger: str | None = None,
     ) -> None:
         self._engine, self._catalogue, self._ledger, self.book = engine, catalogue, ledger, book
+        self.challenger, self.rivals = challenger, dict[str, SurfaceLists]()
         self._seed = settings.seed
         self.k = settings.k if book is None or book.rules.k is None else book.rules.k
         without_rules = np.inf if settings.exclude_seen else 0.0
@@ -77,13 +88,50 @@ class SurfaceLists:
         self.has_wishes = book is not None and book.has_wishes()
         self._masks = FilterMasks(catalogue)
         self._before = NOTHING_BEFORE
-        self._known = item_facts(engine, catalogue)
+        self.facts = item_facts(engine, catalogue)
         self._fallback = () if book is None else book.rules.fallback
 
     @property
     def version(self) -> str | None:
         """Names the rules; None: there are none."""
         return None if self.book is None else self.book.version
+
+    @property
+    def model(self) -> Model:
+        """What ranks the items."""
+        return self._engine.model
+
+    @cached_property
+    def model_version(self) -> str:
+        """Names that model."""
+        return model_version(configuration_name(self.model.config), self.model)
+
+    @cached_property
+    def asked(self) -> AskedLists:
+        """Asks that model, and writes nothing to it."""
+        return AskedLists(self.model)
+
+    def for_user(self, user_id: str | None) -> "SurfaceLists":
+        """Who makes the lists of whoever it is: a challenger, where they are in its arm."""
+        if self.book is None or not self.rivals:
+            return self
+        challenger = self.book.challenger_of(user_id, self._catalogue.attributes_of)
+        return self if challenger is None else self.rivals.get(challenger, self)
+
+    def _makers(self, users: I32) -> list[tuple["SurfaceLists", np.ndarray]]:
+        """Who makes the lists of users [N], and in which rows those are."""
+        ids = self.model.users.ids
+        whose = [self.for_user(ids[user]) for user in users.tolist()]
+        every = (self, *self.rivals.values())
+        found = [(one, np.flatnonzero([maker is one for maker in whose])) for one in every]
+        return [(one, rows) for one, rows in found if len(rows)]
+
+    def rows_of(self, challenger: str, users: I32) -> np.ndarray:
+        """[N] bool: whose lists a challenger makes."""
+        found = np.zeros(len(users), bool)
+        for maker, rows in self._makers(users) if challenger in self.rivals else ():
+            found[rows] = maker.challenger == challenger
+        return found
 
     def is_published(self) -> bool:
         """Whether lists are published, and not made where they are asked for alone."""
@@ -191,6 +239,31 @@ class SurfaceLists:
             between: called between two pieces of a few milliseconds; it may read the state. None: it is one piece.
         """
         by = by or self._engine.relist
+        if self.rivals and len(users):
+            return self._relist_by_arm(users, now_ms, list_ids, by, between)
+        return self._relist_all(users, now_ms, list_ids, by, between)
+
+    def _relist_by_arm(
+        self, users: I32, now_ms: int, list_ids: Callable[[int], str], by: RelistBy, between: Callable[[], None] | None
+    ) -> Listed:
+        """The same, of each user from who makes their lists; `by` is of the live model."""
+        parts, rows_of_parts = list[Listed](), list[np.ndarray]()
+        for maker, rows in self._makers(users):
+            ids, ranked = partial(_at, list_ids, rows), by if maker is self else maker.ranked
+            parts.append(maker._relist_all(users[rows], now_ms, ids, ranked, between))
+            rows_of_parts.append(rows)
+        back = np.argsort(np.concatenate(rows_of_parts))
+        drawn = [part.propensity for part in parts if part.propensity is not None]
+        outcome = rearranged(joined([part.outcome for part in parts]), back)
+        return Listed(outcome, np.concatenate(drawn)[back] if drawn else None)
+
+    def ranked(self, users: I32, at_ms: int, under: Selection) -> Outcome:
+        """Rankings of users [N], with nothing written."""
+        return self.asked.of_users([(user, None) for user in users.tolist()], at_ms, *under)
+
+    def _relist_all(
+        self, users: I32, now_ms: int, list_ids: Callable[[int], str], by: RelistBy, between: Callable[[], None] | None
+    ) -> Listed:
         if between is None or len(users) <= RELISTED_AT_ONCE:
             return self._relisted(users, now_ms, list_ids, by)
         parts = list[Listed]()
@@ -318,7 +391,7 @@ class SurfaceLists:
             filled = self._filled(ranking, user, now_ms, wishes, sources if sources is None else sources.get(n, ()))
             if filled is not None:
                 ranking, told = filled.ranking, without_cause(filled)
-            chosen = choose(ranking, self.k, wishes, self._known, self._seed, list_ids(n))
+            chosen = choose(ranking, self.k, wishes, self.facts, self._seed, list_ids(n))
             at = slice(len(chosen.item))
             found.item[n, at], found.score[n, at], found.size[n] = chosen.item, chosen.score, len(chosen.item)
             propensity[n, at] = chosen.propensity
@@ -442,6 +515,10 @@ def item_facts(engine: Engine, catalogue: Catalogue) -> ItemFacts:
 def without_cause(filled: FallbackList) -> Evidence:
     """The evidence of a list that is filled from sources."""
     return Evidence(filled.source, np.full(len(filled.source), NO_ITEM, np.int32))
+
+
+def _at(list_ids: Callable[[int], str], rows: np.ndarray, row: int) -> str:
+    return list_ids(int(rows[row]))
 
 
 def _later(list_ids: Callable[[int], str], start: int, row: int) -> str:

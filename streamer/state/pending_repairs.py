@@ -13,7 +13,7 @@ its steps leaves users and items as they would be without what was taken back, s
 are observed as ever.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ class PendingRepairs:
 
     def __init__(self, model: Model, ledger: Ledger) -> None:
         self._model, self._ledger = model, ledger
+        self._followers: Sequence[Model] = ()
         self._places: dict[int, np.ndarray] = {}  # of users whose rings do not follow their ledgers yet
         self._removed: dict[int, I32] = {}  # user → items, likewise
         self._drops: dict[int, int] = {}  # deleted item → the next of its users to look at
@@ -74,6 +75,12 @@ class PendingRepairs:
         self._relist: set[int] = set()  # users whose list is out of date
         self._settled: tuple[set[int], set[int]] = (set(), set())  # users whose list waits: since this round, before it
         self.taken_back = 0  # interactions, since the process started
+
+    def follow(self, followers: Sequence[Model]) -> None:
+        """From here on these models are repaired along, which have the same nodes and took the same interactions."""
+        self._followers = followers
+        if self._rebuilding:
+            self._rebuilding.follow(followers)
 
     def __len__(self) -> int:
         """How many users, items and lists wait, about."""
@@ -141,7 +148,8 @@ class PendingRepairs:
             entries = np.concatenate([mine, moved])
             self._ledger.replace(user, entries[np.lexsort((entries["order"], entries["order_ms"]))])
             users = np.full(len(moved), user, np.int32)
-            self._model.add_pairs(users, moved["item"])
+            for model in (self._model, *self._followers):
+                model.add_pairs(users, moved["item"])
             if self._rebuilding:
                 self._rebuilding.add(users, moved)
         changed = [node for node in sorted((session, user)) if node in self._places]
@@ -222,7 +230,12 @@ class PendingRepairs:
             self._settled = set(now), set(before)
             for nodes, introduced, reached in rebuilding:
                 self._rebuilding = Rebuilding(
-                    self._model, self._ledger, np.array(nodes, np.int32), introduced, (reached[0], reached[1])
+                    self._model,
+                    self._ledger,
+                    np.array(nodes, np.int32),
+                    introduced,
+                    (reached[0], reached[1]),
+                    self._followers,
                 )
 
     # users
@@ -280,7 +293,8 @@ class PendingRepairs:
         item = np.concatenate([NONE, *removed.values()])  # [R]
         near, unknown = self._only(_near(user, entries, places, self._model.config.window)), self._only(NONE)
         near[item] = 1
-        self._model.settle(users, (of, item), unknown, _history(user, entries))
+        for model in (self._model, *self._followers):
+            model.settle(users, (of, item), unknown, _history(user, entries))
         if self._rebuilding and places:
             self._rebuilding.edited(users)
             items, first = self._rebuilding.items, min(first_place(of_user) for of_user in places.values())
@@ -316,7 +330,7 @@ class PendingRepairs:
     def _next_batch(self, size: int) -> Rebuilding:
         every = np.arange(len(self._model.graph.users.events), dtype=np.int32)
         items, _ = self._model.next_to_rebuild(self._grown(), self._next, self._cost(every), size // 2)
-        return Rebuilding(self._model, self._ledger, items)
+        return Rebuilding(self._model, self._ledger, items, followers=self._followers)
 
     def _end_round(self) -> None:
         """Every item that was wanted when the round began is built: the lists of who came before it may be made."""

@@ -38,6 +38,7 @@ class Rebuilding:
         items: [B] node indices.
         introduced: when the catalogue introduced them, as it was when they were begun, [B] epoch ms or −1.
         reached: up to which place what lies near them has been observed.
+        followers: models in which they are built as well, see `PendingRepairs.follow`.
     """
 
     def __init__(
@@ -47,12 +48,13 @@ class Rebuilding:
         items: I32,
         introduced: Sequence[int] = (),
         reached: Place = START,
+        followers: Sequence[Model] = (),
     ) -> None:
-        self._model, self._ledger = model, ledger
+        self._model, self._ledger, self._followers = model, ledger, followers
         self.items = items
         self._introduced = list(introduced) or self._introduced_now()
         self._reached = reached
-        self._part, self._built = self._new_part(), START  # up to where it is built
+        self._parts, self._built = self._new_parts(), START  # up to where it is built
         self._unread = model.readers(self._wanted())
         self._is_read = np.zeros(0, np.uint8)  # [U] 1: what the user did near the items is here
         self._stale: set[int] = set()  # those of whom it is to be read again
@@ -62,6 +64,11 @@ class Rebuilding:
     def state(self) -> tuple[list[int], list[int], Place]:
         """What a checkpoint keeps: the arguments."""
         return self.items.tolist(), self._introduced, self._reached
+
+    def follow(self, followers: Sequence[Model]) -> None:
+        """Builds them in these models as well, from the start."""
+        self._followers = followers
+        self.again()
 
     def add(self, users: I32, entries: np.ndarray) -> None:
         """Says that interactions [N], entries of dtype ENTRY, of users [N] have come."""
@@ -80,7 +87,7 @@ class Rebuilding:
     def again(self) -> None:
         """Begins from the start: what was observed is not what lies near the items."""
         self._introduced, self._reached = self._introduced_now(), START
-        self._part, self._built = self._new_part(), START
+        self._parts, self._built = self._new_parts(), START
 
     def has_observed(self, place: Place) -> bool:
         """Whether what lies at this place has been observed."""
@@ -120,14 +127,16 @@ class Rebuilding:
         self._reached = self._built
         if len(places) > most:
             return most, False
-        self._model.put_in(self._part)
+        for model, part in self._parts:
+            model.put_in(part)
         return len(places), True
 
     def _introduced_now(self) -> list[int]:
         return list(self._model.graph.items.introduced[self.items].tolist())
 
-    def _new_part(self) -> Part:
-        return self._model.new_part(self.items, np.array(self._introduced, np.int64))
+    def _new_parts(self) -> list[tuple[Model, Part]]:
+        introduced = np.array(self._introduced, np.int64)
+        return [(model, model.new_part(self.items, introduced)) for model in (self._model, *self._followers)]
 
     def _wanted(self) -> U8:
         mask = np.zeros(max(len(self._model.graph.items.events), len(self._model.items)), np.uint8)
@@ -196,7 +205,8 @@ class Rebuilding:
 
     def _observe(self, places: I64) -> None:
         nearby, _, order_ms, order = self._all()
-        self._model.observe_again(self._part, nearby, places)
+        for model, part in self._parts:
+            model.observe_again(part, nearby, places)
         if len(places):
             self._built = int(order_ms[places[-1]]), int(order[places[-1]])
 

@@ -21,6 +21,7 @@ from streamer.monitoring.drift import DriftMonitor, new_adwin
 from streamer.monitoring.prequential_quality import QualityMeter, places
 from streamer.settings import Settings
 from streamer.state.catalogue import Catalogue
+from streamer.state.challengers import Challengers
 from streamer.state.dedup import SeenEvents
 from streamer.state.in_force import Recorded, identity, recorded, with_recorded
 from streamer.state.ledger import Ledger, Pages
@@ -31,8 +32,8 @@ from streamer.state.shared_learning import SharedLearning
 from tgn.graph import I32, I64
 from tgn.serialization import NAMES, PagesDamaged, changed_pages, load_pages, page_counts
 
-FORMAT, READS = 13, (9, 10, 11, 12, 13)
-_ALONE = 12  # the format of a state that has never shared what it learned, which older versions read too
+FORMAT, READS = 14, (9, 10, 11, 12, 13, 14)
+_ALONE, _SHARED = 12, 13  # of a state without challengers, which older versions read too: that has shared or not
 _STREAM, _MODEL, _EVENTS, _LISTED, _LEDGER = b"stream", b"model/", b"events/", b"listed/", b"ledger/"
 _CATALOGUE, CATALOGUE_SINCE = b"catalogue/", 11
 LISTED_BESIDE = "listed."  # begins the group of the lists of another surface
@@ -117,6 +118,7 @@ class StreamState:
         self.made_anew: list[str] = []  # topics that go on from their start, of which no manifest says so yet
         self.rules: dict[str, dict[str, Any]] = {}  # in force, by surface: `version` and `rules`, as JSON has them
         self.beside: dict[str, PublishedLists] = {}  # the lists of other surfaces, likewise
+        self.challengers = Challengers(self.engine, pages)
         self._config = asdict(model_config(settings))
 
     def delta(self, between: Callable[[], None] = lambda: None) -> dict[bytes, bytes | None]:
@@ -134,6 +136,7 @@ class StreamState:
             *((_beside(surface), lists.delta) for surface, lists in self.beside.items()),
             (_MERGED, self.merges.delta),
             (_LEARNED, lambda: self.learning.delta(self.engine.model)),
+            (b"", lambda: self.challengers.delta(between)),
         )
         for prefix, changed in parts:
             pages.update((prefix + key, value) for key, value in changed().items())
@@ -178,6 +181,7 @@ class StreamState:
         self.merges.load(self._counted(_MERGED, found))
         self.merges.restore(stream.get("merges_waiting", ()))
         self.learning.load(self._counted(_LEARNED, found), self.engine.model)
+        self.challengers.load(stream.get("challengers", {}), self.settings, lambda prefix: self._counted(prefix, found))
         self.has_catalogue = stream["format"] >= CATALOGUE_SINCE
         counted = stream.get("pages")
         if counted is None:
@@ -187,6 +191,7 @@ class StreamState:
         self.ledger.restore(stream["ledger"], found["ledger"])
         if wrong := wrong_counts(found, stream):
             raise PagesDamaged(wrong[0])
+        self.repairs.follow(self.engine.models()[1:])
         self.repairs.restore(stream["amendments"])
         erased = {digest: (at_ms, before) for digest, (at_ms, before) in stream["erased"].items()}
         if "erasure_key" in stream:
@@ -200,7 +205,7 @@ class StreamState:
         self.value_means.update(stream.get("value_means", {}))
         self.positions = from_rows(stream["positions"])
         self.observed, self.watermarks = dict(stream.get("observed", ())), dict(stream.get("watermarks", ()))
-        self.take_rules(stream.get("rules", {}))
+        self.rules.update(stream.get("rules", {}))
         self.topic_ids, self.made_anew = stream.get("topic_ids", {}), stream.get("made_anew", [])
         for name in ("epoch", "clock_ms", "records", "manifest_position"):
             setattr(self, name, stream[name])
@@ -224,6 +229,7 @@ class StreamState:
         before, self.settings = self.settings, with_recorded(self.settings, values)
         if places(before.k) != places(self.settings.k):
             self.quality = QualityMeter()  # hits among ten places and among five have no mean
+            self.challengers.measure_anew()
         self.engine.set_lists(self.settings)
         self.seen_events.window = self.settings.dedup_window
 
@@ -234,6 +240,8 @@ class StreamState:
                 self.rules.pop(surface, None)
             else:
                 self.rules[surface] = record
+        if self.challengers.follow((record["rules"] for record in self.rules.values()), self.settings):
+            self.repairs.follow(self.engine.models()[1:])
 
     def unrecorded(self, settings: Settings) -> Recorded | None:
         """What the next epoch has to record for these settings to be in force; None where they are."""
@@ -289,9 +297,10 @@ class StreamState:
             "catalogue": self.catalogue.saved(),
             **({"merged": self.merges.saved()} if self.merges else {}),
             **({"learned": self.learning.saved()} if self.learning else {}),
+            **self.challengers.saved(),
         }
         return self._counters() | {
-            "format": FORMAT if self.learning else _ALONE,
+            "format": FORMAT if self.challengers else _SHARED if self.learning else _ALONE,
             "config": self._config,
             "stream": identity(self.settings),
             "settings": self.in_force,
@@ -324,6 +333,7 @@ class StreamState:
             "quality": self.quality.state(),
             "drift": self.drift.state(),
             "value_means": self.value_means,
+            **({"challengers": self.challengers.state()} if self.challengers else {}),
         }
 
     def _check(self, stream: dict[str, Any]) -> None:

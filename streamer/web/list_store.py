@@ -24,16 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, WriteBatch
+from rocksdict import WriteBatch
 
 from consumers.positions import Rows, from_rows, to_rows
 from consumers.records import TopicPartition
-from consumers.storage.rocks import Damaged, Locked, open_database, shut
+from consumers.storage.rocks import Damaged, Locked, open_database, shut, steady_options
 from streamer.errors import ListsDamaged, ListsUnavailable
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 
 FORMAT = 1
-MEMTABLE_BYTES, CACHE_BYTES, FILE_BYTES, OPEN_FILES, WAL_BYTES = 8 << 20, 16 << 20, 8 << 20, 128, 32 << 20
 MAX_AGE_MS = 12 * 3_600_000  # a compacted topic may drop tombstones after a day: what missed them is no truth any more
 REMOVED = (
     1_000  # keys of withdrawn lists whose bytes are still on the disk; of more RocksDB takes care by itself, later
@@ -279,13 +278,13 @@ class ListStore:
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             try:
-                return open_database(self._folder, options=_options())
+                return open_database(self._folder, options=steady_options())
             except Locked:
                 taken, self._folder, self._temporary = self._folder, _temporary_folder(), True
                 _logger.warning("another process keeps its lists in %s; this one's are temporary", taken)
             except Damaged as error:
                 self._set_aside(str(error))
-            return open_database(self._folder, options=_options())
+            return open_database(self._folder, options=steady_options())
         except (OSError, Locked, Damaged) as error:
             raise ListsUnavailable(
                 f"lists cannot be kept in {self._folder}: {error}; give this process another --state"
@@ -325,20 +324,3 @@ def _change(batch: Any, key: bytes, value: bytes | None) -> None:
 
 def _temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="freshet-view-"))
-
-
-def _options() -> Options:
-    """A database that takes the same memory whatever it holds."""
-    blocks = BlockBasedOptions()
-    blocks.set_block_cache(Cache(CACHE_BYTES))
-    blocks.set_cache_index_and_filter_blocks(True)
-    blocks.set_bloom_filter(10, False)
-    options = Options(raw_mode=True)
-    options.set_block_based_table_factory(blocks)
-    options.set_write_buffer_size(MEMTABLE_BYTES)
-    options.set_target_file_size_base(FILE_BYTES)
-    options.set_max_open_files(OPEN_FILES)
-    options.set_max_total_wal_size(WAL_BYTES)
-    options.set_compression_type(DBCompressionType.lz4())
-    options.set_keep_log_file_num(2)
-    return options

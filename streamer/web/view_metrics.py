@@ -27,6 +27,9 @@ class ViewMetrics:
             skipped.add_metric([topic], self._view.skipped[topic])
         yield skipped
         yield GaugeMetricFamily("freshet_view_interactions", "Interactions on the log.", stats["events"])
+        if (counts := self._view.quality.feedback) is not None:
+            help_ = "Feedback records whose list has not come yet, where `freshet run feedback` counts."
+            yield GaugeMetricFamily("freshet_view_feedback_waiting", help_, counts.waiting)
         yield business_metric(self._view.quality.business.results())
         if stats["latency_ms"]:
             family = GaugeMetricFamily(

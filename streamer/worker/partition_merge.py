@@ -18,6 +18,7 @@ class PartitionMerge:
     def __init__(self, alignment_ms: int, clock: Clock = SYSTEM_CLOCK) -> None:
         self._clock = clock
         self._waiting: dict[TopicPartition, deque[Arrival]] = {}
+        self._reached: dict[TopicPartition, int] = {}  # the latest event time read of each
         self._alignment_s = alignment_ms / 1000
         self._held_since: float | None = None
         self._size = 0
@@ -28,11 +29,12 @@ class PartitionMerge:
     def open(self, tp: TopicPartition) -> None:
         """Merges this partition too from now on, with nothing of it waiting."""
         self.drop(tp)
-        self._waiting[tp] = deque()
+        self._waiting[tp], self._reached[tp] = deque(), 0
 
     def drop(self, tp: TopicPartition) -> None:
         """Forgets a partition and what waits of it."""
         self._size -= len(self._waiting.pop(tp, ()))
+        self._reached.pop(tp, None)
 
     def partitions(self) -> frozenset[TopicPartition]:
         """Those that are merged."""
@@ -42,6 +44,7 @@ class PartitionMerge:
         """Queues records of one partition, in offset order. What comes in restarts the wait for what does not."""
         self._held_since = None
         self._waiting[tp].extend(arrivals)
+        self._reached[tp] = max([self._reached[tp], *(arrival.timestamp for arrival in arrivals)])
         self._size += len(arrivals)
 
     def full(self, limit: int) -> list[TopicPartition]:
@@ -62,11 +65,14 @@ class PartitionMerge:
         return released
 
     def _horizon(self, at_end: frozenset[TopicPartition]) -> float | None:
-        """The event time up to which no open partition can still bring anything older; None: wait."""
-        open_ = [waiting for tp, waiting in self._waiting.items() if tp not in at_end]
-        if all(open_):
+        """The event time up to which no open partition can still bring anything older; None: wait.
+
+        What comes late counts as of the time its partition had reached.
+        """
+        open_ = [tp for tp in self._waiting if tp not in at_end]
+        if all(self._waiting[tp] for tp in open_):
             self._held_since = None
-            return min((waiting[-1].timestamp for waiting in open_), default=float("inf"))
+            return min((self._reached[tp] for tp in open_), default=float("inf"))
         now = self._clock.monotonic()
         if self._held_since is None:
             self._held_since = now

@@ -24,6 +24,9 @@ from streamer.worker.worker import Worker
 from tests.worlds import checkerboard, table_of
 
 HERE = Path(__file__).parent
+ARMS = [{"name": "as-now", "share": 0.5}, {"name": "slow", "share": 0.5, "model": {"learning_rate": 1e-4, "hidden": 8}}]
+SHADOW = {"name": "pace", "salt": "pace", "arms": ARMS, "shadow": True}
+CHALLENGED = {"default": {"version": "golden", "rules": {"surface": "default", "experiment": SHADOW}}}
 
 
 def known(state: StreamState) -> dict[str, object]:
@@ -39,12 +42,16 @@ def known(state: StreamState) -> dict[str, object]:
         },
         "items": {id_: to_builtins(item) for n, id_ in enumerate(items) if (item := state.catalogue.item(n))},
         "users": {id_: to_builtins(user) for n, id_ in enumerate(users) if (user := state.catalogue.user(n))},
+        "challengers": {key: one.quality.events for key, one in state.challengers.items()},
         "learned": [state.learning.events, state.learning.total, state.learning.position, list(state.learning.seats)],
     }
 
 
 def shared(pages: dict[bytes, bytes], settings: Settings) -> StreamState:
-    """The state of these pages, gone on as one of several workers: of steps one was told, one added, one is not due."""
+    """The state of these pages, gone on as one of several workers: of steps one was told, one added, one is not due.
+
+    From the third interaction on a challenger is in shadow.
+    """
     state = StreamState(settings, lambda prefix: ((k, v) for k, v in pages.items() if k.startswith(prefix)))
     state.load()
     pipeline, intake, steps = Pipeline(settings, state, worker="f-1"), Intake(settings), list[CommittedStep]()
@@ -52,7 +59,7 @@ def shared(pages: dict[bytes, bytes], settings: Settings) -> StreamState:
     for n in range(8):
         values = {"user_id": f"u{n}", "item_id": f"i{n + 1}", "event_type": "view", "timestamp": 2_000_000_000_000}
         record = Record("interactions", 0, first + n, b"k", json.dumps(values).encode(), (), 0)
-        taken = epoch_input([intake.arrival(record, 2_000_000_000_000)], keeps=4, learned=steps if n == 5 else ())
+        taken = epoch_input([intake.arrival(record, 2_000_000_000_000)], keeps=4, learned=steps if n == 5 else (), rules=CHALLENGED if n == 2 else None)  # fmt: skip
         told = [one for one in pipeline.take(taken).records if one.topic == settings.model_topic]
         steps += [CommittedStep(9, decode_learned(one.value or b"")._replace(seat="f-2")) for one in told]
     return state

@@ -65,8 +65,9 @@ HOLDS = {
         "metric", "workers, `freshet run feedback`",
         "Quality so far, tested before each event was learned from: HR@10, NDCG@10 and MRR, ours and decayed "
         "popularity's (with `k` below 10: HR@k and NDCG@k, counted anew from the change on). Under `drift` an alarm "
-        "where quality fell suddenly; under `business/<surface>/<arm>/<metric>` what lists bring.",
-        ("Quality", "Drift", "Business"),
+        "where quality fell suddenly; under `business/<surface>/<arm>/<metric>` what lists bring, under `feedback` "
+        "what became of its records; under `challenger/<experiment>/<arm>/<metric>` a model beside the live one.",
+        ("Quality", "Drift", "Business", "CountedFeedback", "ChallengerQuality"),
     ),
     "interactions.dead": Topic(
         "of the original", "workers, `freshet run feedback`",

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 EXAMPLE = "freshet experiment create price.yaml"
 ACTIONS = {
     "create": "check the experiment in FILE, JSON or YAML, and write it down",
+    "shadow": "have the models of NAME learn beside the live one, measured and not shown",
     "start": "have NAME run from the next epoch on",
     "stop": "end NAME; its users get the lists of everybody again",
     "status": "list experiments and their states, or show NAME",
     "groups": "say a record of each user with FIELD, the group of users who take the same items",
     "report": "say what NAME has shown so far, with intervals, and how many users are missing",
 }
-TAKES = {"create": (1, 1), "start": (1, 1), "stop": (1, 1), "status": (0, 1), "groups": (1, 1), "report": (1, 1)}
+TAKES = dict.fromkeys(ACTIONS, (1, 1)) | {"status": (0, 1)}
 TAKEN = {"create": "a FILE", "groups": "a FIELD"}
 GROUPS = 100
 
@@ -66,8 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
             _print([record], arguments.json, how)
         elif action == "groups":
             _say_groups(log, settings, arguments.what[0], arguments.number or GROUPS)
-        elif action in ("start", "stop"):
-            change = records.start if action == "start" else records.stop
+        elif action in ("shadow", "start", "stop"):
+            change = {"shadow": records.shadow, "start": records.start, "stop": records.stop}[action]
             before = _named(records.experiments(log, settings), arguments.what[0])
             record = change(log, settings, arguments.what[0], now_ms)
             _print([record], arguments.json, "changed" if before != record else "unchanged")
@@ -106,10 +107,10 @@ def _say_groups(log: Log, settings: Settings, field: str, number: int) -> None:
 def _report(log: Log, settings: Settings, record: "ExperimentRecord", arguments: argparse.Namespace) -> None:
     from streamer.cli.experiment_page import experiment_page
     from streamer.experiments.in_words import as_json, in_words
-    from streamer.experiments.report import newest_results, report_of
+    from streamer.experiments.report import newest_challengers, newest_results, report_of
     from streamer.runtime.whole_files import whole_file
 
-    report = report_of(record, newest_results(log, settings))
+    report = report_of(record, newest_results(log, settings), newest_challengers(log, settings))
     if arguments.html:
         with whole_file(arguments.html) as part:
             part.write_text(experiment_page(report), encoding="utf-8")
@@ -132,7 +133,7 @@ def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
 
 
 def _print(every: Sequence["ExperimentRecord"], as_json: bool, how: str | None = None) -> None:
-    """The experiments; of one that is created, started or stopped, `how` says what that did."""
+    """The experiments; of one that is created, measured, started or stopped, `how` says what that did."""
     if as_json:
         print(json.dumps({"experiments": [one.text() for one in every]} | ({"how": how} if how else {})))
         return

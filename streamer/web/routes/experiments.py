@@ -28,7 +28,8 @@ class ExperimentRoutes:
         return [Endpoint("/v1/experiments", "GET", self.get, "read")]
 
     async def get(self, request: Request) -> Response:
-        """Each experiment with what it has shown: verdicts, users by arm, differences with intervals, and alarms."""
+        """Each experiment with what it has shown: verdicts, users by arm, differences with intervals, alarms, and
+        models beside the live one."""
         return JSONResponse({"experiments": await asyncio.to_thread(self._reports)})
 
     def _reports(self) -> list[dict[str, Any]]:
@@ -36,5 +37,5 @@ class ExperimentRoutes:
             every = experiments(self._log.now(), self._settings)
         except (LogUnavailable, UnknownTopic) as error:
             raise ApiError(503, "log-away", str(error), headers={"Retry-After": "1"}) from None
-        results = self._view.quality.business.results()
-        return [as_json(report_of(record, results)) for _, record in sorted(every.items())]
+        results, challengers = self._view.quality.business.results(), self._view.quality.challengers()
+        return [as_json(report_of(record, results, challengers)) for _, record in sorted(every.items())]

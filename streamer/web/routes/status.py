@@ -61,5 +61,6 @@ class StatusRoutes:
             "quality": quality,
             "drifts": [msgspec.to_builtins(drift) for drift in list(self._view.quality.drifts)],
             "dead_letters": self._view.dead_letters.by_reason(),
+            "feedback": msgspec.to_builtins(self._view.quality.feedback),
             "business": self._view.quality.business.shown(),
         }

@@ -18,12 +18,12 @@ export function experimentsCard() {
     all.addEventListener("toggle", () => opened[all.open ? "add" : "delete"](place));
     return all;
   }
-  function one({ experiment, users, mismatched, verdicts, differences }) {
+  function one({ experiment, users, mismatched, verdicts, differences, beside_live }) {
     const arms = new Set(differences.map(row => row.arm)), counts = Object.entries(users).map(([arm, n]) => `${arm} ${number(n)}`).join(", ");
     return [
       h("h3", {}, `${experiment.name} on ${experiment.surface}: ${experiment.state}`),
       mismatched ? h("p", { class: "bad" }, "Users are not dealt as the shares say: nothing can be said.") : null,
-      ...verdicts.map(sentence => h("p", {}, sentence)),
+      ...[...beside_live, ...verdicts].map(sentence => h("p", {}, sentence)),
       h("p", { class: "soft" }, `Users with feedback: ${counts}.`),
       ...[...arms].map(arm => figures(experiment.name, arm, differences.filter(row => row.arm === arm))),
     ].filter(Boolean);

@@ -32,7 +32,7 @@ def id_in_key(key: bytes | None) -> str:
     return text
 
 
-def bound(kept: OrderedDict[str, Any], size: int) -> None:
+def bound(kept: OrderedDict[Any, Any], size: int) -> None:
     """Drops the oldest of more than `size`."""
     while len(kept) > size:
         kept.popitem(last=False)

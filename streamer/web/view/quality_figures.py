@@ -7,13 +7,24 @@ from typing import NamedTuple
 import msgspec
 
 from consumers.records import Record
-from consumers.schemas import BUSINESS_KEYS, DRIFT_KEY, Drift, Quality
+from consumers.schemas import (
+    BUSINESS_KEYS,
+    CHALLENGER_KEYS,
+    DRIFT_KEY,
+    FEEDBACK_KEY,
+    ChallengerQuality,
+    CountedFeedback,
+    Drift,
+    Quality,
+)
 from streamer.web.view.business_figures import BusinessFigures
 from streamer.web.view.foreign_records import MAX_SHOWN_CHARACTERS, BadRecord, bound, decode_as
 
 FIGURES, DRIFTS, POINTS = 1_000, 50, 2_000
 LATELY = 10_000  # interactions
 _quality = msgspec.json.Decoder(Quality)
+_challenger = msgspec.json.Decoder(ChallengerQuality)
+_feedback = msgspec.json.Decoder(CountedFeedback)
 _drift = msgspec.json.Decoder(Drift)
 
 
@@ -34,10 +45,13 @@ class QualityFigures:
         self.history: deque[QualityPoint] = deque(maxlen=POINTS)
         self.drifts: deque[Drift] = deque(maxlen=DRIFTS)
         self.business = BusinessFigures()
+        self.feedback: CountedFeedback | None = None  # None: nobody has counted it
+        self._challengers: OrderedDict[bytes, ChallengerQuality] = OrderedDict()
 
     def clear(self) -> None:
         """Forgets all of it."""
-        for kept in (self.newest, self.history, self.drifts, self.business):
+        self.feedback = None
+        for kept in (self.newest, self.history, self.drifts, self.business, self._challengers):
             kept.clear()
 
     def lately(self) -> QualityPoint | None:
@@ -64,9 +78,12 @@ class QualityFigures:
         if record.key is not None and record.key.startswith(BUSINESS_KEYS):
             if not self.business.note(record.key, record.value):
                 raise BadRecord("these are no figures of what lists bring")
+        elif record.key is not None and record.key.startswith(CHALLENGER_KEYS):
+            if record.value is not None:
+                self._note_challenger(record.key, record.value)
         elif record.value is not None:
-            note = self._note_drift if record.key == DRIFT_KEY else self._note_quality
-            note(record.value)
+            note = {DRIFT_KEY: self._note_drift, FEEDBACK_KEY: self._note_feedback}.get(record.key or b"")
+            (note or self._note_quality)(record.value)
 
     def _note_quality(self, value: bytes) -> None:
         figure = decode_as(_quality, value, "figure of quality")
@@ -85,6 +102,23 @@ class QualityFigures:
             if self.history and figure.events < self.history[-1].events:
                 self.history.clear()  # it is measured anew
             self.history.append(QualityPoint(figure.events, figure.value, figure.popularity, figure.timestamp))
+
+    def challengers(self) -> list[ChallengerQuality]:
+        """The newest figure of each challenger and metric."""
+        return list(self._challengers.copy().values())
+
+    def _note_challenger(self, key: bytes, value: bytes) -> None:
+        figure = decode_as(_challenger, value, "figure of a challenger")
+        if not all(map(math.isfinite, (figure.value, figure.live, figure.error or 0.0))):
+            raise BadRecord("the figures of a challenger are finite")
+        if len(key) > MAX_SHOWN_CHARACTERS:
+            raise BadRecord("the key of a challenger's figure is too long")
+        self._challengers[key] = figure
+        self._challengers.move_to_end(key)
+        bound(self._challengers, FIGURES)
+
+    def _note_feedback(self, value: bytes) -> None:
+        self.feedback = decode_as(_feedback, value, "count of feedback")
 
     def _note_drift(self, value: bytes) -> None:
         drift = decode_as(_drift, value, "drift alarm")

@@ -81,6 +81,7 @@ def test_from_published_list_to_status(log: OwnedLog, settings: Settings, caplog
         quoted | {"event": "purchase", "item_id": item, "value": 12.5},
         quoted | {"event": "click", "item_id": "not in it"},
         quoted | {"event": "click", "item_id": item, "timestamp": at_ms + 40 * 24 * HOUR_MS},
+        quoted | {"event": "impression", "list_id": "to come", "timestamp": at_ms + 40 * 24 * HOUR_MS},
     ]
     assert client.post("/v1/feedback", json=sent).status_code == 202
     registry = count(log, settings)
@@ -104,7 +105,16 @@ def test_from_published_list_to_status(log: OwnedLog, settings: Settings, caplog
     assert lines.keys() >= {"freshet_business", "freshet_feedback_total"}
     assert {name: help_ for name, help_ in lines.items() if TABLE[name] != help_} == {}
     until(lambda: client.get("/v1/status").json()["dead_letters"])
-    [letter] = client.get("/v1/status").json()["dead_letters"]
+    status = client.get("/v1/status").json()
+    [letter] = status["dead_letters"]
+    assert status["feedback"] == {
+        "taken": 6,
+        "waiting": 1,
+        "repeated": 0,
+        "dead": 1,
+        "timestamp": status["feedback"]["timestamp"],
+    }
+    assert "freshet_view_feedback_waiting 1.0" in client.get("/metrics").text
     assert (letter["reason"], letter["topic"]) == ("not-listed", "feedback")
     view.stop()
     assert findings(audit(log, settings)) == CLEAN  # what feedback wrote is nothing foreign

@@ -70,3 +70,13 @@ def test_what_is_released_in_pieces_is_in_the_order_of_each_piece(
     for partition in range(5):
         of_one = [one for one in arrivals if one.partition == partition]
         assert [one for one in released if one.partition == partition] == of_one
+
+
+@given(streams())
+def test_a_late_record_that_is_read_last_holds_nothing_up(arrivals: list[Arrival]) -> None:
+    """A partition that is far ahead is not read further: what is released must not wait for what comes next of it."""
+    merge, partitions = PartitionMerge(10**9), {TopicPartition("interactions", one.partition) for one in arrivals}
+    for tp in partitions:
+        merge.open(tp)
+        merge.add(tp, [one for one in arrivals if one.partition == tp.partition])
+    assert bool(merge.release(frozenset(), 100)) == bool(arrivals)

@@ -5,8 +5,8 @@ from starlette.testclient import TestClient
 
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
-from consumers.schemas import Business
-from streamer.experiments.experiment_records import create, read_experiment, start, stop
+from consumers.schemas import Business, ChallengerQuality
+from streamer.experiments.experiment_records import create, read_experiment, shadow, start, stop
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.materialized_view import View
@@ -40,6 +40,28 @@ def test_each_experiment_has_its_report(log: OwnedLog, settings: Settings) -> No
     assert rules["experiment"]["name"] == "price"
     refused = client.put("/v1/rules", json=rules)
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "experiment")
+    view.stop()
+
+
+def test_a_challenger_stands_beside_the_live_model(log: OwnedLog, settings: Settings) -> None:
+    """What was said last: before, lists were longer. What is no figure is passed over."""
+    create(log, settings, read_experiment({"name": "price", "arms": [ARMS[0], ARMS[1] | {"model": {}}]}), 5)
+    shadow(log, settings, "price", 7)
+    view = View(log, settings)
+    view.start()
+    client = TestClient(Gateway(log, settings, view).app(), base_url="http://localhost")
+    for metric, events in (("hr@20", 500), ("hr@10", 6_000)):
+        told = ChallengerQuality("price", "b", metric, 0.25, 0.2, 0.01, events, events)
+        log.append([NewRecord("quality", f"challenger/price/b/{metric}".encode(), msgspec.json.encode(told))])
+    log.append([NewRecord("quality", b"challenger/price/b/hr@10", b"{}")])
+    until(lambda: len(view.quality.challengers()) == 2 and view.skipped["quality"] == 1)
+    [found] = client.get("/v1/experiments").json()["experiments"]
+    assert found["experiment"]["state"] == "shadow"
+    assert found["challengers"][0]["error"] == 0.01
+    assert found["beside_live"] == [
+        "b has hr@10 0.2500, the live model 0.2000, over 6,000 interactions: the difference is +0.0304 to +0.0696, "
+        "95 % sure."
+    ]
     view.stop()
 
 
