@@ -39,7 +39,7 @@ class Costs(NamedTuple):
     delta_bytes: float = 6_000.0  # what checkpoints write, an interaction scored or observed, at most
     interaction_bytes: float = 150.0
     block_bytes: float = 39.0  # on `freshet.observed`, an interaction
-    step_bytes: float = 2_200.0  # on `freshet.model`, an interaction
+    step_bytes: float = 1_200.0  # on `freshet.model`, an interaction
     list_bytes: float = 2_617.0  # of 20 items
     epoch_bytes: float = 10.0  # on `freshet.epochs`, an interaction
 

@@ -1,11 +1,12 @@
 """A record of the topic `freshet.model`: what a worker learned from its own interactions since the record before.
 
-The bytes: names and counts as MessagePack in a frame (`streamer.pipeline.frame`), then the numbers: weights and the
-ranker's optimiser in 16 bits, the mean squares of gradients by their roots, sums of squared gradients in 32 bits.
+The bytes: names and counts as MessagePack in a frame (`streamer.pipeline.frame`), then the numbers: which of the names
+a row is of; weights, the ranker's optimiser and the roots of its mean squares, of each the upper 16 bits of a float32;
+sums of squared gradients in 32 bits. Version 1 has 16-bit floats, and both vectors of every item.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,12 +14,12 @@ import numpy as np
 from consumers.records import NewRecord, size_of
 from streamer.pipeline.frame import Unreadable, frame, unframe
 from tgn.context_embedding import ROWS
-from tgn.sharing.learned_steps import LearnedStep, RankerStep
+from tgn.graph import F32
+from tgn.sharing.learned_steps import LearnedRows, LearnedStep, RankerStep
 
-VERSION = 1
+FIRST_VERSION, VERSION = 1, 2
 MAGIC = b"FRM"
-_HALF, _WHOLE = "<f2", "<f4"
-_MOST = np.float32(65_504)  # of 16 bits
+_OLD_HALF, _HALF, _WHOLE, _PLACE = "<f2", "<u2", "<f4", "<i4"
 
 
 class LearnedRecord(NamedTuple):
@@ -31,7 +32,7 @@ class LearnedRecord(NamedTuple):
     events: int  # from how many interactions it was learned
     total: int  # how many the seat had learned from by then
     seen: dict[str, int]  # other seats → how many of their interactions were in its weights
-    items: Sequence[str]  # each once; `step.item` is places here
+    items: Sequence[str]  # each once; rows of the step's history and candidates are places here
     step: LearnedStep
 
     def place(self) -> tuple[str, int, int]:
@@ -54,6 +55,7 @@ class _StepColumns(msgspec.Struct, array_like=True, frozen=True):
     sizes: tuple[int, int, int]  # of a row, of the popularity's weights, of the ranker's; 0: it has no ranker
     kept: float
     steps: int
+    rows: tuple[int, int] | None = None  # of history and of candidates; None: of every item, as in version 1
 
 
 _encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(_StepColumns)
@@ -71,23 +73,29 @@ def encode_learned(record: LearnedRecord) -> bytes:
         total=record.total,
         seen=dict(sorted(record.seen.items())),
         items=list(record.items),
-        contexts=step.context.tolist(),
-        sizes=(step.history.shape[1], len(step.popularity), 0 if ranker is None else len(ranker.fast)),
+        contexts=step.context.row.tolist(),
+        sizes=(step.history.vector.shape[1], len(step.popularity), 0 if ranker is None else len(ranker.fast)),
         kept=1.0 if ranker is None else ranker.kept,
         steps=0 if ranker is None else ranker.steps,
+        rows=(len(step.history.row), len(step.candidate.row)),
     )
-    halves = [step.history, step.candidate, step.context_vector]
+    groups = (step.history, step.candidate, step.context)
+    halves = [rows.vector for rows in groups]
     if ranker is not None:
         halves += [ranker.fast, ranker.slow, np.sqrt(np.maximum(ranker.variance, np.float32(0)))]
-    sums = (step.history_adagrad, step.candidate_adagrad, step.context_adagrad)
-    numbers = [np.clip(array, -_MOST, _MOST).astype(_HALF) for array in halves]
-    numbers += [array.astype(_WHOLE) for array in (*sums, step.popularity, step.popularity_adagrad)]
+    wholes = [*(rows.adagrad for rows in groups), step.popularity, step.popularity_adagrad]
+    numbers = (
+        _flat([rows.row for rows in groups[:2]]).astype(_PLACE),
+        _upper_half(_flat(halves).astype(np.float32)),
+        _flat(wholes).astype(_WHOLE),
+    )
     return frame(MAGIC, VERSION, _encoder.encode(columns), b"".join(array.tobytes() for array in numbers))
 
 
 def decode_learned(value: bytes) -> LearnedRecord:
     """A record from its bytes. Raises Unreadable."""
-    packed, numbers = unframe(MAGIC, VERSION, value, "learned step")
+    version = FIRST_VERSION if value[len(MAGIC) : len(MAGIC) + 1] == bytes([FIRST_VERSION]) else VERSION
+    packed, numbers = unframe(MAGIC, version, value, "learned step")
     try:
         columns = _decoder.decode(packed)
         return LearnedRecord(
@@ -108,48 +116,68 @@ def decode_learned(value: bytes) -> LearnedRecord:
 def _step(columns: _StepColumns, numbers: bytes) -> LearnedStep:
     n, m = len(columns.items), len(columns.contexts)
     d, scales, p = columns.sizes
-    shapes: list[tuple[int, ...]] = [(n, d), (n, d), (m, d), *[(p,)] * (3 if p else 0)]
-    kinds = [_HALF] * len(shapes) + [_WHOLE] * 5
-    shapes += [(n,), (n,), (m,), (scales,), (scales,)]
-    arrays, start = list[np.ndarray](), 0
-    for shape, kind in zip(shapes, kinds, strict=True):
-        count = int(np.prod(shape))
-        arrays.append(np.frombuffer(numbers, kind, count, start).astype(np.float32).reshape(shape))
-        start += count * np.dtype(kind).itemsize
+    h, c = columns.rows or (n, n)
+    of_ranker = (p, p, p) if p else ()
+    layout = [
+        ([h, c] if columns.rows else [], _PLACE),
+        ([h * d, c * d, m * d, *of_ranker], _HALF if columns.rows else _OLD_HALF),
+        ([h, c, m, scales, scales], _WHOLE),
+    ]
+    found, start = list[list[np.ndarray]](), 0
+    for counts, kind in layout:
+        if min(counts, default=0) < 0:
+            raise ValueError("a count below 0")
+        block = np.frombuffer(numbers, kind, sum(counts), start)
+        start += block.nbytes
+        numbered = block.astype(np.int32) if kind == _PLACE else _floats(block)
+        found.append(np.split(numbered, np.cumsum(counts)[:-1]))
     if start != len(numbers):
         raise ValueError("more numbers than rows")
-    history, candidate, vector, *ranker = arrays[:-5]
-    history_adagrad, candidate_adagrad, context_adagrad, popularity, popularity_adagrad = arrays[-5:]
+    places = found[0] if columns.rows else [np.arange(n, dtype=np.int32)] * 2
+    history, candidate, vector, *ranker = found[1]
+    history_sums, candidate_sums, context_sums, popularity, popularity_adagrad = found[2]
     return LearnedStep(
-        item=np.arange(n, dtype=np.int32),
-        history=history,
-        candidate=candidate,
-        history_adagrad=history_adagrad,
-        candidate_adagrad=candidate_adagrad,
-        context=np.array(columns.contexts, np.int32),
-        context_vector=vector,
-        context_adagrad=context_adagrad,
+        history=LearnedRows(places[0], history.reshape(h, d), history_sums),
+        candidate=LearnedRows(places[1], candidate.reshape(c, d), candidate_sums),
+        context=LearnedRows(np.array(columns.contexts, np.int32), vector.reshape(m, d), context_sums),
         popularity=popularity,
         popularity_adagrad=popularity_adagrad,
         ranker=RankerStep(ranker[0], ranker[1], ranker[2] ** 2, columns.kept, columns.steps) if ranker else None,
     )
 
 
+def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([array.ravel() for array in arrays])
+
+
+def _upper_half(numbers: F32) -> np.ndarray:
+    """The upper 16 bits of each, rounded to the nearest: eight bits of the number, and its whole range."""
+    bits = numbers.view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & np.uint32(1))) >> 16).astype(_HALF)
+
+
+def _floats(block: np.ndarray) -> F32:
+    """What a block of a record says. Raises ValueError for a number that is none."""
+    if block.dtype == np.dtype(_HALF):
+        block = (block.astype(np.uint32) << 16).view(np.float32)
+    numbers = block.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a number that is none")
+    return numbers
+
+
 def _checked(columns: _StepColumns, step: LearnedStep) -> LearnedStep:
     """The step, unless it would spoil the weights that it is added to. Raises ValueError."""
-    ranker = step.ranker
-    arrays: list[Any] = [array for array in step if isinstance(array, np.ndarray)]
-    arrays += [] if ranker is None else [*ranker[:3], np.array(ranker.kept)]
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("a number that is none")
-    sums = (step.history_adagrad, step.candidate_adagrad, step.context_adagrad, step.popularity_adagrad)
+    groups = (step.history, step.candidate, step.context)
+    sums = [*(rows.adagrad for rows in groups), step.popularity_adagrad]
     if any((array < 0).any() for array in sums) or columns.steps < 0 or not 0 <= columns.kept <= 1:
         raise ValueError("a sum of squares below 0")
     if len(set(columns.items)) < len(columns.items) or not all(columns.items) or not columns.seat:
         raise ValueError("a name that is none, or stands twice")
-    rows = columns.contexts
-    if len(set(rows)) < len(rows) or any(not 0 <= row < ROWS for row in rows):
-        raise ValueError("a row that is none, or stands twice")
+    rooms = (len(columns.items), len(columns.items), ROWS)
+    for room, rows in zip(rooms, (group.row for group in groups), strict=True):
+        if len(rows) and not (rows.min() >= 0 and rows.max() < room and np.bincount(rows).max() == 1):
+            raise ValueError("a row that is none, or stands twice")
     if min(columns.epoch, columns.part, columns.events, columns.total, *columns.seen.values()) < 0:
         raise ValueError("a count below 0")
     return step
@@ -161,7 +189,7 @@ def records_of(topic: str, record: LearnedRecord, limit: int) -> list[NewRecord]
     if size_of(whole) <= limit or len(record.items) < 2:
         return [whole]
     middle = len(record.items) // 2
-    first, rest = _rows(record, slice(0, middle)), _without_ranker(_rows(record, slice(middle, None)))
+    first, rest = _items(record, 0, middle), _without_ranker(_items(record, middle, len(record.items)))
     made = records_of(topic, first, limit)
     return made + records_of(topic, rest._replace(part=record.part + len(made)), limit)
 
@@ -175,9 +203,7 @@ def _without_ranker(record: LearnedRecord) -> LearnedRecord:
     step = record.step
     return record._replace(
         step=step._replace(
-            context=step.context[:0],
-            context_vector=step.context_vector[:0],
-            context_adagrad=step.context_adagrad[:0],
+            context=step.context.take(slice(0)),
             popularity=np.zeros_like(step.popularity),
             popularity_adagrad=np.zeros_like(step.popularity),
             ranker=None,
@@ -185,17 +211,18 @@ def _without_ranker(record: LearnedRecord) -> LearnedRecord:
     )
 
 
-def _rows(record: LearnedRecord, rows: slice) -> LearnedRecord:
-    """The record with some of its items alone."""
+def _items(record: LearnedRecord, first: int, end: int) -> LearnedRecord:
+    """The record with items [first, end) alone."""
     step = record.step
-    items = record.items[rows]
     return record._replace(
-        items=items,
+        items=record.items[first:end],
         step=step._replace(
-            item=np.arange(len(items), dtype=np.int32),
-            history=step.history[rows],
-            candidate=step.candidate[rows],
-            history_adagrad=step.history_adagrad[rows],
-            candidate_adagrad=step.candidate_adagrad[rows],
+            history=_of_items(step.history, first, end), candidate=_of_items(step.candidate, first, end)
         ),
     )
+
+
+def _of_items(rows: LearnedRows, first: int, end: int) -> LearnedRows:
+    mine = (first <= rows.row) & (rows.row < end)
+    kept = rows.take(np.flatnonzero(mine))
+    return kept._replace(row=kept.row - np.int32(first))

@@ -9,7 +9,8 @@ from streamer.pipeline.epoch import EpochInput
 from streamer.pipeline.learned_record import LearnedRecord, records_of
 from streamer.state.shared_learning import Others
 from streamer.state.stream_state import StreamState
-from tgn.sharing.learned_steps import add, fits, take_step
+from tgn.graph import I32
+from tgn.sharing.learned_steps import TOLD, LearnedStep, add, fits, take_step
 
 STEP_EVENTS, LATER_STEP_EVENTS = 20, 50  # interactions of a step, at least, at first and later,
 LATER = 5_000  # after so many: weights move less and less
@@ -43,7 +44,7 @@ def add_learned(state: StreamState, epoch: EpochInput, worker: str) -> int:
         own = learning.total - record.seen.get(worker, 0)
         unknown = min(max(events, record.events), own)
         nodes = np.array(model.items.encode(record.items), np.int32)
-        add(model, unshared, record.step._replace(item=nodes), min(1.0, ADDED_WHOLE / max(unknown, 1)))
+        add(model, unshared, _at(record.step, nodes), min(1.0, ADDED_WHOLE / max(unknown, 1)))
         learning.seats[record.seat] = Others(
             record.epoch, record.part, record.total, record.seen.get(worker, 0), model.events
         )
@@ -80,7 +81,10 @@ def own_step(state: StreamState, epoch: EpochInput, worker: str, events: int, li
     if not events or learning.events < epoch.keeps:
         return []
     model = state.engine.model
-    step = take_step(model, learning.unshared)
+    step = take_step(model, learning.unshared, TOLD if learning.told else 1.0)
+    items = np.union1d(step.history.row, step.candidate.row)
+    place = np.zeros(len(model.embeddings.moved), np.int32)
+    place[items] = np.arange(len(items))
     record = LearnedRecord(
         seat=worker,
         epoch=state.epoch + 1,
@@ -89,8 +93,16 @@ def own_step(state: StreamState, epoch: EpochInput, worker: str, events: int, li
         events=learning.events,
         total=learning.total,
         seen={seat: other.total for seat, other in learning.seats.items()},
-        items=[model.items.ids[node] for node in step.item.tolist()],
-        step=step._replace(item=np.arange(len(step.item), dtype=np.int32)),
+        items=[model.items.ids[node] for node in items.tolist()],
+        step=_at(step, place),
     )
     learning.events, learning.told = 0, True
     return records_of(state.settings.model_topic, record, limit)
+
+
+def _at(step: LearnedStep, row: I32) -> LearnedStep:
+    """The step with other numbers for its items. row: [I] the new one by the old."""
+    history, candidate = step.history, step.candidate
+    return step._replace(
+        history=history._replace(row=row[history.row]), candidate=candidate._replace(row=row[candidate.row])
+    )

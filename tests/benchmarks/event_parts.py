@@ -98,7 +98,7 @@ def measure(file: Path) -> dict[str, float]:
     engine.model.make_room(SAMPLE)
     ones = np.ones(SAMPLE, np.uint8)
     batch = prequential.InteractionBatch(
-        *(column[first:] for column in columns), ones, ones, ones * 0, np.arange(SAMPLE)
+        *(column[first:].copy() for column in columns), ones, ones, ones * 0, np.arange(SAMPLE)
     )
     return _differences(engine, batch)
 
@@ -106,7 +106,7 @@ def measure(file: Path) -> dict[str, float]:
 def _differences(engine: Engine, batch: prequential.InteractionBatch) -> dict[str, float]:
     model, items = engine.model, len(engine.model.items)
     state, config = (model.arrays(), model._scratch), model._config
-    empty = prequential.InteractionBatch(*(column[:0] for column in batch))
+    empty = prequential.InteractionBatch(*(column[:0].copy() for column in batch))
     k = engine.k
     lists = prequential.Lists(
         np.zeros((SAMPLE, k), np.int32), np.zeros((SAMPLE, k), np.float32), np.zeros(SAMPLE, np.int32)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from streamer.pipeline.learned_record import VERSION, LearnedRecord, encode_learned
-from tgn.sharing.learned_steps import LearnedStep, RankerStep
+from tgn.sharing.learned_steps import LearnedRows, LearnedStep, RankerStep
 
 HERE = Path(__file__).parent
 
@@ -20,7 +20,10 @@ def example(n: int = 5, m: int = 2, d: int = 4, p: int = 6) -> LearnedRecord:
 
     def numbers(*shape: int) -> np.ndarray:
         size = int(np.prod(shape))
-        return ((np.arange(size) - size // 3) / 64).reshape(shape).astype(np.float32)
+        return (((np.arange(size) - size // 3) % 255 - 127) / 64).reshape(shape).astype(np.float32)
+
+    def places(items: int, every: int) -> np.ndarray:
+        return np.arange(every - 1, items, every, dtype=np.int32)
 
     return LearnedRecord(
         seat="f-3",
@@ -32,14 +35,9 @@ def example(n: int = 5, m: int = 2, d: int = 4, p: int = 6) -> LearnedRecord:
         seen={"f-1": 3_900, "f-2": 4_100},
         items=[f"tea {k}" for k in range(n - 1)] + ["ünï"],
         step=LearnedStep(
-            item=np.arange(n, dtype=np.int32),
-            history=numbers(n, d),
-            candidate=-numbers(n, d),
-            history_adagrad=np.abs(numbers(n)),
-            candidate_adagrad=np.full(n, 0.1, np.float32),
-            context=np.array([1_023, 7][:m], np.int32),
-            context_vector=numbers(m, d),
-            context_adagrad=np.full(m, 0.3, np.float32),
+            history=LearnedRows(places(n, 2), numbers(n // 2, d), np.abs(numbers(n // 2))),
+            candidate=LearnedRows(places(n, 1), -numbers(n, d), np.full(n, 0.1, np.float32)),
+            context=LearnedRows(np.array([1_023, 7][:m], np.int32), numbers(m, d), np.full(m, 0.3, np.float32)),
             popularity=numbers(5),
             popularity_adagrad=np.full(5, 0.7, np.float32),
             ranker=RankerStep(numbers(p), -numbers(p), numbers(p) ** 2, 0.75, 51),
@@ -49,7 +47,12 @@ def example(n: int = 5, m: int = 2, d: int = 4, p: int = 6) -> LearnedRecord:
 
 def as_json(record: LearnedRecord) -> dict[str, Any]:
     """The fields of a record, as JSON has them."""
-    step = {name: value.tolist() for name, value in record.step._asdict().items() if isinstance(value, np.ndarray)}
+    step: dict[str, Any] = {}
+    for name, value in record.step._asdict().items():
+        if isinstance(value, LearnedRows):
+            step[name] = {name: array.tolist() for name, array in value._asdict().items()}
+        elif isinstance(value, np.ndarray):
+            step[name] = value.tolist()
     ranker = record.step.ranker
     if ranker is not None:
         step["ranker"] = [value.tolist() for value in ranker[:3]] + list(ranker[3:])

@@ -51,12 +51,13 @@ def close(one: Model, other: Model, tolerance: float = 2e-5) -> None:
 
 
 def same_step(one: LearnedStep, other: LearnedStep, tolerance: float) -> None:
-    assert one.item.tolist() == other.item.tolist()
-    assert one.context.tolist() == other.context.tolist()
+    for mine, theirs in zip(one[:3], other[:3], strict=True):
+        assert mine.row.tolist() == theirs.row.tolist()
     assert one.ranker is not None
     assert other.ranker is not None
     assert one.ranker.steps == other.ranker.steps
-    for a, b in zip((*one[:-1], one.ranker.fast), (*other[:-1], other.ranker.fast), strict=True):
+    arrays = [[*step.history, *step.candidate, *step.context, *step[3:-1]] for step in (one, other)]
+    for a, b in zip((*arrays[0], one.ranker.fast), (*arrays[1], other.ranker.fast), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=tolerance)
 
 
@@ -66,7 +67,7 @@ def test_the_first_step_is_all_that_was_learned() -> None:
     take(fresh, 0, N, False)
     before = {name: array.copy() for name, array in weights(fresh).items()}
     assert not np.allclose(before["history"], weights(old)["history"], atol=1e-3)
-    add(fresh, begin(fresh), take_step(old, begin(old)), 1.0)
+    add(fresh, begin(fresh), take_step(old, begin(old), 1.0), 1.0)
     close(fresh, old)
 
 
@@ -79,7 +80,7 @@ def test_two_that_take_turns_and_tell_each_other_are_as_one(piece: int) -> None:
         mine, theirs = n % 2, 1 - n % 2
         take(pair[mine], first, first + piece, True)
         take(pair[theirs], first, first + piece, False)
-        add(pair[theirs], kept[theirs], take_step(pair[mine], kept[mine]), 1.0)
+        add(pair[theirs], kept[theirs], take_step(pair[mine], kept[mine], 1.0), 1.0)
     for model in pair:
         close(model, alone, 5e-3)
 
@@ -98,9 +99,25 @@ def test_what_is_added_is_none_of_what_is_to_be_told() -> None:
     add(told, kept[2], theirs, 0.5)
     same_step(take_step(told, kept[2]), take_step(quiet, kept[1]), 1e-5)
     nothing = take_step(told, kept[2])
-    assert len(nothing.item) == len(nothing.context) == 0
+    assert [len(rows.row) for rows in nothing[:3]] == [0, 0, 0]
     assert nothing.ranker is not None
     assert nothing.ranker.steps == 0
+
+
+@pytest.mark.parametrize("told", [0.5, 0.9, 0.999])
+def test_a_step_has_the_rows_that_moved_most(told: float) -> None:
+    whole, thin = new_model(), new_model()
+    for model in (whole, thin):
+        take(model, 0, 60, True)
+    every, most = take_step(whole, begin(whole), 1.0), take_step(thin, begin(thin), told)
+    for all_rows, rows in zip(every[:2], most[:2], strict=True):
+        moved = (all_rows.vector**2).sum(axis=1)
+        assert (moved > 0).all()
+        kept = np.isin(all_rows.row, rows.row)
+        assert 0 < kept.sum() < len(moved) + (told > 0.99)
+        assert moved[kept].min() >= moved[~kept].max(initial=0)
+        assert told * moved.sum() <= moved[kept].sum() <= told * moved.sum() + moved[kept].min()
+        assert (all_rows.vector[kept] == rows.vector).all()
 
 
 def test_a_share_goes_a_part_of_the_way() -> None:
@@ -108,10 +125,10 @@ def test_a_share_goes_a_part_of_the_way() -> None:
     take(other, 0, 60, True)
     take(half, 0, 60, False)
     start = half.embeddings.candidate.copy()
-    step = take_step(other, begin(other))
+    step = take_step(other, begin(other), 1.0)
     add(half, begin(half), step, 0.5)
     moved = half.embeddings.candidate - start
-    np.testing.assert_allclose(moved[step.item], step.candidate / 2, atol=1e-6)
+    np.testing.assert_allclose(moved[step.candidate.row], step.candidate.vector / 2, atol=1e-6)
     np.testing.assert_allclose(half.embeddings.candidate_adagrad, other.embeddings.candidate_adagrad, atol=1e-5)
 
 
@@ -126,8 +143,9 @@ def test_candidates_are_found_by_what_was_added() -> None:
     for item in range(ITEMS):
         refresh_vector(model.active, model.embeddings, item)
     assert (found == model.active.vector).all()
-    assert len(step.item) > ITEMS / 3
-    assert np.flatnonzero(model.embeddings.dirty).tolist() == step.item.tolist()
+    assert len(step.candidate.row) > ITEMS / 3
+    written = np.union1d(step.history.row, step.candidate.row)
+    assert np.flatnonzero(model.embeddings.dirty).tolist() == written.tolist()
 
 
 def test_what_is_not_told_yet_comes_back_from_its_page() -> None:
@@ -155,7 +173,7 @@ def test_rows_that_come_later_have_room() -> None:
     take(other, 0, 50, True)
     add(model, kept, take_step(other, begin(other)), 1.0)
     assert len(kept.embeddings.history) == len(model.embeddings.history) >= 5_000
-    assert len(take_step(model, kept).item) == 0
+    assert len(take_step(model, kept).candidate.row) == 0
 
 
 def test_a_step_of_another_shape_does_not_fit() -> None:

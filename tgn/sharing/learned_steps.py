@@ -7,6 +7,9 @@ x and v are means, linear filters of what their optimiser saw (`tgn.ranker`): ov
 
 where Δx and Δv are what the filters answer to those n steps alone. What is added thus stands where it would had the
 other model taken those steps itself. Sums of squared gradients add up as they are.
+
+Of embeddings a step has the rows that make up TOLD of their squared movement. The rest, often half of the rows, is
+what candidates are pushed down by where they were drawn: every model does that by itself.
 """
 
 from typing import NamedTuple
@@ -16,7 +19,7 @@ import numpy as np
 
 from tgn.config import ModelConfig
 from tgn.context_embedding import Contexts, new_contexts
-from tgn.graph import F32, I32
+from tgn.graph import F32, I32, I64
 from tgn.item_embedding import (
     INITIAL_ADAGRAD,
     Embeddings,
@@ -30,6 +33,7 @@ from tgn.ranker import BETA2, MEAN_SHARE, ONE, SHORTEST_MEAN, Ranker, new_ranker
 from tgn.retrieval import LANES
 
 INITIAL = np.float32(INITIAL_ADAGRAD)
+TOLD = 0.999
 
 
 class RankerStep(NamedTuple):
@@ -42,17 +46,24 @@ class RankerStep(NamedTuple):
     steps: int
 
 
-class LearnedStep(NamedTuple):
-    """What was learned of N items and M contexts, and by the ranker."""
+class LearnedRows(NamedTuple):
+    """What N rows have moved by."""
 
-    item: I32  # [N] nodes, each once
-    history: F32  # [N, D]
-    candidate: F32  # [N, D]
-    history_adagrad: F32  # [N]
-    candidate_adagrad: F32  # [N]
-    context: I32  # [M] rows, each once
-    context_vector: F32  # [M, D]
-    context_adagrad: F32  # [M]
+    row: I32  # [N] items or contexts, each once
+    vector: F32  # [N, D]
+    adagrad: F32  # [N] sums of squared gradients
+
+    def take(self, which: I64 | slice) -> "LearnedRows":
+        """Some of them."""
+        return LearnedRows(self.row[which], self.vector[which], self.adagrad[which])
+
+
+class LearnedStep(NamedTuple):
+    """What was learned of items, as both of their vectors, of contexts, and by the ranker."""
+
+    history: LearnedRows
+    candidate: LearnedRows
+    context: LearnedRows
     popularity: F32  # [L]
     popularity_adagrad: F32  # [L]
     ranker: RankerStep | None  # None: another part of the step has it
@@ -86,19 +97,30 @@ def begin(model: Model) -> Unshared:
     return Unshared(model.config, len(learned))
 
 
-def take_step(model: Model, unshared: Unshared) -> LearnedStep:
-    """What has been learned since the last step; from here on the next one's."""
+def take_step(model: Model, unshared: Unshared, told: float = TOLD) -> LearnedStep:
+    """What has been learned since the last step; from here on the next one's.
+
+    told: of how much of the squared movement of either vector the step has the rows.
+    """
     _make_room(model, unshared)
-    items = np.flatnonzero(model.embeddings.moved).astype(np.int32)
-    rows = np.flatnonzero(model.contexts.adagrad != unshared.contexts.adagrad).astype(np.int32)
-    of_items = _moved(model.embeddings[:4], unshared.embeddings[:4], items)
-    of_contexts = _moved(model.contexts[:2], unshared.contexts[:2], rows)
-    everything = np.arange(len(model.popularity.weight))
-    popularity = _moved(model.popularity, unshared.popularity, everything)
+    now, before = model.embeddings, unshared.embeddings
+    items = np.flatnonzero(now.moved).astype(np.int32)
+    rows = _contexts_moved(model, unshared)
+    history = _moved((now.history, now.history_adagrad), (before.history, before.history_adagrad), items)
+    candidate = _moved((now.candidate, now.candidate_adagrad), (before.candidate, before.candidate_adagrad), items)
+    context = _moved(model.contexts[:2], unshared.contexts[:2], rows)
+    weight, adagrad = _moved(model.popularity, unshared.popularity, np.arange(len(model.popularity.weight)))
     _answer(model.ranker, unshared)
     answer, unshared.answer = unshared.answer, _no_answer(model.ranker)
     model.embeddings.moved[:] = 0
-    return LearnedStep._make([items, *of_items, rows, *of_contexts, *popularity, answer])
+    return LearnedStep(
+        _most_of(LearnedRows(items, *history), told),
+        _most_of(LearnedRows(items, *candidate), told),
+        LearnedRows(rows, *context),
+        weight,
+        adagrad,
+        answer,
+    )
 
 
 def add(model: Model, unshared: Unshared, step: LearnedStep, share: float) -> None:
@@ -117,15 +139,16 @@ def add(model: Model, unshared: Unshared, step: LearnedStep, share: float) -> No
         unshared.answer = _filtered(unshared.answer, step.ranker)
         _add_to_ranker(model.ranker, step.ranker, part)
         unshared.ranker = _copied(model.ranker)
-    model.embeddings.dirty[step.item] = 1
-    model.contexts.dirty[step.context] = 1
-    _refresh_active(model, step.item)
+    model.embeddings.dirty[step.history.row] = 1
+    model.embeddings.dirty[step.candidate.row] = 1
+    model.contexts.dirty[step.context.row] = 1
+    _refresh_active(model, step.candidate.row)
 
 
 def fits(model: Model, step: LearnedStep) -> bool:
     """Whether a step is of a model of the same shape."""
     d = model.config.embedding
-    widths = {step.history.shape[1:], step.candidate.shape[1:], step.context_vector.shape[1:]}
+    widths = {rows.vector.shape[1:] for rows in (step.history, step.candidate, step.context)}
     sizes = len(step.popularity) == len(model.popularity.weight)
     return widths == {(d,)} and sizes and (step.ranker is None or len(step.ranker.fast) == len(model.ranker.fast))
 
@@ -134,8 +157,8 @@ def page_of(model: Model, unshared: Unshared) -> bytes:
     """What a checkpoint holds of it, beside the model; the same bytes for the same state."""
     room, known = len(unshared.embeddings.moved), model.embeddings
     items = np.flatnonzero(known.moved[:room])
-    rows = np.flatnonzero(model.contexts.adagrad != unshared.contexts.adagrad)
-    parts: list[np.ndarray] = [items, *(array[items] for array in unshared.embeddings[:4]), rows]
+    rows = _contexts_moved(model, unshared)
+    parts: list[np.ndarray] = [items, *(array[items] for array in unshared.embeddings[:4]), rows.astype(np.int64)]
     parts += [array[rows] for array in unshared.contexts[:2]]
     parts += [*unshared.popularity, *unshared.ranker, *unshared.answer[:3]]
     return msgspec.msgpack.encode(([array.tobytes() for array in parts], *unshared.answer[3:]))
@@ -169,6 +192,13 @@ def from_page(model: Model, page: bytes) -> Unshared:
     return unshared
 
 
+def _contexts_moved(model: Model, unshared: Unshared) -> I32:
+    """Their rows; a gradient can be too small for its square to count, and the vector moves all the same."""
+    now, before = model.contexts, unshared.contexts
+    moved = (now.vector != before.vector).any(axis=1) | (now.adagrad != before.adagrad)
+    return np.flatnonzero(moved).astype(np.int32)
+
+
 def _moved(now: tuple[F32, ...], before: tuple[F32, ...], rows: np.ndarray) -> list[F32]:
     """What rows have moved by; from here on they are what `before` is."""
     found = []
@@ -176,6 +206,16 @@ def _moved(now: tuple[F32, ...], before: tuple[F32, ...], rows: np.ndarray) -> l
         found.append(array[rows] - base[rows])
         base[rows] = array[rows]
     return found
+
+
+def _most_of(moved: LearnedRows, share: float) -> LearnedRows:
+    """The rows that make up a share of the squared movement, in order; none that has not moved."""
+    squares = np.einsum("nd,nd->n", moved.vector, moved.vector)
+    order = np.argsort(-squares, kind="stable")
+    reached = np.cumsum(squares[order], dtype=np.float64)
+    if not len(order) or not reached[-1]:
+        return moved.take(slice(0))
+    return moved.take(np.sort(order[: 1 + int(np.searchsorted(reached, share * reached[-1]))]))
 
 
 def _make_room(model: Model, unshared: Unshared) -> None:
@@ -188,14 +228,16 @@ def _make_room(model: Model, unshared: Unshared) -> None:
 def _add_to(
     embeddings: Embeddings, contexts: Contexts, popularity: PopularityWeights, step: LearnedStep, part: np.float32
 ) -> None:
-    embeddings.history[step.item] += part * step.history
-    embeddings.candidate[step.item] += part * step.candidate
-    embeddings.history_adagrad[step.item] += step.history_adagrad
-    embeddings.candidate_adagrad[step.item] += step.candidate_adagrad
-    contexts.vector[step.context] += part * step.context_vector
-    contexts.adagrad[step.context] += step.context_adagrad
+    _add_rows(embeddings.history, embeddings.history_adagrad, step.history, part)
+    _add_rows(embeddings.candidate, embeddings.candidate_adagrad, step.candidate, part)
+    _add_rows(contexts.vector, contexts.adagrad, step.context, part)
     popularity.weight[:] += part * step.popularity
     popularity.adagrad[:] += step.popularity_adagrad
+
+
+def _add_rows(vector: F32, adagrad: F32, rows: LearnedRows, part: np.float32) -> None:
+    vector[rows.row] += part * rows.vector
+    adagrad[rows.row] += rows.adagrad
 
 
 def _refresh_active(model: Model, items: I32) -> None:

@@ -20,10 +20,25 @@ from streamer.pipeline.learned_record import (
     records_of,
 )
 from tests.golden.steps import as_json, example
+from tgn.sharing.learned_steps import LearnedRows
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VERSIONS = sorted(int(file.stem.partition("-")[2]) for file in GOLDEN.glob("learned-*.step"))
-NAMES = ["seat", "epoch", "part", "is_first", "events", "total", "seen", "items", "contexts", "sizes", "kept", "steps"]
+NAMES = [
+    "seat",
+    "epoch",
+    "part",
+    "is_first",
+    "events",
+    "total",
+    "seen",
+    "items",
+    "contexts",
+    "sizes",
+    "kept",
+    "steps",
+    "rows",
+]
 ROOM = 1_000_000
 
 
@@ -55,21 +70,22 @@ def test_the_present_version_has_a_golden_step() -> None:
     assert VERSION in VERSIONS, "python -m tests.golden.steps"
 
 
-def test_sixteen_bits_hold_what_is_learned_to_a_thousandth_and_no_infinity() -> None:
+def test_sixteen_bits_hold_what_is_learned_to_a_quarter_of_a_hundredth() -> None:
     record, rng = example(200, 2, 32, 900), np.random.default_rng(3)
     record = record._replace(items=[f"i{n}" for n in range(200)])
     ranker = record.step.ranker
     assert ranker is not None
     history = (rng.normal(0, 0.05, (200, 32)) * 10.0 ** rng.integers(-2, 2, (200, 1))).astype(np.float32)
     variance = (10.0 ** rng.uniform(-11, 0, 900)).astype(np.float32)
-    step = record.step._replace(history=history, ranker=ranker._replace(variance=variance))
-    step.candidate[0, 0], step.candidate[1, 0] = 1e9, -1e9
+    everything = LearnedRows(np.arange(200, dtype=np.int32), history, np.zeros(200, np.float32))
+    step = record.step._replace(history=everything, ranker=ranker._replace(variance=variance))
+    step.candidate.vector[0, 0], step.candidate.vector[1, 0] = 1e9, -1e-30
     found = decode_learned(encode_learned(record._replace(step=step))).step
-    np.testing.assert_allclose(found.history, history, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(found.history.vector, history, rtol=1 / 256, atol=0)
     assert found.ranker is not None
     np.testing.assert_allclose(found.ranker.variance, variance, rtol=0.02)
-    assert found.candidate[:2, 0].tolist() == [65_504, -65_504]
-    assert (found.candidate_adagrad == step.candidate_adagrad).all()
+    np.testing.assert_allclose(found.candidate.vector[:2, 0], [1e9, -1e-30], rtol=1 / 256)
+    assert (found.candidate.adagrad == step.candidate.adagrad).all()
 
 
 def test_a_step_that_is_too_large_is_told_in_parts() -> None:
@@ -84,9 +100,15 @@ def test_a_step_that_is_too_large_is_told_in_parts() -> None:
     found = [decode_learned(part.value or b"") for part in parts]
     assert [one.part for one in found] == list(range(len(parts)))
     assert [item for one in found for item in one.items] == list(record.items)
-    assert (np.concatenate([one.step.history for one in found]) == record.step.history).all()
+    for name in ("history", "candidate"):
+        of_parts = [(one.items, getattr(one.step, name)) for one in found]
+        whole_rows = getattr(record.step, name)
+        told = [items[row] for items, rows in of_parts for row in rows.row.tolist()]
+        assert told == [record.items[row] for row in whole_rows.row.tolist()]
+        assert (np.concatenate([rows.vector for _, rows in of_parts]) == whole_rows.vector).all()
+        assert (np.concatenate([rows.adagrad for _, rows in of_parts]) == whole_rows.adagrad).all()
     assert [one.step.ranker is None for one in found] == [False] + [True] * (len(parts) - 1)
-    assert sum(len(one.step.context) for one in found) == 2
+    assert sum(len(one.step.context.row) for one in found) == 2
     assert (sum(one.step.popularity for one in found) == record.step.popularity).all()
     assert {one.events for one in found} == {52}
 
@@ -133,7 +155,13 @@ def test_foreign_bytes_are_refused(value: bytes) -> None:
         {"kept": float("nan")},
         {"kept": 1.5},
         {"steps": -1},
-        {"change": lambda numbers: np.full(1, np.nan, "<f2").tobytes() + numbers[2:]},
+        {"rows": [5, 5]},
+        {"rows": [-2, 5]},
+        {"rows": None},
+        {"change": lambda numbers: np.full(1, 5, "<i4").tobytes() + numbers[4:]},
+        {"change": lambda numbers: np.full(1, -1, "<i4").tobytes() + numbers[4:]},
+        {"change": lambda numbers: np.full(2, 3, "<i4").tobytes() + numbers[8:]},
+        {"change": lambda numbers: numbers[:28] + np.full(1, 0x7FC0, "<u2").tobytes() + numbers[30:]},
         {"change": lambda numbers: numbers[:-4] + np.full(1, np.inf, "<f4").tobytes()},
         {"change": lambda numbers: numbers[:-4] + np.full(1, -1, "<f4").tobytes()},
         {"change": lambda numbers: numbers + b"\x00"},
@@ -159,6 +187,6 @@ def test_a_field_that_a_later_version_adds_is_passed_over() -> None:
     assert as_json(later) == as_json(example())
 
 
-def test_a_row_takes_a_seventh_of_a_kilobyte_and_the_ranker_seventeen() -> None:
+def test_a_vector_takes_72_bytes_and_the_ranker_seventeen_thousand() -> None:
     record = example(500, 2, 32, 2_836)._replace(items=[f"{n:07}" for n in range(500)])
-    assert len(encode_learned(record)) < 500 * (136 + 9) + 2_836 * 6 + 1_000
+    assert len(encode_learned(record)) < 500 * (72 + 9) + 250 * 72 + 2_836 * 6 + 1_000
