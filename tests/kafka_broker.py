@@ -1,6 +1,6 @@
 """A real Apache Kafka 4.1 broker (KRaft, one node) on loopback, from Maven Central, for tests and benchmarks.
 
-`python -m tests.kafka_broker` starts one and prints its address until it is interrupted.
+`python -m tests.kafka_broker` starts one, on the usual port where that is free, until it is interrupted.
 """
 
 import base64
@@ -21,7 +21,7 @@ from tests.waiting import end, ended, is_gone, until
 
 HERE = Path(__file__).parent
 JARS = HERE.parent / ".cache" / "kafka"
-FETCH_TRIES = 3
+FETCH_TRIES, USUAL_PORT = 3, 9092
 _started: list["Broker"] = []  # another process may end what this one has started
 
 
@@ -86,10 +86,11 @@ def wait_for_port(process: "subprocess.Popen[bytes]", port: int, log: Path) -> N
 class Broker:
     """One broker with its log in a folder of its own."""
 
-    def __init__(self, folder: Path, **server: str) -> None:
+    def __init__(self, folder: Path, port: int = 0, **server: str) -> None:
         self._folder, self._process = folder, None
         fetch_jars(HERE / "kafka/pom.xml", JARS, "kafka_2.13-*.jar")
-        self.port, controller = free_ports(2)
+        some, controller = free_ports(2)
+        self.port = port or some
         self.bootstrap = f"127.0.0.1:{self.port}"
         (folder / "server.properties").write_text(
             "".join(f"{k}={v}\n" for k, v in (_properties(folder, self.port, controller) | server).items())
@@ -215,12 +216,19 @@ def free_ports(n: int) -> list[int]:
     return ports
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
 def main() -> None:
     """Runs a broker until interrupted or terminated."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="freshet-kafka-") as folder:
-        broker = Broker(Path(folder))
-        print(broker.bootstrap, flush=True)
+        print(f"Starting a broker; the first time Maven fetches it into {JARS}.", flush=True)
+        broker = Broker(Path(folder), USUAL_PORT if is_free(USUAL_PORT) else 0)
+        print(f"It is there until Ctrl-C. Elsewhere: export FRESHET_BOOTSTRAP=localhost:{broker.port}", flush=True)
         try:
             signal.pause()
         except KeyboardInterrupt:

@@ -31,6 +31,7 @@ class FirstLook:
         event_types: type → good rows, most first.
         fields: our field → the column that was found by a usual name.
         open: columns that may be a field and were left.
+        unread: columns that are no field, in a file of no source that is known.
         left_out: rows of another kind.
         order: "file" where times are made of the order of rows.
         early: good rows that lie before 1990.
@@ -49,6 +50,7 @@ class FirstLook:
     event_types: dict[str, int]
     fields: dict[str, str] = field(default_factory=dict)
     open: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
     left_out: int = 0
     order: str = "time"
     early: int = 0
@@ -83,6 +85,7 @@ def look_at(where: object, table: pa.Table, refusals: Refusals, opened: Sequence
         event_types={one["values"]: one["counts"] for one in counted},
         fields=dict(opened[0].matched.said) if opened else {},
         open=opened[0].matched.open if opened else (),
+        unread=opened[0].matched.unread if opened else (),
         left_out=sum(one.left_out for one in opened),
         order="file" if timeless else "time",
         early=early,

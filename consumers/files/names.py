@@ -74,12 +74,14 @@ SYNONYMS: dict[Kind, dict[str, tuple[str, ...]]] = {
 class Matched:
     """Which column is which field.
 
-    `said`: what was found by a usual name, for the first look. `open`: what might be a field, and was left.
+    `said`: what was found by a usual name, for the first look. `open`: what might be a field, and was left. `unread`:
+    columns that are no field of an interaction, in a file of no source that is known.
     """
 
     field_map: Mapping[str, str]
     said: Mapping[str, str] = field(default_factory=dict)
     open: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,9 @@ def matched(
         raise DataRefused(_question(columns, missing, {ours: questions[ours] for ours in asked}, said))
     still_open = tuple(f"{ours}: {' or '.join(names)}? name it with --map {_flag(ours, names[0])}"
                        for ours, names in questions.items())  # fmt: skip
-    return Matched(found, said, still_open)
+    beside = preset or kind != "interactions"  # what is beside the fields of an item or a user is its attributes
+    unread = () if beside else tuple(name for name in columns.names if name not in {*taken, *fields, *known, "_"})
+    return Matched(found, said, still_open, unread)
 
 
 def _that_is_there(columns: FileColumns, expression: str) -> str:
@@ -213,9 +217,9 @@ def _question(
     text = f"{what}; it has {_listed(names)}" + (f"; {open_}" if open_ else "")
     flags = [f"--map {_flag(ours, asked[ours][0] if ours in asked else _guess(ours, columns, said))}"
              for ours in dict.fromkeys((*missing, *asked))]  # fmt: skip
-    hint = "" if any("COLUMN" in flag for flag in flags) or not flags else "; did you mean " + " ".join(flags)
-    if not hint:
-        hint = "; use --map ours=theirs for " + ", ".join(dict.fromkeys((*missing, *asked)))
+    hint = f"; did you mean {' '.join(flags)}"
+    if any("COLUMN" in flag for flag in flags):
+        hint = f"; say {' '.join(flags)}; COLUMN stands for the name that the file has"
         if missing == ["timestamp"]:
             hint += ", or --order file where the file has no times"
         if columns.text and not columns.headless and not said and not set(FIELDS[columns.kind]) & set(names):
@@ -234,7 +238,11 @@ _WORDS = {
 def _guess(ours: str, columns: FileColumns, said: Mapping[str, str]) -> str:
     """The column that a missing field might be, for the question alone."""
     left = [name for name in columns.names if name not in (said.get(other) for other in REQUIRED[columns.kind])]
-    return next((name for word in _WORDS[ours] for name in left if word in plain(name)), "COLUMN")
+    if called := next((name for word in _WORDS[ours] for name in left if word in plain(name)), None):
+        return called
+    free = [name for name in left if name not in FIELDS[columns.kind]]
+    lacking = [name for name in REQUIRED[columns.kind] if name not in (*columns.names, *said)]
+    return free[0] if len(free) == len(lacking) == 1 else "COLUMN"
 
 
 def _columns_flags(cells: Sequence[str]) -> str:

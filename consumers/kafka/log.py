@@ -13,6 +13,7 @@ from confluent_kafka import TopicCollection as Topics
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType  # type: ignore[attr-defined]
 
+from consumers.counted import counted
 from consumers.errors import LogUnavailable, RecordRefused, UnknownTopic
 from consumers.kafka.calls import (
     ANSWER_TIMEOUT_S,
@@ -216,7 +217,7 @@ class KafkaLog(Closable):
         if error and (refusal := refused(error, topic)):
             raise refusal
         why = error.str() if error else f"no broker answered within {timeout_s:g} s"
-        raise LogUnavailable(f"{len(records)} records were not acknowledged: {why}")
+        raise LogUnavailable(f"{counted(len(records), 'record', verb='were')} not acknowledged: {why}")
 
     def _shared_producer(self, topics: Collection[str], timeout_s: float) -> Any:
         """The producer of everything that is appended; the first to need one makes it, with a look at its topics."""

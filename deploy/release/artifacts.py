@@ -14,9 +14,17 @@ from typing import NamedTuple
 from deploy.release.sources import ROOT
 from streamer.ops.doctor import Finding
 
-PACKAGES = frozenset({"consumers", "streamer", "tgn"})
+PACKAGES, OF_CLIENT = frozenset({"consumers", "streamer", "tgn"}), frozenset({"freshet_client"})
+CLIENT = ROOT / "deploy" / "clients" / "python"
 SUFFIXES = frozenset({".css", ".html", ".js", ".py", ".svg", ".typed", ".yaml"})
 MOST_BYTES = 2_000_000
+ASK_NOBODY = """
+from freshet_client import AsyncClient, Client, Unreachable
+try:
+    Client("http://127.0.0.1:9", retries=0).recommendations("ann")
+except Unreachable as error:
+    print("Unreachable:", error)
+"""
 TWINE, CYCLONEDX = "twine==7.0.0", "cyclonedx-bom==7.5.0"
 
 
@@ -50,14 +58,14 @@ def _hatchling(source: Path, target: str, folder: Path) -> None:
     run([sys.executable, "-m", "hatchling", "build", "--target", target, "--directory", str(folder)], cwd=source)
 
 
-def strangers(wheel: Path) -> list[str]:
-    """Files of a wheel that do not belong there: tests, data, notes for who develops."""
+def strangers(wheel: Path, packages: frozenset[str] = PACKAGES) -> list[str]:
+    """Files of a wheel that are not of these packages: tests, data, notes for who develops."""
     names = zipfile.ZipFile(wheel).namelist()
     [about] = {name.partition("/")[0] for name in names if ".dist-info/" in name}
     return [
         name
         for name in names
-        if not name.startswith(f"{about}/") and (name.partition("/")[0] not in PACKAGES or _is_strange(Path(name)))
+        if not name.startswith(f"{about}/") and (name.partition("/")[0] not in packages or _is_strange(Path(name)))
     ]
 
 
@@ -73,11 +81,32 @@ def check_artifacts(folder: Path) -> Iterator[Finding]:
         wrong = strangers(built.wheel)
         yield Finding("wheel", not wrong, f"{built.wheel.name}, {size:,} bytes; strange: {wrong or 'nothing'}")
         yield Finding("size", size <= MOST_BYTES, f"{size:,} of at most {MOST_BYTES:,} bytes")
-        run([*_tool(TWINE, "twine"), "check", "--strict", str(built.sdist), str(built.wheel)])
-        yield Finding("metadata", True, "as the index wants it")
+        yield _check_metadata("metadata", built)
         yield from _check_installed(built.wheel, folder)
+        yield from _check_client(folder / "client")
     except Failed as failed:
         yield Finding("build", False, str(failed), "mend it, and check again")
+
+
+def _check_metadata(check: str, built: Built) -> Finding:
+    run([*_tool(TWINE, "twine"), "check", "--strict", str(built.sdist), str(built.wheel)])
+    return Finding(check, True, "as the index wants it")
+
+
+def _check_client(folder: Path) -> Iterator[Finding]:
+    """The client, a distribution of its own: in an environment with what its own metadata asks for. Raises Failed."""
+    built = build(CLIENT, folder)
+    wrong = strangers(built.wheel, OF_CLIENT)
+    yield Finding("client", not wrong, f"{built.wheel.name}, strange: {wrong or 'nothing'}")
+    yield _check_metadata("client's metadata", built)
+    environment = folder / "environment"
+    python = environment / "bin" / "python"
+    run(["uv", "venv", "--quiet", "--python", sys.executable, str(environment)])
+    run(["uv", "pip", "install", "--quiet", "--python", str(python), str(built.wheel)])
+    run(["uv", "pip", "check", "--python", str(python)])
+    said = run([str(python), "-c", ASK_NOBODY], cwd=folder).strip()
+    shutil.rmtree(environment)
+    yield Finding("client installed", said.startswith("Unreachable: "), said)
 
 
 def _check_installed(wheel: Path, folder: Path) -> Iterator[Finding]:

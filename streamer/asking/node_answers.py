@@ -62,7 +62,7 @@ class NodeAnswers:
             raise QuestionRefused(404, "unknown-item", f"the item {item_id!r} is deleted", "item_id")
         idle_ms = max(now_ms - int(items.last_time[node]), 0)
         popularity = {
-            str(tau): round(float(items.popularity[node, scale] * np.exp(-idle_ms / tau)), 6)
+            span(tau): round(float(items.popularity[node, scale] * np.exp(-idle_ms / tau)), 6)
             for scale, tau in enumerate(model.config.popularity_scales_ms)
         }
         told: dict[str, Any] = {
@@ -107,6 +107,18 @@ class NodeAnswers:
             "settings": state.in_force or {},
         }
         return known.told(known.clock.now_ms(), told)
+
+
+def span(ms: int) -> str:
+    """A time scale as `popular` takes it.
+
+    >>> span(86_400_000), span(14_400_000), span(90_000)
+    ('1d', '4h', '90s')
+    """
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
+        if ms % size == 0:
+            return f"{ms // size}{unit}"
+    return f"{ms}ms"
 
 
 def _time(t: int) -> int | None:

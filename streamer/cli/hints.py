@@ -13,7 +13,7 @@ from functools import cache
 WHERE = ("bootstrap", "log", "state", "application")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _HINT = re.compile(r"`freshet (\w+)([^`]*)`")
-_FLAGS = re.compile(r"did you mean (--[^;]+)")
+_FLAGS = re.compile(r"(did you mean|say) (--[^;]+)")
 _UNKNOWN_TOPIC = re.compile(r"there is no topic (\S+); create it with `freshet topics create`")
 
 
@@ -40,12 +40,12 @@ def completed(text: str, arguments: argparse.Namespace) -> str:
 
 
 def with_whole_commands(text: str, argv: Sequence[str]) -> str:
-    """A message whose `did you mean --flag …` is the whole command, to be pasted."""
+    """A message whose `did you mean --flag …`, or `say --flag …`, is the whole command, to be pasted."""
 
     def whole(hint: re.Match[str]) -> str:
-        choices = hint[1].split(" or --")
+        choices = hint[2].split(" or --")
         commands = (f"`freshet {shlex.join(argv)} {'--' * bool(n)}{flags}`" for n, flags in enumerate(choices))
-        return "did you mean " + " or ".join(commands)
+        return f"{hint[1]} " + " or ".join(commands)
 
     return _FLAGS.sub(whole, text)
 

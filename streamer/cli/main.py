@@ -26,6 +26,7 @@ COMMANDS = {
     "explain": "say why an item is in a user's list, and check that it is so",
     "produce": "send a file of interactions, items or users to the log",
     "tail": "print a topic as it grows",
+    "export": "write the lists of the log as a Parquet file",
     "erase": "erase users: state, lists and what follows from them; say what stays where and for how long",
     "rules": "check rules of lists, put them in force, show what they would do, go back to a version before",
     "experiment": "compare ways of making lists on shares of the users, and say what came of it",

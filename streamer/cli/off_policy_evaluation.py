@@ -12,7 +12,11 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+<<<<<<< HEAD
 from consumers.decode_fields import UNDECODABLE
+=======
+from consumers.counted import agreeing, counted
+>>>>>>> monday
 from consumers.errors import DataRefused, UnknownTopic
 from streamer.errors import UsageError
 from streamer.evaluation.feedback_lists import FeedbackLog, Outcome, read_feedback, rows_of
@@ -48,7 +52,9 @@ def evaluate_feedback(arguments: argparse.Namespace, settings: Settings) -> int:
             "/v1/feedback with their list_id"
         )
     if read.without_impression:
-        said = f"{read.without_impression:,} lists have clicks or purchases and no impression; they are left out"
+        said = (
+            f"{counted(read.without_impression, 'list', verb='have')} clicks or purchases and no impression: left out"
+        )
         print(f"freshet: warning: {said}", file=sys.stderr)
     told = {name: _judged(read, others, least) for name, others in _policies(arguments, read)}
     if arguments.json:
@@ -96,7 +102,8 @@ def _array(items: Any) -> list[Any]:
 
 
 def _in_words(name: str, found: OffPolicy, shown: int, outcome: str) -> str:
-    lines = [f"{name}: {found.lists:,} of {shown:,} shown lists have another one beside them; {found.users:,} users"]
+    have, users = agreeing(found.lists, "have"), counted(found.users, "user")
+    lines = [f"{name}: {found.lists:,} of {shown:,} shown lists {have} another one beside them; {users}"]
     if found.lists:
         lines.append(f"  {'as shown':<15}{found.shown:>9.4f}  {OUTCOMES[outcome]}")
     for key, one in found.estimates.items():

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from consumers.dead_letter import DeadLetter
+from consumers.errors import DataRefused
 from consumers.log import Log
 from consumers.schemas import Item
 from streamer.errors import RulesRefused
@@ -69,7 +70,7 @@ def say_warnings(warnings: Iterable[dict[str, str]]) -> None:
 
 
 def read_object_file(name: str) -> Any:
-    """The object of a file, JSON or YAML. Raises RulesRefused, OSError."""
+    """The object of a file, JSON or YAML. Raises RulesRefused, DataRefused where there is no file, OSError."""
     told = _parsed(name)
     if not isinstance(told, dict):
         raise RulesRefused(f"{name} is no object")
@@ -77,7 +78,10 @@ def read_object_file(name: str) -> Any:
 
 
 def _parsed(name: str) -> Any:
-    text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
+    except FileNotFoundError:
+        raise DataRefused(f"there is no file {name}") from None
     try:
         return yaml.safe_load(text)  # JSON is YAML too
     except yaml.YAMLError as error:
@@ -87,7 +91,7 @@ def _parsed(name: str) -> Any:
 
 
 def read_rule_file(name: str) -> tuple[Rules, ...]:
-    """The rules of a file. Raises RulesRefused with the place of what is wrong, OSError."""
+    """The rules of a file. Raises RulesRefused with the place of what is wrong, and as `read_object_file`."""
     told = _parsed(name)
     objects = told if isinstance(told, list) else [told]
     if not objects:

@@ -186,7 +186,7 @@ def look_at_files(files: Files, reading: Reading) -> tuple[StreamFile, FirstLook
     if not len(found.table):
         kind = ": it has no row"
         if left := sum(one.left_out for one in found.opened):
-            kind = f" of interactions: its {counted(left, 'row')} are of another kind"
+            kind = f" of interactions: its {counted(left, 'row', verb='are')} of another kind"
         raise DataRefused(f"{where} is empty{kind}")
     return found, found.look(where)
 
@@ -275,7 +275,7 @@ def say_nodes(where: object, nodes: Nodes[Any], strict: bool, quiet: bool = True
     for question in nodes.opened[0].matched.open if nodes.opened else ():
         _say(f"{where}: {question}")
     if nodes.warnings:
-        _say(f"{where}: {len(nodes.warnings):,} fields are left out; the first: {nodes.warnings[0]}")
+        _say(f"{where}: {counted(len(nodes.warnings), 'field', verb='are')} left out; the first: {nodes.warnings[0]}")
     times = [node.timestamp for node in nodes.known() if node.timestamp is not None]
     _say_seconds(where, times, "give them in milliseconds, or in ISO 8601")
 

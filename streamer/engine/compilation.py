@@ -91,7 +91,8 @@ def _compile(stages: Sequence[str], begun: Callable[[], None] = lambda: None) ->
         begun()
         if CACHE_NOTE:
             print(f"freshet: {CACHE_NOTE}", file=sys.stderr)
-        print("freshet: compiling the kernels, once for this version …", file=sys.stderr, flush=True)
+        which = "the kernels" if "taking" in missing else "the other kernels, which the demo does without"
+        print(f"freshet: compiling {which}, once for this version …", file=sys.stderr, flush=True)
         own = os.environ | {"NUMBA_CACHE_DIR": str(CACHE.parent)}
 
         def ready(stage: str) -> None:

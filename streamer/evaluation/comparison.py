@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from consumers.counted import counted
 from consumers.schemas import Item, User
 from streamer.engine.engine import Engine
 from streamer.errors import UsageError
@@ -115,8 +116,8 @@ def compared(a: Contender, b: Contender, source: str, confidence: float) -> Pair
     users = len(np.unique(a.trace.user[both]))
     if both.sum() < LEAST_EVENTS or users < LEAST_USERS:
         raise UsageError(
-            f"{source} has {both.sum()} events of {users} users that are measured under both settings: at least "
-            f"{LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --after"
+            f"{source} has {counted(int(both.sum()), 'event')} of {counted(users, 'user')} measured under both: "
+            f"at least {LEAST_EVENTS} events of {LEAST_USERS} users are needed; see --after"
             + ("" if a.settings.exclude_seen == b.settings.exclude_seen else EXCLUDING)
         )
     k, user = min(a.settings.k, b.settings.k), a.trace.user[both]

@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from consumers.counted import agreeing, counted
+
 Z_95 = 1.959963984540054
 NOTHING = -1
 LEAST_USERS, LEAST_EFFECTIVE = 30, 200
@@ -105,15 +107,15 @@ def _refusal(found: OffPolicy, shown: ShownLists, same: np.ndarray, least: float
     missing = int((listed & np.isnan(shown.propensity)).any(axis=1).sum())
     if missing:
         return (
-            f"{missing:,} of {found.lists:,} lists do not say the propensities of their items; those that `freshet "
-            "run` publishes do: give the rules of the surface `explore`, such as 0.1, so that something is drawn"
+            f"{missing:,} of {found.lists:,} lists {agreeing(missing, 'do')} not say the propensities of their items; "
+            "those that `freshet run` publishes do: give the rules of the surface `explore`, such as 0.1, so that "
+            "something is drawn"
         )
     if wrong := int((listed & ~((shown.propensity > 0) & (shown.propensity <= 1))).sum()):
-        return f"{wrong:,} propensities are no chance above 0, and 1 at most"
+        return f"{counted(wrong, 'propensity', 'propensities', 'are')} no chance above 0, and 1 at most"
     if found.users < LEAST_USERS:
-        return (
-            f"lists of {found.users} users were shown and have feedback; it takes {LEAST_USERS}: wait for more feedback"
-        )
+        users = counted(found.users, "user")
+        return f"lists of {users} were shown and have feedback; it takes {LEAST_USERS}: wait for more feedback"
     small = int((same & (shown.propensity < least)).sum())
     if small:
         return (

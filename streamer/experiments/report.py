@@ -47,7 +47,8 @@ class ArmDifference(NamedTuple):
     def verdict(self) -> str:
         """What the always-valid interval says: it may be read at any time."""
         if self.best is None:
-            return "nothing to compare yet"
+            is_there = self.first is not None and self.value is not None and self.first != self.value
+            return "too little to tell yet" if is_there else "nothing to compare yet"
         if self.best.always_low > 0:
             return "more"
         return "less" if self.best.always_high < 0 else "no difference shown"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from consumers.counted import counted
 from consumers.dead_letter import TOPIC_OF_LETTER, DeadLetter, dead_letter_record
 from consumers.decode_feedback import FeedbackDecoder
 from consumers.errors import LogUnavailable, PositionGone
@@ -174,7 +175,12 @@ class FeedbackCounting(Closable):
                     "feedback is counted from what the log has"
                 )
             if position < starts[at]:
-                _logger.warning("%s[%d] begins at %d: %d records are lost", *at, starts[at], starts[at] - position)
+                _logger.warning(
+                    "%s[%d] begins at %d: %s lost",
+                    *at,
+                    starts[at],
+                    counted(starts[at] - position, "record", verb="are"),
+                )
         return {at: max(start, known.get(at, 0)) for at, start in starts.items()}
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from consumers.counted import agreeing, counted
 from consumers.decode_fields import UNDECODABLE
 from consumers.errors import UnknownTopic
 from consumers.log import Log
@@ -54,7 +55,8 @@ class Audit(NamedTuple):
         if self.superseded:
             lines.append(f"{self.superseded:,} are gone by compaction or retention, as they may be")
         if self.foreign:
-            lines.append(f"{self.foreign:,} records of the output topics are of no epoch: something else wrote them")
+            of, are = counted(self.foreign, "record"), agreeing(self.foreign, "are")
+            lines.append(f"{of} of the output topics {are} of no epoch: something else wrote there")
         if self.untold:
             lines.append(
                 f"{self.untold:,} cannot be compared: compaction took records of items or users that came before them"

@@ -28,7 +28,7 @@ class Costs(NamedTuple):
     scored_us: float = 300.0  # an own interaction: scored, learned from, observed, its list made and written
     told_us: float = 12.0  # what is told of it, where others are there: its share of a block and of a step
     observed_us: float = 45.0  # another worker's interaction, with its share of a step
-    asked_us: float = 500.0  # a list that is asked for, on the worker's thread
+    asked_us: float = 800.0  # a list that is asked for, on both threads of the worker: 1.39 ms beside two interactions
     front_us: float = 650.0  # the same on the front, which `freshet serve` is
     user_bytes: float = 1_918.0
     item_bytes: float = 4_037.0
@@ -146,8 +146,9 @@ def _at(
     rate, days = stream.events_per_s, stream.retention_days * SECONDS_A_DAY
     told = costs.block_bytes + costs.step_bytes if workers > 1 else 0.0
     written = costs.list_bytes * 2 + costs.epoch_bytes + told  # a list goes to `recommendations` and `freshet.lists`
-    kept = (costs.interaction_bytes + costs.list_bytes + costs.epoch_bytes + told) * rate * days
-    log = kept + stream.users * costs.list_bytes
+    kept = (costs.interaction_bytes + costs.list_bytes + costs.epoch_bytes + told) * rate
+    asked = costs.list_bytes * stream.requests_per_s  # these go to `freshet.lists` too
+    log = (kept + asked) * days + stream.users * costs.list_bytes
     own, others = rate / workers, rate * (workers - 1) / workers
     came_in = own * costs.interaction_bytes + others * told
     return StreamPlan(
@@ -163,7 +164,7 @@ def _at(
         disk_mb_per_s=rate * costs.delta_bytes / 1e6,
         log_gib=log * stream.replication / 2**30,
         worker_in_mbit=came_in * 8 / 1e6,
-        worker_out_mbit=own * written * 8 / 1e6,
+        worker_out_mbit=(own * written + asked / workers) * 8 / 1e6,
         brokers_out_mbit=came_in * workers * 8 / 1e6,
         measured=workers <= MEASURED_WORKERS,
     )

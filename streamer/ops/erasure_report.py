@@ -65,7 +65,7 @@ def report(log: Log, settings: Settings) -> list[Residue]:
     )  # fmt: skip
     found.append(Residue("lists that `serve` keeps", "state", "when it has taken the withdrawal and the tombstone"))
     found.append(Residue("what `run feedback` keeps", "state", "when it has taken the tombstone; totals stay"))
-    found.append(Residue("files of `checkpoint export`", "file", "when you delete those made before"))
+    found.append(Residue("files of `checkpoint export` and `export`", "file", "when you delete those made before"))
     if settings.embeddings is not None:
         found += [
             Residue(
@@ -74,7 +74,7 @@ def report(log: Log, settings: Settings) -> list[Residue]:
             )
             for manifest in versions(settings.embeddings)
         ]  # fmt: skip
-    found.append(Residue("Neo4j of `sink`", "sink", "when the sink has taken the tombstone"))
+    found.append(Residue("Neo4j or Redis of `sink`", "sink", "when the sink has taken the tombstone"))
     return found
 
 

@@ -3,10 +3,12 @@
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 LINE_EVERY_S = 5.0
+Thing = TypeVar("Thing")
 
 
 @contextmanager
@@ -36,6 +38,13 @@ def progress(
             bar.update(task, rate=f"{speed:,.0f} {unit}/s" if speed else "")
 
         yield advance
+
+
+def advancing(things: Iterable[Thing], advance: Callable[[int], None]) -> Iterator[Thing]:
+    """The same things, each of which is told to `advance`."""
+    for thing in things:
+        advance(1)
+        yield thing
 
 
 class _Lines:

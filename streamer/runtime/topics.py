@@ -133,6 +133,13 @@ def topic_of_surface(settings: Settings, surface: str) -> str:
     return f"{settings.recommendations_topic}.{surface}"
 
 
+def published_surfaces(log: Log, settings: Settings) -> dict[str, str]:
+    """Topic of lists → surface, of the surface of the settings and of those whose topics there are."""
+    before = topic_of_surface(settings, "")
+    beside = sorted(topic for topic in log.topic_names() if topic.startswith(before))
+    return {settings.recommendations_topic: settings.surface} | {topic: topic.removeprefix(before) for topic in beside}
+
+
 def topic_names(settings: Settings) -> dict[str, str]:
     """Name in topics.yaml → name in the settings."""
     return {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Protocol
 
+from consumers.counted import counted
 from consumers.errors import LogUnavailable, PositionGone, Transient, UnknownTopic
 from consumers.log import Closable, Log, Positions
 from consumers.records import Record, TopicPartition
@@ -104,16 +105,21 @@ def follow(
 
     Raises what `opened` raises at the first try, and PositionGone; see `Sink`.
     """
-    total = 0
+    total, said = 0, -1
 
     def run(sink: Sink) -> None:
-        nonlocal total
+        nonlocal total, said
         while not stop:
             taken = sink.step()
             total += taken
             advance(taken)
-            if exit_at_end and not taken and sink.at_end():
+            if taken or not sink.at_end():
+                continue
+            if exit_at_end:
                 return
+            if total != said:
+                said = total
+                _logger.info("everything in the log is in the store, %s so far; following it", counted(total, "record"))
 
     supervise(opened, run, stop, achieved=lambda: total, retried=(Transient, UnknownTopic))
 
@@ -131,5 +137,5 @@ def _meet_log(log: Log, store: FollowingStore, settings: Settings, topics: tuple
             _logger.warning("%s: going on at its first record; what the store has of the former one stays", found)
             store.forget(former)
         else:
-            _logger.warning("%s: going on at the first one, %d records are lost", found, dropped)
+            _logger.warning("%s: going on at the first one, %s lost", found, counted(dropped, "record", verb="are"))
     return store.positions()

@@ -14,7 +14,7 @@ from consumers.redis import KeyBatch, KeyStore
 from consumers.schemas import RecommendationList
 from streamer.pipeline.epoch import Erasure, ItemChange, UserChange
 from streamer.pipeline.ingest import Intake
-from streamer.runtime.topics import topic_of_surface
+from streamer.runtime.topics import published_surfaces
 from streamer.settings import Settings
 from streamer.sinks.following import Sink
 
@@ -58,13 +58,6 @@ class KeySink(Sink):
             case Erasure(user_id, _):
                 return {f"user:{user_id}": None}
         return {}
-
-
-def published_surfaces(log: Log, settings: Settings) -> dict[str, str]:
-    """Topic of lists → surface, of the surface of the settings and of those whose topics there are."""
-    before = topic_of_surface(settings, "")
-    beside = sorted(topic for topic in log.topic_names() if topic.startswith(before))
-    return {settings.recommendations_topic: settings.surface} | {topic: topic.removeprefix(before) for topic in beside}
 
 
 def _list(record: Record, surface: str) -> dict[str, bytes | None]:

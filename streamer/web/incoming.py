@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from consumers.counted import counted
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode_fields import MAX_ID_BYTES, Refused, is_cloud_event
 from consumers.feedback.rules import what_is_missing
@@ -245,7 +246,7 @@ def _seconds(found: list[tuple[int, float]]) -> Iterable[dict[str, Any]]:
         day = datetime.fromtimestamp(time / 1000, UTC).date()
         message = f"the timestamp {time} is taken as epoch milliseconds, which is {day}: is it in seconds?"
         if len(found) > 1:
-            message += f" {len(found):,} records have such a one"
+            message += f" {counted(len(found), 'record', verb='have')} such a one"
         yield warning(index, "seconds", message, "timestamp")
 
 

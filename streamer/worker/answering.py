@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
+from consumers.counted import counted
 from consumers.log import Log
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, size_of
@@ -68,7 +69,8 @@ class Answering:
         self._answers.clock.keep()  # an epoch may have moved it
         records, self._asked = list(self._asked), deque()
         if self._dropped:
-            _logger.warning("%d lists are not on %s: too many, or too long", self._dropped, self._settings.lists_topic)
+            dropped = counted(self._dropped, "list", verb="are")
+            _logger.warning("%s not on %s: too many, or too long", dropped, self._settings.lists_topic)
             self._dropped = 0
         return records + self._announcement()
 

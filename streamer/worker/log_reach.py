@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from consumers.counted import counted
 from consumers.errors import PositionGone
 from consumers.log import Log, Positions
 from consumers.records import TopicPartition
@@ -90,13 +91,13 @@ def go_on(state: StreamState, settings: Settings, has: Bounds, lost: list[Gone])
         if any(position > has.ends.get(tp, -1) for tp, position in former.items()) or partition is None:
             at = ", ".join(f"{tp.partition}: {position}" for tp, position in former.items())
             said.append(
-                f"{found}: going on at its first record, {records} records are to be taken; what the former one held "
-                f"after the state's position ({at}) is lost, and how much that was is not known"
+                f"{found}: going on at its first record, {counted(records, 'record', verb='are')} to be taken; what "
+                f"the former one held after the state's position ({at}) is lost, and how much that was is not known"
             )
             state.made_anew = sorted({*state.made_anew, topic})
         else:
             missing = sum(start - former[tp] for tp, start in now.items())
-            said.append(f"{found}: going on at the first one, {missing} records are lost")
+            said.append(f"{found}: going on at the first one, {counted(missing, 'record', verb='are')} lost")
         _set(state, settings, topic, former, now)
     return said
 

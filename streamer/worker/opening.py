@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from consumers.counted import counted
 from consumers.errors import CheckpointDamaged
 from consumers.log import Committer, Log
 from consumers.records import TopicPartition
@@ -131,7 +132,7 @@ def _pass_over(state: StreamState, missed: list[EpochManifest]) -> None:
     state.epoch = missed[-1].epoch
     events = sum(manifest.events for manifest in missed)
     _logger.warning(
-        "%d committed epochs with %d interactions cannot be taken again: their records were in the former topic; their "
+        "%s with %s cannot be taken again: their records were in the former topic; their "
         "lists stay",
-        len(missed), events,
+        counted(len(missed), "committed epoch"), counted(events, "interaction"),
     )  # fmt: skip

@@ -7,6 +7,7 @@ these wait for a piece at most; a partition is read and published for once it ha
 import logging
 from dataclasses import dataclass
 
+from consumers.counted import counted
 from consumers.errors import PositionGone
 from consumers.log import Log, Reader
 from consumers.records import TopicPartition
@@ -48,13 +49,13 @@ class Takeover:
 
     def begin(self, tp: TopicPartition, position: int, committed: int) -> None:
         """Puts a partition in line: `position` is where the state is, `committed` where the group goes on."""
-        _logger.info("partition %d: taking over %d interactions", tp.partition, committed - position)
+        _logger.info("partition %d: taking over %s", tp.partition, counted(committed - position, "interaction"))
         start = self._log.starts(tp.topic)[tp.partition]
         if start > position:
             gone = f"{tp.topic}[{tp.partition}] begins at {start}, the state goes on at {position}"
             if not self._from_start:
                 raise PositionGone(f'{gone}; set on_position_gone = "earliest" to go on with what there is')
-            _logger.warning("%s: %d records are lost to it", gone, start - position)
+            _logger.warning("%s: %s lost to it", gone, counted(start - position, "record", verb="are"))
             position = min(start, committed)
         self._coming[tp] = _Partition(position, committed, self._log.reader({tp: position}))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from deploy.release.artifacts import Built, Failed, build, run, strangers
+from deploy.release.artifacts import ASK_NOBODY, CLIENT, OF_CLIENT, Built, Failed, build, run, strangers
 from deploy.release.sources import (
     ROOT,
     WHERE_VERSIONS_ARE,
@@ -115,6 +115,25 @@ def run_python(installed: Path, folder: Path, code: str) -> str:
         [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def test_the_client_is_a_distribution_of_its_own(tmp_path: Path) -> None:
+    client = build(CLIENT, tmp_path / "dist")
+    assert strangers(client.wheel, OF_CLIENT) == []
+    with zipfile.ZipFile(client.wheel) as archive:
+        names = set(archive.namelist())
+        [about] = (archive.read(name).decode() for name in names if name.endswith("/METADATA"))
+    ours = {name.removeprefix("deploy/clients/python/") for name in tracked() if "/freshet_client/" in name}
+    assert {name for name in names if ".dist-info/" not in name} == ours
+    assert f"freshet_client-{version_of()}.dist-info/licenses/LICENSE" in names
+    assert f"\nName: freshet-client\nVersion: {version_of()}\n" in about
+    assert re.findall(r"^Requires-Dist: (.*)$", about, re.M) == ["httpx>=0.28"]
+    with tarfile.open(client.sdist) as archive:
+        assert {"LICENSE", "README.md", *ours} <= {name.partition("/")[2] for name in archive.getnames()}
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-index"]
+    subprocess.run([*pip, "--target", str(tmp_path / "installed"), str(client.wheel)], check=True)
+    where = "import freshet_client; print(freshet_client.__file__)"
+    assert run_python(tmp_path / "installed", tmp_path, where + "\n" + ASK_NOBODY).startswith(f"{tmp_path}/installed/")
 
 
 def test_a_build_that_fails_says_what_it_said(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,3 +55,18 @@ def test_the_page_on_kafka_works_as_it_stands(
     consumer.close()
     exec(here(block(SUBSCRIBE, "python")), {})
     assert re.search(r"^\w+ \['", capsys.readouterr().out, re.M)
+
+
+def test_the_broker_of_make_kafka_says_the_variable_of_the_page() -> None:
+    with subprocess.Popen([sys.executable, "-m", "tests.kafka_broker"], stdout=subprocess.PIPE, text=True) as broker:
+        try:
+            assert broker.stdout is not None
+            *_, said = (broker.stdout.readline(), broker.stdout.readline())
+            [setting] = re.findall(r"export (FRESHET_BOOTSTRAP=localhost:\d+)$", said)
+            assert f"export {setting.rpartition(':')[0]}:9092\n" in block(KAFKA_PAGE, "sh")
+            told = Consumer({"bootstrap.servers": setting.partition("=")[2], "group.id": "page"})
+            assert len(told.list_topics(timeout=scaled(30)).brokers) == 1
+            told.close()
+        finally:
+            broker.terminate()
+    assert broker.returncode == 0

@@ -1,8 +1,9 @@
 """A real Redis follows the log: what it holds is what the topics say last, whatever goes away in the middle."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +15,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, TopicPartition, TopicSpec
 from consumers.redis import KeyBatch, KeyStore
 from streamer.cli.main import main
+from streamer.runtime.signals import StopRequest
 from streamer.runtime.topics import read_records, topic_of_surface, whole
 from streamer.settings import Settings
 from streamer.sinks import following
@@ -197,6 +199,29 @@ def test_the_command_fills_it_and_says_how_much(
     command[1] = f"redis://:{PASSWORD}@127.0.0.1:1"
     assert main(command) == 1
     assert PASSWORD not in capsys.readouterr().err
+
+
+def test_it_says_whenever_it_has_everything(
+    log: OwnedLog, settings: Settings, open_store: OpenStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    @contextmanager
+    def opened() -> Iterator[KeySink]:
+        with open_store() as store, KeySink(log, store, settings) as sink:
+            yield sink
+
+    stop, taken = StopRequest(on_signals=False), list[int]()
+    caplog.set_level("INFO", following.__name__)
+    thread = threading.Thread(target=following.follow, args=(opened, stop, False, taken.append))
+    thread.start()
+    try:
+        for n, taken_by_then in ((1, "1 record"), (2, "2 records")):
+            log.append([item(f"i{n}")])
+            said = f"everything in the log is in the store, {taken_by_then} so far; following it"
+            until(lambda: said in caplog.text)  # noqa: B023
+    finally:
+        stop.set()
+        thread.join()
+    assert sum(taken) == 2
 
 
 @pytest.mark.parametrize("uri", ["localhost:6379", "postgres://localhost", ""])

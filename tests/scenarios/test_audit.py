@@ -298,7 +298,7 @@ def test_the_command_is_clean_where_compaction_and_foreign_records_were(
     said = capsys.readouterr().out
     assert "0 are lost, 0 doubled, 0 differ" in said
     assert "gone by compaction" in said
-    assert "1 records of the output topics are of no epoch" in said
+    assert "1 record of the output topics is of no epoch" in said
     assert main(["checkpoint", "verify", "--replay", "--json", *words]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["fine"], found["lost"], found["doubled"], found["foreign"]) == (True, 0, 0, 1)

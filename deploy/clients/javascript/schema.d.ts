@@ -79,7 +79,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Each experiment with what it has shown: verdicts, users by arm, differences with intervals, and alarms */
+        /**
+         * Each experiment with what it has shown: verdicts, users by arm, differences with intervals, alarms, and
+         *     models beside the live one
+         */
         get: operations["Experiment.get"];
         put?: never;
         post?: never;
@@ -367,6 +370,7 @@ export interface paths {
         /**
          * Of each worker that answers how far it is; of the view lag, rate, latency, quality, drift, dead letters, and
          *     what lists bring
+         * @description Quality is over all interactions that were measured so far, `lately` the hit rate over the last 10,000 or so.
          */
         get: operations["Status.status"];
         put?: never;
@@ -568,6 +572,100 @@ export interface components {
             warnings: Record<string, never>[];
         };
         /**
+         * ArmModel
+         * @description What a challenger's model has otherwise than the live one: settings of `tgn.config.ModelConfig`, with its bounds.
+         *
+         *     Those that decide which interactions a repair reads, or how many numbers a user or an item has, are the live one's.
+         */
+        ArmModel: {
+            /**
+             * Baseline Scale
+             * @default null
+             */
+            baseline_scale: number | null;
+            /**
+             * Co Sources
+             * @default null
+             */
+            co_sources: number | null;
+            /**
+             * Embedding Rate
+             * @default null
+             */
+            embedding_rate: number | null;
+            /**
+             * Every Item Below
+             * @default null
+             */
+            every_item_below: number | null;
+            /**
+             * Hidden
+             * @description another one: the ranker begins with nothing learned
+             * @default null
+             */
+            hidden: number | null;
+            /**
+             * Learning Draws
+             * @default null
+             */
+            learning_draws: number | null;
+            /**
+             * Learning Rate
+             * @default null
+             */
+            learning_rate: number | null;
+            /**
+             * Memory Scale Ms
+             * @default null
+             */
+            memory_scale_ms: number | null;
+            /**
+             * Popularity Scales Ms
+             * @default null
+             */
+            popularity_scales_ms: [
+                number,
+                number,
+                number,
+                number,
+                number
+            ] | null;
+            /**
+             * Retrieved
+             * @default null
+             */
+            retrieved: number | null;
+            /**
+             * Row Scales Ms
+             * @default null
+             */
+            row_scales_ms: [
+                number,
+                number
+            ] | null;
+            /**
+             * Sitting Ms
+             * @default null
+             */
+            sitting_ms: number | null;
+            /**
+             * Transition Sources
+             * @default null
+             */
+            transition_sources: number | null;
+            /**
+             * Waiting Nearest
+             * @default null
+             */
+            waiting_nearest: number | null;
+            /**
+             * Without
+             * @description parts that are left out
+             * @default null
+             */
+            without: ("ring" | "transitions" | "co-interaction" | "popularity" | "newest" | "embedding" | "retrieval" | "memory" | "hours" | "content" | "context" | "trained" | "ranker")[] | null;
+        };
+        /**
          * AsOf
          * @description What a list knew: the event time it was made at and, by partition, the next offset of `interactions`.
          */
@@ -642,6 +740,11 @@ export interface components {
              * @default null
              */
             fatigue: number | null;
+            /**
+             * @description the lists are a challenger's: a model of its own, which differs in this
+             * @default null
+             */
+            model: components["schemas"]["ArmModel"] | null;
             /** Name */
             name: string;
             /**
@@ -1117,6 +1220,12 @@ export interface components {
             name: string;
             /** Salt */
             salt: string;
+            /**
+             * Shadow
+             * @description nobody is dealt yet: challengers are measured alone
+             * @default false
+             */
+            shadow: boolean;
             /**
              * Stopped
              * @description arms that are over: lists of everybody

@@ -13,7 +13,7 @@ from streamer.errors import StateUnreadable, UsageError
 from streamer.ops import checkpoint_inspection as checkpoints
 from streamer.ops.checkpoint_archive import read_file, read_seat, write_file
 from streamer.ops.object_store import read_from, written_to
-from streamer.runtime.progress import progress
+from streamer.runtime.progress import advancing, progress
 from streamer.runtime.state_lock import StateLock
 from streamer.runtime.topics import open_existing_log, state_folder
 from streamer.settings import Settings
@@ -96,7 +96,7 @@ def _export(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
     if not next(iter(stored.pages()), None):
         raise StateUnreadable("there is no checkpoint to export; `freshet run` makes the first one")
     with progress("export", None, "pages") as advance:
-        checked = checkpoints.Passage(log, settings).through(_counted(stored.pages(), advance))
+        checked = checkpoints.Passage(log, settings).through(advancing(stored.pages(), advance))
         with written_to(arguments.file) as file:
             pages = write_file(checked, file, stored.seat())
             size = file.stat().st_size
@@ -156,12 +156,6 @@ def _rm(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
 
 def _stored(log: Log, settings: Settings) -> StoredState:
     return log.stored_state(settings.application)
-
-
-def _counted(pages: checkpoints.StoredPages, advance: Any) -> Any:
-    for page in pages:
-        advance(1)
-        yield page
 
 
 def _as_json(summary: checkpoints.Summary) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import argparse
 import json
 
+from consumers.counted import counted
 from consumers.decode_fields import Refused, id_of_key
 from consumers.records import NewRecord
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
@@ -34,7 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps({"erased": users, "unknown": nobody, "places": [place._asdict() for place in places]}))
         return 0
-    print(f"{len(users)} tombstones are on {settings.users_topic}: workers erase these users when they take them.")
+    tombstones = counted(len(users), "tombstone", verb="are")
+    print(f"{tombstones} on {settings.users_topic}: workers erase these users when they take them.")
     for user in nobody:
         print(f"Nothing is known of user {user}; the tombstone was written all the same.")
     print("Where bytes of theirs may be, and when those go:")

@@ -106,7 +106,9 @@ def _by_interactions(arguments: argparse.Namespace) -> int:
     repeats = not (arguments.no_repeat or settings.exclude_seen)
     found = evaluate(stream.table, lists, items, arguments.measure_after, repeats, at)
     if found.unmatched:
-        said = f"{counted(found.unmatched, 'list')} are of events that {stream.look.source} has not; they are left out"
+        said = (
+            f"{counted(found.unmatched, 'list', verb='are')} of events that {stream.look.source} has not, and left out"
+        )
         print(f"freshet: warning: {said}", file=sys.stderr)
     refused = {"refused": stream.refused}
     print(json.dumps(_as_json(found, at) | refused) if arguments.json else _as_text(found, at))
@@ -174,8 +176,8 @@ def _as_text(found: "Evaluation", k: int) -> str:
         lines[0] += f", {found.with_empty_list:,} with an empty one"
     if found.refused:
         lines.append(
-            f"{found.refused:,} of them are refused rows, which count as misses unless their lists have the item; "
-            "`replay` measures without them"
+            f"{counted(found.refused, 'refused row', verb='are')} among them, a miss each unless the list has the "
+            "item; `replay` measures without them"
         )
     lines.append("")
     lines += [f"{name:<16}{value:>9.4f}" for name, value in found.measures.items()]

@@ -4,7 +4,7 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,20 +69,24 @@ def run(arguments: argparse.Namespace) -> int:
             _say_groups(log, settings, arguments.what[0], arguments.number or GROUPS)
         elif action in ("shadow", "start", "stop"):
             change = {"shadow": records.shadow, "start": records.start, "stop": records.stop}[action]
-            before = records.experiments(log, settings).get(arguments.what[0])
+            before = _named(records.experiments(log, settings), arguments.what[0])
             record = change(log, settings, arguments.what[0], now_ms)
             _print([record], arguments.json, "changed" if before != record else "unchanged")
         else:
             every = records.experiments(log, settings)
-            if arguments.what and arguments.what[0] not in every:
-                known = ", ".join(sorted(every)) or "none"
-                raise UsageError(f"there is no experiment {arguments.what[0]!r}; there are: {known}")
-            chosen = [every[arguments.what[0]]] if arguments.what else [one for _, one in sorted(every.items())]
+            chosen = [_named(every, arguments.what[0])] if arguments.what else [one for _, one in sorted(every.items())]
             if action == "status":
                 _print(chosen, arguments.json)
             else:
                 _report(log, settings, chosen[0], arguments)
     return 0
+
+
+def _named(every: "Mapping[str, ExperimentRecord]", name: str) -> "ExperimentRecord":
+    """The experiment of this name. Raises UsageError where there is none."""
+    if name not in every:
+        raise UsageError(f"there is no experiment {name!r}; there are: {', '.join(sorted(every)) or 'none'}")
+    return every[name]
 
 
 def _say_groups(log: Log, settings: Settings, field: str, number: int) -> None:

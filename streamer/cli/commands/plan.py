@@ -69,17 +69,23 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(found._asdict()))
         return 0
     is_one = found.workers == 1
-    print(f"workers     {found.workers}, each busy {found.busy:.0%} of its thread")
-    print(f"fronts      {found.fronts} of `freshet serve`")
+    each = "busy" if is_one else "each busy"
+    print(f"workers     {found.workers}, {each} {found.busy:.0%} of a thread")
+    print(f"fronts      {f'{found.fronts} of `freshet serve`' if found.fronts else 'none: no list is asked for'}")
     print(f"partitions  {found.partitions} of the interactions")
     print(f"memory      {found.memory_gib:,.1f} GiB each: every worker holds all users and items")
     print(f"disk        {found.disk_gib:,.1f} GiB each; checkpoints write {found.disk_mb_per_s:,.1f} MB/s at most")
     print(f"topics      {found.log_gib:,.0f} GiB on all brokers, before compression")
     print(f"network     {found.worker_in_mbit:,.0f} Mbit/s in and {found.worker_out_mbit:,.0f} out of each worker, "
           f"{found.brokers_out_mbit:,.0f} out of the brokers")  # fmt: skip
-    print(f"capacity    {found.capacity:.1f} times that of one worker{'' if is_one else ' alone'}")
-    print(f"stops at    {found.most_capacity:.0f} times, or {found.most_events_per_s:,.0f} interactions per second")
-    known = "so many workers were measured together" if found.measured else (
+    if not is_one:
+        print(f"capacity    {found.capacity:.1f} times that of one worker alone")
+    print(
+        f"limit       {found.most_capacity:.0f} times that of one worker, {found.most_events_per_s:,.0f} interactions "
+        "per second: more workers do not help beyond"
+    )
+    measured = "one worker was measured alone" if is_one else "so many workers were measured together"
+    known = measured if found.measured else (
         f"this is a model's output: more than {MEASURED_WORKERS} workers were never measured together"
     )  # fmt: skip
     print(f"known       {known}")

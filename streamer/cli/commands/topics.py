@@ -8,7 +8,7 @@ from msgspec import structs
 from consumers.counted import counted
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count
-from streamer.runtime.topics import open_log_of, topic_specs
+from streamer.runtime.topics import open_existing_log, open_log_of, topic_specs
 
 EXAMPLE = "freshet topics create --bootstrap localhost:9092 --partitions 8"
 ACTIONS = {"create": "what is missing", "ls": "what is there", "list": "the same"}
@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     settings = settings_of(arguments)
-    with open_log_of(settings) as log:
+    opened = open_log_of if arguments.action == "create" else open_existing_log
+    with opened(settings) as log:
         specs = {spec.name: spec for spec in topic_specs(settings, arguments.partitions)}
         have = log.topics(specs if arguments.action == "create" else None)
         if arguments.partitions is None:  # a topic that is there may have as many partitions as its owner likes

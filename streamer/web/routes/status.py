@@ -24,7 +24,10 @@ class StatusRoutes:
 
     async def status(self, request: Request) -> Response:
         """Of each worker that answers how far it is; of the view lag, rate, latency, quality, drift, dead letters, and
-        what lists bring."""
+        what lists bring.
+
+        Quality is over all interactions that were measured so far, `lately` the hit rate over the last 10,000 or so.
+        """
         answers = await self._replies.each(StatusQuestion())
         partitions = self._view.workers.addresses() if self._view else {}
         workers: list[dict[str, Any]] = [
@@ -42,10 +45,15 @@ class StatusRoutes:
         if self._view is None:
             return {}
         ready, line = self._view.status()
-        quality = {
+        quality: dict[str, dict[str, Any]] = {
             name: {"value": figure.value, "popularity": figure.popularity, "events": figure.events}
             for name, figure in list(self._view.quality.newest.items())
         }
+        lately = self._view.quality.lately()
+        for name in quality if lately else ():
+            if name.startswith("hr@") and lately:
+                told = {"value": lately.ours, "popularity": lately.popularity, "events": lately.events}
+                quality[name]["lately"] = {key: round(value, 6) for key, value in told.items()}
         return {
             "ready": ready,
             "state": line,

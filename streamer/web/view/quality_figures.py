@@ -21,6 +21,7 @@ from streamer.web.view.business_figures import BusinessFigures
 from streamer.web.view.foreign_records import MAX_SHOWN_CHARACTERS, BadRecord, bound, decode_as
 
 FIGURES, DRIFTS, POINTS = 1_000, 50, 2_000
+LATELY = 10_000  # interactions
 _quality = msgspec.json.Decoder(Quality)
 _challenger = msgspec.json.Decoder(ChallengerQuality)
 _feedback = msgspec.json.Decoder(CountedFeedback)
@@ -52,6 +53,25 @@ class QualityFigures:
         self.feedback = None
         for kept in (self.newest, self.history, self.drifts, self.business, self._challengers):
             kept.clear()
+
+    def lately(self) -> QualityPoint | None:
+        """The hit rate over the last LATELY measured interactions or some more, as far as `history` reaches back.
+
+        None: nothing is known of two moments. `events` is over how many it is.
+        """
+        points = list(self.history)
+        newest = points[-1] if points else None
+        before = next((one for one in reversed(points) if newest and one.events <= newest.events - LATELY), None)
+        if before is None and len(points) > 1:
+            before = points[0]
+        if newest is None or before is None or before.events >= newest.events:
+            return None
+        events = newest.events - before.events
+        ours, theirs = (
+            (one * newest.events - other * before.events) / events
+            for one, other in ((newest.ours, before.ours), (newest.popularity, before.popularity))
+        )
+        return QualityPoint(events, ours, theirs, newest.timestamp)
 
     def note(self, record: Record) -> None:
         """Takes a record of the topic. Raises BadRecord."""

@@ -162,7 +162,7 @@ def test_refused_rows_are_told_alike_by_replay_evaluate_and_the_judge(
     assert main(["replay", events, "--k", "10"]) == 0
     assert "5 refused rows of the measured part are left out; `evaluate` counts them" in capsys.readouterr().out
     assert main(["evaluate", events, lists]) == 0
-    assert "5 of them are refused rows, which count as misses" in capsys.readouterr().out
+    assert "5 refused rows are among them, a miss each" in capsys.readouterr().out
     if JUDGE.is_file():
         judge = [sys.executable, str(JUDGE), events, lists]
         theirs = json.loads(subprocess.run(judge, capture_output=True, text=True, check=True).stdout)

@@ -115,7 +115,7 @@ def test_a_name_that_is_not_there_is_said_without_its_field(
 ) -> None:
     for action in ("start", "stop", "status", "report"):
         code, _, said = experiment(home, capsys, action, "colour")
-        assert code != 0
+        assert code == 2
         assert said.startswith("freshet: there is no experiment 'colour'; there are: none")
 
 

@@ -108,7 +108,7 @@ def test_unknown_types_and_early_times_are_marked(
     assert main(["replay", str(file), "--dry-run"]) == 0
     said = capsys.readouterr().err
     assert "sniff 1 (unknown, weight 1)" in said
-    assert "warning: 1 of 2 lie before 1990" in said
+    assert "warning: 1 of 2 lies before 1990" in said
     assert look_at(capsys, str(file))["before_1990"] == 1
 
 
@@ -158,3 +158,45 @@ def test_a_file_without_times_in_its_order(
     assert "made up: rows are a second apart" in told.err
     assert re.search(r"order +file", told.out)
     assert "times are made up" in report.read_text()
+
+
+@pytest.mark.parametrize("command", [["replay"], ["produce"], ["train", "lightgcn"]])
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ("user_id,thing,timestamp", "did you mean `freshet {} --map item_id=thing`"),  # the one that is left
+        (
+            "user_id,x,y,timestamp",
+            "say `freshet {} --map item_id=COLUMN`; COLUMN stands for the name that the file has",
+        ),
+        ("user_id,thing", "say `freshet {} --map item_id=COLUMN --map timestamp=COLUMN`"),
+    ],
+)
+def test_a_whole_command_is_suggested_where_a_column_is_missing(
+    names: str, said: str, command: list[str], tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text(f"{names}\n{','.join('a' for _ in names.split(','))}\n")
+    given = [*command, "a.csv", "--log", str(tmp_path / "a log")] if command == ["produce"] else [*command, "a.csv"]
+    assert main(given) == 3
+    assert said.format(shlex.join(given)) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "unread"),
+    [
+        ("user_id,item_id,timestamp,price,device,shelf", ["price", "shelf"]),
+        ("user_id,item_id,timestamp,device", []),
+        ("timestamp,visitorid,event,itemid,transactionid,device", None),  # of a source that is known
+    ],
+)
+def test_columns_that_nothing_reads_are_named(
+    names: str, unread: list[str] | None, tmp_path: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.csv").write_text(f"{names}\n{','.join('1000' for _ in names.split(','))}\n")
+    map_ = ["--map", "context.device=device"]
+    assert main(["replay", str(tmp_path / "a.csv"), *map_, "--dry-run"]) == 0
+    said = capsys.readouterr().err
+    expected = f"  unread  {', '.join(unread or [])}; --map context.NAME=COLUMN makes one of them context\n"
+    assert (expected in said) if unread else ("unread" not in said)
+    assert main(["replay", str(tmp_path / "a.csv"), *map_, "--dry-run", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["unread"] == (unread or [])

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from consumers.open_log import OwnedLog
 from streamer.cli import numbers
 from streamer.cli.given_settings import load_settings
 from streamer.cli.log_lines import JsonLines, TextLines
@@ -28,7 +29,7 @@ OLDER = {
 NEEDS = {
     "replay": ["x"], "evaluate": ["x", "y"], "compare": ["a", "b", "x"], "content": ["x"], "train": ["gcn", "x"],
     "embeddings": ["ls", "x"], "sink": ["x"], "explain": ["x"], "produce": ["x"], "tail": ["x"], "erase": ["x"],
-    "topics": ["ls"], "rules": ["ls"], "checkpoint": ["ls"], "experiment": ["status"], "mcp": ["x"],
+    "topics": ["ls"], "rules": ["ls"], "checkpoint": ["ls"], "experiment": ["status"], "mcp": ["x"], "export": ["x"],
     "plan": ["--users", "1", "--items", "1", "--events-per-second", "1"],
 }  # fmt: skip
 
@@ -164,6 +165,7 @@ def test_of_a_flag_and_set_the_last_counts(settings: Settings) -> None:
 
 def test_set_names_the_log_as_its_flag_does(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     log = f"log={settings.log}"
+    OwnedLog(settings.log or Path()).close()
     assert main(["topics", "ls", "--set", log]) == 0
     assert main(["tail", "quality", "--set", log]) == 1
     assert f"`freshet topics create --log {settings.log}`" in capsys.readouterr().err

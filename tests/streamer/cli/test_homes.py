@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from consumers.open_log import OwnedLog
 from streamer.cli.homes import TAKES_STATE, WITHOUT_EFFECT, Home, without_effect
 from streamer.cli.main import main
 from streamer.settings import Settings
@@ -82,6 +83,7 @@ def test_commands_for_which_the_state_counts_read_it(command: str, settings: Set
 
 def test_what_set_gives_is_said_likewise(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["--set", "kafka.linger.ms=5", "--set", "delivery=at-least-once", "--set", "k=5"]
+    OwnedLog(settings.log or Path()).close()
     assert main(["topics", "ls", "--log", str(settings.log), *given]) == 0
     why = WITHOUT_EFFECT["embedded"]
     assert capsys.readouterr().err.splitlines() == [

@@ -149,3 +149,25 @@ def test_a_terminal_of_another_encoding(settings: Settings, tmp_path: Path) -> N
         assert done.returncode == 0, done.stderr
         assert done.stdout.count(b"u2192") >= 9
         assert freshet("freshet run --help", PYTHONIOENCODING=encoding).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["replay", "{0}"], ["produce", "{0}", "--log", "log"], ["produce", "{0}", "--kind", "items", "--log", "log"],
+        ["evaluate", "{0}", "lists.parquet"], ["train", "lightgcn", "{0}"], ["content", "{0}"], ["demo", "--file", "{0}"],
+        ["explain", "u", "--file", "{0}"], ["rules", "apply", "{0}"], ["rules", "test", "{0}", "--user", "u"],
+        ["experiment", "create", "{0}"],
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_there_is_said_and_ends_alike(
+    command: list[str], settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([part.format("no-such-file") for part in command]) == 3
+    assert capsys.readouterr().err == "freshet: there is no file no-such-file\n"
+
+
+def test_who_lists_topics_makes_no_log(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["topics", "ls", "--log", str(tmp_path / "log")]) == 1
+    assert "there is no log in" in capsys.readouterr().err
+    assert not (tmp_path / "log").exists()

@@ -125,7 +125,7 @@ def test_items_that_are_refused_are_named_too(
     assert main(["replay", mixed, "--observe-only", "--items", str(items)]) == 0
     said = capsys.readouterr().err
     assert "items.jsonl: 1 of 3 rows refused: 1 bad-id; the first: line 2" in said
-    assert "1 fields are left out; the first: line 3: title is left out" in said
+    assert "1 field is left out; the first: line 3: title is left out" in said
     assert main(["topics", "create", "--log", str(settings.log)]) == 0
     capsys.readouterr()
     produce = ["produce", str(items), "--kind", "items", "--log", str(settings.log), "--json"]

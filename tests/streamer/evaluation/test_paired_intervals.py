@@ -185,7 +185,7 @@ def test_a_peer_measures_the_events_that_settings_measure(settings: Settings) ->
         ({"b.toml": '[field_map]\nuser_id = "who"'}, "setting 'field_map' differs"),
         (
             {"s.csv": "user_id,item_id,timestamp\nu,i,1\n"},
-            "has 1 events of 1 users that are measured under both settings: at least 50 events of 10 users are needed",
+            "has 1 event of 1 user measured under both: at least 50 events of 10 users are needed",
         ),
         ({"s.csv": "user_id,item_id,timestamp\nu,i,1\n", "a.toml": "exclude_seen = true"}, "exclude_seen differs: "),
     ],

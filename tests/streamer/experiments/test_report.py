@@ -155,7 +155,9 @@ def test_users_that_are_dealt_otherwise_are_an_alarm() -> None:
 
 def test_few_users_and_no_feedback_say_nothing() -> None:
     [one] = [one for one in report_of(RECORD, told(0, users=20)).differences if one.metric == "ctr"]
-    assert (one.verdict, one.best, one.users_needed) == ("nothing to compare yet", None, None)
+    assert (one.verdict, one.best, one.users_needed) == ("too little to tell yet", None, None)
+    [line] = [line for line in in_words(report_of(RECORD, told(0, users=20))) if line.startswith("  ctr: ")]
+    assert line.endswith(f"{one.value - one.first:+.4g}: too little to tell yet")  # what there is, is shown
     assert "no feedback" in in_words(report_of(RECORD, []))[-1]
 
 

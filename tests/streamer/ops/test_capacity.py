@@ -60,9 +60,11 @@ def test_bytes_by_hand() -> None:
     memory = 10**6 * 2_000 + 10**5 * 4_000 + 10**6 * 10 * 40
     assert found.memory_gib * 2**30 == pytest.approx(memory)
     assert found.disk_gib * 2**30 == pytest.approx(memory + interactions * 40)
-    assert found.log_gib * 2**30 == pytest.approx(2 * (interactions * (100 + 2_000 + 2_000) + 10**6 * 2_000))
+    assert found.log_gib * 2**30 == pytest.approx(
+        2 * (interactions * (100 + 2_000 + 2_000) + 100 * 86_400 * 2_000 + 10**6 * 2_000)
+    )
     assert found.worker_in_mbit == pytest.approx(1_500 * (100 + 2_000) * 8 / 1e6)
-    assert found.worker_out_mbit == pytest.approx(1_500 * (4_000 + 2_000) * 8 / 1e6)
+    assert found.worker_out_mbit == pytest.approx((1_500 * (4_000 + 2_000) + 50 * 2_000) * 8 / 1e6)
     assert found.brokers_out_mbit == pytest.approx(2 * found.worker_in_mbit)
     assert (found.fronts, found.disk_mb_per_s) == (1, 18)
 
@@ -84,7 +86,19 @@ def test_a_plan_is_the_fewest_workers_that_are_not_too_busy(events: float, reque
 def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["plan", "--users", "100000", "--items", "10000", "--events-per-second"]
     assert main([*small, "500"]) == 0
-    assert "so many workers were measured together" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "workers     1, busy 15% of a thread" in said
+    assert "fronts      none: no list is asked for" in said
+    assert "one worker was measured alone" in said
+    assert "capacity" not in said
+    assert (
+        main([*small, "1000", "--requests-per-second", "500"]) == 0
+    )  # which one worker does not keep up, ASKED_RATE.md
+    said = capsys.readouterr().out
+    assert "workers     2, each busy 38% of a thread" in said
+    assert "fronts      1 of `freshet serve`" in said
+    assert "capacity    1.7 times that of one worker alone" in said
+    assert "so many workers were measured together" in said
     assert main([*small, "8000", "--retention-days", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["workers"] > 4

@@ -4,6 +4,7 @@ import json
 import math
 
 import httpx
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from streamer.web.view.dead_letters import LETTERS, DeadLetters
 from streamer.web.view.feed import FEED
 from streamer.web.view.latency import LATE_MS, Latencies
 from streamer.web.view.progress import Lag, LogProgress
+from streamer.web.view.quality_figures import QualityFigures
 from tests.streamer.web.test_materialized_view import item, seen, viewing
 from tests.waiting import scaled, until
 
@@ -176,6 +178,24 @@ def test_without_titles_nothing_is_found(settings: Settings, text: str) -> None:
     store.write({"u": b"{}"}, {}, {"v": 1}, {}, None, {})
     assert store.find_titles(text, 20) == []
     store.close()
+
+
+def test_the_hit_rate_of_late_is_that_of_the_last_interactions() -> None:
+    """By counting: hits of each thousand, and what is told of them as shares of all so far."""
+    random, figures, hits = np.random.default_rng(2), QualityFigures(), []
+    for n in range(1, 31):
+        hits.append(random.integers(0, 1_000, 2))
+        ours, theirs = np.sum(hits, axis=0) / (n * 1_000)
+        told = {"metric": "hr@10", "value": ours, "popularity": theirs, "events": n * 1_000, "timestamp": n}
+        figures.note(Record("quality", 0, n, b"hr@10", json.dumps(told).encode(), (), n))
+        lately = figures.lately()
+        if n == 1:
+            assert lately is None
+            continue
+        assert lately is not None
+        last = hits[-10:] if n > 10 else hits[1:]
+        assert (lately.events, lately.timestamp) == (len(last) * 1_000, n)
+        assert [lately.ours, lately.popularity] == pytest.approx(np.sum(last, axis=0) / lately.events)
 
 
 def test_a_reset_of_quality_is_told_as_one(log: OwnedLog, settings: Settings) -> None:
