@@ -12,11 +12,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-<<<<<<< HEAD
-from consumers.decode_fields import UNDECODABLE
-=======
 from consumers.counted import agreeing, counted
->>>>>>> monday
+from consumers.decode_fields import UNDECODABLE
 from consumers.errors import DataRefused, UnknownTopic
 from streamer.errors import UsageError
 from streamer.evaluation.feedback_lists import FeedbackLog, Outcome, read_feedback, rows_of

@@ -130,7 +130,8 @@ class FeedbackCounting(Closable):
         if letters:
             self._log.append(letters)  # (1)
             why = ", ".join(sorted({letter.reason for letter in dead}))
-            _logger.warning("%d records of feedback went to %s: %s", len(letters), self._settings.dead_topic, why)
+            went = counted(len(letters), "record of feedback", "records of feedback")
+            _logger.warning("%s went to %s: %s", went, self._settings.dead_topic, why)
         self._unsaid |= self.state.commit()  # (2)
         before, self._of_old_lists = self._of_old_lists, self.state.counters.get(OF_OLD_LISTS, 0)
         if self._of_old_lists > before:

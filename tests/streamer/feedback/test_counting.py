@@ -85,7 +85,7 @@ def test_from_published_list_to_status(log: OwnedLog, settings: Settings, caplog
     ]
     assert client.post("/v1/feedback", json=sent).status_code == 202
     registry = count(log, settings)
-    assert "1 records of feedback went to interactions.dead: not-listed" in caplog.text
+    assert "1 record of feedback went to interactions.dead: not-listed" in caplog.text
     assert "1 records of feedback are of more than attribution_window_s" in caplog.text
 
     def shown() -> dict[str, Any]:
