@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
+from consumers.schemas import CountedFeedback
 from streamer.ops.audit import digest
 from streamer.settings import Settings
 from streamer.state.shared_learning import Others
@@ -137,6 +138,7 @@ def test_every_metric_of_serve_is_documented(log: OwnedLog, settings: Settings) 
     view = View(log, settings)
     view.feed.latencies.note(1)
     view.feed.latencies.note(2)
+    view.quality.feedback = CountedFeedback(taken=1, waiting=1, repeated=0, dead=0, timestamp=0)
     gateway = Gateway(log, settings, view)
     assert names(generate_latest(gateway.registry).decode()) == documented("serve")
 
