@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tgn.compiling.addresses import by_address
 from tgn.compiling.aligned import full, zeros
+from tgn.compiling.growing import lengthened
 from tgn.config import ModelConfig
 
 I8: TypeAlias = NDArray[np.int8]
@@ -180,9 +181,7 @@ def new_rows(config: ModelConfig, n: int) -> Rows:
     )
 
 
-def copy_into(target: Nodes, source: Nodes) -> Nodes:
-    """`target`, its arrays holding those of `source` in their first rows."""
-    arrays: Any = zip(target, source, strict=True)
-    for new, old in arrays:
-        new[: len(old)] = old
-    return target
+def with_room(nodes: Nodes, blank: Nodes, rows: int) -> Nodes:
+    """The same arrays with so many rows; blank: those of one node of which nothing is known."""
+    arrays: Any = zip(nodes, blank, strict=True)
+    return type(nodes)(*(lengthened(array, rows, one[0]) for array, one in arrays))

@@ -25,7 +25,7 @@ import numpy as np
 from tgn.compiling.aligned import aligned, zeros
 from tgn.config import ModelConfig
 from tgn.features import EMBEDDING, EMBEDDING_SHARE, POPULARITY, REPEAT
-from tgn.graph import F32, I32, U8, Users, copy_into
+from tgn.graph import F32, I32, U8, Users, with_room
 from tgn.kernel import fast_log, kernel
 from tgn.outside_vectors import SIZE
 from tgn.ranker import drawn, softmax
@@ -76,7 +76,7 @@ def new_embeddings(config: ModelConfig, items: int) -> Embeddings:
     d = config.embedding
     return Embeddings(
         zeros((items, d), np.float32),
-        aligned(_initial(config.seed, items, d)),
+        aligned(_initial(config.seed, 0, items, d)),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.full(items, INITIAL_ADAGRAD, np.float32),
         np.zeros(items, np.uint8),
@@ -92,17 +92,20 @@ def new_popularity_weights(config: ModelConfig) -> PopularityWeights:
 
 def grown_embeddings(embeddings: Embeddings, config: ModelConfig, items: int) -> Embeddings:
     """The same embeddings with room for more items."""
-    return copy_into(new_embeddings(config, items), embeddings)
+    first, d = len(embeddings.moved), config.embedding
+    grown = with_room(embeddings, new_embeddings(config, 1), items)
+    grown.candidate[first:] = _initial(config.seed, first, items, d)
+    return grown
 
 
-def _initial(seed: int, items: int, d: int) -> F32:
-    """[items, d] uniform in ±INITIAL_RANGE, by hashing (splitmix64) seed, row and column."""
-    z = np.arange(items * d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+def _initial(seed: int, first: int, end: int, d: int) -> F32:
+    """Rows [first, end) of d columns, uniform in ±INITIAL_RANGE, by hashing (splitmix64) seed, row and column."""
+    z = np.arange(first * d, end * d, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
     z = z + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x632BE59BD9B4E019) % 2**64)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     unit = ((z ^ (z >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
-    return ((2 * unit - 1) * np.float32(INITIAL_RANGE)).reshape(items, d).astype(np.float32)
+    return ((2 * unit - 1) * np.float32(INITIAL_RANGE)).reshape(end - first, d).astype(np.float32)
 
 
 def new_taste(config: ModelConfig, room: int) -> Taste:

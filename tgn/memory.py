@@ -20,7 +20,7 @@ import numpy as np
 from tgn.compiling.aligned import zeros
 from tgn.config import ModelConfig
 from tgn.features import MEMORY_ITEMS, MEMORY_USERS
-from tgn.graph import F32, I32, I64, U8, copy_into
+from tgn.graph import F32, I32, I64, U8, with_room
 from tgn.kernel import decay, flushed, kernel
 
 LAYERS = 3
@@ -57,7 +57,7 @@ def new_memory(config: ModelConfig, nodes: int) -> Memory:
 
 def grown_memory(memory: Memory, config: ModelConfig, nodes: int) -> Memory:
     """The same with room for more nodes."""
-    return copy_into(new_memory(config, nodes), memory)
+    return with_room(memory, new_memory(config, 1), nodes)
 
 
 @kernel

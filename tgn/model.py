@@ -11,6 +11,7 @@ import numpy as np
 
 from tgn.candidate_pool import TOGETHER, new_pool
 from tgn.compiling.addresses import CallArrays, CallColumn, Place
+from tgn.compiling.growing import enough
 from tgn.config import KernelConfig, ModelConfig, Request, kernel_config
 from tgn.context_embedding import new_contexts
 from tgn.graph import (
@@ -22,12 +23,12 @@ from tgn.graph import (
     SLOTS,
     U8,
     Graph,
-    copy_into,
     new_graph,
     new_items,
     new_rows,
     new_users,
     no_contexts,
+    with_room,
 )  # fmt: skip
 from tgn.item_embedding import grown_embeddings, new_embeddings, new_popularity_weights, new_taste
 from tgn.kernel import plain
@@ -413,16 +414,16 @@ def _batch_arrays(n: int) -> CallArrays:
 
 
 def _grown(graph: Graph, config: ModelConfig, users: int, items: int, events: int) -> Graph:
-    """The same graph with room for `users` and `items` nodes and `events` more pairs; amortised by doubling."""
+    """The same graph with room for `users` and `items` nodes and `events` more pairs."""
     if users > len(graph.users.events):
-        size = max(users, 2 * len(graph.users.events))
-        graph = graph._replace(users=copy_into(new_users(config, size), graph.users))
+        size = enough(graph.users.events, users)
+        graph = graph._replace(users=with_room(graph.users, new_users(config, 1), size))
     if items > len(graph.items.events):
-        size = max(items, 2 * len(graph.items.events))
+        size, row = enough(graph.items.events, items), new_rows(config, 1)
         graph = graph._replace(
-            items=copy_into(new_items(config, size), graph.items),
-            transitions=copy_into(new_rows(config, size), graph.transitions),
-            co=copy_into(new_rows(config, size), graph.co),
+            items=with_room(graph.items, new_items(config, 1), size),
+            transitions=with_room(graph.transitions, row, size),
+            co=with_room(graph.co, row, size),
         )
     pairs = grown_pairs(graph.pairs, events)
     return graph if pairs is graph.pairs else graph._replace(pairs=pairs)

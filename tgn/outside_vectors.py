@@ -19,9 +19,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tgn.compiling.aligned import zeros
+from tgn.compiling.growing import lengthened
 from tgn.config import ModelConfig
 from tgn.features import CONTENT_LAST, CONTENT_RING, TRAINED_LAST, TRAINED_RING, TRAINED_USER
-from tgn.graph import F32, I8, I32, I64, LISTED, U8, Items, Users, copy_into
+from tgn.graph import F32, I8, I32, I64, LISTED, U8, Items, Users
 from tgn.kernel import kernel
 
 SIZE = 64  # D: one cache line
@@ -69,7 +70,7 @@ def new_vectors(nodes: int) -> Vectors:
 
 def grown_vectors(vectors: Vectors, nodes: int) -> Vectors:
     """The same with room for more nodes."""
-    return copy_into(new_vectors(nodes), vectors)
+    return vectors._replace(vector=lengthened(vectors.vector, nodes), dirty=lengthened(vectors.dirty, nodes))
 
 
 def describe(vectors: Vectors, nodes: int | Sequence[int], vector: F32) -> None:
