@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from queue import Empty, SimpleQueue
 
 
 class ToldToEnd(Exception):
@@ -13,31 +14,41 @@ class ToldToEnd(Exception):
 class StopRequest:
     """True once the process was asked to end; a second signal ends it at once.
 
+    A signal may come in the middle of any line here, of a former one's handling too: no lock is taken that would wait
+    for itself, as that of `threading.Event` would.
+
     Args:
         on_signals: False is for a part of the process that is asked by the rest of it alone.
     """
 
     def __init__(self, on_signals: bool = True) -> None:
-        self._event = threading.Event()
+        self._asked, self._woken = False, SimpleQueue[None]()
         if on_signals and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: object) -> None:
-        if self._event.is_set():
+        if self._asked:
             raise KeyboardInterrupt
-        self._event.set()
+        self.set()
 
     def set(self) -> None:
         """Asks to end from within the process."""
-        self._event.set()
+        self._asked = True
+        self._woken.put(None)
 
     def __bool__(self) -> bool:
-        return self._event.is_set()
+        return self._asked
 
     def wait(self, timeout_s: float) -> bool:
         """Waits for the request; True once it is there."""
-        return self._event.wait(timeout_s)
+        if not self._asked:
+            try:
+                self._woken.get(timeout=max(timeout_s, 0.0))
+                self._woken.put(None)  # for who else waits
+            except Empty:
+                pass
+        return self._asked
 
 
 class HangUps:
@@ -47,7 +58,7 @@ class HangUps:
     """
 
     def __init__(self, stop: StopRequest) -> None:
-        self._stop, self._event = stop, threading.Event()
+        self._stop, self._came = stop, False
         self._had_terminal = _has_terminal()
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGHUP, self._on_signal)
@@ -56,13 +67,13 @@ class HangUps:
         if self._had_terminal and not _has_terminal():
             self._stop.set()
         else:
-            self._event.set()
+            self._came = True
 
     def take(self) -> bool:
         """Whether one has come since the last call."""
-        came = self._event.is_set()
+        came = self._came
         if came:
-            self._event.clear()
+            self._came = False
         return came
 
 
