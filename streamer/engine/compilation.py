@@ -41,7 +41,8 @@ from tgn.top_k import top_k
 TAKING: tuple[Any, ...] = (prequential, introduce, show_item, hide_item, delete_item, rehash, restore)
 """What Python calls to take events and changes of items, and to open a checkpoint."""
 OTHERS: tuple[Any, ...] = (
-    observe_batch, add_step, query, relist, recall, to_now, cosines, top_k, *(k for k in vars(repair).values() if isinstance(k, Kernel)),
+    observe_batch, add_step, query, relist, recall, to_now, cosines, top_k,
+    *(k for k in vars(repair).values() if isinstance(k, Kernel)),
 )  # fmt: skip
 """What Python calls for the rest: other workers' interactions and steps, a list at any time, and undo."""
 EMITTING = 0.5  # seconds of optimising and emitting a kernel, for one of translating it

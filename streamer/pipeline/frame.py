@@ -27,17 +27,17 @@ def frame(magic: bytes, version: int, columns: bytes, rest: bytes) -> bytes:
     return _HEADER.pack(magic, version, zlib.crc32(content), len(columns), len(packed)) + content
 
 
-def unframe(magic: bytes, version: int, value: bytes, noun: str) -> tuple[bytes, bytes]:
-    """The columns and the rest. Raises Unreadable. noun: what it would be."""
+def unframe(magic: bytes, version: int, value: bytes, noun: str) -> tuple[bytes | memoryview, memoryview]:
+    """The columns and the rest, where they lie in `value`. Raises Unreadable. noun: what it would be."""
     if len(value) < _HEADER.size or not value.startswith(magic):
         raise Unreadable(f"it does not begin as a {noun} does")
     _, written, checksum, size, packed = _HEADER.unpack_from(value)
     if written != version:
         raise Unreadable(f"it is of version {written}, this version reads {version}")
-    content = value[_HEADER.size :]
+    content = memoryview(value)[_HEADER.size :]
     if zlib.crc32(content) != checksum or packed > len(content) or size > _MOST_BYTES:
         raise Unreadable("its checksum is wrong: bytes are missing, or others than were written")
-    columns = content[:packed]
+    columns: bytes | memoryview = content[:packed]
     try:
         if packed != size:
             columns = pa.decompress(columns, decompressed_size=size, codec="zstd", asbytes=True)

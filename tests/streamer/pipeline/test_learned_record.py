@@ -48,7 +48,7 @@ def forged(change: Any = lambda numbers: numbers, **columns: object) -> bytes:
     held = msgspec.msgpack.decode(packed)
     for name, column in columns.items():
         held[NAMES.index(name)] = column
-    return frame(MAGIC, VERSION, msgspec.msgpack.encode(held), change(numbers))
+    return frame(MAGIC, VERSION, msgspec.msgpack.encode(held), change(bytes(numbers)))
 
 
 @given(st.integers(0, 6), st.integers(0, 2), st.sampled_from([1, 4, 32]), st.integers(1, 9))
