@@ -155,12 +155,8 @@ def _read(columns: _WireColumns, digests: memoryview) -> ObservedBlock:
     if not (named and np.isfinite(weight).all() and t.min(initial=0) >= 0):
         raise ValueError("a weight, a name or a time that is none")
     offset = columns.start + steps.cumsum()
-    reached = int(offset[-1]) + 1 if n else columns.start
-    if (
-        steps[1:].min(initial=1) <= 0
-        or steps[:1].min(initial=0) < 0
-        or not 0 <= columns.start <= reached <= columns.end
-    ):
+    ends = [columns.start, *offset[:1].tolist(), *(offset[-1:] + 1).tolist(), columns.end]
+    if not (offset[1:] > offset[:-1]).all() or ends != sorted(ends):
         raise ValueError("offsets that do not rise")
     return ObservedBlock(
         start=columns.start,
