@@ -33,7 +33,7 @@ from tgn.repair import History
 from tgn.retrieval import restore
 from tgn.seen_pairs import rehash
 from tgn.serialization import all_pages, load_pages
-from tgn.sharing.added_rows import add_step
+from tgn.sharing.added_rows import add_step, mark_moved, take_rows
 from tgn.sharing.learned_steps import add, begin, take_step
 from tgn.successors import to_now
 from tgn.top_k import top_k
@@ -41,7 +41,7 @@ from tgn.top_k import top_k
 TAKING: tuple[Any, ...] = (prequential, introduce, show_item, hide_item, delete_item, rehash, restore)
 """What Python calls to take events and changes of items, and to open a checkpoint."""
 OTHERS: tuple[Any, ...] = (
-    observe_batch, add_step, query, relist, recall, to_now, cosines, top_k,
+    observe_batch, mark_moved, take_rows, add_step, query, relist, recall, to_now, cosines, top_k,
     *(k for k in vars(repair).values() if isinstance(k, Kernel)),
 )  # fmt: skip
 """What Python calls for the rest: other workers' interactions and steps, a list at any time, and undo."""

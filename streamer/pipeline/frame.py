@@ -11,7 +11,8 @@ import pyarrow as pa
 
 _HEADER = struct.Struct("<3sBIII")
 _MOST_BYTES = 1 << 28  # of columns: a topic takes no such record
-_FEW_BYTES = 2_048  # of columns that are not compressed: that would take longer than all else
+_FEW_BYTES = 2_048  # of columns that are not compressed: that would take longer than all else,
+_FEW_OF = 0.25  # nor those that are no more than this beside the rest
 
 
 class Unreadable(ValueError):
@@ -21,7 +22,7 @@ class Unreadable(ValueError):
 def frame(magic: bytes, version: int, columns: bytes, rest: bytes) -> bytes:
     """The bytes of a record. magic: three bytes; rest: what does not compress."""
     packed = columns
-    if len(columns) >= _FEW_BYTES:
+    if len(columns) >= max(_FEW_BYTES, _FEW_OF * len(rest)):
         packed = min(columns, pa.compress(columns, codec="zstd", asbytes=True), key=len)
     content = packed + rest
     return _HEADER.pack(magic, version, zlib.crc32(content), len(columns), len(packed)) + content

@@ -1,9 +1,9 @@
-"""Rows that another model has learned, added to this one's."""
+"""Rows that a model has learned: taken from its weights, and added to another's."""
 
 from typing import NamedTuple
 
 from tgn.context_embedding import Contexts
-from tgn.graph import F32, I32, I64
+from tgn.graph import F32, I32, I64, U8
 from tgn.item_embedding import Embeddings
 from tgn.kernel import kernel
 from tgn.prequential import ModelArrays
@@ -20,6 +20,31 @@ class LearnedRows(NamedTuple):
     def take(self, which: I64 | slice) -> "LearnedRows":
         """Some of them."""
         return LearnedRows(self.row[which], self.vector[which], self.adagrad[which])
+
+
+@kernel
+def take_rows(vector: F32, adagrad: F32, base: F32, base_adagrad: F32, out: LearnedRows) -> None:
+    """Writes into `out`, whose rows are given, what they have moved by from `base`, which then is where they are."""
+    for n in range(len(out.row)):
+        row = out.row[n]
+        for d in range(vector.shape[1]):
+            out.vector[n, d] = vector[row, d] - base[row, d]
+            base[row, d] = vector[row, d]
+        out.adagrad[n] = adagrad[row] - base_adagrad[row]
+        base_adagrad[row] = adagrad[row]
+
+
+@kernel
+def mark_moved(vector: F32, adagrad: F32, base: F32, base_adagrad: F32, moved: U8) -> None:
+    """Marks in `moved` [N] the rows that are not where `base` is.
+
+    A gradient can be too small for its square to count, and the vector moves all the same.
+    """
+    for row in range(len(moved)):
+        differs = adagrad[row] != base_adagrad[row]
+        for d in range(vector.shape[1]):
+            differs |= vector[row, d] != base[row, d]
+        moved[row] = differs
 
 
 @kernel

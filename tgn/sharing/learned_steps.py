@@ -23,13 +23,14 @@ from tgn.context_embedding import new_contexts
 from tgn.graph import F32, I32
 from tgn.item_embedding import (
     INITIAL_ADAGRAD,
+    PopularityWeights,
     grown_embeddings,
     new_embeddings,
     new_popularity_weights,
 )
 from tgn.model import Model
 from tgn.ranker import BETA2, MEAN_SHARE, ONE, SHORTEST_MEAN, Ranker, new_ranker
-from tgn.sharing.added_rows import LearnedRows, add_step
+from tgn.sharing.added_rows import LearnedRows, add_step, mark_moved, take_rows
 
 INITIAL = np.float32(INITIAL_ADAGRAD)
 TOLD = 0.999
@@ -90,20 +91,20 @@ def take_step(model: Model, unshared: Unshared, told: float = TOLD) -> LearnedSt
     told: of how much of the squared movement of either vector the step has the rows.
     """
     _make_room(model, unshared)
-    now, before = model.embeddings, unshared.embeddings
-    items = np.flatnonzero(now.moved).astype(np.int32)
-    rows = _contexts_moved(model, unshared)
-    history = _moved((now.history, now.history_adagrad), (before.history, before.history_adagrad), items)
-    candidate = _moved((now.candidate, now.candidate_adagrad), (before.candidate, before.candidate_adagrad), items)
-    context = _moved(model.contexts[:2], unshared.contexts[:2], rows)
-    weight, adagrad = _moved(model.popularity, unshared.popularity, np.arange(len(model.popularity.weight)))
+    of_items, before = model.embeddings, unshared.embeddings
+    items = np.flatnonzero(of_items.moved).astype(np.int32)
+    history = (of_items.history, of_items.history_adagrad), (before.history, before.history_adagrad)
+    candidate = (of_items.candidate, of_items.candidate_adagrad), (before.candidate, before.candidate_adagrad)
+    contexts = model.contexts[:2], unshared.contexts[:2]
+    weight, adagrad = (now - base for now, base in zip(model.popularity, unshared.popularity, strict=True))
+    unshared.popularity = PopularityWeights(*(array.copy() for array in model.popularity))
     _answer(model.ranker, unshared)
     answer, unshared.answer = unshared.answer, _no_answer(model.ranker)
-    model.embeddings.moved[:] = 0
+    of_items.moved[:] = 0
     return LearnedStep(
-        _most_of(LearnedRows(items, *history), told),
-        _most_of(LearnedRows(items, *candidate), told),
-        LearnedRows(rows, *context),
+        _most_of(_moved(*history, items), told),
+        _most_of(_moved(*candidate, items), told),
+        _moved(*contexts, _contexts_moved(model, unshared)),
         weight,
         adagrad,
         answer,
@@ -177,19 +178,17 @@ def from_page(model: Model, page: bytes) -> Unshared:
 
 
 def _contexts_moved(model: Model, unshared: Unshared) -> I32:
-    """Their rows; a gradient can be too small for its square to count, and the vector moves all the same."""
-    now, before = model.contexts, unshared.contexts
-    moved = (now.vector != before.vector).any(axis=1) | (now.adagrad != before.adagrad)
+    moved = np.zeros(len(model.contexts.adagrad), np.uint8)
+    mark_moved(*model.contexts[:2], *unshared.contexts[:2], moved)
     return np.flatnonzero(moved).astype(np.int32)
 
 
-def _moved(now: tuple[F32, ...], before: tuple[F32, ...], rows: np.ndarray) -> list[F32]:
+def _moved(now: tuple[F32, F32], before: tuple[F32, F32], rows: I32) -> LearnedRows:
     """What rows have moved by; from here on they are what `before` is."""
-    found = []
-    for array, base in zip(now, before, strict=True):
-        found.append(array[rows] - base[rows])
-        base[rows] = array[rows]
-    return found
+    n, d = len(rows), now[0].shape[1]
+    moved = LearnedRows(rows, np.empty((n, d), np.float32), np.empty(n, np.float32))
+    take_rows(*now, *before, moved)
+    return moved
 
 
 def _most_of(moved: LearnedRows, share: float) -> LearnedRows:
