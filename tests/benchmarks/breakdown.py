@@ -1,8 +1,9 @@
 """Where lists hold what came: python -m tests.benchmarks.breakdown [--streams a,b] writes BREAKDOWN.md.
 
 Each stream is replayed with its flags and lists of 100. Of the measured events: the share whose item was in the first 1,
-10, 20, 50, 100 places, and in the pool that the ranker orders, by how many events the user had before, by how many the item
-had, and by whether the user had taken the item before. Then the first 1,000 events of the stream, with weights that begin
+10, 20, 50, 100 places, and in the pool that the ranker orders (what it holds with next to no probability, below a
+thousandth of chance, counts as missed), by how many events the user had before, by how many the item had, and by whether
+the user had taken the item before. Then the first 1,000 events of the stream, with weights that begin
 untrained, beside popularity decayed over a day. What is measured here is what Freshet says of itself, not the judge.
 """
 
@@ -54,7 +55,7 @@ def trace_of(stream: Stream) -> tuple[Trace, np.ndarray]:
 def in_pool(item: np.ndarray, surprise: np.ndarray) -> np.ndarray:
     """[N] whether the pool held the item of each event, all of which were observed one by one.
 
-    What it missed has P = CHANCE / (items known + 1) and no more; a share below a thousandth of that counts as missed too.
+    What it missed has P = CHANCE / (items known + 1) and no more; what adds less than a thousandth to that counts as missed.
     """
     first = earlier(item) == 0
     known = np.cumsum(first) - first + 1
