@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from streamer.evaluation.segments import earlier
 from tests.benchmarks import breakdown, records
 from tests.benchmarks.streams import Stream
 from tests.worlds import table_of
@@ -21,7 +22,7 @@ def test_the_pool_holds_what_was_seen_before_and_parts_add_up(tmp_path: Path, mo
     trace, pooled = breakdown.trace_of(stream)
     late = (trace.event >= 600) & (trace.rank >= 0)
     # scored whole, by weights that are sure of nothing
-    assert pooled[trace.rank >= 0].tolist() == (breakdown.earlier(trace.item) > 0)[trace.rank >= 0].tolist()
+    assert pooled[trace.rank >= 0].tolist() == (earlier(trace.item) > 0)[trace.rank >= 0].tolist()
     rows = breakdown.rows_of(trace, pooled, first_measured=600)
     whole = rows[""]["all"]
     assert whole["pool"] == pooled[late].mean()
