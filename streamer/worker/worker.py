@@ -117,6 +117,7 @@ class Worker(Closable):
                 metrics.ready(log, state, reading.positions)
                 metrics.watch(epochs.ageing)
                 if queue is not None and answering is not None:
+                    answering.warm_up()
                     queue.open(answering.answer)
 
             return cls(
