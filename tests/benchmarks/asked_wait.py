@@ -37,7 +37,7 @@ class ThreadClock:
     """Processor time of the thread that asks, without what this program takes, and with what it would have waited."""
 
     def __init__(self) -> None:
-        self._aside_s = 0.0
+        self._aside_s = self.waited_s = 0.0
 
     def monotonic(self) -> float:
         return time.thread_time() + self._aside_s
@@ -48,6 +48,7 @@ class ThreadClock:
     def skip(self, seconds: float) -> None:
         """Waits."""
         self._aside_s += seconds
+        self.waited_s += seconds
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
@@ -200,16 +201,16 @@ def measure(rate: int, events: int, seconds: float) -> list[str]:
                     for row, value in zip(*some, strict=True)
                 ]
             )
-        begun = 0.0
+        begun = waited_s = 0.0
 
         def stop() -> bool:
             """Asked between two epochs."""
-            nonlocal begun
+            nonlocal begun, waited_s
             load, taken = log.load, worker.state.records - WARM_EVENTS
             if not begun and taken >= 0:
                 queue.ask([ListQuestion(user_id=users[0], k=20)])  # the first one loads its kernel
                 queue.serve()
-                begun = clock.monotonic()
+                begun, waited_s = clock.monotonic(), clock.waited_s
                 load.begin(events, rate, seconds)
                 queue.begin()
             load.note_taken(taken)
@@ -217,7 +218,7 @@ def measure(rate: int, events: int, seconds: float) -> list[str]:
 
         with Worker.open(log, settings, stop=lambda: stop(), clock=clock, queue=queue) as worker:
             worker.run()
-        took_s = clock.monotonic() - begun
+        took_s, idle_s = clock.monotonic() - begun, clock.waited_s - waited_s
         load = log.load
         asked, taken, away = (np.array(waits) for waits in (load.asked_ms, load.taken_ms, queue.away_ms))
         lines = [
@@ -230,7 +231,8 @@ def measure(rate: int, events: int, seconds: float) -> list[str]:
             _row("an interaction, until its list is committed", taken),
             "",
             f"A question took {queue.answering_s / max(queue.answered, 1) * 1e6:.0f} us, an interaction "
-            f"{(took_s - queue.answering_s) / max(len(taken), 1) * 1e6:.0f} us with all that is idle. Away for more than 2 ms:",
+            f"{(took_s - idle_s - queue.answering_s) / max(len(taken), 1) * 1e6:.0f} us with all that belongs to it; "
+            f"{idle_s / took_s:.0%} of the time was idle. Away for more than 2 ms:",
             "",
         ]
         far = sorted(queue.long.items(), key=lambda one: -max(one[1]))[:12]
