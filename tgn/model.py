@@ -68,7 +68,7 @@ from tgn.retrieval import grown_active, new_active, restore
 from tgn.seen_pairs import grown_pairs
 from tgn.selection import Allowed, masked, passing, roomy, widened
 
-SLICE = 8  # interactions of one call of the kernel where somebody waits for it: some 2 ms
+SLICE = 2  # interactions of one call of the kernel where somebody waits for it: some .6 ms
 NO_VECTOR = np.zeros(SIZE, np.float32)
 RECALLED = 500_000  # of a user's last interactions, how many a memory is made anew of: under 0.2 s
 

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tgn.compiling.growing import enough, lengthened
 from tgn.graph import I64, U8
 from tgn.kernel import kernel
 
@@ -82,8 +83,5 @@ class NodeIndex:
 
 
 def _with_room(array: np.ndarray, size: int) -> np.ndarray:
-    if size <= len(array):
-        return array
-    grown = np.zeros(max(size, 2 * len(array)), array.dtype)
-    grown[: len(array)] = array
-    return grown
+    found: np.ndarray = array if size <= len(array) else lengthened(array, enough(array, size))
+    return found

@@ -14,7 +14,10 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from streamer.asking.questions import Answer, Question
 
-QUESTIONS_AT_ONCE = 16  # answered between two pieces of work: more of them would keep the stream waiting
+QUESTIONS_AT_ONCE = 8
+"""Answered between two pieces of work, of which one takes two interactions: where questions never end, at least one
+interaction is taken for every four of them."""
+TOGETHER = 4  # answered in one go, as many as a kernel lists in one call: who was first does not wait for all
 MOST_WAITING = 10_000
 OFTEN_S, SELDOM_S = 0.001, 0.005
 """How long the worker waits for records before it looks for questions again: while they come, and while none come."""
@@ -120,12 +123,16 @@ class QuestionQueue:
                 together.take(place, NotReady(NOT_READY))
 
     def serve(self) -> None:
-        """Answers what waits, but no more than a few: the stream goes on in between."""
-        if not self._waiting:
-            return
+        """Answers what waits, what comes meanwhile too, but no more than a few: the stream goes on in between."""
+        for _ in range(0, QUESTIONS_AT_ONCE, TOGETHER):
+            if not self._waiting:
+                return
+            self._serve_some()
+
+    def _serve_some(self) -> None:
         self._asked_at = time.monotonic()
         with self._changed:
-            answer, some = self._answer, min(len(self._waiting), QUESTIONS_AT_ONCE)
+            answer, some = self._answer, min(len(self._waiting), TOGETHER)
             asked = [self._waiting.popleft() for _ in range(some)]
         asked = [one for one in asked if one.together.is_waited_for()]
         if not asked or answer is None:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 
 from consumers.schemas import Item
+from tgn.compiling.growing import enough, lengthened
 from tgn.graph import F64, I8, I32, I64, U8
 
 Path = tuple[str, ...]  # the names that lead to a value: ("address", "city")
@@ -131,8 +132,10 @@ class Column:
         sizes = np.array([len(of_row) for of_row in keys])
         self._array("lists")[rows] = sizes
         self._start[rows] = len(self._owner) + np.cumsum(sizes) - sizes
-        self._owner = np.concatenate([self._owner, np.repeat(np.array(rows, np.int32), sizes)])
-        self._element = np.concatenate([self._element, np.array(codes, np.int32)])
+        first = len(self._owner)
+        self._owner = lengthened(self._owner, first + len(codes))
+        self._element = lengthened(self._element, first + len(codes))
+        self._owner[first:], self._element[first:] = np.repeat(np.array(rows, np.int32), sizes), codes
 
     def _clear(self, rows: I64) -> None:
         rows = rows[self._array("present")[rows] > 0]
@@ -151,11 +154,10 @@ class Column:
 
     def _make_room(self, rows: int) -> None:
         if rows > self._room:
-            more = max(rows, 2 * self._room) - self._room
+            self._room = enough(self._start, rows)
             for kind, array in self._arrays.items():
-                self._arrays[kind] = np.concatenate([array, np.full(more, _MISSING[kind][1], array.dtype)])
-            self._start = np.concatenate([self._start, np.zeros(more, np.int64)])
-            self._room += more
+                self._arrays[kind] = lengthened(array, self._room, _MISSING[kind][1])
+            self._start = lengthened(self._start, self._room)
 
     def is_worn(self) -> bool:
         """Whether much of what it holds belongs to no row any more."""

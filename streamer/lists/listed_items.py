@@ -44,7 +44,12 @@ def listed_items(outcome: Outcome, n: int, ids: Sequence[str]) -> tuple[ListedIt
     )
     return tuple(
         [
-            ListedItem(ids[item], score, SOURCE_NAMES[source], _reason(source, cause, ids))
+            ListedItem(
+                ids[item],
+                score,
+                SOURCE_NAMES[source],
+                f"{_WORDS[source]} {ids[cause] if cause >= 0 else None}" if source in _NAMES_CAUSE else _WORDS[source],
+            )
             for item, score, source, cause in rows
         ]
     )
@@ -69,10 +74,3 @@ def configuration_name(config: ModelConfig) -> str:
 def model_version(configuration: str, model: Model) -> str:
     """The configuration, and the trained embeddings that the model uses."""
     return f"{configuration}+{model.trained_version}" if model.trained_version else configuration
-
-
-def _reason(source: int, cause: int, ids: Sequence[str]) -> str:
-    words = _WORDS[source]
-    if source not in _NAMES_CAUSE:
-        return words
-    return f"{words} {ids[cause] if cause >= 0 else None}"

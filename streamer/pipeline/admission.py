@@ -18,7 +18,7 @@ from streamer.state.ledger import event_number
 from streamer.state.merges import WaitingMerge
 from streamer.state.stream_state import StreamState
 
-ADMITTED_AT_ONCE = 64  # interactions: some 1 ms
+ADMITTED_AT_ONCE = 32  # interactions: some .5 ms
 
 
 @dataclass

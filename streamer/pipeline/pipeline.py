@@ -45,7 +45,7 @@ from tgn.prequential import Outcome
 
 NOBODY, NO_ROWS = np.zeros(0, np.int32), np.zeros(0, np.int64)
 QUALITY_EVERY = 500  # measured events between two figures on the quality topic
-LISTS_AT_ONCE = 16  # written in words before somebody else may look at the state: some 1 ms
+LISTS_AT_ONCE = 8  # written in words before somebody else may look at the state: some .5 ms
 
 
 class Pipeline:

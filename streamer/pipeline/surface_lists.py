@@ -36,8 +36,8 @@ from tgn.selection import Allowed
 
 MEASURED_EVERY = 1_000
 """Interactions since the stream began, after which it is counted anew how many items pass: whatever an epoch holds."""
-RELISTED_AT_ONCE = 16
-"""Lists made anew before somebody else may look at the state: some 4 ms."""
+RELISTED_AT_ONCE = 4
+"""Lists made anew before somebody else may look at the state: some 1 ms."""
 NO_ITEM, NOBODY = -1, -1
 NO_CHANCES = np.zeros((0, 0))
 NOTHING_BEFORE = np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.int64)

@@ -28,6 +28,7 @@ ENTRY = np.dtype(
 KEY_BYTES = 12  # user, number of the block
 ALL_AT_ONCE = 5_000  # more users than this are read in one pass over the ledger
 READ_AT_ONCE = 256  # users read ahead before it is asked whether to stop
+WRITTEN_AT_ONCE = 256  # blocks of a checkpoint that are made without a pause: under 1 ms
 HELD_BYTES = 1 << 30  # of saved interactions that are held, about
 BLOCK = 1 << 16  # interactions in a block that an edit makes
 Pages = Callable[[bytes], Iterable[tuple[bytes, bytes]]]
@@ -120,9 +121,10 @@ class Ledger:
             self._users[n], self._entries[n] = users[others], self._entries[n][others]
         self._edited[user] = entries
 
-    def delta(self) -> dict[bytes, bytes | None]:
-        """Blocks to write and to delete at a checkpoint."""
+    def delta(self, between: Callable[[], None] = lambda: None) -> dict[bytes, bytes | None]:
+        """Blocks to write and to delete at a checkpoint. between: called now and then; it may read the ledger."""
         pages: dict[bytes, bytes | None] = {}
+        added: list[tuple[int, bytes, bytes]] = []
         for user, entries in self._edited.items():
             pages.update(self._chunks_again(user, entries))
         users, entries = self._unsaved()
@@ -131,11 +133,14 @@ class Ledger:
         starts = np.flatnonzero(np.diff(users, prepend=-1))
         for start, end in pairwise([*starts.tolist(), len(users)]):
             user = int(users[start])
-            key, block = self._key(user), entries[start:end].tobytes()
+            added.append((user, self._key(user), entries[start:end].tobytes()))
+            if not len(added) % WRITTEN_AT_ONCE:
+                between()  # what is added counts as unsaved until the end
+        for user, key, block in added:
             pages[key] = block
             if user in self._held:
                 self._hold(user, [*self._held[user], (key, block)])
-            self.saved += 1
+        self.saved += len(added)
         self._users, self._entries, self._edited = [], [], {}
         self._blocks += 1
         return pages

@@ -4,13 +4,15 @@ Whether a new list differs from it is decided in `streamer.pipeline.list_changes
 """
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from tgn.compiling.growing import enough, lengthened
 from tgn.graph import I32
 
-AT_ONCE = 4_096  # entries of the index that are made together
+AT_ONCE = 1_024  # entries of the index that are made together: some 1 ms
+WRITTEN_AT_ONCE = 256  # lists of a checkpoint that are packed without a pause: under 1 ms
 FEW = 32  # entries that are not worth going through
 
 
@@ -140,10 +142,12 @@ class PublishedLists:
         """How many pages all the calls of `delta` have written, the last one up to now."""
         return int((self._item[:, 0] != self.NO_LIST).sum())
 
-    def delta(self) -> dict[bytes, bytes | None]:
-        """What changed since the last call."""
+    def delta(self, between: Callable[[], None] = lambda: None) -> dict[bytes, bytes | None]:
+        """What changed since the last call. between: called now and then; it may read the lists."""
         pages: dict[bytes, bytes | None] = {}
-        for user in sorted(self._changed):
+        for n, user in enumerate(sorted(self._changed), 1):
+            if not n % WRITTEN_AT_ONCE:
+                between()
             row = self._item[user]
             value = self._partition[user].tobytes() + row[row >= 0].tobytes()
             pages[user.to_bytes(4, "big")] = value if row[0] != self.NO_LIST else None
@@ -170,12 +174,9 @@ class PublishedLists:
             wider[:, : self._item.shape[1]] = self._item
             self._item = wider
         if users > len(self._item):
-            grown = np.full((max(users, 2 * len(self._item)), self._item.shape[1]), self.NO_LIST, np.int32)
-            grown[: len(self._item)] = self._item
-            self._item = grown
-            of = np.full(len(grown), -1, np.int32)
-            of[: len(self._partition)] = self._partition
-            self._partition = of
+            room = enough(self._item, users)
+            self._item = lengthened(self._item, room, self.NO_LIST)
+            self._partition = lengthened(self._partition, room, -1)
 
 
 def _grouped(items: I32, users: I32) -> Iterator[tuple[int, I32]]:

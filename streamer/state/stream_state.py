@@ -5,6 +5,7 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -130,10 +131,10 @@ class StreamState:
         parts: tuple[tuple[bytes, Callable[[], StateDelta]], ...] = (
             (_MODEL, lambda: changed_pages(self.engine.model, between)),
             (_EVENTS, self.seen_events.delta),
-            (_LISTED, self.listed.delta),
-            (_LEDGER, self.ledger.delta),
+            (_LISTED, lambda: self.listed.delta(between)),
+            (_LEDGER, lambda: self.ledger.delta(between)),
             (_CATALOGUE, self.catalogue.delta),
-            *((_beside(surface), lists.delta) for surface, lists in self.beside.items()),
+            *((_beside(surface), partial(lists.delta, between)) for surface, lists in self.beside.items()),
             (_MERGED, self.merges.delta),
             (_LEARNED, lambda: self.learning.delta(self.engine.model)),
             (b"", lambda: self.challengers.delta(between)),

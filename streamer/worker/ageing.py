@@ -8,6 +8,7 @@ What is decided here depends on the speed of the machine. So the manifest of an 
 made anew, and the time; recovery and audit do the same again.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,13 @@ from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker.repair_pace import RepairPace
 from tgn.asking.asked_lists import AskedLists
+from tgn.compiling.growing import enough, lengthened
 from tgn.graph import F64, I32, I64
 from tgn.prequential import Outcome
 
 NOT_LISTED, UNKNOWN = 0, 1  # in the place of a time: the user has no list; nobody has looked when it is due
-LISTS_AT_ONCE = 16  # of an epoch: some 4 ms, in which no question is answered
-LOOKED_AT_ONCE = 1  # user, at each of the later times: some 2 ms, in which no question is answered
+LISTS_AT_ONCE = 16  # of an epoch
+LOOKED_AT_ONCE = 1  # user, at each of the later times: some .4 ms each, in which no question is answered
 LOOK_EVERY_S = 0.5
 SETTLED_S = 10.0  # a list that is younger will soon be replaced by the user's next interaction, or not
 
@@ -43,13 +45,17 @@ class Ageing:
 
     Args:
         settings: `age_after_s`, `age_distance`, `ageing_share`.
+        between: called before each list that is looked at; it may read the state.
     """
 
-    def __init__(self, state: StreamState, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self, state: StreamState, settings: Settings, clock: Clock, between: Callable[[], None] = lambda: None
+    ) -> None:
         self._state, self._clock, self._now = state, clock, AskedClock(state, clock)
         self._after_ms = [int(after_s * 1000) for after_s in (0.0, *settings.age_after_s)]
         self._threshold = settings.age_distance
         self._asked, self._surfaces = AskedLists(state.engine.model), build_surfaces(state)
+        self._between = between
         self._pace = RepairPace(clock, 1 / settings.ageing_share - 1, 0.0)
         self._due_ms = np.zeros(0, np.int64)  # [U]
         self._listed_s = np.zeros(0, np.float32)  # [U] by the clock here
@@ -121,6 +127,7 @@ class Ageing:
 
     def _distance(self, users: I32, at_ms: int) -> F64:
         """[N] how far each user's list at a time would be from the one that is published."""
+        self._between()
         then = self._surfaces.main().relist(users, at_ms, by=self._ranked).outcome.published.item
         return distance(self._state.listed.rows(users), then)
 
@@ -130,6 +137,5 @@ class Ageing:
 
     def _make_room(self, users: int) -> None:
         if users > len(self._due_ms):
-            more = max(users, 2 * len(self._due_ms)) - len(self._due_ms)
-            self._due_ms = np.concatenate([self._due_ms, np.zeros(more, np.int64)])
-            self._listed_s = np.concatenate([self._listed_s, np.zeros(more, np.float32)])
+            room = enough(self._due_ms, users)
+            self._due_ms, self._listed_s = lengthened(self._due_ms, room), lengthened(self._listed_s, room)

@@ -112,6 +112,7 @@ class Commits:
         records = [*self._asked(), *records, *self._kept(records)]
         is_long = checkpoint or len(records) > WRITTEN_AT_ONCE
         self._meanwhile(lambda: self._committer.commit(records, positions, delta), is_long)
+        self._between()
         self._metrics.committed(self._clock.monotonic() - started, delta)
 
     def _meanwhile(self, work: Callable[[], None], is_long: bool = False) -> None:

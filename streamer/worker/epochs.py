@@ -1,7 +1,7 @@
 """What the next epoch is."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from streamer.lists.publisher import most_erasures, most_refusals
 from streamer.pipeline.epoch import EpochInput, EpochOutput, epoch_input
@@ -27,6 +27,7 @@ class Epochs:
 
     Args:
         limits: the largest record of each topic that is written to.
+        between: called between two pieces of what is looked for; it may read the state.
     """
 
     def __init__(
@@ -38,14 +39,16 @@ class Epochs:
         rules: RulesTopic,
         limits: Mapping[str, int],
         clock: Clock,
+        between: Callable[[], None] = lambda: None,
     ) -> None:
         self._state, self._reading, self._group, self._rules = state, reading, group, rules
+        self._between = between
         self._clock, self._pace = clock, RepairPace(clock)
         self._lists_pace = RepairPace(clock, LISTS_REST, 0.0)
         self._room = limits[settings.epochs_topic]  # bytes of a manifest
         self._most = min(settings.max_epoch_events, most_refusals(self._room))
         folder = settings.embeddings
-        self.ageing = Ageing(state, settings, clock) if settings.ageing_share else None
+        self.ageing = Ageing(state, settings, clock, between) if settings.ageing_share else None
         self._shadow = Shadow(state.engine, folder, settings.shadow_events, clock) if folder else None
         self._settings = settings
         self._unrecorded = state.unrecorded(settings)  # for the manifest of the next epoch
@@ -55,6 +58,7 @@ class Epochs:
     def next(self) -> EpochInput | None:
         """What has come and may be taken. Repairs wait for one another while there is other work."""
         arrivals = self._reading.arrivals(self._most)
+        self._between()
         observed, learned = self._reading.observed(arrivals), self._reading.learned()
         changes = self._reading.changes(most_erasures(self._room, len(self._state.positions)))
         idle = not arrivals and not changes and not observed and not learned
@@ -143,7 +147,12 @@ class Epochs:
     def _prepared(self) -> bool:
         """Whether what the next piece of a repair reads is there; else a part of it is read now."""
         started = self._clock.monotonic()
-        ready = self._state.repairs.prepare(PIECE, lambda: self._clock.monotonic() > started + PREPARE_S)
+
+        def stop() -> bool:
+            self._between()
+            return self._clock.monotonic() > started + PREPARE_S
+
+        ready = self._state.repairs.prepare(PIECE, stop)
         if not ready:
             self._pace.took(self._clock.monotonic() - started)
         return ready

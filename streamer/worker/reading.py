@@ -22,7 +22,7 @@ from streamer.worker.topic_watch import TopicWatch
 
 OBSERVED_AT_LEAST, OBSERVE_EVERY_S = 100, 0.05
 OBSERVED_AT_ONCE = 5_000  # interactions of others that an epoch observes, about: some 30 ms
-DECODED_AT_ONCE = 32  # records, before questions are answered: some 1 ms
+DECODED_AT_ONCE = 16  # records, before questions are answered: some .5 ms
 IDLE_S = 0.2  # how long a worker that has nothing to do waits for records
 
 

@@ -102,7 +102,8 @@ class Worker(Closable):
             group = Group(log, settings, state, committer, intake, topics, blocks, recovered.moved, clock)
             opened.callback(group.close)
             reading = InputReader(settings, state, intake, group, blocks, steps, catalogue, rules, topics, clock, queue)
-            epochs = Epochs(settings, state, reading, group, rules, limits, clock)
+            between = (lambda: None) if queue is None else queue.serve
+            epochs = Epochs(settings, state, reading, group, rules, limits, clock, between)
             answering = None
             if queue is not None:
                 answering = answering_at(queue, log, settings, state, committer.seat, group.partitions, clock)
@@ -116,6 +117,7 @@ class Worker(Closable):
                 metrics.ready(log, state, reading.positions)
                 metrics.watch(epochs.ageing)
                 if queue is not None and answering is not None:
+                    answering.warm_up()
                     queue.open(answering.answer)
 
             return cls(

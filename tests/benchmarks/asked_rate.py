@@ -120,16 +120,23 @@ def plan(
 
 
 def cpu_s(pid: int) -> dict[str, float]:
-    """CPU seconds of a process and of its living children, by what each is."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """CPU seconds of a process and of its living children, by what each is; of a worker those of its thread apart."""
     words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
-    found = {next((PROCESSES[word] for word in reversed(words) if word in PROCESSES), "other"): _seconds(fields)}
+    name, seconds = (
+        next((PROCESSES[word] for word in reversed(words) if word in PROCESSES), "other"),
+        _seconds(f"{pid}"),
+    )
+    found = {name: seconds}
+    if name == "worker":
+        thread_s = _seconds(f"{pid}/task/{pid}")
+        found = {"the worker's thread": thread_s, "its API and log": seconds - thread_s}
     for child in children(pid):
         found |= cpu_s(child)
     return found
 
 
-def _seconds(fields: list[str]) -> float:
+def _seconds(process: str) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

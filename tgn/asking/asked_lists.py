@@ -7,6 +7,7 @@ candidates are gathered under it and a list is full wherever enough items pass.
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +65,7 @@ class AskedLists:
         self._no_vector = new_vectors(1)
         self._places = Place(), Place(), Place()
         self._users: tuple[Users, Users] | None = None  # all of the model's, and with scratch arrays in place of some
+        self._whole: tuple[tuple[Any, ...], ModelArrays] | None = None  # what all may be listed of, and of what it is
 
     def of_users(
         self,
@@ -170,11 +172,17 @@ class AskedLists:
         return [place.hold(value) for place, value in zip(self._places, given, strict=True)]
 
     def _arrays(self, asker: _AskerArrays, allowed: Allowed | None) -> tuple[ModelArrays, KernelConfig]:
-        graph, config = self._model.graph._replace(users=asker.users), self._config
+        arrays, config = self._model.arrays(), self._config
+        parts = (*arrays, *asker)
+        if allowed is None and self._whole is not None and all(map(is_, parts, self._whole[0])):
+            return self._whole[1], config  # the same tuple lies there already
+        graph = arrays.graph._replace(users=asker.users)
         if allowed is not None:
             graph, config = under(graph, config, allowed)
-        arrays = self._model.arrays()
-        return arrays._replace(graph=graph, memories=asker.memories, trained=asker.trained), config
+        arrays = arrays._replace(graph=graph, memories=asker.memories, trained=asker.trained)
+        if allowed is None:
+            self._whole = parts, arrays
+        return arrays, config
 
     def _known_items(self) -> int:
         """How many items have a row; those that come with the events being taken have none yet."""
@@ -183,8 +191,9 @@ class AskedLists:
     def _askers(self, askers: Sequence[tuple[int, I16 | None]]) -> _AskerArrays:
         """All users, scratch arrays in place of what is written, with the contexts of a few."""
         model, users = self._model, self._model.graph.users
-        if len(self._listed) < len(users.events):
-            self._listed, self._dirty = np.zeros_like(users.list_digest), np.zeros_like(users.dirty)
+        room = len(users.events)
+        if len(self._listed) < room:
+            self._listed, self._dirty = np.zeros(room, np.int64), np.zeros(room, np.uint8)  # taken as it is written
             self._context = np.empty_like(users.context)
             self._users = None
         for user, context in askers:

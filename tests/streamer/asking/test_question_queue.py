@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from streamer.asking.question_queue import QUESTIONS_AT_ONCE, QuestionQueue, Reply
+from streamer.asking.question_queue import QUESTIONS_AT_ONCE, TOGETHER, QuestionQueue, Reply
 from streamer.asking.questions import Answer, ItemQuestion, Question
 from tests.waiting import scaled, until
 
@@ -82,6 +82,23 @@ def test_a_few_at_a_time_so_that_the_stream_goes_on() -> None:
     assert not many.done()
     queue.serve()
     assert [text.split()[0] for text in texts(many.result(0))] == [str(n) for n in range(2 * QUESTIONS_AT_ONCE)]
+
+
+def test_who_was_first_does_not_wait_for_all_and_what_comes_meanwhile_is_answered_too() -> None:
+    queue, done = QuestionQueue(), list[list[bool]]()
+    later: list[Future[list[Reply]]] = []
+
+    def answer(questions: Sequence[Question]) -> list[Answer]:
+        done.append([one.done() for one in (*first, *later)])
+        if not later:
+            later.append(ask(queue, 9))
+        return echo(questions)
+
+    queue.open(answer)
+    first = [ask(queue, n) for n in range(TOGETHER)]
+    queue.serve()
+    assert done == [[False] * TOGETHER, [True] * TOGETHER + [False]]
+    assert later[0].done()
 
 
 def test_who_no_longer_waits_is_passed_over_and_a_fault_reaches_who_asked() -> None:

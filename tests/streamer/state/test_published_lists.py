@@ -28,3 +28,13 @@ def test_who_names_an_item_is_found_like_by_looking_at_all(taken: list[tuple[int
             row = [*step[1], *[-1] * (K - len(step[1]))]
             published.note(np.array([step[0]], np.int32), np.array([row], np.int32), np.zeros(1, np.int32))
             named[step[0]] = step[1]
+
+
+def test_lists_stay_as_they_are_while_users_and_places_become_more() -> None:
+    published, rows = PublishedLists(K), dict[int, list[int]]()
+    for user, width in ((0, K), (1_500, K), (1_501, K + 2), (40_000, K), (40_001, K + 4), (90_000, 1)):
+        rows[user] = [user % 7 + n for n in range(width)]
+        published.note(np.array([user], np.int32), np.array([rows[user]], np.int32), np.zeros(1, np.int32))
+        assert published.lists() == rows
+        assert published.naming(user % 7)[-1] == user
+    assert not published.has_list(np.array([1, 39_999, 200_000], np.int32)).any()
