@@ -21,7 +21,6 @@ from consumers.embedded.frames import OWNER_FILE
 from consumers.errors import WireError
 from consumers.records import NewRecord, TopicSpec
 from tests import kafka_broker, waiting
-from tests.conftest import missing
 from tests.faults.scene import ROOT, Scene
 from tests.waiting import scaled
 
@@ -187,17 +186,6 @@ def made_anew(scene: Scene) -> bool:
         return bool(log.create([TopicSpec(scene.settings.recommendations_topic, 2, "compact")]))
     finally:
         log.close()
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[kafka_broker.Broker]:
-    """A broker of this test's own, which it may end."""
-    if lacks := kafka_broker.missing():
-        missing(lacks)
-    (tmp_path / "kafka").mkdir()
-    started = kafka_broker.Broker(tmp_path / "kafka")
-    yield started
-    started.stop(kill=True)
 
 
 @pytest.mark.kafka
