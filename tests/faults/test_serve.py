@@ -173,6 +173,8 @@ def test_the_owner_of_the_embedded_log_ends_and_another_takes_over(tmp_path: Pat
             served.shows_what_is_written()
         send_foreign(scene)
         served.shows_what_is_written()
+        libraries = Path(f"/proc/{served.process.pid}/maps").read_text()
+        assert not re.findall("llvmlite|libarrow|libtorch", libraries)  # 100 MiB that only who makes lists needs
     running.send_signal(signal.SIGTERM)
     running.wait()
     with serving(scene) as again:  # what is on the topics for good
