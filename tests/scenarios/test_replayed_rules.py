@@ -70,7 +70,7 @@ def lists_obey(rules: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
 @pytest.mark.parametrize("name", ["a filter", "a filter by user", "seen lately", "all", "exploration", "a fallback"])
 def test_what_is_taken_at_once_changes_nothing(name: str, settings: Settings, tmp_path: Path) -> None:
     found = []
-    events = EVENTS[:240]  # three ends of chunks: lists named by their row there, or a chunk not noted, are found
+    events = EVENTS[:240]  # three ends of chunks: that lists are named by their row in a chunk is found
     for chunk in (None, 1, 77):
         folder = tmp_path / str(chunk)
         folder.mkdir()
