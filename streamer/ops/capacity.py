@@ -26,8 +26,8 @@ class Costs(NamedTuple):
     """
 
     scored_us: float = 300.0  # an own interaction: scored, learned from, observed, its list made and written
-    told_us: float = 12.0  # what is told of it, where others are there: its share of a block and of a step
-    observed_us: float = 45.0  # another worker's interaction, with its share of a step
+    told_us: float = 27.0  # what is told of it, where others are there: its share of a block and of a step
+    observed_us: float = 30.0  # another worker's interaction, with its share of a step
     asked_us: float = 800.0  # a list that is asked for, on both threads of the worker: 1.39 ms beside two interactions
     front_us: float = 650.0  # the same on the front, which `freshet serve` is
     user_bytes: float = 1_918.0
