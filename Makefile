@@ -26,7 +26,7 @@ demo: $(VENV)/core  ## live lists from MovieLens-100k, with a page to watch
 	$(BIN)/freshet demo
 
 test: $(VENV)/full  ## every test; a missing broker or browser is a named skip, in CI a failure
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 6 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/full  ## style, types, layers, links of the site
 	$(BIN)/ruff check .

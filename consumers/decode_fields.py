@@ -69,18 +69,24 @@ def json_object(value: bytes, unframe: Unframe | None) -> dict[str, Any]:
     return data
 
 
-def decode_json(value: bytes) -> Any:
-    """A number that Python has no number for costs its field, not the record: it becomes infinite."""
+def decode_json(value: bytes, too_large: Callable[[str], Any] = float) -> Any:
+    """A number that Python has no number for costs its field, not the record: it becomes infinite.
+
+    too_large: makes something else of the text of such a one.
+    """
+
+    def real(text: str) -> Any:
+        return number if math.isfinite(number := float(text)) else too_large(text)
+
+    def integer(digits: str) -> Any:
+        return int(digits) if len(digits) <= MAX_DIGITS else too_large(digits)
+
     try:
         return _JSON.decode(value)
     except msgspec.ValidationError:
-        data = json.loads(value.decode(), parse_int=_integer, parse_constant=_no_number)
-        json.dumps(data, ensure_ascii=False).encode()  # this parser lets half a surrogate pair through
+        data = json.loads(value.decode(), parse_float=real, parse_int=integer, parse_constant=_no_number)
+        json.dumps(data, ensure_ascii=False, default=str).encode()  # this parser lets half a surrogate pair through
         return data
-
-
-def _integer(digits: str) -> int | float:
-    return int(digits) if len(digits) <= MAX_DIGITS else math.inf
 
 
 def _no_number(word: str) -> float:

@@ -43,9 +43,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that ask a broker come first: they wait most, and what only computes fills the cores beside and after them."""
+    """Files that ask a broker wait most: they lie evenly among those that compute, which fill the cores meanwhile.
+
+    All of them first would leave the cores idle, and then have every process compute at once. Those of faults, which
+    are the longest, come before the others, and none begins among the last files.
+    """
     on_kafka = {item.path for item in items if item.get_closest_marker("kafka")}
-    items.sort(key=lambda item: item.path not in on_kafka)
+    files = list(dict.fromkeys(item.path for item in items))
+    place = {path: float(n) for n, path in enumerate(path for path in files if path not in on_kafka)}
+    step = 0.9 * len(place) / max(len(on_kafka), 1)
+    waiting = sorted(on_kafka, key=lambda path: ("faults" not in path.parts, path))
+    place |= {path: n * step - 0.5 for n, path in enumerate(waiting)}
+    items.sort(key=lambda item: place[item.path])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -194,7 +194,7 @@ def _properties(folder: Path, port: int, controller: int) -> dict[str, str]:
         "log.dirs": str(folder / "log"),
         "group.initial.rebalance.delay.ms": "0",
         "auto.create.topics.enable": "false",
-        "log.cleaner.backoff.ms": "200",
+        "log.cleaner.backoff.ms": "1000",  # each time it looks at all that the tests have made
         "offsets.topic.num.partitions": "4",  # fifty are made and loaded before the first member has joined
         "transaction.state.log.num.partitions": "4",
         "share.coordinator.state.topic.num.partitions": "1",

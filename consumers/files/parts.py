@@ -81,7 +81,8 @@ class FilePart:
         """The first bytes, all of them if there is no size, without their compression."""
         with self._open() as file:
             unpack = _unpacking(file)
-            data = bytes((unpack(file, self) if unpack else file).read(size))
+            packed: Any = unpack(file, self) if unpack else file
+            data = bytes(packed.read(size))
         for place, magic, what, mend in _FOREIGN:
             if data.startswith(magic, place):
                 raise DataRefused(f"{self} is {what}; {mend}")

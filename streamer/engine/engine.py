@@ -1,7 +1,6 @@
 """The engine: interactions as columns in, lists and ranks out. The same one live and in replay."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +43,6 @@ class Selection(NamedTuple):
     allowed: Allowed | None = None  # which items; None: all that the model lists
 
 
-Differs = Mapping[str, Any]
 NO_ATTRIBUTES = np.full(SLOTS, NONE, np.int16)
 NOTHING = NodeVectors([], np.zeros((0, SIZE), np.float32))
 
@@ -66,16 +64,6 @@ def model_config(settings: Settings) -> ModelConfig:
         without=settings.without,
         seed=settings.seed,
     )
-
-
-def challenger_config(live: ModelConfig, differs: Differs) -> ModelConfig:
-    """The configuration of a challenger, where the live model has this one. Raises ValueError.
-
-    Args:
-        differs: what it has otherwise, as JSON has it.
-    """
-    own: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in differs.items()}
-    return replace(live, **own)
 
 
 class Engine:

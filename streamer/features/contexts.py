@@ -73,9 +73,9 @@ def _column(table: pa.Table, name: str) -> pa.ChunkedArray | None:
 
 
 def as_text(value: Any) -> str | None:
-    """A value of a context as text; None for what is no text, number or truth value."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)  # what a missing value elsewhere has made a float
+    """A value of a context as text; None for what is no text, finite number or truth value."""
+    if isinstance(value, float):  # a missing value elsewhere has made integers floats, and is NaN itself
+        value = None if not math.isfinite(value) else int(value) if value.is_integer() else value
     return str(value) if isinstance(value, str | int | float) else None
 
 

@@ -5,17 +5,21 @@ of several types: each type has an array of its own, in which the other rows are
 are codes of a dictionary, so that what is asked of a text is asked once for each distinct one.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from consumers.schemas import Item
 from tgn.compiling.growing import enough, lengthened
-from tgn.graph import F64, I8, I32, I64, U8
+
+if TYPE_CHECKING:  # who reads rules loads no kernels
+    from tgn.graph import F64, I8, I32, I64, U8
 
 Path = tuple[str, ...]  # the names that lead to a value: ("address", "city")
 ID: Path = ("item_id",)
@@ -39,7 +43,7 @@ class ListColumn(NamedTuple):
     start: I64  # [N] where the elements of a row begin
     owner: I32  # [E] whose element it is, NONE: nobody's any more
     code: I32  # [E]
-    elements: "Values"  # by code, each once
+    elements: Values  # by code, each once
 
 
 class Values(NamedTuple):

@@ -104,9 +104,9 @@ class FeedbackCounting(Closable):
         self._rested = now
         if not self._caught_up:
             self._caught_up = all(reached.get(at, 0) >= end for at, end in self._first_ends.items())
-            if self._caught_up:
-                self._metrics.ready()
         ends = self._asked_ends()
+        if self._caught_up:
+            self._metrics.ready()
         if added := ends.keys() - self.starts.keys():
             raise LogUnavailable(f"{sorted(added)[0].topic} has more partitions than before; opening it again")
         self._commit(self._join.expire(reached, self._ends))

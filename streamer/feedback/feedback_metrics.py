@@ -10,8 +10,10 @@ from consumers.dead_letter import Reason
 from consumers.feedback.join import OF_OLD_LISTS
 from consumers.feedback.join_state import JoinState
 from streamer.monitoring.business_metric import business_metric
+from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 
 Stage = Literal["starting", "catching up", "ready", "waiting for the log"]
+SILENT_S = 4.0  # results without a word from the log for longer are not ready
 _COUNTERS = {
     "taken": ("freshet_feedback", "Feedback records counted."),
     "repeated": ("freshet_feedback_repeated", "Feedback records that had been counted before."),
@@ -24,9 +26,10 @@ _COUNTERS = {
 class FeedbackMetrics:
     """One process, through all the openings of its state."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
         self._state: JoinState | None = None
         self._stage: Stage = "starting"
+        self._clock, self._heard_s = clock, 0.0
         self.registry = CollectorRegistry()
         self.registry.register(self)
 
@@ -35,8 +38,8 @@ class FeedbackMetrics:
         self._state, self._stage = state, "catching up"
 
     def ready(self) -> None:
-        """Everything has been taken that was in the log at the start."""
-        self._stage = "ready"
+        """The log answers, and everything has been taken that was in it at the start."""
+        self._stage, self._heard_s = "ready", self._clock.monotonic()
 
     def waiting(self) -> None:
         """The log has gone away; it is tried again."""
@@ -44,10 +47,13 @@ class FeedbackMetrics:
 
     def is_ready(self) -> bool:
         """Whether results are those of the whole log."""
-        return self._stage == "ready"
+        return self.stage_line() == "ready"
 
     def stage_line(self) -> str:
         """The stage in a line."""
+        silent_s = self._clock.monotonic() - self._heard_s
+        if self._stage == "ready" and silent_s > SILENT_S:
+            return f"no word from the log for {silent_s:.0f} s"
         return self._stage
 
     def achieved(self) -> int:

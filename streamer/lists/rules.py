@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from streamer.engine.engine import challenger_config
+from streamer.engine.challenger_config import challenger_config
 from streamer.features.item_columns import Path
 from streamer.lists.filters.compiled import compile_filter
 from streamer.lists.filters.vectors import span_ms

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from streamer.engine.engine import Differs, Engine, challenger_config
+from streamer.engine.challenger_config import Differs, challenger_config
+from streamer.engine.engine import Engine
 from streamer.monitoring.prequential_quality import PairedMeter
 from streamer.settings import Settings
 from tgn.model import Model

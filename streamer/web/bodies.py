@@ -2,13 +2,14 @@
 
 import asyncio
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from starlette.requests import Request
 
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, decode_json
 from consumers.records import Headers
 from streamer.web.answers import ApiError
 
@@ -29,8 +30,15 @@ class Body(NamedTuple):
     headers: Headers = ()
 
 
-async def read_body(request: Request, max_bytes: int, timeout_s: float) -> Body:
-    """The records of a request. Raises ApiError.
+def decode_record(data: bytes) -> Any:
+    """The value of a record; a number that Python has none for stays as it was written, for decoders to refuse."""
+    return decode_json(data, lambda text: msgspec.Raw(text.encode()))
+
+
+async def read_body(
+    request: Request, max_bytes: int, timeout_s: float, decode: Callable[[bytes], Any] = msgspec.json.decode
+) -> Body:
+    """The values of a request. Raises ApiError.
 
     A content type that a page of another origin could send without being asked is none of those taken. `max_bytes`
     bounds what came and what it unpacks to, `timeout_s` the time until all of it is there.
@@ -40,8 +48,8 @@ async def read_body(request: Request, max_bytes: int, timeout_s: float) -> Body:
     headers = _binary_cloudevent(request) if kind in JSON else ()
     if kind in LINES:
         lines = [line for line in data.splitlines() if line.strip()]
-        return Body([_decoded(line, n) for n, line in enumerate(lines)])
-    value = _decoded(data, None)
+        return Body([_decoded(line, decode, n) for n, line in enumerate(lines)])
+    value = _decoded(data, decode)
     if headers or kind == CLOUDEVENT:
         if isinstance(value, list):
             raise ApiError(400, "not-an-object", "one CloudEvent holds one record; a batch has its own content type")
@@ -136,9 +144,9 @@ def _too_large(max_bytes: int) -> ApiError:
     return ApiError(413, "body-too-large", f"the body is larger than {max_bytes} bytes")
 
 
-def _decoded(data: bytes, index: int | None) -> Any:
+def _decoded(data: bytes, decode: Callable[[bytes], Any], index: int | None = None) -> Any:
     try:
-        return msgspec.json.decode(data)
+        return decode(data)
     except UNDECODABLE as error:
         where = "the body" if index is None else f"record {index}"
         raise ApiError(400, "not-json", f"{where} is no JSON: {error}", index=index) from None

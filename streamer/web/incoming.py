@@ -1,5 +1,6 @@
 """From what a request holds to records for the log, with what was taken otherwise than its sender may think."""
 
+import math
 import os
 import uuid
 from collections.abc import Iterable
@@ -122,7 +123,9 @@ class Incoming:
             if not isinstance(data, dict):
                 raise _refused(n, Reason.NOT_AN_OBJECT, f"the value is a JSON {type(data).__name__}")
             event = value if data is not value else {}
-            given = {name: one for name, one in data.items() if one is not None}
+            given = {
+                name: math.inf if isinstance(one, msgspec.Raw) else one for name, one in data.items() if one is not None
+            }
             time = event.get("time") or headers.get("ce_time") or clock_ms
             event_id = event.get("id") or headers.get("ce_id") or str(uuid.uuid4())
             try:

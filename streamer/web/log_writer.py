@@ -14,7 +14,7 @@ from consumers.records import NewRecord, TopicPartition
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.appends import Appends
-from streamer.web.bodies import Body, read_body
+from streamer.web.bodies import Body, decode_record, read_body
 from streamer.web.current_log import CurrentLog
 from streamer.web.incoming import IncomingRecords
 
@@ -29,6 +29,10 @@ class LogWriter:
     async def body(self, request: Request) -> Body:
         """What a request holds. Raises ApiError."""
         return await read_body(request, self._settings.max_body_bytes, self._settings.request_timeout_s)
+
+    async def records(self, request: Request) -> Body:
+        """The same of records, each number as it was written. Raises ApiError."""
+        return await read_body(request, self._settings.max_body_bytes, self._settings.request_timeout_s, decode_record)
 
     async def append(self, taken: IncomingRecords) -> Response:
         """202 once the records are in the log; 503 where they may be or not, with what makes another try safe."""

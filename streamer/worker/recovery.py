@@ -21,7 +21,7 @@ from streamer.pipeline.epoch import Change, CommittedBlock, CommittedStep, Epoch
 from streamer.pipeline.ingest import Intake
 from streamer.pipeline.manifest import decode_manifest
 from streamer.pipeline.observed_block import MAGIC
-from streamer.runtime.topics import input_topics, read_records, whole
+from streamer.runtime.topics import end_positions, input_topics, read_records, whole
 from streamer.settings import Settings
 from streamer.state.in_force import with_recorded
 from streamer.state.stream_state import StreamState
@@ -95,6 +95,20 @@ def _check_inputs(manifest: EpochManifest, headers: dict[str, bytes]) -> None:
         )
 
 
+def _check_reach(log: Log, settings: Settings, epochs: Sequence[EpochManifest]) -> None:
+    """Raises PositionGone for an epoch that took what the log has not: to guess would lose or double records."""
+    has = end_positions(log, *input_topics(settings))
+    for manifest in epochs:
+        for tp, end in from_topics(manifest.ends).items():
+            if not 0 <= end <= has.get(tp, -1):
+                ends = f"ends at {has[tp]}" if tp in has else "is none that is read"
+                raise PositionGone(
+                    f"epoch {manifest.epoch} in {settings.epochs_topic} says that it took {tp.topic}[{tp.partition}] "
+                    f"up to {end}, which {ends}: the log lost records, or somebody else wrote that, and only workers "
+                    f"may write to {settings.epochs_topic}; restore the log, or import an exported checkpoint"
+                )
+
+
 def inputs_again(
     log: Log, state: StreamState, epochs: Sequence[EpochManifest], stop: Callable[[], bool] = lambda: False
 ) -> Iterator[EpochInput]:
@@ -104,6 +118,7 @@ def inputs_again(
     """
     if not epochs:
         return
+    _check_reach(log, state.settings, epochs)
     assume_first(state, epochs)
     with _EpochReader(log, state, epochs) as source:
         for manifest in epochs:

@@ -9,6 +9,7 @@ from consumers.decode_nodes import decode_item, decode_user
 from consumers.records import Headers, Record
 from streamer.pipeline.ingest import Intake
 from streamer.settings import Settings
+from tests.mutations import mutated
 
 ROW = {
     "user_id": "u1", "item_id": 42, "event_type": "view", "timestamp": 1_500_000_000_000, "event_id": "e-1",
@@ -26,33 +27,13 @@ HEADERS: list[Headers] = [
 ]
 
 
-def mutated(value: bytes, chance: random.Random) -> bytes:
-    """A value with a few bytes or words put in, taken out or written over."""
-    data = bytearray(value)
-    for _ in range(chance.randint(1, 4)):
-        place = chance.randint(0, len(data))
-        match chance.randint(0, 4):
-            case 0:
-                data[place : place + chance.randint(0, 8)] = b""
-            case 1:
-                data[place:place] = chance.choice(WORDS)
-            case 2:
-                data[place : place + 1] = bytes([chance.randint(0, 255)])
-            case 3:
-                data = data[:place]
-            case 4:
-                other = chance.choice(SEEDS)
-                data[place : place + chance.randint(0, 20)] = other[: chance.randint(0, len(other))]
-    return bytes(data)
-
-
 def fuzz(n: int, seed: int) -> int:
     """Sends n mutated records through every decoder; gives how many interactions there still were."""
     chance, taken = random.Random(seed), 0
     decoders = [InteractionDecoder(), InteractionDecoder({"user_id": "uid", "timestamp": "ts"}, 0, 500)]
     intake = Intake(Settings())
     for number in range(n):
-        value = mutated(chance.choice(SEEDS), chance)
+        value = mutated(chance.choice(SEEDS), chance, WORDS, SEEDS)
         record = Record("interactions", 0, number, value[:9], value, chance.choice(HEADERS), 0)
         for decoder in decoders:
             payload = decoder.decode(record, 1_600_000_000_000)

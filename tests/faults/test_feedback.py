@@ -71,6 +71,14 @@ class Counting:
             return 0
         return int(float(next((line.split()[1] for line in lines if line.startswith("freshet_feedback_total ")), "0")))
 
+    def ready(self) -> bool:
+        """Whether it says so."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/readyz", timeout=scaled(5)) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()

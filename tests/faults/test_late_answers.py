@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,10 @@ from consumers.kafka.group import GroupReader
 from consumers.kafka.log import KafkaLog
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 from tests import kafka_broker
-from tests.conftest import missing
 from tests.waiting import until
 
 pytestmark = pytest.mark.kafka
 PARTITIONS, RECORDS = 12, 20
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[kafka_broker.Broker]:
-    """A broker of this test's own, which it may freeze."""
-    if lacks := kafka_broker.missing():
-        missing(lacks)
-    (tmp_path / "kafka").mkdir()
-    started = kafka_broker.Broker(tmp_path / "kafka")
-    yield started
-    started.stop(kill=True)
 
 
 def test_a_partition_that_came_is_read_from_where_it_begins(tmp_path: Path, broker: kafka_broker.Broker) -> None:

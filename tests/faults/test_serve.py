@@ -21,7 +21,6 @@ from consumers.embedded.frames import OWNER_FILE
 from consumers.errors import WireError
 from consumers.records import NewRecord, TopicSpec
 from tests import kafka_broker, waiting
-from tests.conftest import missing
 from tests.faults.scene import ROOT, Scene
 from tests.waiting import scaled
 
@@ -174,6 +173,8 @@ def test_the_owner_of_the_embedded_log_ends_and_another_takes_over(tmp_path: Pat
             served.shows_what_is_written()
         send_foreign(scene)
         served.shows_what_is_written()
+        libraries = Path(f"/proc/{served.process.pid}/maps").read_text()
+        assert not re.findall("llvmlite|libarrow|libtorch", libraries)  # 100 MiB that only who makes lists needs
     running.send_signal(signal.SIGTERM)
     running.wait()
     with serving(scene) as again:  # what is on the topics for good
@@ -187,17 +188,6 @@ def made_anew(scene: Scene) -> bool:
         return bool(log.create([TopicSpec(scene.settings.recommendations_topic, 2, "compact")]))
     finally:
         log.close()
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[kafka_broker.Broker]:
-    """A broker of this test's own, which it may end."""
-    if lacks := kafka_broker.missing():
-        missing(lacks)
-    (tmp_path / "kafka").mkdir()
-    started = kafka_broker.Broker(tmp_path / "kafka")
-    yield started
-    started.stop(kill=True)
 
 
 @pytest.mark.kafka

@@ -13,7 +13,7 @@ from consumers.schemas import CHALLENGER_KEYS, ChallengerQuality, Recommendation
 from streamer.asking.answers import Answers
 from streamer.asking.questions import ListQuestion
 from streamer.errors import RulesRefused
-from streamer.experiments.experiment_records import create, read_experiment, shadow, start, stop
+from streamer.experiments.experiment_records import ExperimentRecord, create, read_experiment, shadow, start, stop
 from streamer.experiments.in_words import in_words
 from streamer.experiments.report import newest_challengers, newest_results, report_of
 from streamer.lists.assignment import arm_of
@@ -26,6 +26,7 @@ from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from streamer.worker.rebuild import rebuild
+from streamer.worker.worker import Worker
 from tests.clocks import ManualClock
 from tests.scenarios.test_rules import ITEMS, RARE, USERS, apply, crash, interactions, item, user, values_of
 from tests.scenarios.test_worker import interaction, read_all, run
@@ -48,6 +49,17 @@ def wanted(model: dict[str, Any], **more: Any) -> dict[str, Any]:
 def created(log: OwnedLog, settings: Settings, value: dict[str, Any]) -> None:
     create(log, settings, read_experiment(value), 1_000)
     shadow(log, settings, "newer", 1_500)
+
+
+def in_force(log: OwnedLog, settings: Settings, value: dict[str, Any]) -> tuple[ExperimentRecord, Worker]:
+    """Measured in shadow, then started; lists are made anew after a crash."""
+    created(log, settings, value)
+    log.append(interactions(100))
+    run(log, settings)
+    record = start(log, settings, "newer", 2_000)
+    log.append(interactions(200))
+    crash(log, settings)
+    return record, run(log, settings)
 
 
 def figures(log: OwnedLog) -> list[ChallengerQuality]:
@@ -159,13 +171,7 @@ def test_lists_are_what_they_are_without_one(log: OwnedLog, shop: Settings, tmp_
 def test_users_of_its_arm_get_its_lists_until_it_is_stopped(
     more: dict[str, Any], log: OwnedLog, shop: Settings
 ) -> None:
-    created(log, shop, wanted(OTHER, **more))
-    log.append(interactions(100))
-    run(log, shop)
-    record = start(log, shop, "newer", 2_000)
-    log.append(interactions(200))
-    crash(log, shop)
-    worker = run(log, shop)
+    record, worker = in_force(log, shop, wanted(OTHER, **more))
     lists = values_of(log)
     dealt = {who: arm_of(record.on_surface(), who) for who in lists}
     assert set(dealt.values()) == {"as-now", "challenger"}
@@ -217,13 +223,7 @@ def _are_of_their_models(
 def test_lists_of_another_surface_are_its_as_well(log: OwnedLog, shop: Settings) -> None:
     """An experiment on a surface beside the main one, whose lists have a topic of their own."""
     apply(log, shop, {"surface": "home", "publish": True})
-    created(log, shop, wanted(OTHER) | {"surface": "home"})
-    log.append(interactions(100))
-    run(log, shop)
-    record = start(log, shop, "newer", 2_000)
-    log.append(interactions(200))
-    crash(log, shop)
-    worker = run(log, shop)
+    record, worker = in_force(log, shop, wanted(OTHER) | {"surface": "home"})
     lists = values_of(log, "recommendations.home")
     main = {one.model_version for one in values_of(log).values()}
     versions = {(arm_of(record.on_surface(), who), one.model_version) for who, one in lists.items()}

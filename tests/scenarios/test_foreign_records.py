@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from consumers.errors import PositionGone
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.cli.main import main
-from streamer.runtime.topics import topic_names
+from streamer.runtime.topics import read_records, topic_names, whole
 from streamer.settings import Settings
+from tests.scenarios.test_worker import run, send
+from tests.worlds import checkerboard
 
 FOREIGN = [
     b"hello", b"{}", b"[]", b"null", b"5", b'""', b"", b"\xff\xfe", b"\0\0\0\0\1x", b'{"epoch": 1}', b'{"epoch": "x", "ends": 5}',
@@ -71,3 +74,34 @@ def test_they_stop_no_command(settings: Settings, tmp_path: Path, capsys: pytest
     ran("run", "feedback", "--exit-at-end")
     ran("checkpoint", "rebuild")
     ran("run", "--exit-at-end")
+
+
+FORGED: dict[str, dict[str, dict[str, int]]] = {
+    "past the end": {"interactions": {"0": 1_000}},
+    "before the start": {"interactions": {"0": -5}},
+    "no such partition": {"interactions": {"7": 5}},
+    "no such topic": {"nowhere": {"0": 5}},
+    "an output": {"recommendations": {"0": 1}},
+    "no offset at all": {"interactions": {"0": 1 << 62}},
+}
+
+
+@pytest.mark.parametrize("ends", FORGED.values(), ids=FORGED)
+def test_an_epoch_that_took_what_the_log_has_not_ends_a_worker_in_one_line(
+    settings: Settings, log: OwnedLog, ends: dict[str, dict[str, int]]
+) -> None:
+    """Nobody can tell whether the log lost records or somebody else wrote it: to guess would lose or double records."""
+    send(log, checkerboard(events=30))
+    run(log, settings)
+    *_, last = read_records(log, whole(log, settings.epochs_topic))
+    manifest = json.loads(last.value or b"")
+    forged = json.dumps(manifest | {"epoch": manifest["epoch"] + 1, "ends": ends}).encode()
+    log.append([NewRecord(settings.epochs_topic, last.key, forged, last.headers)])
+    before = log.ends(settings.recommendations_topic)
+    [topic] = ends
+    said = rf"epoch {manifest['epoch'] + 1} in freshet.epochs says that it took {topic}\[.*only workers may write to freshet.epochs"
+    for _ in range(2):  # whatever the state has
+        with pytest.raises(PositionGone, match=said) as refused:
+            run(log, settings)
+        assert "\n" not in str(refused.value)
+    assert log.ends(settings.recommendations_topic) == before

@@ -8,15 +8,19 @@ A comparison is false where a side is missing, or where their types do not fit. 
 is. `== null` asks whether something is missing. Numbers are doubles. A time compares with epoch ms and ISO 8601 too.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from streamer.features.item_columns import ItemColumns, Values
 from streamer.lists.filters import vectors
 from streamer.lists.filters.syntax import FilterError, Node, parse
-from tgn.graph import U8
+
+if TYPE_CHECKING:  # who reads rules loads no kernels
+    from tgn.graph import U8
 
 MAX_PATH = 8
 ROOTS = ("item", "user", "context")

@@ -1,10 +1,14 @@
 """Masks of filters, kept for as long as they are true."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from streamer.lists.filters.compiled import Filter, HasColumns
-from tgn.graph import U8
+
+if TYPE_CHECKING:  # who reads rules loads no kernels
+    from tgn.graph import U8
 
 MOST_MASKS = 64  # of filters that are kept
 

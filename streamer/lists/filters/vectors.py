@@ -3,16 +3,20 @@
 What is missing, or of a type that does not fit, makes a comparison false in its row, and nothing here raises.
 """
 
+from __future__ import annotations
+
 import operator
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from consumers.decode_fields import Refused, parse_iso
 from streamer.features.item_columns import Column, ListColumn, Texts, Values
-from tgn.graph import F64, I32
+
+if TYPE_CHECKING:  # who reads rules loads no kernels
+    from tgn.graph import F64, I32
 
 Bools = np.ndarray  # [N] bool
 _SIGNS: dict[str, Callable[[Any, Any], Any]] = {

@@ -73,7 +73,7 @@ class FeedbackRoutes:
 
         Each quotes a `list_id`. Where `user_id` is not given, the user of the list is looked up.
         """
-        body = await self._writer.body(request)
+        body = await self._writer.records(request)
         taken = self._incoming.feedback(body, self._clock_ms(), self._now_ms())
         named = await self._named(taken.feedback)
         topic = self._settings.feedback_topic

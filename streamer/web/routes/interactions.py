@@ -74,7 +74,7 @@ class InteractionRoutes:
         began = time.monotonic()
         if asked.wait is not None:
             self._access.check(request, "read")
-        body = await self._writer.body(request)
+        body = await self._writer.records(request)
         taken = self._incoming.interactions(body, self._clock_ms(), self._now_ms())
         users = {record.key for record in taken.records}
         if asked.wait is not None and len(users) != 1:

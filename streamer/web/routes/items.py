@@ -59,12 +59,12 @@ class ItemRoutes:
 
     async def post(self, request: Request) -> Response:
         """One item, an array, or NDJSON; 202 once they are in the log."""
-        return await self._send(self._incoming.items(await self._writer.body(request), self._now_ms()))
+        return await self._send(self._incoming.items(await self._writer.records(request), self._now_ms()))
 
     async def patch(self, request: Request) -> Response:
         """Fields of an item, the others stay; null takes one out. 202 once it is in the log."""
         item_id = id_in_path(request, "item_id")
-        changes = one_object(await self._writer.body(request))
+        changes = one_object(await self._writer.records(request))
         async with self._changes.alone(item_id):
             body = Body([await self._changes.merged(item_id, changes)])
             return await self._send(self._incoming.items(body, self._now_ms()))

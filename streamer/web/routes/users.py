@@ -44,7 +44,7 @@ class UserRoutes:
 
     async def post(self, request: Request) -> Response:
         """One user, an array, or NDJSON; 202 once they are in the log."""
-        return await self._writer.append(self._incoming.users(await self._writer.body(request), self._now_ms()))
+        return await self._writer.append(self._incoming.users(await self._writer.records(request), self._now_ms()))
 
     async def delete(self, request: Request) -> Response:
         """Erases a user; a warning says where nothing is known of one."""

@@ -15,6 +15,7 @@ import pytest
 
 from consumers.errors import DataRefused
 from consumers.files.interactions import Reading, items_of_file, read_file, users_of_file
+from tests.mutations import mutated
 
 NAMES = ("user_id", "item_id", "event_type", "timestamp", "value", "context", "title", "categories", "deleted")
 ROWS: list[list[Any]] = [
@@ -72,31 +73,11 @@ READINGS = [Reading(), Reading(order="file"), Reading(encoding="latin-1"), Readi
             Reading(field_map={"item_id": "title|item_id", "shelf": "context.a"}), Reading(event_type="x", delimiter=",")]  # fmt: skip
 
 
-def mutated(content: bytes, chance: random.Random) -> bytes:
-    """A file with a few bytes, words, or pieces of other files put in, taken out or written over."""
-    data = bytearray(content)
-    for _ in range(chance.randint(1, 4)):
-        place = chance.randint(0, len(data))
-        match chance.randint(0, 4):
-            case 0:
-                data[place : place + chance.randint(0, 12)] = b""
-            case 1:
-                data[place:place] = chance.choice(WORDS)
-            case 2:
-                data[place : place + 1] = bytes([chance.randint(0, 255)])
-            case 3:
-                other = chance.choice(list(FILES.values()))
-                data[place : place + chance.randint(0, 20)] = other[chance.randint(0, len(other)) :][:60]
-            case 4:
-                data = data[:place] if chance.random() < 0.3 else data
-    return bytes(data)
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_no_exception_but_one_leaves_a_reader(tmp_path: Path, name: str) -> None:
     chance, file, taken = random.Random(name), tmp_path / name, 0
     for n in range(60):
-        file.write_bytes(mutated(FILES[name], chance) if n else FILES[name])
+        file.write_bytes(mutated(FILES[name], chance, WORDS, list(FILES.values())) if n else FILES[name])
         reading = chance.choice(READINGS) if n % 2 else Reading()
         try:
             found = read_file(file, reading)

@@ -26,9 +26,9 @@ def hints_in_sources() -> Iterator[tuple[str, str]]:
             continue
         tree = ast.parse(source)
         inner = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in node.values}
-        said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        passed_over = inner | {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
-            if id(node) in inner | said:
+            if id(node) in passed_over:
                 continue
             text = ""
             if isinstance(node, ast.JoinedStr):

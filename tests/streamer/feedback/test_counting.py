@@ -15,12 +15,13 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, TopicSpec
 from streamer.feedback.carrying import carry_embedded
 from streamer.feedback.counting import FeedbackCounting
-from streamer.feedback.feedback_metrics import FeedbackMetrics
+from streamer.feedback.feedback_metrics import SILENT_S, FeedbackMetrics
 from streamer.ops.audit import audit
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.materialized_view import View
 from streamer.worker.worker import Worker
+from tests.clocks import ManualClock
 from tests.consumers.feedback.feedback_world import counted, make_log
 from tests.faults.test_feedback import HOUR_MS, RULES, check, renamed, said, whole_log
 from tests.scenarios.test_audit import CLEAN, findings
@@ -137,6 +138,17 @@ def test_one_process_counts_an_application(log: OwnedLog, settings: Settings) ->
         pytest.raises(LogBusy, match="another process counts the feedback of this application"),
     ):
         FeedbackCounting(log, settings, FeedbackMetrics())
+
+
+def test_results_are_not_ready_while_the_log_says_nothing() -> None:
+    clock = ManualClock()
+    metrics = FeedbackMetrics(clock)
+    metrics.ready()
+    assert metrics.is_ready()
+    clock.advance(SILENT_S + 1)
+    assert (metrics.is_ready(), metrics.stage_line()) == (False, "no word from the log for 5 s")
+    metrics.ready()
+    assert metrics.is_ready()
 
 
 def test_a_topic_that_was_made_anew_is_said(log: OwnedLog, settings: Settings, tmp_path: Path) -> None:

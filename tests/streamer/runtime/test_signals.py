@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from streamer.runtime.signals import HangUps, StopRequest
+from tests.waiting import scaled
 
 STORM = """
 from streamer.runtime.signals import StopRequest
@@ -23,6 +24,35 @@ try:
         stop.wait(0.00001)
 except KeyboardInterrupt:
     print("ended", flush=True)
+"""
+
+EVERY_LINE = """
+import itertools, os, signal, sys
+from streamer.runtime.signals import HangUps, StopRequest
+first, second = int(sys.argv[1]), int(sys.argv[2])
+for n in itertools.count():
+    stop, line = StopRequest(), 0
+    hang_ups = HangUps(stop)
+    hang_ups._had_terminal = True  # and has none now: it asks to end
+    def at_line(frame, event, argument):
+        global line
+        if event == "line":
+            line += 1
+            if line == n + 1:
+                os.kill(os.getpid(), second)
+        return at_line
+    sys.settrace(at_line)
+    try:
+        if first:
+            os.kill(os.getpid(), first)
+        stop.wait(3600 if first else 0.5)
+    except KeyboardInterrupt:
+        pass
+    sys.settrace(None)
+    if line <= n:  # it was not sent any more
+        break
+    assert stop
+print(n, flush=True)
 """
 
 
@@ -58,6 +88,18 @@ def test_a_signal_in_the_middle_of_handling_another_ends_it_at_once() -> None:
                 assert process.poll() is not None
             finally:
                 process.kill()
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("first", [0, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_any_line_of_waiting_and_of_handling_another(first: int, second: int) -> None:
+    """Whatever the line holds, in modules of Python too: nothing waits for itself, and the request is heard.
+
+    first: comes before; 0: none does.
+    """
+    line = [sys.executable, "-c", EVERY_LINE, str(int(first)), str(int(second))]
+    said = subprocess.run(line, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, timeout=scaled(60), check=True)
+    assert int(said.stdout) >= 3
 
 
 def test_everybody_who_waits_is_woken() -> None:
