@@ -36,7 +36,17 @@ from tgn.memory import Memories, grown_memory, new_memory, recall
 from tgn.node_index import NodeIndex
 from tgn.observe import delete_item, hide_item, introduce, show_item
 from tgn.outside_vectors import SIZE, Trained, describe, grown_vectors, new_vectors, new_waiting, wait
-from tgn.prequential import InteractionBatch, Lists, ModelArrays, Outcome, Scratch, prequential, query, relist
+from tgn.prequential import (
+    InteractionBatch,
+    Lists,
+    ModelArrays,
+    Outcome,
+    Scratch,
+    observe_batch,
+    prequential,
+    query,
+    relist,
+)
 from tgn.ranker import new_activations, new_ranker
 from tgn.reasons import Evidence
 from tgn.repair import (
@@ -148,6 +158,16 @@ class Model:
         self.events += n
         return out
 
+    def observe(self, user: I32, item: I32, t: I64, weight: F32, context: I16) -> None:
+        """Takes N interactions into the graph, without a list and with nothing learned; see `take`."""
+        n = len(user)
+        self.make_room(n)
+        columns, batch = _batch_arrays(n).new()
+        for column, values in zip(columns[:5], (user, item, t, weight, context), strict=True):
+            column[...] = values
+        observe_batch(self.held_arrays(), self._places.config.hold(self._config), batch, n)
+        self.events += n
+
     def recommend(self, user: int, now: int, k: int, exclude_seen: bool = False) -> list[int]:
         """The list of `user` at `now` (epoch ms), best first. Pure."""
         return self.ranking(user, now, k, exclude_seen)[0]
@@ -190,7 +210,7 @@ class Model:
 
     def _held(self, allowed: Allowed | None) -> tuple[ModelArrays, ModelArrays, Scratch, KernelConfig]:
         """The state, and what lists are made of, into what, and by which constants: as kernels take them."""
-        arrays, place = self._places.arrays.hold(self.arrays()), self._places
+        arrays, place = self.held_arrays(), self._places
         if allowed is None:
             return arrays, arrays, place.scratch.hold(self._scratch), place.config.hold(self._config)
         listing, scratch, config = self._listing(allowed)
@@ -332,6 +352,10 @@ class Model:
         self._renew_pool()
         self.active = grown_active(self.active, len(self.graph.items.events))
         restore(self.active, self.graph.items, self.embeddings, self._longest_ms())
+
+    def held_arrays(self) -> Any:
+        """The same as `arrays`, as kernels are called with it."""
+        return self._places.arrays.hold(self.arrays())
 
     def arrays(self) -> ModelArrays:
         """All of the state, as the kernels take it."""

@@ -54,14 +54,13 @@ class NodeIndex:
     def encode(self, ids: Sequence[str]) -> list[int]:
         """The index of each id; an id seen for the first time gets the next one."""
         index = self._index
-        found = [index.get(id_, -1) for id_ in ids]
-        if -1 in found:
-            new = list(dict.fromkeys(id_ for id_ in ids if id_ not in index))
+        found = list(map(index.get, ids))
+        if None in found:
+            new = list(dict.fromkeys(id_ for id_, node in zip(ids, found, strict=True) if node is None))
             index.update(zip(new, range(len(self.ids), len(self.ids) + len(new)), strict=True))
             self.ids += new
             self._append_names(new, len(self.ids) - len(new))
-            found = [index[id_] for id_ in ids]
-        return found
+        return [index[id_] if node is None else node for id_, node in zip(ids, found, strict=True)]
 
     def forget(self, node: int) -> None:
         """Takes the id of a node away; the index is not given again, and the id gets another one if it comes back."""

@@ -156,6 +156,13 @@ def prequential(
 
 
 @kernel
+def observe_batch(arrays: ModelArrays, config: KernelConfig, batch: InteractionBatch, end: int) -> None:
+    """Takes events [0, end) with no list and nothing learned: as `prequential` does where nobody asks for either."""
+    for n in range(end):
+        _observe(arrays, config, batch, n)
+
+
+@kernel
 def relist(
     arrays: ModelArrays, scratch: Scratch, config: KernelConfig, items: int, user: I32, t: int, exclude_seen: bool,
     out: Outcome,

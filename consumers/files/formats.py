@@ -36,6 +36,7 @@ _RENAMED = {
     "recbole": {"rating": "value", "movie_title": "title", "class": "categories"},
 }
 _DELIMITERS = (b",", b";", b"\t", b"|")
+_SEPARATOR = re.compile(rb"[\r\n]*sep=([^\w\s]|\t)\r?\n", re.IGNORECASE)
 _RECBOLE = re.compile(rb":(token|float)(_seq)?(\t|\s*$)")
 
 
@@ -118,8 +119,13 @@ def _csv(file: _TextFile) -> RawColumns:
     first = file.first()
     if not first:
         raise DataRefused(f"{file.part} is empty")
+    told = _SEPARATOR.match(file.data)  # a line for Excel, before that of the names
+    if told:
+        file.data = b"\n" + file.data[told.end() :]
     if file.how.delimiter:
         delimiter = file.how.delimiter.encode()
+    elif told:
+        delimiter = told[1]
     else:
         delimiter = b"\t" if file.part.name.endswith(".tsv") else max(_DELIMITERS, key=first.count)
     return file.delimited(delimiter, quoting=delimiter != b"\t")
@@ -243,7 +249,7 @@ def _array(file: _TextFile, data: bytes) -> Objects:
 
 
 def _parquet(part: FilePart) -> RawColumns:
-    table = pyarrow.parquet.ParquetFile(pa.BufferReader(part.stored()) if part.piped else part.path).read()
+    table = pyarrow.parquet.ParquetFile(pa.BufferReader(part.text()) if part.piped or part.packed else part.path).read()
     cells = [_plain(column) for column in table.columns]
     return RawColumns(list(table.column_names), cells, text=False, line_of=lambda row: row + 1)
 

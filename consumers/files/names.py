@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cached_property
 
 from consumers.errors import DataRefused
 from consumers.field_paths import OWN_NAME, alternatives, root_of
@@ -96,6 +97,7 @@ class FileColumns:
         headless: whether the user, or the format, gave the names.
         text: whether the cells are text, so that the line of names may be a row.
         mixed: whether each row has its own names, so that some may have ours.
+        inside: the names once more, of what holds others the paths to those; asked for where a field is not found.
     """
 
     where: object
@@ -105,6 +107,11 @@ class FileColumns:
     headless: bool = False
     text: bool = False
     mixed: bool = False
+    inside: Callable[[], Sequence[str]] | None = None
+
+    @cached_property
+    def paths(self) -> Sequence[str]:
+        return self.inside() if self.inside else self.names
 
 
 def matched(
@@ -189,11 +196,11 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _not_there(columns: FileColumns, absent: Mapping[str, str]) -> str:
-    text = f"{columns.where} lacks the column(s) {', '.join(absent.values())}; it has {_listed(columns.names)}"
+    text = f"{columns.where} lacks the column(s) {', '.join(absent.values())}; it has {_listed(columns.paths)}"
     flags = []
     for ours, theirs in absent.items():
-        same = [name for name in columns.names if plain(name) == plain(theirs)]
-        near = same or get_close_matches(theirs, columns.names, 1)
+        same = [name for name in columns.paths if plain(theirs) in (plain(name), plain(_last(name)))]
+        near = same or get_close_matches(theirs, columns.paths, 1)
         if len(near) == 1:
             flags.append(f"--map {_flag(ours, near[0])}")
     return f"{text}; did you mean {' '.join(flags)}" if flags else text
@@ -214,21 +221,39 @@ def _question(
         else (f"{columns.where} has several columns that may be {', '.join(asked)}")
     )
     open_ = "; ".join(f"{ours} may be {' or '.join(candidates)}" for ours, candidates in asked.items())
-    text = f"{what}; it has {_listed(names)}" + (f"; {open_}" if open_ else "")
-    flags = [f"--map {_flag(ours, asked[ours][0] if ours in asked else _guess(ours, columns, said))}"
-             for ours in dict.fromkeys((*missing, *asked))]  # fmt: skip
+    text = f"{what}; it has {_listed(columns.paths)}" + (f"; {open_}" if open_ else "")
+    guesses = {ours: asked[ours][0] if ours in asked else _guess(ours, columns, said)
+               for ours in dict.fromkeys((*missing, *asked))}  # fmt: skip
+    lists = {theirs.partition("[]")[0] for theirs in guesses.values() if "[]" in theirs}
+    if len(lists) > 1:  # a row is an element of one list
+        guesses = {ours: "COLUMN" if "[]" in theirs else theirs for ours, theirs in guesses.items()}
+    flags = [f"--map {_flag(ours, theirs)}" for ours, theirs in guesses.items()]
     hint = f"; did you mean {' '.join(flags)}"
     if any("COLUMN" in flag for flag in flags):
         hint = f"; say {' '.join(flags)}; COLUMN stands for the name that the file has"
         if missing == ["timestamp"]:
             hint += ", or --order file where the file has no times"
-        if columns.text and not columns.headless and not said and not set(FIELDS[columns.kind]) & set(names):
+        if columns.text and len(names) == 1:
+            hint += "; if that is several columns, name what stands between them with --delimiter"
+        elif columns.text and not columns.headless and not said and not set(FIELDS[columns.kind]) & set(names):
             hint += "; if its first line is a row, name the columns in their order with --columns"
     return text + hint
 
 
 _WORDS = {
-    "user_id": ("user", "customer", "visitor", "member", "client", "email", "session", "anonymous", "cookie", "device"),
+    "user_id": (
+        "user",
+        "customer",
+        "visitor",
+        "member",
+        "client",
+        "email",
+        "session",
+        "anonymous",
+        "distinct",
+        "cookie",
+        "device",
+    ),
     "item_id": ("item", "product", "sku", "article", "content", "eventid", "page", "url", "title", "name"),
     "timestamp": ("time", "date", "created", "published", "modified", "day", "year"),
 }
@@ -237,12 +262,19 @@ _WORDS = {
 
 def _guess(ours: str, columns: FileColumns, said: Mapping[str, str]) -> str:
     """The column that a missing field might be, for the question alone."""
-    left = [name for name in columns.names if name not in (said.get(other) for other in REQUIRED[columns.kind])]
-    if called := next((name for word in _WORDS[ours] for name in left if word in plain(name)), None):
-        return called
+    left = [name for name in columns.paths if name not in (said.get(other) for other in REQUIRED[columns.kind])]
+    usual = [name for name in left if plain(_last(name)) in (plain(ours), *SYNONYMS[columns.kind].get(ours, ()))]
+    called = [name for word in _WORDS[ours] for name in left if word in plain(_last(name))]
+    if usual or called:
+        return (usual or called)[0]
     free = [name for name in left if name not in FIELDS[columns.kind]]
     lacking = [name for name in REQUIRED[columns.kind] if name not in (*columns.names, *said)]
     return free[0] if len(free) == len(lacking) == 1 else "COLUMN"
+
+
+def _last(path: str) -> str:
+    """The name with which a path ends."""
+    return path.removesuffix("[]").rpartition(".")[2]
 
 
 def _columns_flags(cells: Sequence[str]) -> str:

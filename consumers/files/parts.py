@@ -1,24 +1,30 @@
 """What a user names as a file: one, several, a folder of parts, or standard input; plain, or compressed."""
 
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import sys
+import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from consumers.errors import DataRefused
 
 STDIN = Path("-")
-COMPRESSED = (".gz", ".zst")
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 _LINE = 65_536
-UNREADABLE = (pa.ArrowException, OSError, EOFError, zlib.error, UnicodeError)
+UNREADABLE = (
+    pa.ArrowException, OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError,
+    UnicodeError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,12 @@ class FilePart:
         """Whether what it holds can be read once only: standard input, or a pipe that a shell made."""
         return self.path == STDIN or not self.path.is_file()
 
+    @property
+    def packed(self) -> bool:
+        """Whether what it holds has to be unpacked."""
+        with self._open() as file:
+            return _unpacking(file) is not None
+
     @cached_property
     def _piped(self) -> bytes:
         return sys.stdin.buffer.read() if self.path == STDIN else self.path.read_bytes()
@@ -50,26 +62,30 @@ class FilePart:
         return self._piped if self.piped else self.path.read_bytes()
 
     def text(self, encoding: str | None = None) -> bytes:
-        """The text in UTF-8, without a byte order mark. encoding: of a file that is in another one."""
-        data = self.stored()
-        if data[:2] == _GZIP:
-            data = gzip.decompress(data)
-        elif data[:4] == _ZSTD:
-            data = pa.CompressedInputStream(pa.BufferReader(data), "zstd").read()
+        """The text in UTF-8, without a byte order mark.
+
+        encoding: of a file that is in another one. Raises DataRefused where it is an archive or another program's file.
+        """
+        data = self._unpacked()
         return _without_bom(data.decode(encoding).encode() if encoding else data)
 
     def first_line(self, encoding: str | None = None) -> bytes:
-        """The first line, without reading the rest of a file."""
-        with io.BytesIO(self._piped) if self.piped else self.path.open("rb") as file:
-            magic = file.read(4)
-            file.seek(0)
-            if magic[:2] == _GZIP:
-                line = gzip.GzipFile(fileobj=file).readline(_LINE)
-            elif magic == _ZSTD:
-                line = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd").read(_LINE).partition(b"\n")[0]
-            else:
-                line = file.readline(_LINE)
+        """The first line, without reading the rest of a file. Raises DataRefused as `text` does."""
+        line = self._unpacked(_LINE).partition(b"\n")[0]
         return _without_bom(line.decode(encoding, "replace").encode() if encoding else line)
+
+    def _open(self) -> BinaryIO:
+        return io.BytesIO(self._piped) if self.piped else self.path.open("rb")
+
+    def _unpacked(self, size: int | None = None) -> bytes:
+        """The first bytes, all of them if there is no size, without their compression."""
+        with self._open() as file:
+            unpack = _unpacking(file)
+            data = bytes((unpack(file, self) if unpack else file).read(size))
+        for place, magic, what, mend in _FOREIGN:
+            if data.startswith(magic, place):
+                raise DataRefused(f"{self} is {what}; {mend}")
+        return data
 
     def digest(self) -> bytes:
         """8 bytes that stand for what is stored."""
@@ -106,6 +122,53 @@ def digest_files(parts: Iterable[FilePart]) -> str:
     """16 hex digits that stand for what is in the files."""
     digests = [part.digest() for part in parts]
     return (digests[0] if len(digests) == 1 else hashlib.blake2b(b"".join(digests), digest_size=8).digest()).hex()
+
+
+def _member(file: BinaryIO, part: FilePart) -> Any:
+    """The one file in a zip archive."""
+    archive = zipfile.ZipFile(file)
+    inside = archive.namelist()
+    if "[Content_Types].xml" in inside:
+        raise DataRefused(f"{part} is an Excel workbook; save its sheet as CSV")
+    members = [one for one in archive.infolist() if not one.is_dir() and _is_data(Path(one.filename))]
+    if len(members) != 1:
+        named = ", ".join(one.filename for one in members[:10]) + (", …" if len(members) > 10 else "")
+        raise DataRefused(
+            f"{part} holds {len(members)} files{named and ': '}{named}; unpack it and name those you mean"
+        )
+    if members[0].flag_bits & 1:
+        raise DataRefused(f"{part} is encrypted; unpack it")
+    return archive.open(members[0])
+
+
+_UNPACK: dict[bytes, Callable[[BinaryIO, FilePart], Any]] = {
+    b"\x1f\x8b": lambda file, _: gzip.GzipFile(fileobj=file),
+    b"\x28\xb5\x2f\xfd": lambda file, _: pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd"),
+    b"BZh": lambda file, _: bz2.BZ2File(file),
+    b"\xfd7zXZ\x00": lambda file, _: lzma.LZMAFile(file),  # noqa: SIM115 - whoever called closes the file
+    b"PK\x03\x04": _member,
+    b"PK\x05\x06": _member,
+}
+_SAVE, _UNPACKED = "save what it holds as CSV, JSON lines or Parquet", "unpack it"
+_FOREIGN = (
+    (0, b"ARROW1", "an Arrow file", _SAVE),
+    (0, b"FEA1", "a Feather file", _SAVE),
+    (0, b"ORC\n", "an ORC file", _SAVE),
+    (0, b"Obj\x01", "an Avro file", _SAVE),
+    (0, b"SQLite format 3\x00", "a database of SQLite", _SAVE),
+    (0, b"\xd0\xcf\x11\xe0", "an Excel workbook", "save its sheet as CSV"),
+    (0, b"%PDF-", "a PDF", _SAVE),
+    (0, b"7z\xbc\xaf\x27\x1c", "an archive of 7-Zip", _UNPACKED),
+    (0, b"Rar!\x1a\x07", "a RAR archive", _UNPACKED),
+    (257, b"ustar", "a tar archive", _UNPACKED),
+)
+"""Where a file that is neither text nor Parquet has its mark, the mark, what it is, and what to do with it."""
+
+
+def _unpacking(file: BinaryIO) -> Callable[[BinaryIO, FilePart], Any] | None:
+    head = file.read(6)
+    file.seek(0)
+    return next((unpack for magic, unpack in _UNPACK.items() if head.startswith(magic)), None)
 
 
 def _is_data(inside: Path) -> bool:

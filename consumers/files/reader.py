@@ -17,7 +17,7 @@ from consumers.files.parts import FilePart
 from consumers.files.presets import PLAIN, PRESETS, Shape, recognised, shape_of
 from consumers.files.raw import Objects, RawColumns
 from consumers.files.rows import Kind, Reading
-from consumers.files.shapes import derived, field_finder, keys_of, shaped
+from consumers.files.shapes import derived, field_finder, keys_of, paths_of, shaped
 
 ALL_FORMATS = (*FORMATS, *PRESETS)
 
@@ -60,6 +60,7 @@ def opened(part: FilePart, kind: Kind, reading: Reading, order_from: int = 0) ->
     columns = FileColumns(
         where=part, names=keys_of(raw), kind=kind, has=field_finder(raw), text=isinstance(raw, RawColumns) and raw.text,
         headless=isinstance(raw, RawColumns) and raw.headless, mixed=isinstance(raw, Objects),
+        inside=lambda: paths_of(raw),
     )  # fmt: skip
     told = {"timestamp": timeless, "event_type": reading.event_type}
     known = [name for name, is_told in told.items() if is_told]

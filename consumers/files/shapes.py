@@ -338,3 +338,38 @@ def fields_in(value: Any) -> dict[str, Any] | None:
     except Refused:
         return None
     return change.row if change else value
+
+
+def paths_of(raw: RawColumns | Objects) -> list[str]:
+    """The names of the columns or fields, in place of one that has others inside the paths to those.
+
+    Of objects, what the first rows have is inside.
+    """
+    if isinstance(raw, RawColumns):
+        return [
+            path for name, cells in zip(raw.names, raw.cells, strict=True) for path in _paths_of_type(name, cells.type)
+        ]
+    first = [fields for fields in map(fields_in, raw.values[:_LOOKED_AT]) if fields]
+    found = dict.fromkeys(path for fields in first for name, value in fields.items() for path in _paths(name, value))
+    roots = {*found, *map(root_of, found)}
+    return [*found, *(name for name in keys_of(raw) if name not in roots)]
+
+
+_LOOKED_AT = 20
+
+
+def _paths(path: str, value: Any) -> list[str]:
+    """The paths to what is in a value; of a list inside a list there is none."""
+    if isinstance(value, dict) and value:
+        return [inner for name, inside in value.items() for inner in _paths(f"{path}.{name}", inside)]
+    if isinstance(value, list) and value and "[]" not in path:
+        return _paths(f"{path}[]", value[0])
+    return [path]
+
+
+def _paths_of_type(path: str, kind: pa.DataType) -> list[str]:
+    if pa.types.is_struct(kind):
+        return [inner for field in kind for inner in _paths_of_type(f"{path}.{field.name}", field.type)]
+    if (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and "[]" not in path:
+        return _paths_of_type(f"{path}[]", kind.value_type)
+    return [path]

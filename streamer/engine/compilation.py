@@ -28,20 +28,23 @@ from tgn.memory import recall
 from tgn.model import Model
 from tgn.observe import delete_item, hide_item, introduce, show_item
 from tgn.outside_vectors import SIZE, cosines
-from tgn.prequential import prequential, query, relist
+from tgn.prequential import observe_batch, prequential, query, relist
 from tgn.repair import History
 from tgn.retrieval import restore
 from tgn.seen_pairs import rehash
 from tgn.serialization import all_pages, load_pages
+from tgn.sharing.added_rows import add_step, mark_moved, take_rows
+from tgn.sharing.learned_steps import add, begin, take_step
 from tgn.successors import to_now
 from tgn.top_k import top_k
 
 TAKING: tuple[Any, ...] = (prequential, introduce, show_item, hide_item, delete_item, rehash, restore)
 """What Python calls to take events and changes of items, and to open a checkpoint."""
 OTHERS: tuple[Any, ...] = (
-    query, relist, recall, to_now, cosines, top_k, *(k for k in vars(repair).values() if isinstance(k, Kernel)),
+    observe_batch, mark_moved, take_rows, add_step, query, relist, recall, to_now, cosines, top_k,
+    *(k for k in vars(repair).values() if isinstance(k, Kernel)),
 )  # fmt: skip
-"""What Python calls for the rest: a list at any time, and undo."""
+"""What Python calls for the rest: other workers' interactions and steps, a list at any time, and undo."""
 EMITTING = 0.5  # seconds of optimising and emitting a kernel, for one of translating it
 LINE_EVERY_S = 5.0
 COMMAND = [sys.executable, "-m", "streamer.engine.compilation"]
@@ -190,6 +193,9 @@ def use_others() -> None:
     """Calls each other kernel that is called from Python, as the engine does."""
     model = Model(ModelConfig())
     n, user, item, t, liked, context = _some_events(model)
+    unshared = begin(model)
+    add(model, unshared, [(take_step(model, unshared), 1.0)])
+    model.observe(user, item, t, liked, context)
     model.recommend(0, n, 2)
     wanted = np.ones(len(model.graph.items.events), np.uint8)
     gone = user[:2] * 0, item[:2]

@@ -168,8 +168,8 @@ class Engine:
 
     def observe(self, columns: Columns) -> None:
         """Takes interactions into the graph, without a list and with nothing learned."""
-        for one in (self, *self.followers.values()):
-            one.take(columns, learn=False, score=False, publish=False)
+        for model in self.models():
+            model.observe(*columns)
 
     def known_vectors(self, folder: Path, version: str) -> KnownVectors:
         """What a version of embeddings has of the nodes that there are; OFF has nothing. Raises EmbeddingsDamaged."""

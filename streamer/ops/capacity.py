@@ -26,8 +26,8 @@ class Costs(NamedTuple):
     """
 
     scored_us: float = 300.0  # an own interaction: scored, learned from, observed, its list made and written
-    told_us: float = 12.0  # what is told of it, where others are there: its share of a block and of a step
-    observed_us: float = 45.0  # another worker's interaction, with its share of a step
+    told_us: float = 27.0  # what is told of it, where others are there: its share of a block and of a step
+    observed_us: float = 30.0  # another worker's interaction, with its share of a step
     asked_us: float = 800.0  # a list that is asked for, on both threads of the worker: 1.39 ms beside two interactions
     challenger_us: float = 150.0  # what a challenger adds to an own interaction: CHALLENGERS.md
     challenger_memory: float = 1.0  # the model of a challenger, in times of the live one

@@ -6,6 +6,7 @@ sums of squared gradients in 32 bits. Version 1 has 16-bit floats, and both vect
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import NamedTuple
 
 import msgspec
@@ -15,7 +16,8 @@ from consumers.records import NewRecord, size_of
 from streamer.pipeline.frame import Unreadable, frame, unframe
 from tgn.context_embedding import ROWS
 from tgn.graph import F32
-from tgn.sharing.learned_steps import LearnedRows, LearnedStep, RankerStep
+from tgn.sharing.added_rows import LearnedRows
+from tgn.sharing.learned_steps import LearnedStep, RankerStep
 
 FIRST_VERSION, VERSION = 1, 2
 MAGIC = b"FRM"
@@ -86,7 +88,7 @@ def encode_learned(record: LearnedRecord) -> bytes:
     wholes = [*(rows.adagrad for rows in groups), step.popularity, step.popularity_adagrad]
     numbers = (
         _flat([rows.row for rows in groups[:2]]).astype(_PLACE),
-        _upper_half(_flat(halves).astype(np.float32)),
+        _upper_half(_flat(halves).astype(np.float32, copy=False)),
         _flat(wholes).astype(_WHOLE),
     )
     return frame(MAGIC, VERSION, _encoder.encode(columns), b"".join(array.tobytes() for array in numbers))
@@ -113,37 +115,39 @@ def decode_learned(value: bytes) -> LearnedRecord:
         raise Unreadable(f"its columns do not fit together: {error}") from error
 
 
-def _step(columns: _StepColumns, numbers: bytes) -> LearnedStep:
+def _step(columns: _StepColumns, numbers: memoryview) -> LearnedStep:
     n, m = len(columns.items), len(columns.contexts)
     d, scales, p = columns.sizes
     h, c = columns.rows or (n, n)
-    of_ranker = (p, p, p) if p else ()
-    layout = [
-        ([h, c] if columns.rows else [], _PLACE),
-        ([h * d, c * d, m * d, *of_ranker], _HALF if columns.rows else _OLD_HALF),
-        ([h, c, m, scales, scales], _WHOLE),
-    ]
-    found, start = list[list[np.ndarray]](), 0
-    for counts, kind in layout:
-        if min(counts, default=0) < 0:
-            raise ValueError("a count below 0")
-        block = np.frombuffer(numbers, kind, sum(counts), start)
-        start += block.nbytes
-        numbered = block.astype(np.int32) if kind == _PLACE else _floats(block)
-        found.append(np.split(numbered, np.cumsum(counts)[:-1]))
+    if min(h, c, d, scales, p) < 0:
+        raise ValueError("a count below 0")
+    counts = h + c if columns.rows else 0, (h + c + m) * d + 3 * p, h + c + m + 2 * scales
+    kinds = _PLACE, _HALF if columns.rows else _OLD_HALF, _WHOLE
+    blocks, start = list[np.ndarray](), 0
+    for count, kind in zip(counts, kinds, strict=True):
+        blocks.append(np.frombuffer(numbers, kind, count, start))
+        start += blocks[-1].nbytes
     if start != len(numbers):
         raise ValueError("more numbers than rows")
-    places = found[0] if columns.rows else [np.arange(n, dtype=np.int32)] * 2
-    history, candidate, vector, *ranker = found[1]
-    history_sums, candidate_sums, context_sums, popularity, popularity_adagrad = found[2]
+    place = blocks[0].astype(np.int32) if columns.rows else np.tile(np.arange(n, dtype=np.int32), 2)
+    history, candidate, vector, *ranker = _cut(_floats(blocks[1]), h * d, c * d, m * d, *((p, p, p) if p else ()))
+    sums = _floats(blocks[2])
+    history_sums, candidate_sums, context_sums, popularity, popularity_adagrad = _cut(sums, h, c, m, scales, scales)
+    if (sums[: h + c + m] < 0).any() or (popularity_adagrad < 0).any():
+        raise ValueError("a sum of squares below 0")
     return LearnedStep(
-        history=LearnedRows(places[0], history.reshape(h, d), history_sums),
-        candidate=LearnedRows(places[1], candidate.reshape(c, d), candidate_sums),
+        history=LearnedRows(place[:h], history.reshape(h, d), history_sums),
+        candidate=LearnedRows(place[h:], candidate.reshape(c, d), candidate_sums),
         context=LearnedRows(np.array(columns.contexts, np.int32), vector.reshape(m, d), context_sums),
         popularity=popularity,
         popularity_adagrad=popularity_adagrad,
         ranker=RankerStep(ranker[0], ranker[1], ranker[2] ** 2, columns.kept, columns.steps) if ranker else None,
     )
+
+
+def _cut(array: np.ndarray, *sizes: int) -> list[np.ndarray]:
+    """Parts of these sizes, in a row."""
+    return [array[end - size : end] for size, end in zip(sizes, accumulate(sizes), strict=True)]
 
 
 def _flat(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -159,8 +163,8 @@ def _upper_half(numbers: F32) -> np.ndarray:
 def _floats(block: np.ndarray) -> F32:
     """What a block of a record says. Raises ValueError for a number that is none."""
     if block.dtype == np.dtype(_HALF):
-        block = (block.astype(np.uint32) << 16).view(np.float32)
-    numbers = block.astype(np.float32)
+        block = np.left_shift(block, 16, dtype=np.uint32).view(np.float32)
+    numbers = block.astype(np.float32, copy=not block.flags.writeable)
     if not np.isfinite(numbers).all():
         raise ValueError("a number that is none")
     return numbers
@@ -168,16 +172,14 @@ def _floats(block: np.ndarray) -> F32:
 
 def _checked(columns: _StepColumns, step: LearnedStep) -> LearnedStep:
     """The step, unless it would spoil the weights that it is added to. Raises ValueError."""
-    groups = (step.history, step.candidate, step.context)
-    sums = [*(rows.adagrad for rows in groups), step.popularity_adagrad]
-    if any((array < 0).any() for array in sums) or columns.steps < 0 or not 0 <= columns.kept <= 1:
-        raise ValueError("a sum of squares below 0")
-    if len(set(columns.items)) < len(columns.items) or not all(columns.items) or not columns.seat:
-        raise ValueError("a name that is none, or stands twice")
-    rooms = (len(columns.items), len(columns.items), ROWS)
-    for room, rows in zip(rooms, (group.row for group in groups), strict=True):
-        if len(rows) and not (rows.min() >= 0 and rows.max() < room and np.bincount(rows).max() == 1):
-            raise ValueError("a row that is none, or stands twice")
+    if columns.steps < 0 or not 0 <= columns.kept <= 1:
+        raise ValueError("a mean that is none")
+    n = len(columns.items)
+    if "" in columns.items or not columns.seat:
+        raise ValueError("a name that is none")
+    for room, rows in ((n, step.history.row), (n, step.candidate.row), (ROWS, step.context.row)):
+        if len(rows) and (rows.min() < 0 or rows.max() >= room):
+            raise ValueError("a row that is none")
     if min(columns.epoch, columns.part, columns.events, columns.total, *columns.seen.values()) < 0:
         raise ValueError("a count below 0")
     return step

@@ -39,15 +39,17 @@ def add_learned(state: StreamState, epoch: EpochInput, worker: str) -> int:
         if _counts(state, record, places.get(record.seat)):
             places[record.seat] = record.epoch, record.part
             counting.append(record)
-    events = sum(one.events for one in counting if not one.part)
+    events, steps = sum(one.events for one in counting if not one.part), list[tuple[LearnedStep, float]]()
     for record in counting:
         own = learning.total - record.seen.get(worker, 0)
         unknown = min(max(events, record.events), own)
         nodes = np.array(model.items.encode(record.items), np.int32)
-        add(model, unshared, _at(record.step, nodes), min(1.0, ADDED_WHOLE / max(unknown, 1)))
+        steps.append((_at(record.step, nodes), min(1.0, ADDED_WHOLE / max(unknown, 1))))
         learning.seats[record.seat] = Others(
             record.epoch, record.part, record.total, record.seen.get(worker, 0), model.events
         )
+    if steps:
+        add(model, unshared, steps)
     learning.position = max([learning.position, *(at + 1 for at, _ in epoch.learned)])
     learning.forget(model.events)
     return len(counting)

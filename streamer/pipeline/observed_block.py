@@ -18,6 +18,7 @@ VERSION = 1
 DIGEST_BYTES = 16
 MAGIC = b"FRO"
 _WIDTHS = 1, 2, 4, 8  # bytes of an integer
+_KINDS = {bytes([width]): np.dtype(f"<i{width}") for width in _WIDTHS}
 
 
 class Retracted(NamedTuple):
@@ -122,36 +123,55 @@ def decode_block(value: bytes) -> ObservedBlock:
     """A block from its bytes. Raises Unreadable."""
     columns, digests = unframe(MAGIC, VERSION, value, "block")
     try:
-        return _checked(_read(_decoder.decode(columns), digests))
+        return _read(_decoder.decode(columns), digests)
     except (msgspec.MsgspecError, ValueError, OverflowError) as error:
         raise Unreadable(f"its columns do not fit together: {error}") from error
 
 
-def _read(columns: _WireColumns, digests: bytes) -> ObservedBlock:
-    late_ms = _widen(columns.late_ms)
-    n = len(late_ms)
+def _read(columns: _WireColumns, digests: memoryview) -> ObservedBlock:
+    """The block, unless a kernel could read behind an array by it. Raises ValueError."""
+    user, item, late_ms, steps = (
+        _widen(packed) for packed in (columns.user, columns.item, columns.late_ms, columns.offset)
+    )
+    n, held = len(late_ms), np.frombuffer(digests, f"V{DIGEST_BYTES}")
     has_id = np.frombuffer(columns.has_id, np.uint8).astype(bool) if columns.has_id else np.ones(n, bool)
-    held = np.frombuffer(digests, f"V{DIGEST_BYTES}")
-    event = np.zeros(n, np.uint64)
-    event[has_id] = numbers_of(held)
-    event[~has_id] = np.frombuffer(columns.event, "<u8")
-    t = _sums(columns.first_t, columns.t)
+    event = numbers_of(held)
+    if columns.has_id:
+        event, of_ids = np.zeros(n, np.uint64), event
+        event[has_id], event[~has_id] = of_ids, np.frombuffer(columns.event, "<u8")
+    t, record_ms = _sums(columns.first_t, columns.t), _sums(columns.first_record_ms, columns.record_ms)
     weight = np.frombuffer(columns.weight, "<f4")
-    context = np.frombuffer(columns.context, "<i2").reshape(SLOTS, -1).T if columns.context else no_contexts(n)
+    if len(weight) == 1:
+        weight = np.full(n, weight[0])
+    context = no_contexts(n)
+    if columns.context:
+        context = np.ascontiguousarray(np.frombuffer(columns.context, "<i2").reshape(SLOTS, -1).T, np.int16)
+        _check_places(context + 1, ROWS + 1)
+    if {len(column) for column in (user, item, t, steps, record_ms, weight, context, has_id, event)} != {n}:
+        raise ValueError("columns of several lengths")
+    _check_places(user, len(columns.users))
+    _check_places(item, len(columns.items))
+    named = "" not in columns.users and "" not in columns.items
+    if not (named and np.isfinite(weight).all() and t.min(initial=0) >= 0):
+        raise ValueError("a weight, a name or a time that is none")
+    offset = columns.start + steps.cumsum()
+    ends = [columns.start, *offset[:1].tolist(), *(offset[-1:] + 1).tolist(), columns.end]
+    if not (offset[1:] > offset[:-1]).all() or ends != sorted(ends):
+        raise ValueError("offsets that do not rise")
     return ObservedBlock(
         start=columns.start,
         end=columns.end,
         clock_ms=columns.clock_ms,
         users=columns.users,
         items=columns.items,
-        user=_widen(columns.user).astype(np.int32),
-        item=_widen(columns.item).astype(np.int32),
+        user=user.astype(np.int32),
+        item=item.astype(np.int32),
         t=t,
         order_ms=t + late_ms,
-        weight=np.repeat(weight, n) if len(weight) == 1 else weight,
-        context=np.ascontiguousarray(context, np.int16),
-        offset=columns.start + np.cumsum(_widen(columns.offset)),
-        record_ms=_sums(columns.first_record_ms, columns.record_ms),
+        weight=weight,
+        context=context,
+        offset=offset,
+        record_ms=record_ms,
         event=event,
         has_id=has_id,
         digests=held,
@@ -160,27 +180,14 @@ def _read(columns: _WireColumns, digests: bytes) -> ObservedBlock:
     )
 
 
-def _checked(block: ObservedBlock) -> ObservedBlock:
-    """The block, unless a kernel could read behind an array by it. Raises ValueError."""
-    n = len(block.t)
-    rows = (block.user, block.item, block.order_ms, block.weight, block.context, block.offset, block.record_ms)
-    if any(len(column) != n for column in (*rows, block.has_id)) or len(block.digests) != block.has_id.sum():
-        raise ValueError("columns of several lengths")
-    places = ((block.user, len(block.users)), (block.item, len(block.items)), (block.context + 1, ROWS + 1))
-    if any(((column < 0) | (column >= most)).any() for column, most in places):
+def _check_places(places: np.ndarray, most: int) -> None:
+    if places.size and not (places.min() >= 0 and places.max() < most):
         raise ValueError("a place that is none")
-    named = all(block.users) and all(block.items)
-    if not (np.isfinite(block.weight).all() and named and (block.t >= 0).all()):
-        raise ValueError("a weight, a name or a time that is none")
-    within = [block.start - 1, *block.offset[:1].tolist(), *block.offset[-1:].tolist(), block.end]
-    if (np.diff(block.offset) <= 0).any() or within != sorted(within) or (n and block.offset[-1] >= block.end):
-        raise ValueError("offsets that do not rise")
-    return block
 
 
 def numbers_of(digests: np.ndarray) -> np.ndarray:
     """[M] uint64 what the ledger keeps of digests [M] of 16 bytes: `streamer.state.ledger.event_number` of each."""
-    first = np.frombuffer(digests.tobytes(), "<u8").reshape(-1, DIGEST_BYTES // 8)[:, 0]
+    first = np.frombuffer(digests.data, "<u8").reshape(-1, DIGEST_BYTES // 8)[:, 0]
     return np.asarray(np.maximum(first, np.uint64(1)))
 
 
@@ -192,7 +199,7 @@ def _steps(values: I64) -> I64:
 
 
 def _sums(first: int, steps: bytes) -> I64:
-    return first + np.cumsum(_widen(steps))
+    return first + _widen(steps).cumsum()
 
 
 def _narrow(*columns: np.ndarray) -> list[bytes]:
@@ -209,6 +216,6 @@ def _narrow(*columns: np.ndarray) -> list[bytes]:
 
 
 def _widen(packed: bytes) -> I64:
-    if packed[:1] not in {bytes([width]) for width in _WIDTHS}:
+    if packed[:1] not in _KINDS:
         raise ValueError("integers of a width that is none")
-    return np.frombuffer(packed, f"<i{packed[0]}", offset=1).astype(np.int64)
+    return np.frombuffer(packed, _KINDS[packed[:1]], offset=1).astype(np.int64)

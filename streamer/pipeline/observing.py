@@ -18,7 +18,7 @@ from streamer.pipeline.event_order import OFFSET_BITS
 from streamer.pipeline.observed_block import ObservedBlock, Retracted
 from streamer.state.merges import WaitingMerge
 from streamer.state.stream_state import StreamState
-from tgn.graph import I64
+from tgn.graph import I32, I64
 
 AT_ONCE = 500  # interactions between two looks at what else is waiting: some 2 ms
 
@@ -31,13 +31,20 @@ class Observed(NamedTuple):
     merges: Sequence[WaitingMerge] = ()
 
 
+class _NewBlock(NamedTuple):
+    """A block that reaches farther than the state."""
+
+    partition: int
+    position: int  # of the state, before it
+    block: ObservedBlock
+
+
 class _ObservedRows(NamedTuple):
-    """Interactions [N] of one block that count here."""
+    """Interactions [N] that count here, in the order in which they are taken."""
 
     columns: Columns
     partition: np.ndarray  # [N]
     offset: I64
-    reached: I64  # [N] the latest time of the block so far, epoch ms
     order_ms: I64
     event: np.ndarray
 
@@ -54,79 +61,94 @@ def observe(
         void: uint64 numbers of events that are known to be taken back later, see `streamer.pipeline.admission`.
         between: called between two pieces of the work; it may read the state.
     """
-    rows, retractions, merges = list[_ObservedRows](), list[Retracted](), list[WaitingMerge]()
+    new = list[_NewBlock]()
     for partition, at, block in blocks:
         tp = TopicPartition(state.settings.interactions_topic, partition)
         state.observed[partition] = at + 1
         position = state.positions.get(tp, 0)
-        if block.end <= position:
-            continue
-        rows.append(_counting(state, block, partition, position, void))
-        retractions += block.retractions
-        merges += [WaitingMerge(Merge(user, session, upto), partition) for user, session, upto in block.merges]
-        state.positions[tp], state.watermarks[partition] = block.end, block.clock_ms
-        _remember(state, block, position)
-    if rows:
-        _observe(state, _in_order(rows), between or (lambda: None))
-    return Observed(sum(len(part.offset) for part in rows), retractions, merges)
+        if block.end > position:
+            new.append(_NewBlock(partition, position, block))
+            state.positions[tp], state.watermarks[partition] = block.end, block.clock_ms
+    if not new:
+        return Observed()
+    rows = _counting(state, new, void)
+    _remember(state, new)
+    _observe(state, rows, between or (lambda: None))
+    return Observed(
+        len(rows.offset),
+        [retracted for one in new for retracted in one.block.retractions],
+        [WaitingMerge(Merge(*merge), one.partition) for one in new for merge in one.block.merges],
+    )
 
 
-def _counting(
-    state: StreamState, block: ObservedBlock, partition: int, position: int, void: np.ndarray
-) -> _ObservedRows:
-    """The rows that are not taken yet, without those of users who were erased after them, and those taken back."""
-    counts = (block.offset >= position) & ~np.isin(block.event, void)
+def _counting(state: StreamState, new: Sequence[_NewBlock], void: np.ndarray) -> _ObservedRows:
+    """The rows that are not taken yet, without those of users who were erased after them, and those taken back.
+
+    They are in the order of (time reached, partition, offset), as `arrivals.merged` has records.
+    """
+    blocks = [one.block for one in new]
+    sizes = [len(block.t) for block in blocks]
+    partition, position = (np.repeat(of_each, sizes) for of_each in ([one[0] for one in new], [one[1] for one in new]))
+    offset, order_ms, t, event = (
+        np.concatenate(column)
+        for column in zip(*((block.offset, block.order_ms, block.t, block.event) for block in blocks), strict=True)
+    )
+    counts = offset >= position
+    if len(void):
+        counts &= ~np.isin(event, void)
     if state.erased or state.erased_by_name:
-        for place, user_id in enumerate(block.users):
-            if (erasure := state.erasure_of(user_id)) is not None:
-                at_ms, before = erasure
-                is_void = (block.offset < before.get(partition, 0)) | (block.record_ms <= at_ms)
-                counts &= ~(is_void & (block.user == place))
+        counts &= ~np.concatenate([_erased(state, one) for one in new])
     rows = np.flatnonzero(counts)
+    if len({one.partition for one in new}) > 1:
+        reached = np.zeros(len(t), np.int64)
+        for one in {one.partition for one in new}:
+            mine = rows[partition[rows] == one]
+            reached[mine] = np.maximum.accumulate(t[mine])
+        rows = rows[np.lexsort((offset[rows], partition[rows], reached[rows]))]
     model = state.engine.model
     columns = Columns(
-        user=_nodes(model.users.encode, block.users, block.user[rows]),
-        item=_nodes(model.items.encode, block.items, block.item[rows]),
-        t=block.t[rows],
-        weight=block.weight[rows],
-        context=block.context[rows],
+        user=_nodes(model.users.encode, [(block.users, block.user) for block in blocks], counts)[rows],
+        item=_nodes(model.items.encode, [(block.items, block.item) for block in blocks], counts)[rows],
+        t=t[rows],
+        weight=np.concatenate([block.weight for block in blocks])[rows],
+        context=np.concatenate([block.context for block in blocks])[rows],
     )
-    reached = np.maximum.accumulate(columns.t)
-    of = np.full(len(rows), partition)
-    return _ObservedRows(columns, of, block.offset[rows], reached, block.order_ms[rows], block.event[rows])
+    return _ObservedRows(columns, partition[rows], offset[rows], order_ms[rows], event[rows])
 
 
-def _nodes(encode: Callable[[Sequence[str]], list[int]], names: Sequence[str], places: np.ndarray) -> np.ndarray:
-    """[N] the nodes of names at these places; a name of no place becomes no node."""
-    used = np.unique(places)
+def _erased(state: StreamState, one: _NewBlock) -> np.ndarray:
+    """[N] bool: the interactions of a block whose users were erased after them."""
+    block, erased = one.block, np.zeros(len(one.block.t), bool)
+    for place, user_id in enumerate(block.users):
+        if (erasure := state.erasure_of(user_id)) is not None:
+            at_ms, before = erasure
+            is_void = (block.offset < before.get(one.partition, 0)) | (block.record_ms <= at_ms)
+            erased |= is_void & (block.user == place)
+    return erased
+
+
+def _nodes(
+    encode: Callable[[Sequence[str]], list[int]], blocks: Sequence[tuple[Sequence[str], I32]], counts: np.ndarray
+) -> I32:
+    """[N] the nodes of names at their places in each block; a name of no row that counts becomes no node."""
+    names = [name for of_block, _ in blocks for name in of_block]
+    first = np.cumsum([0, *(len(of_block) for of_block, _ in blocks[:-1])])
+    place = np.concatenate([places + start for (_, places), start in zip(blocks, first.tolist(), strict=True)])
+    used = np.zeros(len(names), bool)
+    used[place[counts]] = True
     nodes = np.zeros(len(names), np.int32)
-    nodes[used] = encode([names[place] for place in used.tolist()])
-    return np.asarray(nodes[places])
+    nodes[used] = encode(names if used.all() else [names[n] for n in np.flatnonzero(used).tolist()])
+    return np.asarray(nodes[place])
 
 
-def _remember(state: StreamState, block: ObservedBlock, position: int) -> None:
-    """The event ids of a block are taken, as they would be by its owner."""
-    fresh = block.digests[(block.offset >= position)[block.has_id]]
-    reserved = [digest_event_id(one.user_id, one.event_id) for one in block.retractions]
-    state.seen_events.take_all([*fresh.tolist(), *reserved])
-
-
-def _in_order(rows: Sequence[_ObservedRows]) -> _ObservedRows:
-    """The rows of several blocks by (time reached, partition, offset), as `arrivals.merged` has records."""
-    if len(rows) == 1:
-        return rows[0]
-    columns = Columns(*(np.concatenate(column) for column in zip(*(part.columns for part in rows), strict=True)))
-    partition, offset, reached, order_ms, event = (
-        np.concatenate(column) for column in zip(*(part[1:] for part in rows), strict=True)
-    )
-    for one in np.unique(partition).tolist():
-        mine = partition == one
-        reached[mine] = np.maximum.accumulate(reached[mine])
-    order = np.lexsort((offset, partition, reached))
-    return _ObservedRows(
-        Columns(*(column[order] for column in columns)),
-        *(column[order] for column in (partition, offset, reached, order_ms, event)),
-    )
+def _remember(state: StreamState, new: Sequence[_NewBlock]) -> None:
+    """The event ids of blocks are taken, as they would be by their owner."""
+    taken = list[bytes]()
+    for _, position, block in new:
+        fresh = block.digests[(block.offset >= position)[block.has_id]] if block.start < position else block.digests
+        taken += fresh.tolist()
+        taken += [digest_event_id(one.user_id, one.event_id) for one in block.retractions]
+    state.seen_events.take_all(taken)
 
 
 def _observe(state: StreamState, rows: _ObservedRows, between: Callable[[], None]) -> None:

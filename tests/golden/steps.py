@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from streamer.pipeline.learned_record import VERSION, LearnedRecord, encode_learned
-from tgn.sharing.learned_steps import LearnedRows, LearnedStep, RankerStep
+from tgn.sharing.added_rows import LearnedRows
+from tgn.sharing.learned_steps import LearnedStep, RankerStep
 
 HERE = Path(__file__).parent
 

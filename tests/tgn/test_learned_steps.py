@@ -67,7 +67,7 @@ def test_the_first_step_is_all_that_was_learned() -> None:
     take(fresh, 0, N, False)
     before = {name: array.copy() for name, array in weights(fresh).items()}
     assert not np.allclose(before["history"], weights(old)["history"], atol=1e-3)
-    add(fresh, begin(fresh), take_step(old, begin(old), 1.0), 1.0)
+    add(fresh, begin(fresh), [(take_step(old, begin(old), 1.0), 1.0)])
     close(fresh, old)
 
 
@@ -80,7 +80,7 @@ def test_two_that_take_turns_and_tell_each_other_are_as_one(piece: int) -> None:
         mine, theirs = n % 2, 1 - n % 2
         take(pair[mine], first, first + piece, True)
         take(pair[theirs], first, first + piece, False)
-        add(pair[theirs], kept[theirs], take_step(pair[mine], kept[mine], 1.0), 1.0)
+        add(pair[theirs], kept[theirs], [(take_step(pair[mine], kept[mine], 1.0), 1.0)])
     for model in pair:
         close(model, alone, 5e-3)
 
@@ -96,7 +96,7 @@ def test_what_is_added_is_none_of_what_is_to_be_told() -> None:
         take(model, 40, 60, True)
     take(other, 60, 90, True)
     theirs = take_step(other, kept[0])
-    add(told, kept[2], theirs, 0.5)
+    add(told, kept[2], [(theirs, 0.5)])
     same_step(take_step(told, kept[2]), take_step(quiet, kept[1]), 1e-5)
     nothing = take_step(told, kept[2])
     assert [len(rows.row) for rows in nothing[:3]] == [0, 0, 0]
@@ -126,7 +126,7 @@ def test_a_share_goes_a_part_of_the_way() -> None:
     take(half, 0, 60, False)
     start = half.embeddings.candidate.copy()
     step = take_step(other, begin(other), 1.0)
-    add(half, begin(half), step, 0.5)
+    add(half, begin(half), [(step, 0.5)])
     moved = half.embeddings.candidate - start
     np.testing.assert_allclose(moved[step.candidate.row], step.candidate.vector / 2, atol=1e-6)
     np.testing.assert_allclose(half.embeddings.candidate_adagrad, other.embeddings.candidate_adagrad, atol=1e-5)
@@ -138,7 +138,7 @@ def test_candidates_are_found_by_what_was_added() -> None:
     take(model, 0, N, False)
     step = take_step(other, begin(other))
     model.embeddings.dirty[:] = 0
-    add(model, begin(model), step, 1.0)
+    add(model, begin(model), [(step, 1.0)])
     found = model.active.vector.copy()
     for item in range(ITEMS):
         refresh_vector(model.active, model.embeddings, item)
@@ -171,7 +171,7 @@ def test_rows_that_come_later_have_room() -> None:
     model.items.encode([f"later{n}" for n in range(5_000)])
     other.items.encode([f"later{n}" for n in range(5_000)])
     take(other, 0, 50, True)
-    add(model, kept, take_step(other, begin(other)), 1.0)
+    add(model, kept, [(take_step(other, begin(other)), 1.0)])
     assert len(kept.embeddings.history) == len(model.embeddings.history) >= 5_000
     assert len(take_step(model, kept).candidate.row) == 0
 

@@ -12,17 +12,17 @@ Of embeddings a step has the rows that make up TOLD of their squared movement. T
 what candidates are pushed down by where they were drawn: every model does that by itself.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
 from tgn.config import ModelConfig
-from tgn.context_embedding import Contexts, new_contexts
-from tgn.graph import F32, I32, I64
+from tgn.context_embedding import new_contexts
+from tgn.graph import F32, I32
 from tgn.item_embedding import (
     INITIAL_ADAGRAD,
-    Embeddings,
     PopularityWeights,
     grown_embeddings,
     new_embeddings,
@@ -30,7 +30,7 @@ from tgn.item_embedding import (
 )
 from tgn.model import Model
 from tgn.ranker import BETA2, MEAN_SHARE, ONE, SHORTEST_MEAN, Ranker, new_ranker
-from tgn.retrieval import LANES
+from tgn.sharing.added_rows import LearnedRows, add_step, mark_moved, take_rows
 
 INITIAL = np.float32(INITIAL_ADAGRAD)
 TOLD = 0.999
@@ -44,18 +44,6 @@ class RankerStep(NamedTuple):
     variance: F32
     kept: float  # a
     steps: int
-
-
-class LearnedRows(NamedTuple):
-    """What N rows have moved by."""
-
-    row: I32  # [N] items or contexts, each once
-    vector: F32  # [N, D]
-    adagrad: F32  # [N] sums of squared gradients
-
-    def take(self, which: I64 | slice) -> "LearnedRows":
-        """Some of them."""
-        return LearnedRows(self.row[which], self.vector[which], self.adagrad[which])
 
 
 class LearnedStep(NamedTuple):
@@ -103,46 +91,43 @@ def take_step(model: Model, unshared: Unshared, told: float = TOLD) -> LearnedSt
     told: of how much of the squared movement of either vector the step has the rows.
     """
     _make_room(model, unshared)
-    now, before = model.embeddings, unshared.embeddings
-    items = np.flatnonzero(now.moved).astype(np.int32)
-    rows = _contexts_moved(model, unshared)
-    history = _moved((now.history, now.history_adagrad), (before.history, before.history_adagrad), items)
-    candidate = _moved((now.candidate, now.candidate_adagrad), (before.candidate, before.candidate_adagrad), items)
-    context = _moved(model.contexts[:2], unshared.contexts[:2], rows)
-    weight, adagrad = _moved(model.popularity, unshared.popularity, np.arange(len(model.popularity.weight)))
+    of_items, before = model.embeddings, unshared.embeddings
+    items = np.flatnonzero(of_items.moved).astype(np.int32)
+    history = (of_items.history, of_items.history_adagrad), (before.history, before.history_adagrad)
+    candidate = (of_items.candidate, of_items.candidate_adagrad), (before.candidate, before.candidate_adagrad)
+    contexts = model.contexts[:2], unshared.contexts[:2]
+    weight, adagrad = (now - base for now, base in zip(model.popularity, unshared.popularity, strict=True))
+    unshared.popularity = PopularityWeights(*(array.copy() for array in model.popularity))
     _answer(model.ranker, unshared)
     answer, unshared.answer = unshared.answer, _no_answer(model.ranker)
-    model.embeddings.moved[:] = 0
+    of_items.moved[:] = 0
     return LearnedStep(
-        _most_of(LearnedRows(items, *history), told),
-        _most_of(LearnedRows(items, *candidate), told),
-        LearnedRows(rows, *context),
+        _most_of(_moved(*history, items), told),
+        _most_of(_moved(*candidate, items), told),
+        _moved(*contexts, _contexts_moved(model, unshared)),
         weight,
         adagrad,
         answer,
     )
 
 
-def add(model: Model, unshared: Unshared, step: LearnedStep, share: float) -> None:
-    """Adds what another model has learned; it is none of what this one has yet to tell.
+def add(model: Model, unshared: Unshared, steps: Sequence[tuple[LearnedStep, float]]) -> None:
+    """Adds what other models have learned, in this order; it is none of what this one has yet to tell.
 
     Args:
         unshared: of this model.
-        share: how much of the weights' way is gone, 1 for all of it.
+        steps: each with how much of the weights' way is gone, 1 for all of it.
     """
     _make_room(model, unshared)
-    part = np.float32(share)
-    for side in (model, unshared):
-        _add_to(side.embeddings, side.contexts, side.popularity, step, part)
-    if step.ranker is not None:
-        _answer(model.ranker, unshared)
-        unshared.answer = _filtered(unshared.answer, step.ranker)
-        _add_to_ranker(model.ranker, step.ranker, part)
-        unshared.ranker = _copied(model.ranker)
-    model.embeddings.dirty[step.history.row] = 1
-    model.embeddings.dirty[step.candidate.row] = 1
-    model.contexts.dirty[step.context.row] = 1
-    _refresh_active(model, step.candidate.row)
+    arrays = model.held_arrays()
+    for step, share in steps:
+        part = np.float32(share)
+        rows = (_scaled(one, part) for one in (step.history, step.candidate, step.context))
+        add_step(arrays, unshared.embeddings, unshared.contexts, *rows)
+        for popularity in (model.popularity, unshared.popularity):
+            popularity.weight[:] += part * step.popularity
+            popularity.adagrad[:] += step.popularity_adagrad
+    _add_to_ranker(model.ranker, unshared, [(step.ranker, share) for step, share in steps if step.ranker is not None])
 
 
 def fits(model: Model, step: LearnedStep) -> bool:
@@ -193,19 +178,17 @@ def from_page(model: Model, page: bytes) -> Unshared:
 
 
 def _contexts_moved(model: Model, unshared: Unshared) -> I32:
-    """Their rows; a gradient can be too small for its square to count, and the vector moves all the same."""
-    now, before = model.contexts, unshared.contexts
-    moved = (now.vector != before.vector).any(axis=1) | (now.adagrad != before.adagrad)
+    moved = np.zeros(len(model.contexts.adagrad), np.uint8)
+    mark_moved(*model.contexts[:2], *unshared.contexts[:2], moved)
     return np.flatnonzero(moved).astype(np.int32)
 
 
-def _moved(now: tuple[F32, ...], before: tuple[F32, ...], rows: np.ndarray) -> list[F32]:
+def _moved(now: tuple[F32, F32], before: tuple[F32, F32], rows: I32) -> LearnedRows:
     """What rows have moved by; from here on they are what `before` is."""
-    found = []
-    for array, base in zip(now, before, strict=True):
-        found.append(array[rows] - base[rows])
-        base[rows] = array[rows]
-    return found
+    n, d = len(rows), now[0].shape[1]
+    moved = LearnedRows(rows, np.empty((n, d), np.float32), np.empty(n, np.float32))
+    take_rows(*now, *before, moved)
+    return moved
 
 
 def _most_of(moved: LearnedRows, share: float) -> LearnedRows:
@@ -225,27 +208,8 @@ def _make_room(model: Model, unshared: Unshared) -> None:
         unshared.embeddings = grown_embeddings(unshared.embeddings, unshared.config, room)
 
 
-def _add_to(
-    embeddings: Embeddings, contexts: Contexts, popularity: PopularityWeights, step: LearnedStep, part: np.float32
-) -> None:
-    _add_rows(embeddings.history, embeddings.history_adagrad, step.history, part)
-    _add_rows(embeddings.candidate, embeddings.candidate_adagrad, step.candidate, part)
-    _add_rows(contexts.vector, contexts.adagrad, step.context, part)
-    popularity.weight[:] += part * step.popularity
-    popularity.adagrad[:] += step.popularity_adagrad
-
-
-def _add_rows(vector: F32, adagrad: F32, rows: LearnedRows, part: np.float32) -> None:
-    vector[rows.row] += part * rows.vector
-    adagrad[rows.row] += rows.adagrad
-
-
-def _refresh_active(model: Model, items: I32) -> None:
-    """`tgn.retrieval.refresh_vector` of each."""
-    slots = model.active.slot_of[items]
-    there = slots >= 0
-    slots, items = slots[there], items[there]
-    model.active.vector[slots // LANES, :, slots % LANES] = model.embeddings.candidate[items]
+def _scaled(rows: LearnedRows, part: np.float32) -> LearnedRows:
+    return rows if part == ONE else rows._replace(vector=part * rows.vector)
 
 
 # the ranker
@@ -295,10 +259,16 @@ def _filtered(answer: RankerStep, step: RankerStep) -> RankerStep:
     )
 
 
-def _add_to_ranker(ranker: Ranker, step: RankerStep, part: np.float32) -> None:
-    kept, faded = np.float32(step.kept), np.float32(float(BETA2) ** step.steps)
-    ranker.slow[:] = kept * ranker.slow + (ONE - kept) * ranker.fast + part * step.slow
-    ranker.fast[:] += part * step.fast
-    ranker.variance[:] = np.maximum(faded * ranker.variance + step.variance, np.float32(0))
+def _add_to_ranker(ranker: Ranker, unshared: Unshared, steps: Sequence[tuple[RankerStep, float]]) -> None:
+    if not steps:
+        return
+    _answer(ranker, unshared)
+    for step, share in steps:
+        unshared.answer = _filtered(unshared.answer, step)
+        kept, faded, part = np.float32(step.kept), np.float32(float(BETA2) ** step.steps), np.float32(share)
+        ranker.slow[:] = kept * ranker.slow + (ONE - kept) * ranker.fast + part * step.slow
+        ranker.fast[:] += part * step.fast
+        ranker.variance[:] = np.maximum(faded * ranker.variance + step.variance, np.float32(0))
+        ranker.steps[0] += step.steps
     ranker.weights[:] = MEAN_SHARE * ranker.slow + (ONE - MEAN_SHARE) * ranker.fast
-    ranker.steps[0] += step.steps
+    unshared.ranker = _copied(ranker)

@@ -1,10 +1,12 @@
 """Which column is which field: what somebody says, its own name, a usual name; and never a silent guess."""
 
 import json
+import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -178,3 +180,42 @@ def test_a_file_without_a_header_is_said_to_have_none(tmp_path: Path, line: str,
     table = read_file(tmp_path / "a.csv", reading).table
     assert table["reason"].null_count == len(table) == 2
     assert "_" not in table.column_names
+
+
+INSIDE: dict[str, tuple[Any, dict[str, str] | None]] = {
+    "a path": (
+        {"event": "View", "properties": {"distinct_id": "u", "time": 5, "product_id": "p"}},
+        {"user_id": "properties.distinct_id", "item_id": "properties.product_id", "timestamp": "properties.time"},
+    ),
+    "one of them": ({"user_id": "u", "time": 5, "event": {"sku": "p"}}, {"item_id": "event.sku"}),
+    "the elements of a list": (
+        {"rows": [{"user_id": "u", "item_id": "i", "timestamp": 5}]},
+        {"user_id": "rows[].user_id", "item_id": "rows[].item_id", "timestamp": "rows[].timestamp"},
+    ),
+    "a list of texts": ({"user_id": "u", "timestamp": 5, "products": ["p", "q"]}, {"item_id": "products[]"}),
+    "two lists": ({"user_id": "u", "products": ["p"], "times": [5]}, None),
+    "a list of lists": ({"user_id": "u", "timestamp": 5, "x": [[1]]}, {"item_id": "x[]"}),
+}
+
+
+@pytest.mark.parametrize("name", INSIDE)
+def test_a_field_that_is_inside_another_is_found_for_the_question(name: str, tmp_path: Path) -> None:
+    record, flags = INSIDE[name]
+    (tmp_path / "a.jsonl").write_bytes(msgspec.json.encode(record) + b"\n")
+    pq.write_table(pa.Table.from_pylist([record]), tmp_path / "a.parquet")
+    for file in ("a.jsonl", "a.parquet"):
+        with pytest.raises(DataRefused, match="lacks the column") as refused:
+            read_file(tmp_path / file, Reading())
+        said = dict(re.findall(r"--map '?([a-z_]+)=([^ ';]+)", str(refused.value)))
+        if flags is None:
+            assert set(said.values()) == {"COLUMN"}
+        else:
+            assert said == flags
+        if flags and name != "a list of lists":
+            assert read_file(tmp_path / file, Reading(field_map=flags)).table.num_rows == (2 if "texts" in name else 1)
+
+
+def test_one_column_may_be_several(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("7 9 5 1400000000\n")
+    with pytest.raises(DataRefused, match="what stands between them with --delimiter"):
+        read_file(tmp_path / "a.txt", Reading(format="csv"))

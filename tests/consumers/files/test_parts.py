@@ -1,8 +1,12 @@
 """Files as they are handed over: several, a folder of parts, a pipe, compressed, in another encoding or shape of text."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import tarfile
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +27,24 @@ def zstd(data: bytes) -> bytes:
     return bytes(pa.Codec("zstd").compress(data))
 
 
+def zipped(files: dict[str, str]) -> bytes:
+    """A zip archive as a file manager makes it: with a folder, and what it leaves beside files."""
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("data")
+        archive.writestr("__MACOSX/data/._a.csv", "no data")
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return stored.getvalue()
+
+
+def tar(text: str) -> bytes:
+    stored = io.BytesIO()
+    with tarfile.open(fileobj=stored, mode="w:gz") as archive:
+        archive.addfile(about := tarfile.TarInfo("a.csv"), io.BytesIO(text.encode()[: about.size]))
+    return stored.getvalue()
+
+
 def content(rows: int, first: int = 0) -> str:
     return HEAD + "".join(f"u{n % 3},ü{n % 5},view,{(n * 7) % 11}\n" for n in range(first, first + rows))
 
@@ -33,6 +55,10 @@ STORED = {
     "a.csv.zst": lambda text: zstd(text.encode()),
     "b.csv.zst": lambda text: zstd(text.encode()[:20]) + zstd(text.encode()[20:]),  # of several frames
     "a.tsv.zst": lambda text: zstd(text.replace(",", "\t").encode()),
+    "a.csv.bz2": lambda text: bz2.compress(text.encode()),
+    "a.csv.xz": lambda text: lzma.compress(text.encode()),
+    "archive.zip": lambda text: zipped({"data/a.csv": text}),
+    "excel.csv": lambda text: b"sep=;\r\n" + text.replace(",", ";").replace("\n", "\r\n").encode(),
     "utf16.csv": lambda text: text.encode("utf-16"),
 }
 
@@ -55,6 +81,31 @@ def test_standard_input(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert digest_files(parts) == digest_of_file(tmp_path / name)
     with pytest.raises(DataRefused, match="given twice"):
         parts_of([Path("-"), Path("-")])
+
+
+NOT_READ = {
+    "two.zip": (zipped({"a.csv": content(2), "b.csv": content(2)}), "holds 2 files: a.csv, b.csv; unpack it"),
+    "none.zip": (zipped({}), "holds 0 files; unpack it"),
+    "book.xlsx": (
+        zipped({"[Content_Types].xml": "<x/>", "xl/workbook.xml": "<x/>"}),
+        "an Excel workbook; save its sheet",
+    ),
+    "a.tar.gz": (tar(content(2)), "a tar archive; unpack it"),
+    "a.arrow": (b"ARROW1\0\0" + bytes(90), "an Arrow file; save what it holds as CSV"),
+    "a.db": (b"SQLite format 3\0" + bytes(90), "a database of SQLite; save"),
+    "torn.csv.bz2": (bz2.compress(content(20).encode())[:60], "cannot be read"),
+    "torn.csv.xz": (lzma.compress(content(20).encode())[:60], "cannot be read"),
+    "torn.zip": (zipped({"a.csv": content(20)})[:90], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_is_no_text_and_no_parquet_is_named(name: str, tmp_path: Path) -> None:
+    data, why = NOT_READ[name]
+    (tmp_path / name).write_bytes(data)
+    for format_ in (None, "csv"):
+        with pytest.raises(DataRefused, match=why):
+            read_file(tmp_path / name, Reading(format=format_))
 
 
 @profile(max_examples=30, deadline=None)

@@ -20,7 +20,7 @@ from streamer.pipeline.learned_record import (
     records_of,
 )
 from tests.golden.steps import as_json, example
-from tgn.sharing.learned_steps import LearnedRows
+from tgn.sharing.added_rows import LearnedRows
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 VERSIONS = sorted(int(file.stem.partition("-")[2]) for file in GOLDEN.glob("learned-*.step"))
@@ -48,7 +48,7 @@ def forged(change: Any = lambda numbers: numbers, **columns: object) -> bytes:
     held = msgspec.msgpack.decode(packed)
     for name, column in columns.items():
         held[NAMES.index(name)] = column
-    return frame(MAGIC, VERSION, msgspec.msgpack.encode(held), change(numbers))
+    return frame(MAGIC, VERSION, msgspec.msgpack.encode(held), change(bytes(numbers)))
 
 
 @given(st.integers(0, 6), st.integers(0, 2), st.sampled_from([1, 4, 32]), st.integers(1, 9))
@@ -139,9 +139,7 @@ def test_foreign_bytes_are_refused(value: bytes) -> None:
     "columns",
     [
         {"items": ["tea"]},
-        {"items": ["tea", "tea", "a", "b", "c"]},
         {"items": ["tea", "", "a", "b", "c"]},
-        {"contexts": [7, 7]},
         {"contexts": [7, 1_024]},
         {"contexts": [-1, 7]},
         {"sizes": [4, 5, 0]},
@@ -160,7 +158,6 @@ def test_foreign_bytes_are_refused(value: bytes) -> None:
         {"rows": None},
         {"change": lambda numbers: np.full(1, 5, "<i4").tobytes() + numbers[4:]},
         {"change": lambda numbers: np.full(1, -1, "<i4").tobytes() + numbers[4:]},
-        {"change": lambda numbers: np.full(2, 3, "<i4").tobytes() + numbers[8:]},
         {"change": lambda numbers: numbers[:28] + np.full(1, 0x7FC0, "<u2").tobytes() + numbers[30:]},
         {"change": lambda numbers: numbers[:-4] + np.full(1, np.inf, "<f4").tobytes()},
         {"change": lambda numbers: numbers[:-4] + np.full(1, -1, "<f4").tobytes()},

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import hypothesis
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,12 +15,14 @@ from streamer.ops.audit import digest
 from streamer.pipeline.arrivals import in_order
 from streamer.pipeline.epoch import CommittedBlock, EpochOutput, Erasure, epoch_input
 from streamer.pipeline.ingest import Intake
-from streamer.pipeline.observed_block import decode_block
+from streamer.pipeline.observed_block import ObservedBlock, decode_block, numbers_of
+from streamer.pipeline.observing import observe
 from streamer.pipeline.pipeline import Pipeline
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
 from tests.canonical import canonical
 from tests.streamer.state.test_pending_repairs import event, same
+from tgn.graph import no_contexts
 
 FAR_MS = 1 << 50
 LONG_MS = 10_000  # of lateness: what is taken back has moved the clock, and nothing may be too late by it
@@ -318,3 +321,81 @@ def play(pair: Pair, n: int, step: tuple[Any, ...], plan: list[tuple[Any, ...]])
         _, _, item, t, _ = plan[target]
         more = {"retract": True} if what == "retract" else {}
         pair.take(number, [event(user, item, t, f"e{target}", **more)], n)
+
+
+ERASED_AT_MS, ERASED_BEFORE = 40, 6  # the log's time; the offset of partition 2
+
+
+@st.composite
+def blocks_of_partitions(draw: st.DrawFn) -> list[CommittedBlock]:
+    """Up to three blocks in a row of each of three partitions, of interactions whose times go back and forth."""
+    found = []
+    for partition in range(3):
+        end = 0
+        for at in range(draw(st.integers(0, 3))):
+            n = draw(st.integers(0, 4))
+            users, items = draw(st.permutations(["u0", "u1", "u2"])), draw(st.permutations(["i0", "i1"]))
+            t = np.array(draw(st.lists(st.integers(0, 50), min_size=n, max_size=n)), np.int64)
+            offset = end + np.cumsum(np.array(draw(st.lists(st.integers(1, 2), min_size=n, max_size=n)), np.int64)) - 1
+            start, end = end, int(offset[-1]) + 1 if n else end + 1
+            digests = np.frombuffer(b"".join(bytes([partition + 1, place]) * 8 for place in offset.tolist()), "V16")
+            found.append(
+                CommittedBlock(
+                    partition,
+                    at,
+                    ObservedBlock(
+                        start=start,
+                        end=end,
+                        clock_ms=50,
+                        users=users,
+                        items=items,
+                        user=np.array(draw(st.lists(st.integers(0, 2), min_size=n, max_size=n)), np.int32),
+                        item=np.array(draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)), np.int32),
+                        t=t,
+                        order_ms=t,
+                        weight=np.ones(n, np.float32),
+                        context=no_contexts(n),
+                        offset=offset,
+                        record_ms=t + 10,
+                        event=numbers_of(digests),
+                        has_id=np.ones(n, bool),
+                        digests=digests,
+                    ),
+                )
+            )
+    return draw(st.permutations(found).map(lambda blocks: sorted(blocks, key=lambda one: one.at)))
+
+
+@given(blocks_of_partitions(), st.integers(0, 5), st.integers(0, 8))
+def test_blocks_of_several_partitions_are_observed_in_the_order_of_their_times(
+    blocks: list[CommittedBlock], position: int, taken_back: int
+) -> None:
+    state = StreamState(Settings(), lambda prefix: iter(()))
+    state.load()
+    state.positions[TopicPartition("interactions", 0)] = position
+    state.erased[state.digest_user("u1")] = ERASED_AT_MS, {2: ERASED_BEFORE}
+    every = [(one.partition, n, one.block) for one in blocks for n in range(len(one.block.t))]
+    void = [block.event[n] for _, n, block in every[taken_back : taken_back + 2]]
+    expected, reached = list[tuple[Any, ...]](), dict[int, int]()
+    for partition, n, block in every:
+        offset, user = int(block.offset[n]), block.users[block.user[n]]
+        erased = user == "u1" and (
+            block.record_ms[n] <= ERASED_AT_MS or (partition == 2 and offset < ERASED_BEFORE)
+        )  # fmt: skip
+        if erased or block.event[n] in void or (partition == 0 and offset < position):
+            continue
+        t = int(block.t[n])
+        reached[partition] = max(reached.get(partition, 0), t)
+        expected.append((reached[partition], partition, offset, user, block.items[block.item[n]], t))
+
+    found = observe(state, blocks, np.array(void, np.uint64))
+
+    model, ledger = state.engine.model, list[tuple[Any, ...]]()
+    for node, user in enumerate(model.users.ids):
+        entries = state.ledger.entries(node)
+        ledger += [(int(one["order"]), user, model.items.ids[one["item"]], int(one["t"])) for one in entries]
+    assert [one[1:] for one in sorted(ledger)] == [one[3:] for one in sorted(expected)]
+    assert found.events == model.events == len(expected)
+    assert set(model.users.ids) == {one[3] for one in expected}
+    ids = {d for p, _, b in blocks for d, at in zip(b.digests.tolist(), b.offset.tolist(), strict=True) if p or at >= position}  # fmt: skip
+    assert set(state.seen_events.digests()) == ids
