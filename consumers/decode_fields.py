@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -22,6 +22,8 @@ _JSON = msgspec.json.Decoder()
 _ZONE = re.compile(r" ?(Z|[+-]\d\d:?\d\d)?(?: UTC)?$")  # as databases and Go write a zone: 09:11:34 UTC, +0000 UTC
 UNDECODABLE = (ValueError, RecursionError)
 """What bytes raise that are no JSON of the wanted form: of msgspec, json and Unicode, and where they nest too deep."""
+ListTime = Annotated[int, msgspec.Meta(ge=0, le=MAX_TIMESTAMP_MS)]
+"""When a list was made, epoch ms, in a record that anybody may have written."""
 Unframe = Callable[[bytes], Any]
 """What a value says that a schema registry framed, see `consumers.schema_registry.registry`. Raises Refused."""
 

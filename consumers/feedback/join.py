@@ -138,7 +138,7 @@ class FeedbackJoin:
         for waited in sorted(came, key=lambda one: (one.partition, one.offset)):
             feedback = self._decoder.decode(waited, waited.timestamp_ms)
             assert isinstance(feedback, Feedback)
-            yield from self._join(waited, feedback, row)
+            yield from self._join(waited, user, feedback, row)
 
     # feedback
 
@@ -172,14 +172,14 @@ class FeedbackJoin:
             state.count("waiting")
             state.put(key, packed([*(_records.decode(waiting) if waiting else []), record]), due_ms)
             return
-        yield from self._join(record, feedback, _kept_list.decode(found))
+        yield from self._join(record, user, feedback, _kept_list.decode(found))
 
-    def _join(self, record: Record, feedback: Feedback, row: KeptList) -> Iterator[DeadLetter]:
+    def _join(self, record: Record, user: bytes, feedback: Feedback, row: KeptList) -> Iterator[DeadLetter]:
         place = row.place_of(feedback.item_id)
         if place is None:
             yield DeadLetter(record, Reason.NOT_LISTED, "its item_id is not in the list that it quotes")
             return
-        user, kind = _user(record, feedback), self._rules.kinds[feedback.event]
+        kind = self._rules.kinds[feedback.event]
         in_time = feedback.timestamp - row.at_ms <= self._rules.attribution.window_ms
         if not in_time:
             self.state.count(OF_OLD_LISTS)

@@ -131,10 +131,12 @@ class JoinState(Closable):
 
     def commit(self) -> set[Arm]:
         """Makes all of it durable in one write; the arms whose totals are others than before."""
-        changes, arms = self._changes, {arm for arm, _ in self.totals.changed}
-        for arm, cell in self.totals.changed:
-            total = self.totals.cells.get(arm, {}).get(cell)
-            changes[_CELL + _encode((arm, tuple(cell)))] = None if total is None else str(total).encode()
+        changes, arms = self._changes, set(self.totals.changed)
+        for arm, changed in self.totals.changed.items():
+            cells = self.totals.cells[arm]
+            for cell in changed:
+                total = cells.get(cell)
+                changes[_CELL + _encode((arm, tuple(cell)))] = None if total is None else str(total).encode()
         changes |= {_COUNTER + what.encode(): str(n).encode() for what, n in self._counted.items()}
         watermark = _encode((self._watermark_ms, to_rows(self._seen)))
         changes |= {_RULES: self._rules, _POSITIONS: pack(self.positions), _SEEN: watermark}

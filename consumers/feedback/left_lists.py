@@ -2,7 +2,7 @@
 
 import msgspec
 
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, ListTime
 from consumers.feedback.kept_rows import KeptList
 from consumers.records import Record
 
@@ -23,7 +23,7 @@ class _PlacedItem(msgspec.Struct, gc=False):
 
 
 class _AsOfTime(msgspec.Struct):
-    timestamp: int
+    timestamp: ListTime
 
 
 class LeftList(msgspec.Struct):

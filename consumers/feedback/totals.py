@@ -1,6 +1,8 @@
 """Results: integer totals by surface, arm, window, position, source and reason, and the records that say them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from consumers.feedback.kept_rows import MICRO, ArmSums, KeptPlace
@@ -18,7 +20,6 @@ METRICS = {  # what is divided by what; "users": those of whom anything is count
 }
 USERS, TOGETHER, EVER = "users", "together", -1
 """TOGETHER counts the users of a group after its first one."""
-THEN = "before "
 BEFORE_SUMS = {"z": 2, "w": 3}
 PRODUCTS = {  # of x and y, which a metric divides, and of z and w, the same of the time before
     "xx": (0, 0), "xy": (0, 1), "yy": (1, 1), "zz": (2, 2), "zw": (2, 3), "ww": (3, 3), "xz": (0, 2), "xw": (0, 3),
@@ -40,29 +41,53 @@ class Cell(NamedTuple):
     label: str = ""
 
 
+def _summed(metric: str) -> list[tuple[Cell, int, int]]:
+    """What is summed for a metric: cells, and the columns of `_with_self` whose product each is."""
+    now = [_COLUMNS.index(what) for what in METRICS[metric]]
+    x_y_z_w = now + [len(_COLUMNS) + n for n in now]
+    products = [*PRODUCTS.items(), *((what, (n, None)) for what, n in BEFORE_SUMS.items())]
+    return [
+        (Cell(what, EVER, "metric", metric), x_y_z_w[i], _ONE if j is None else x_y_z_w[j]) for what, (i, j) in products
+    ]
+
+
+_COLUMNS = (*COUNTS, USERS)  # of now, the same of the time before, then two more
+_ONE = 2 * len(_COLUMNS)
+_SUMMED = [
+    [(Cell(USERS), _COLUMNS.index(USERS), _ONE), (Cell(TOGETHER), _ONE + 1, _ONE)],
+    *(_summed(metric) for metric in METRICS),
+]
+_COLUMNS_OF = [itemgetter(*{n for _, i, j in cells for n in (i, j)}) for cells in _SUMMED]
+
+
+@lru_cache(10_000)
+def _cells_at(place: KeptPlace, count: str, window: int) -> tuple[Cell, ...]:
+    """The totals that something which happens at a place in a window counts in."""
+    whole = (Cell(count), Cell(count, window))
+    if not place.place:
+        return whole
+    by = {"position": str(place.place), "source": place.source, "reason": place.reason}
+    return (*whole, *(Cell(count, EVER, name, label) for name, label in by.items()))
+
+
 class Totals:
-    """The totals of every arm. `changed`: cells whose total is another than what is stored."""
+    """The totals of every arm. `changed`: cells of each whose total is another than what is stored."""
 
     def __init__(self, window_ms: int) -> None:
         self._window_ms = window_ms
         self.cells: dict[Arm, dict[Cell, int]] = {}
-        self.changed: set[tuple[Arm, Cell]] = set()
+        self.changed: dict[Arm, set[Cell]] = {}
 
     def add(self, at_ms: int, place: KeptPlace, count: str, amount: int) -> None:
         """Counts what happened at a place at a time."""
-        arm = (place.surface, place.arm)
-        self.add_to(arm, Cell(count), amount)
-        self.add_to(arm, Cell(count, at_ms - at_ms % self._window_ms), amount)
-        if place.place:
-            self.add_to(arm, Cell(count, EVER, "position", str(place.place)), amount)
-            self.add_to(arm, Cell(count, EVER, "source", place.source), amount)
-            self.add_to(arm, Cell(count, EVER, "reason", place.reason), amount)
+        cells = _cells_at(place, count, at_ms - at_ms % self._window_ms)
+        self._add((place.surface, place.arm), [(cell, amount) for cell in cells])
 
-    def add_to(self, arm: Arm, cell: Cell, amount: int) -> None:
-        """Adds to one total."""
-        cells = self.cells.setdefault(arm, {})
-        cells[cell] = cells.get(cell, 0) + amount
-        self.changed.add((arm, cell))
+    def _add(self, arm: Arm, moves: Iterable[tuple[Cell, int]]) -> None:
+        cells, changed = self.cells.setdefault(arm, {}), self.changed.setdefault(arm, set())
+        for cell, amount in moves:
+            cells[cell] = cells.get(cell, 0) + amount
+            changed.add(cell)
 
     def add_user(self, arm: Arm, old: ArmSums, new: ArmSums) -> None:
         """What is summed over users, or groups, for intervals: their number, and products of what a metric divides.
@@ -72,26 +97,18 @@ class Totals:
             new: the same now.
         """
         was, now = _with_self(old), _with_self(new)
-        if now[USERS] != was[USERS]:
-            self.add_to(arm, Cell(USERS), now[USERS] - was[USERS])
-        if (moved := now[TOGETHER] - was[TOGETHER]) != 0:
-            self.add_to(arm, Cell(TOGETHER), moved)
-        for metric, (above, below) in METRICS.items():
-            names = (above, below, THEN + above, THEN + below)
-            a, b = ([of[name] for name in names] for of in (was, now))
-            for product, (i, j) in PRODUCTS.items():
-                if moved := b[i] * b[j] - a[i] * a[j]:
-                    self.add_to(arm, Cell(product, EVER, "metric", metric), moved)
-            for name, i in BEFORE_SUMS.items():
-                if moved := b[i] - a[i]:
-                    self.add_to(arm, Cell(name, EVER, "metric", metric), moved)
+        for columns, cells in zip(_COLUMNS_OF, _SUMMED, strict=True):
+            if columns(was) == columns(now):
+                continue
+            moves = [(cell, now[i] * now[j] - was[i] * was[j]) for cell, i, j in cells]
+            self._add(arm, [(cell, amount) for cell, amount in moves if amount])
 
     def forget(self, before_ms: int) -> None:
         """Forgets windows that began earlier."""
         for arm, cells in self.cells.items():
             for cell in [cell for cell in cells if EVER < cell.window < before_ms]:
                 del cells[cell]
-                self.changed.add((arm, cell))
+                self.changed.setdefault(arm, set()).add(cell)
 
     def records(self, arm: Arm, watermark_ms: int, final_ms: int) -> Iterator[Business]:
         """A record for each metric of an arm. `final_ms`: windows that end before it change no more."""
@@ -146,10 +163,10 @@ def _squares(cells: dict[Cell, int], metric: str, *products: str) -> Any:
     return tuple(cells.get(Cell(product, EVER, "metric", metric), 0) / MICRO**2 for product in products)
 
 
-def _with_self(of: ArmSums) -> dict[str, int]:
-    """With the user, who counts as one where anything is counted of them, or with so many of the group."""
+def _with_self(of: ArmSums) -> list[int]:
+    """Sums with the user, who counts as one where anything is counted of them, or with so many of the group; the same
+    of the time before; 1; and how many of the group there are after the first one."""
     people = int(any(of.sums)) if of.people is None else of.people
     user = MICRO * people
-    now = {**dict(zip(COUNTS, of.sums, strict=True)), USERS: user, TOGETHER: MICRO * max(people - 1, 0)}
-    then = dict(zip(COUNTS, of.before, strict=True)) if user else dict.fromkeys(COUNTS, 0)
-    return now | {THEN + name: n for name, n in {**then, USERS: user}.items()}
+    before = of.before if user else [0] * len(COUNTS)
+    return [*of.sums, user, *before, user, 1, MICRO * max(people - 1, 0)]

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 
 from consumers.dead_letter import DeadLetter
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, ListTime
 from consumers.feedback.join import identity
 from consumers.log import Log
 from consumers.records import Record
@@ -28,7 +28,7 @@ class _LoggedPlace(msgspec.Struct, gc=False):
 
 
 class _LoggedTime(msgspec.Struct, gc=False):
-    timestamp: int
+    timestamp: ListTime
 
 
 class LoggedList(msgspec.Struct):

@@ -34,13 +34,22 @@ def _sentence(report: ExperimentReport, one: ArmDifference) -> str:
     if report.is_mismatched:
         return f"Nothing can be said of {one.arm}: users are not dealt as the shares say."
     if one.best is None or one.value is None or one.first is None:
-        return f"Nothing can be said of {one.arm} yet: that takes outcomes of {LEAST_USERS} {report.unit} in each arm."
+        return f"Nothing can be said of {one.arm} yet: {_nothing_why(report, one)}."
     both = f"{name} {_level(one.value, one.metric)} against {_level(one.first, one.metric)}"
     between = _between(one.best, one.metric)
     sure = f"the difference is {between}, 95 % sure however often one looks"
     if one.verdict in ("more", "less"):
         return f"{one.arm} has {one.verdict} than {first}: {both}; {sure}."
     return f"No difference between {one.arm} and {first} is shown: {both}; {sure}{_missing(report, one)}."
+
+
+def _nothing_why(report: ExperimentReport, one: ArmDifference) -> str:
+    first, name = report.experiment.arms[0].name, NAMES[one.metric]
+    if min(report.dealt[first], report.dealt[one.arm]) < LEAST_USERS:
+        return f"that takes outcomes of {LEAST_USERS} {report.unit} in each arm"
+    if one.first is None or one.value is None:
+        return f"{first if one.first is None else one.arm} has nothing of which {name} could be a share"
+    return f"{name} is the same for all {report.unit} of each arm, so nothing says how much it is by chance"
 
 
 def _missing(report: ExperimentReport, one: ArmDifference) -> str:

@@ -11,6 +11,8 @@ ALPHA, SHARPEST_AT_USERS = 0.05, 10_000
 """Intervals hold with 95 %; an always-valid one is narrowest, beside the other, about so many users."""
 LEAST_USERS = 30
 MOST_USERS = 10**12
+ROUNDING = 1e-12
+"""Of what it is made of, a variance that is smaller is 0: sums of many users are rounded."""
 
 
 class Estimate(NamedTuple):
@@ -58,18 +60,29 @@ def cuped(first: Business, other: Business) -> Estimate | None:
     if past <= 0 or variance <= 0:
         return None
     covariance = a.covariance + b.covariance
-    theta, left = covariance / past, max(variance - covariance**2 / past, 0.0)
+    theta, left = covariance / past, variance - covariance**2 / past
+    if left <= ROUNDING * variance:  # what was before says all of it: no interval can be made of what is left
+        return None
     difference = b.ratio - a.ratio - theta * (b.past - a.past)
     return _estimate(difference, math.sqrt(left), first.dealt + other.dealt)
 
 
 def standard_error(one: Business) -> float:
-    """Of a ratio of sums over what was dealt, users or groups: the delta method (Deng, Knoblich and Lu 2018, eq. 3)."""
+    """Of a ratio of sums over what was dealt, users or groups: the delta method (Deng, Knoblich and Lu 2018, eq. 3).
+
+    0 where all of them are alike.
+    """
     n, ratio = one.dealt, one.numerator / one.denominator
     xx, xy, yy = one.squares
     mean_y = one.denominator / n
-    spread = max(xx - 2 * ratio * xy + ratio**2 * yy, 0.0) / (n - 1)  # of x − ratio · y, whose mean is 0
+    spread = _squares_of_rest(ratio, xx, xy, yy) / (n - 1)
     return math.sqrt(spread / n) / mean_y
+
+
+def _squares_of_rest(ratio: float, xx: float, xy: float, yy: float) -> float:
+    """The sum of squares of x − ratio · y, whose mean is 0."""
+    rest = xx - 2 * ratio * xy + ratio**2 * yy
+    return rest if rest > ROUNDING * (xx + ratio**2 * yy) else 0.0
 
 
 def _moments(one: Business) -> _ArmMoments | None:
@@ -78,7 +91,7 @@ def _moments(one: Business) -> _ArmMoments | None:
         return None
     ratio, past, y = one.numerator / one.denominator, z / w, one.denominator
     scale = n / (n - 1)
-    before = max(zz - 2 * past * zw + past**2 * ww, 0.0) * scale / w**2
+    before = _squares_of_rest(past, zz, zw, ww) * scale / w**2
     both = (xz - past * xw - ratio * yz + ratio * past * yw) * scale / (y * w)
     return _ArmMoments(ratio, past, standard_error(one) ** 2, before, both)
 
@@ -146,6 +159,8 @@ def chi_squared_tail(x: float, freedom: int) -> float:
     """
     if x <= 0:
         return 1.0
+    if math.isinf(x):
+        return 0.0
     tail, k = (math.erfc(math.sqrt(x / 2)), 1) if freedom % 2 else (math.exp(-x / 2), 2)
     while k < freedom:
         tail += math.exp(k / 2 * math.log(x / 2) - x / 2 - math.lgamma(k / 2 + 1))

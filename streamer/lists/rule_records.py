@@ -88,7 +88,8 @@ def read_rules_to_apply(value: Any) -> Rules:
         raise RulesRefused('they say nothing; {"surface": "default"} alone takes the rules of that surface away')
     rules = read_rules(value)
     if rules.experiment is not None:
-        raise RulesRefused("experiment: `freshet experiment start NAME` puts it there", "experiment")
+        why = "a file of rules has none: leave it out, `freshet experiment start NAME` puts it there"
+        raise RulesRefused(f"experiment: {why}", "experiment")
     return rules
 
 

@@ -29,6 +29,8 @@ class Costs(NamedTuple):
     told_us: float = 27.0  # what is told of it, where others are there: its share of a block and of a step
     observed_us: float = 30.0  # another worker's interaction, with its share of a step
     asked_us: float = 800.0  # a list that is asked for, on both threads of the worker: 1.39 ms beside two interactions
+    challenger_us: float = 150.0  # what a challenger adds to an own interaction: CHALLENGERS.md
+    challenger_memory: float = 1.0  # the model of a challenger, in times of the live one
     front_us: float = 650.0  # the same on the front, which `freshet serve` is
     user_bytes: float = 1_918.0
     item_bytes: float = 4_037.0
@@ -43,6 +45,15 @@ class Costs(NamedTuple):
     list_bytes: float = 2_617.0  # of 20 items
     epoch_bytes: float = 10.0  # on `freshet.epochs`, an interaction
 
+    def beside(self, challengers: int) -> "Costs":
+        """The same where each worker has so many challengers, which take in all that it does."""
+        models, arrays = 1 + challengers, 1 + challengers * self.challenger_memory
+        return self._replace(
+            scored_us=self.scored_us + challengers * self.challenger_us, observed_us=self.observed_us * models,
+            user_bytes=self.user_bytes * arrays, item_bytes=self.item_bytes * arrays,
+            pair_bytes=self.pair_bytes * arrays, delta_bytes=self.delta_bytes * models,
+        )  # fmt: skip
+
 
 class PlannedStream(NamedTuple):
     """What is to be served. Rates are those of the busiest hour."""
@@ -54,6 +65,7 @@ class PlannedStream(NamedTuple):
     retention_days: float = 30.0  # how long the topics keep interactions, lists, blocks and steps
     items_per_user: float = 100.0  # different ones, in all
     replication: int = 3
+    challengers: int = 0  # models of experiments, beside the live one
 
 
 class Machine(NamedTuple):
@@ -85,6 +97,7 @@ class StreamPlan(NamedTuple):
 
 def plan(stream: PlannedStream, machine: Machine = Machine(), costs: Costs = Costs()) -> StreamPlan:  # noqa: B008
     """Plans for a stream. Raises PlanRefused where no number of workers serves it, with the limit that it meets."""
+    costs = costs.beside(stream.challengers)
     memory = _memory_bytes(stream, costs)
     room = machine.memory_gib * 2**30
     if memory > room:

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from consumers.decode_fields import ListTime
 from consumers.records import Record
 from streamer.runtime.whole_files import whole_file
 
@@ -46,7 +47,7 @@ class _ExportedItem(msgspec.Struct, gc=False):
 
 
 class _ExportedTime(msgspec.Struct, gc=False):
-    timestamp: int
+    timestamp: ListTime
 
 
 class _ExportedArm(msgspec.Struct, gc=False):
@@ -65,7 +66,7 @@ class _ExportedList(msgspec.Struct):
     fallback: str | None = None
     rules: str | None = None
     experiment: _ExportedArm | None = None
-    cut: int = 0
+    cut: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
 
 
 class ExportedFile(NamedTuple):

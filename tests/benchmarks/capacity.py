@@ -64,22 +64,22 @@ class Worker:
     def __init__(self, number: int, alone: bool) -> None:
         self.number, self._alone = number, alone
         self._settings = Settings(keep_lists=False, ageing_share=0.0, k=20)
-        self._state = StreamState(self._settings, lambda prefix: iter(()))
-        self._state.load()
+        self.state = StreamState(self._settings, lambda prefix: iter(()))
+        self.state.load()
         for partition in (0, 1):
-            self._state.positions.setdefault(TopicPartition("interactions", partition), 0)
-        self._pipeline = Pipeline(self._settings, self._state, worker=str(number))
+            self.state.positions.setdefault(TopicPartition("interactions", partition), 0)
+        self._pipeline = Pipeline(self._settings, self.state, worker=str(number))
         self._intake = Intake(self._settings)
         self.seconds = self.observing = 0.0
         self.bytes = Counter[str]()
         self.records = Counter[str]()
-        self._state.warm_up()
+        self.state.warm_up()
 
     def take(self, records: list[Record]) -> EpochOutput:
         """An epoch of its own records."""
         started = time.thread_time()
         arrivals = [self._intake.arrival(record, FAR_MS) for record in records]
-        keeps = 0 if self._alone else step_events(self._state.learning.total)
+        keeps = 0 if self._alone else step_events(self.state.learning.total)
         end = {TopicPartition("interactions", self.number): records[-1].offset + 1}
         output = self._pipeline.take(
             epoch_input(in_order(arrivals), ends=end, shared=0 if self._alone else 2, keeps=keeps)
@@ -95,7 +95,7 @@ class Worker:
         started = time.thread_time()
         found = list[CommittedBlock](filter(None, map(read_block, blocks)))
         learned = list[CommittedStep](filter(None, map(read_step, steps)))
-        keeps = step_events(self._state.learning.total)
+        keeps = step_events(self.state.learning.total)
         self._pipeline.take(epoch_input([], observed=found, learned=learned, shared=2, keeps=keeps))
         self.observing += time.thread_time() - started
 

@@ -18,6 +18,8 @@ FOREIGN = [
     b"hello", b"{}", b"[]", b"null", b"5", b'""', b"", b"\xff\xfe", b"\0\0\0\0\1x", b'{"epoch": 1}', b'{"epoch": "x", "ends": 5}',
     b'{"surface": 5}', b'{"surface": "default", "filter": "((("}', b'{"seat": "a", "incarnation": "x", "instance": 5}',
     b'{"metric": 5, "value": "x"}', b'{"metric": "business/x", "value": 1e999}', b'{"list_id": 5, "user_id": [], "items": {}}',
+    b'{"list_id": "y", "user_id": "u1", "surface": "default", "items": [{"item_id": "i1", "score": 1, "source": "s", "reason": "r"}], '
+    b'"as_of": {"timestamp": 18446744073709551615, "positions": {}}, "model_version": "m"}',
     b'{"list_id": "x", "user_id": "u1", "items": [{"item_id": null}]}', b'{"name": "exp", "arms": 5}', b'{"merge": "s"}',
     b'{"a":' * 3_000, b"[" * 3_000, b'{"context":' + b"[" * 3_000 + b"]" * 3_000 + b"}", b"9" * 5_000, None,
 ]  # fmt: skip
@@ -72,6 +74,8 @@ def test_they_stop_no_command(settings: Settings, tmp_path: Path, capsys: pytest
     ran("rules", "ls")
     ran("experiment", "status")
     ran("run", "feedback", "--exit-at-end")
+    ran("export", str(tmp_path / "lists.parquet"))
+    ran("export", str(tmp_path / "newest.parquet"), "--newest")
     ran("checkpoint", "rebuild")
     ran("run", "--exit-at-end")
 

@@ -44,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replication", type=numbers.count, default=3, metavar="N", help="copies of each topic (default 3)"
     )
     parser.add_argument(
+        "--challengers", type=numbers.count, default=0, metavar="N",
+        help="models that experiments have beside the live one (default 0)",
+    )  # fmt: skip
+    parser.add_argument(
         "--memory-gib",
         type=numbers.rate,
         default=64.0,
@@ -63,6 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     stream = PlannedStream(
         arguments.users, arguments.items, arguments.events_per_second, arguments.requests_per_second,
         arguments.retention_days, arguments.items_per_user, arguments.replication,
+        arguments.challengers,
     )  # fmt: skip
     found = plan(stream, Machine(arguments.memory_gib, arguments.network_gbit))
     if arguments.json:

@@ -69,6 +69,21 @@ def test_bytes_by_hand() -> None:
     assert (found.fronts, found.disk_mb_per_s) == (1, 18)
 
 
+def test_a_challenger_is_a_model_again() -> None:
+    """One beside each of two workers: what an own interaction adds, what others tell twice, all arrays twice."""
+    stream = PlannedStream(10**6, 10**5, 2_500, 0, 1, 10)
+    costs = COSTS._replace(challenger_us=100, challenger_memory=1)
+    without, beside = plan(stream, Machine(), costs), plan(stream._replace(challengers=1), Machine(), costs)
+    assert (without.workers, beside.workers) == (2, 2)
+    assert beside.busy == pytest.approx((1_250 * (300 + 100 + 20) + 1_250 * 40) / 1e6)
+    assert without.busy == pytest.approx((1_250 * (300 + 20) + 1_250 * 20) / 1e6)
+    assert beside.memory_gib == pytest.approx(2 * without.memory_gib)
+    assert beside.disk_mb_per_s == pytest.approx(2 * without.disk_mb_per_s)
+    assert (beside.log_gib, beside.worker_in_mbit) == (without.log_gib, without.worker_in_mbit)
+    with pytest.raises(PlanRefused, match="more workers do not help"):
+        plan(stream._replace(challengers=30), Machine(), costs)
+
+
 @given(st.integers(1, 2_000))
 def test_more_workers_take_more_and_never_more_than_the_limit(workers: int) -> None:
     assert capacity(COSTS, 1) == 1
@@ -103,6 +118,8 @@ def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.Captur
     told = json.loads(capsys.readouterr().out)
     assert told["workers"] > 4
     assert not told["measured"]
+    assert main([*small, "500", "--challengers", "1"]) == 0
+    assert "workers     1, busy 22% of a thread" in capsys.readouterr().out
     assert main([*small, "115741"]) == 1
     assert "the next design, which is not built" in capsys.readouterr().err
     with pytest.raises(SystemExit):
