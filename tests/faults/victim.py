@@ -13,6 +13,8 @@ from pathlib import Path
 from consumers import crash_points
 from streamer.cli.main import main as run_command
 from streamer.ops.audit import digest
+from streamer.runtime.signals import StopRequest
+from streamer.runtime.supervisor import supervise
 from streamer.runtime.topics import open_log_of
 from streamer.settings import Settings
 from streamer.worker.worker import Worker
@@ -23,15 +25,22 @@ CRASHED = 137
 def crash(file: Path, effect: str, n: int, stay: bool = False) -> None:
     """Takes the log to its end, or stays there, and dies the nth time that the effect has happened."""
     _at(effect, n, lambda: os._exit(CRASHED))
-    with working(file) as worker:
-        worker.run(exit_at_end=not stay)
+    _supervised(file, lambda worker: worker.run(exit_at_end=not stay))
 
 
 def finish(file: Path, out: Path) -> None:
     """Takes the log to its end, and writes down the digest of the state."""
-    with working(file) as worker:
+
+    def run(worker: Worker) -> None:
         worker.run(exit_at_end=True)
         out.write_text(digest(worker.state))
+
+    _supervised(file, run)
+
+
+def _supervised(file: Path, run: Callable[[Worker], None]) -> None:
+    """As `freshet run` does: where a busy broker fails a commit, it goes on from the last one."""
+    supervise(lambda: working(file), run, StopRequest(on_signals=False))
 
 
 @contextmanager
