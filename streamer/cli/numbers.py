@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Callable
 
 
-def count(text: str) -> int:
-    """A whole number from 1 on. Raises ArgumentTypeError."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
+def count(text: str, least: int = 1) -> int:
+    """A whole number from `least` on. Raises ArgumentTypeError."""
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
     return int(text)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from functools import partial
 
 from streamer.cli import numbers
 from streamer.cli.flags import add_json_flag
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--replication", type=numbers.count, default=3, metavar="N", help="copies of each topic (default 3)"
     )
     parser.add_argument(
-        "--challengers", type=numbers.count, default=0, metavar="N",
+        "--challengers", type=partial(numbers.count, least=0), default=0, metavar="N",
         help="models that experiments have beside the live one (default 0)",
     )  # fmt: skip
     parser.add_argument(

@@ -118,6 +118,7 @@ def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.Captur
     told = json.loads(capsys.readouterr().out)
     assert told["workers"] > 4
     assert not told["measured"]
+    assert main([*small, "500", "--challengers", "0"]) == 0
     assert main([*small, "500", "--challengers", "1"]) == 0
     assert "workers     1, busy 22% of a thread" in capsys.readouterr().out
     assert main([*small, "115741"]) == 1
