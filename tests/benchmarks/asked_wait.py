@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from consumers.embedded.log import EmbeddedLog
 from consumers.embedded.sole_member import SoleMember
 from consumers.log import Committer, Positions, Reader
-from consumers.records import NewRecord, Record, TopicPartition
+from consumers.records import NewRecord, Record
 from streamer.asking.question_queue import QuestionQueue
 from streamer.asking.questions import ListQuestion
 from streamer.runtime.topics import topic_specs
@@ -114,33 +114,22 @@ class PacedLog(EmbeddedLog):
     clock: ThreadClock
 
     def subscribe(self, committer: Committer, positions: Positions) -> SoleMember:
-        return SoleMember(_PacedReader(self.reader(positions), self), positions)
+        return _PacedMember(self.reader(positions), positions, self)
 
 
-class _PacedReader(Reader):
-    def __init__(self, reader: Reader, log: PacedLog) -> None:
-        self._reader, self._log = reader, log
+class _PacedMember(SoleMember):
+    def __init__(self, reader: Reader, positions: Positions, log: PacedLog) -> None:
+        super().__init__(reader, positions)
+        self._log = log
 
     def read(self, max_records: int, timeout_s: float) -> list[Record]:
         clock = self._log.clock
         with clock.stopped():
             self._log.load.append_due()
-        records = self._reader.read(max_records, 0.0)
+        records = super().read(max_records, 0.0)
         if not records and timeout_s:
             clock.skip(min(timeout_s, max(self._log.load.next_s() - clock.monotonic(), 0.0)))
         return records
-
-    def pause(self, partitions: object) -> None:
-        self._reader.pause(partitions)  # type: ignore[arg-type]
-
-    def at_end(self) -> frozenset[TopicPartition]:
-        return self._reader.at_end()
-
-    def positions(self) -> dict[TopicPartition, int]:
-        return self._reader.positions()
-
-    def close(self) -> None:
-        self._reader.close()
 
 
 class AskingQueue(QuestionQueue):
