@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from streamer.errors import LASTING, ChildDied, UsageError
@@ -19,6 +20,7 @@ DEATHS = 3
 """So often in a row, without having been ready in between, and it is given up."""
 FIRST_WAIT_S = 0.5
 LOOK_EVERY_S, LOOK_TIMEOUT_S = 0.2, 1.0
+NICENESS = 10  # of patient ones: a tenth of the processor's time that others of this machine get, where all want it
 END_S = 12.0  # each, one after the other: all of it within 30 s
 _PR_SET_PDEATHSIG = 1
 _logger = logging.getLogger(__name__)
@@ -44,6 +46,7 @@ class Child:
         environment: variables beside those of this process.
         api_key: for its `health`.
         reloads: whether it reads its settings again on SIGHUP, by which any other would end.
+        is_patient: whether nobody waits for what it does: it yields the processor to those for whom somebody does.
     """
 
     def __init__(
@@ -53,9 +56,10 @@ class Child:
         environment: dict[str, str],
         api_key: str | None = None,
         reloads: bool = False,
+        is_patient: bool = False,
     ) -> None:
         self._name, self._start, self._environment, self._key = name, start, environment, api_key
-        self._reloads = reloads
+        self._reloads, self._niceness = reloads, NICENESS if is_patient else 0
         self._process: subprocess.Popen[bytes] | None = None
         self._health = ""
         self._ready, self._deaths, self._start_at = False, 0, 0.0
@@ -108,7 +112,7 @@ class Child:
             env={**os.environ, **self._environment},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C in a terminal is for the parent, which ends them in order
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=partial(_begun, self._niceness),
         )
 
 
@@ -139,6 +143,8 @@ def _answers(address: str, key: str | None) -> bool:
         return False
 
 
-def _end_with_parent() -> None:
-    """In the child: SIGTERM comes when the parent dies, however it does."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _begun(niceness: int) -> None:
+    """In the child, before its program: SIGTERM comes when the parent dies, however it does; on Linux alone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    os.nice(niceness)

@@ -65,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
             Child(
                 f"the worker{whose}", partial(_worker, folder, own.namespace), variables, admin_key(own), reloads=True
             ),
-            Child(f"what counts feedback{whose}", partial(_feedback, folder, own.namespace), variables),
+            Child(
+                f"what counts feedback{whose}", partial(_feedback, folder, own.namespace), variables, is_patient=True
+            ),
         ]
     try:
         keep((*children, front), stop, hang_ups)
