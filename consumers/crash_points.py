@@ -5,7 +5,7 @@ In production nobody listens and a name costs one comparison.
 
 from collections.abc import Callable
 
-EMBEDDED = ("taken", "batched", "written")
+EMBEDDED = ("taken", "staged", "batched", "written", "settling")
 KAFKA = ("taken", "begun", "first output", "outputs", "offsets", "committed", "checkpointed")
 """An epoch is taken; (1) a transaction is begun, (2) outputs and the manifest are produced, (3) the offsets sent,
 (4) all of it committed; (5) the checkpoint is written. Besides: "revoked", a partition is to be given up."""

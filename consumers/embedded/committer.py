@@ -3,17 +3,19 @@
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from rocksdict import WriteBatch
 
 from consumers.crash_points import happened
-from consumers.embedded.keys import state_prefix
+from consumers.embedded.keys import redo_prefix, state_prefix
 from consumers.embedded.tables import LogTables
 from consumers.errors import Fenced
 from consumers.log import Closable, Positions, StateDelta
 from consumers.positions import pack, unpack
 from consumers.records import NewRecord, TopicPartition
-from consumers.storage.checkpoint_store import SECRET_BYTES, checked
+from consumers.storage.checkpoint_pages import CheckpointPages, clear_redo
+from consumers.storage.checkpoint_store import SECRET_BYTES
 from consumers.storage.stored_state import EmbeddedState
 
 _held: dict[tuple[Path, str], int] = {}
@@ -45,36 +47,55 @@ class EmbeddedCommitter(Closable):
         self._tables, self._application, self.waits = tables, application, tables.syncs
         name = application.encode()
         self._generation_key, self._positions_key = b"g/" + name, b"p/" + name
-        self._state_prefix = state_prefix(application)
+        self._state_prefix, self._redo_prefix = state_prefix(application), redo_prefix(application)
         with tables.changed:
             newest = int.from_bytes(tables.get(self._generation_key) or b"", "big")
             if 0 < held < newest:
                 raise _fenced()
             self.generation = max(newest, held) + 1
             tables.put(self._generation_key, self.generation.to_bytes(8, "big"))
+        self._pages = CheckpointPages(tables.db, self._state_prefix, self._redo_prefix, self.generation)
 
     def positions(self) -> dict[TopicPartition, int]:
         """See `Committer.positions`."""
         return unpack(self._tables.get(self._positions_key))
 
     def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
-        """See `Committer.commit`. One effect: (1) a WriteBatch of outputs, positions and state is written."""
+        """See `Committer.commit`. The effects, in this order:
+
+        (1) the pages of a checkpoint go to its redo log; (2) a WriteBatch of outputs, positions and the end of the redo
+        log is written; (3) the pages go to their places. A crash before (2) leaves nothing, after it everything.
+        """
         tables = self._tables
+        if state:
+            for batch in self._pages.staging(state):  # (1)
+                self._write(batch)
+            happened("staged")
         with tables.changed:
-            tables.check_open()
-            if tables.get(self._generation_key) != self.generation.to_bytes(8, "big"):
-                raise _fenced()
+            self._check_seat()
             batch = WriteBatch(raw_mode=True)
             appended = tables.put_records(batch, outputs)
             batch.put(self._positions_key, pack(self.positions() | dict(positions)))
-            for key, value in (state or {}).items():
-                if value is None:
-                    batch.delete(self._state_prefix + key)
-                else:
-                    batch.put(self._state_prefix + key, checked(key, value))
+            if state:
+                self._pages.put_end(batch)
             happened("batched")
-            tables.write(batch, appended)  # (1)
+            tables.write(batch, appended)  # (2)
         happened("written")
+        for batch in self._pages.settling():  # (3)
+            self._write(batch)
+            happened("settling")
+
+    def _write(self, batch: Any) -> None:
+        """Writes a piece. The lock is not held for longer: who reads the log goes on."""
+        with self._tables.changed:
+            self._check_seat()
+            self._tables.write_batch(batch)
+
+    def _check_seat(self) -> None:
+        """Raises Fenced, and LogUnavailable after `close`."""
+        self._tables.check_open()
+        if self._tables.get(self._generation_key) != self.generation.to_bytes(8, "big"):
+            raise _fenced()
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
@@ -82,13 +103,15 @@ class EmbeddedCommitter(Closable):
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""
+        clear_redo(self._tables.db, self._redo_prefix)
         end = self._state_prefix[:-1] + b"0"  # "0" follows "/"
         self._tables.db.delete_range(self._state_prefix, end)
 
     def purge_state(self) -> None:
         """See `Committer.purge_state`."""
         self._tables.db.flush()
-        self._tables.db.compact_range(self._state_prefix, self._state_prefix[:-1] + b"0")  # "0" follows "/"
+        for prefix in (self._state_prefix, self._redo_prefix + b"/"):
+            self._tables.db.compact_range(prefix, prefix[:-1] + b"0")  # "0" follows "/"
 
     def secret(self, held: bytes = b"") -> bytes:
         """See `Committer.secret`: beside the checkpoint in the database."""

@@ -8,6 +8,7 @@ r/<topic>/<partition><offset>    a record
 g/<application>                  generation of the seat: a larger one fences the smaller, see `EmbeddedCommitter`
 p/<application>                  committed positions
 s/<application>/<key>            committed state
+d/<application>…                 what of it is not in its place yet, see `consumers.storage.checkpoint_pages`
 c/<client>                       number and time of the last append of another process, which may ask again
 k/<application>                  secret of the seat
 """
@@ -18,6 +19,11 @@ from consumers.records import TopicPartition
 def state_prefix(application: str) -> bytes:
     """What the keys of an application's state begin with."""
     return b"s/" + application.encode() + b"/"
+
+
+def redo_prefix(application: str) -> bytes:
+    """What the keys of the redo log of an application's state begin with."""
+    return b"d/" + application.encode()
 
 
 def records_prefix(tp: TopicPartition) -> bytes:

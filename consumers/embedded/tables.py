@@ -97,6 +97,11 @@ class LogTables:
         with _writing():
             self.db[key] = value
 
+    def write_batch(self, batch: Any) -> None:
+        """Writes a batch that appends nothing, without waiting for the disk. Raises LogUnavailable."""
+        with _writing():
+            self.db.write(batch)
+
     def delete(self, key: bytes) -> None:
         """Deletes a value. Raises LogUnavailable."""
         with _writing():

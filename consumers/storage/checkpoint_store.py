@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import time
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from consumers.errors import CheckpointDamaged, LogBusy, LogUnavailable
 from consumers.log import Positions, StateDelta
 from consumers.positions import pack, unpack
 from consumers.records import TopicPartition
+from consumers.storage.checkpoint_pages import CheckpointPages, pages_of
 from consumers.storage.private_files import private_folder, write_private
-from consumers.storage.rocks import Damaged, Locked, open_database, scan, shut
+from consumers.storage.rocks import Damaged, Locked, open_database, shut
 
+PAGES, REDO = b"s", b"d"  # what the keys of pages, and of what replaces them, begin with
 _POSITIONS = b"p"
 INSTANCE_FILE, SECRET_FILE = "instance", "erasure-key"
 SECRET_BYTES = 32
@@ -53,26 +54,6 @@ def folder_secret(folder: Path, held: bytes = b"") -> bytes:
     return secret
 
 
-def checked(key: bytes, value: bytes) -> bytes:
-    """A page with its checksum before it, which covers its key too: a page in the place of another one is damaged."""
-    return _checksum(key, value) + value
-
-
-def unchecked(key: bytes, value: bytes) -> bytes:
-    """The page behind its checksum. Raises CheckpointDamaged where that does not hold.
-
-    Those of checkpoints before format 10 covered the value alone.
-    """
-    page = value[4:]
-    if value[:4] not in (_checksum(key, page), _checksum(b"", page)):
-        raise CheckpointDamaged(f"page {key!r} of the checkpoint is damaged")
-    return page
-
-
-def _checksum(key: bytes, value: bytes) -> bytes:
-    return zlib.crc32(value, zlib.crc32(key)).to_bytes(4, "big")
-
-
 class StateStore:
     """Keys and values with the positions that they stand for. One process at a time.
 
@@ -84,16 +65,16 @@ class StateStore:
         private_folder(folder)
         self._folder = folder / "checkpoint"
         try:
-            self._db: Any = self._open()
+            self._open()
         except CheckpointDamaged as error:
             _logger.warning("%s; it is set aside, and the state is rebuilt from the log", error)
             self._set_aside()
-            self._db = self._open()
+            self._open()
 
-    def _open(self) -> Any:
+    def _open(self) -> None:
         folder = self._folder.parent
         try:
-            return open_database(self._folder)
+            self._db: Any = open_database(self._folder)
         except Locked as error:
             raise LogBusy(f"another process uses the state in {folder}; give this one its own --state") from error
         except Damaged as error:
@@ -102,16 +83,15 @@ class StateStore:
             raise LogUnavailable(
                 f"the state in {folder} cannot be opened: {error}; remove it there to have it rebuilt from the log"
             ) from error
+        self._pages = CheckpointPages(self._db, PAGES, REDO)
 
     def write(self, delta: StateDelta, positions: Positions) -> None:
-        """Applies the delta and the positions in one batch."""
-        batch = WriteBatch(raw_mode=True)
-        for key, value in delta.items():
-            if value is None:
-                batch.delete(b"s" + key)
-            else:
-                batch.put(b"s" + key, checked(key, value))
-        batch.put(_POSITIONS, pack(positions))
+        """Applies the delta and the positions in one step."""
+        end = WriteBatch(raw_mode=True)
+        end.put(_POSITIONS, pack(positions))
+        self._pages.replace(delta, self._write, end)
+
+    def _write(self, batch: Any) -> None:
         try:
             self._db.write(batch)
         except Exception as error:  # rocksdict raises bare Exception
@@ -128,17 +108,13 @@ class StateStore:
 
         Raises CheckpointDamaged where a checksum does not hold, a page's or a file's.
         """
-        try:
-            for key, value in scan(self._db, b"s" + prefix):
-                yield key[1:], unchecked(key[1:], value)
-        except Damaged as error:
-            raise CheckpointDamaged(f"the checkpoint cannot be read: {error}") from error
+        return pages_of(self._db, PAGES, REDO, prefix)
 
     def discard(self) -> None:
         """Sets the damaged files aside, under a name with the time, and begins an empty checkpoint."""
         shut(self._db)
         self._set_aside()
-        self._db = self._open()
+        self._open()
 
     def _set_aside(self) -> None:
         self._folder.rename(self._folder.with_name(f"checkpoint.damaged-{time.time_ns()}"))

@@ -4,11 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from consumers.embedded.keys import redo_prefix, state_prefix
 from consumers.errors import CheckpointDamaged
 from consumers.log import StateDelta
 from consumers.positions import unpack
 from consumers.records import TopicPartition
-from consumers.storage.checkpoint_store import INSTANCE_FILE, SECRET_FILE, StateStore, checked, folder_secret, unchecked
+from consumers.storage.checkpoint_pages import CheckpointPages, clear_redo, pages_of
+from consumers.storage.checkpoint_store import INSTANCE_FILE, PAGES, REDO, SECRET_FILE, StateStore, folder_secret
 from consumers.storage.private_files import write_private
 from consumers.storage.rocks import Damaged, database_beside, scan, write_batch
 
@@ -18,7 +20,8 @@ class EmbeddedState:
 
     def __init__(self, db: Any, application: str) -> None:
         self._db, self._application = db, application
-        self._positions_key, self._prefix = b"p/" + application.encode(), b"s/" + application.encode() + b"/"
+        self._prefix, self._redo = state_prefix(application), redo_prefix(application)
+        self._positions_key = b"p/" + application.encode()
         self._secret_key = b"k/" + application.encode()
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -27,12 +30,11 @@ class EmbeddedState:
 
     def pages(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `StoredState.pages`."""
-        return _pages(self._db, self._prefix, prefix)
+        return pages_of(self._db, self._prefix, self._redo, prefix)
 
     def write(self, delta: StateDelta) -> None:
         """See `StoredState.write`."""
-        pages = {key: None if value is None else checked(key, value) for key, value in delta.items()}
-        write_batch(self._db, {self._prefix + key: page for key, page in pages.items()})
+        CheckpointPages(self._db, self._prefix, self._redo).replace(delta, self._db.write)
 
     def seat(self) -> str:
         """See `StoredState.seat`."""
@@ -51,6 +53,7 @@ class EmbeddedState:
 
     def clear(self) -> None:
         """See `StoredState.clear`."""
+        clear_redo(self._db, self._redo)
         self._db.delete_range(self._prefix, self._prefix[:-1] + b"0")  # "0" follows "/"
         written = [key for key, writer in scan(self._db, b"w/") if writer == self._application.encode()]
         write_batch(self._db, dict.fromkeys(written))  # the topics are anybody's again
@@ -71,7 +74,7 @@ class FolderState:
         try:
             with database_beside(self._folder / "checkpoint") as db:
                 if db is not None:
-                    yield from _pages(db, b"s", prefix)
+                    yield from pages_of(db, PAGES, REDO, prefix)
         except Damaged as error:
             raise CheckpointDamaged(f"the checkpoint cannot be opened: {error}") from error
 
@@ -103,12 +106,3 @@ class FolderState:
     def clear(self) -> None:
         """See `StoredState.clear`."""
         StateStore.remove(self._folder)
-
-
-def _pages(db: Any, own: bytes, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    try:
-        for key, value in scan(db, own + prefix):
-            page = key[len(own) :]
-            yield page, unchecked(page, value)
-    except Damaged as error:
-        raise CheckpointDamaged(f"the checkpoint cannot be read: {error}") from error
