@@ -22,7 +22,7 @@ from consumers.storage.rocks import Damaged, scan, stored
 
 PIECE_BYTES = 64 << 10  # some .1 ms of a write
 Piece: TypeAlias = list[tuple[bytes, bytes | None]]
-"""Pages with their keys; None: a page that goes."""
+"""Pages with their keys, each behind its checksum; None: a page that goes."""
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -81,8 +81,8 @@ class CheckpointPages:
         if len(self._pieces) < 2:
             return
         for n, piece in enumerate(self._pieces):
-            batch, key = WriteBatch(raw_mode=True), _key(self._redo, self._writer, n)
-            batch.put(key, checked(key, _encode(piece)))
+            batch = WriteBatch(raw_mode=True)
+            batch.put(_key(self._redo, self._writer, n), _encode(piece))
             yield batch
 
     def put_end(self, batch: Any) -> None:
@@ -128,7 +128,7 @@ class CheckpointPages:
             if value is None:
                 batch.delete(self._prefix + page)
             else:
-                batch.put(self._prefix + page, checked(page, value))
+                batch.put(self._prefix + page, value)
 
 
 def pages_of(db: Any, prefix: bytes, redo: bytes, begin: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
@@ -141,10 +141,7 @@ def pages_of(db: Any, prefix: bytes, redo: bytes, begin: bytes = b"") -> Iterato
         for page, value in found:
             while ahead and ahead[-1][0] < page:
                 yield from _there(ahead.pop())
-            if ahead and ahead[-1][0] == page:
-                yield from _there(ahead.pop())
-            else:
-                yield page, unchecked(page, value)
+            yield from _there(ahead.pop() if ahead and ahead[-1][0] == page else (page, value))
         while ahead:
             yield from _there(ahead.pop())
     except Damaged as error:
@@ -192,7 +189,7 @@ def _at_one_moment(db: Any, prefix: bytes, redo: bytes, begin: bytes) -> tuple[P
 def _there(page: tuple[bytes, bytes | None]) -> Iterator[tuple[bytes, bytes]]:
     key, value = page
     if value is not None:
-        yield key, value
+        yield key, unchecked(key, value)
 
 
 def _end_of(db: Any, redo: bytes) -> _End:
@@ -203,10 +200,13 @@ def _end_of(db: Any, redo: bytes) -> _End:
 def _pieces_of(db: Any, redo: bytes, end: _End) -> Iterator[tuple[int, Piece]]:
     """The pieces that are not in their places yet, with their numbers. Raises CheckpointDamaged, Damaged."""
     for n in range(end.pieces):
-        key = _key(redo, end.writer, n)
-        value = stored(db, key)
-        if value is not None:
-            yield n, _decode_piece(unchecked(key, value))
+        value = stored(db, _key(redo, end.writer, n))
+        if value is None:
+            continue
+        try:
+            yield n, _decode_piece(value)
+        except msgspec.MsgspecError as error:
+            raise CheckpointDamaged(f"a piece of the checkpoint is damaged: {error}") from error
 
 
 def _key(redo: bytes, writer: int, n: int) -> bytes:
@@ -217,7 +217,7 @@ def _cut(delta: Mapping[bytes, bytes | None]) -> Iterator[Piece]:
     """Pages in pieces of PIECE_BYTES, or little more."""
     piece, size = Piece(), 0
     for page, value in delta.items():
-        piece.append((page, value))
+        piece.append((page, None if value is None else checked(page, value)))
         size += len(page) + len(value or b"")
         if size >= PIECE_BYTES:
             yield piece

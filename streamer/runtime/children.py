@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -145,6 +146,8 @@ def _answers(address: str, key: str | None) -> bool:
 
 def _begun(niceness: int) -> None:
     """In the child, before its program: SIGTERM comes when the parent dies, however it does; on Linux alone."""
+    os.nice(niceness)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    os.nice(niceness)
+        with suppress(OSError), open("/proc/self/autogroup", "w") as group:  # where the kernel shares out by session
+            group.write(str(niceness))

@@ -21,6 +21,7 @@ from streamer.web.shown_lists import list_event
 from streamer.web.workers.replies import Replies
 
 HEARTBEAT_S = 10.0
+_ANYBODYS = ListQuestion()
 
 
 class ListRoutes:
@@ -44,7 +45,7 @@ class ListRoutes:
     async def recommendations(self, request: Request, asked: ListParameters) -> Response:
         """A list for a user, made now."""
         user_id = id_in_path(request, "user_id")
-        question = ListQuestion.model_construct(user_id=user_id, **asked.__dict__)  # whose bounds are the same
+        question = _ANYBODYS.model_copy(update={"user_id": user_id, **asked.__dict__})  # whose bounds are the same
         return await self._replies.list_response(question)
 
     async def ask(self, request: Request) -> Response:
