@@ -56,20 +56,29 @@ class CheckpointPages:
         self._pieces: list[Piece] = []
         self._end: _End | None = None  # of the last checkpoint; None: something may lie in the redo log
 
-    def replace(self, delta: Mapping[bytes, bytes | None], write: Callable[[Any], None], end: Any = None) -> None:
+    def replace(
+        self,
+        delta: Mapping[bytes, bytes | None],
+        write: Callable[[Any], None],
+        end: Any = None,
+        between: Callable[[], None] = lambda: None,
+    ) -> None:
         """All three steps. Raises CheckpointDamaged.
 
         Args:
             delta: pages that change, by key; None: one that goes.
             write: writes a batch.
             end: a batch with what is to be durable together with them.
+            between: called between two writes.
         """
-        end = end or WriteBatch(raw_mode=True)
         for batch in self.staging(delta):
             write(batch)
+            between()
+        end = end or WriteBatch(raw_mode=True)
         self.put_end(end)
         write(end)
         for batch in self.settling():
+            between()
             write(batch)
 
     def staging(self, delta: Mapping[bytes, bytes | None]) -> Iterator[Any]:
@@ -86,9 +95,11 @@ class CheckpointPages:
             yield batch
 
     def put_end(self, batch: Any) -> None:
-        """(2) Puts into a batch what makes the staged pages hold."""
+        """(2) Puts into a batch what makes the staged pages hold; nothing where none are staged."""
+        if not self._pieces:
+            return
         assert self._end is not None, "staging comes first"
-        if len(self._pieces) < 2:
+        if len(self._pieces) == 1:
             self._put(batch, chain(*self._pieces))
             self._pieces = []
             return

@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -85,11 +85,11 @@ class StateStore:
             ) from error
         self._pages = CheckpointPages(self._db, PAGES, REDO)
 
-    def write(self, delta: StateDelta, positions: Positions) -> None:
-        """Applies the delta and the positions in one step."""
+    def write(self, delta: StateDelta, positions: Positions, between: Callable[[], None] = lambda: None) -> None:
+        """Applies the delta and the positions in one step; between: called between two writes."""
         end = WriteBatch(raw_mode=True)
         end.put(_POSITIONS, pack(positions))
-        self._pages.replace(delta, self._write, end)
+        self._pages.replace(delta, self._write, end, between)
 
     def _write(self, batch: Any) -> None:
         try:

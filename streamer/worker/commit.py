@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from consumers.log import Committer, Log, Positions
+from consumers.log import Committer, Log, Meanwhile, Positions
 from consumers.records import ROW_HEADER, NewRecord
 from consumers.schemas import Interaction
 from streamer.asking.question_queue import QuestionQueue
@@ -21,7 +21,6 @@ from streamer.worker.answering import Answering
 from streamer.worker.checkpoint_stamp import written_now
 from streamer.worker.prometheus import RunMetrics
 
-WRITTEN_AT_ONCE = 200  # records that nobody waits for: some 2 ms
 _logger = logging.getLogger(__name__)
 
 
@@ -41,13 +40,12 @@ class Commits:
         self._log, self._settings, self._state, self._committer = log, settings, state, committer
         self._metrics, self._test_lists, self._clock = metrics, test_lists, clock
         self._checkpointed = clock.monotonic()
-        self._between: Callable[[], None] = lambda: None
-        self._during: Callable[[Callable[[], None]], None] = lambda work: work()
+        self._meanwhile = Meanwhile()
         self._asked: Callable[[], list[NewRecord]] = list
 
     def answer_meanwhile(self, queue: QuestionQueue, answering: Answering) -> None:
         """Has questions answered while pages are made and while a commit is waited for; commits what they leave."""
-        self._between, self._during, self._asked = queue.serve, queue.serve_during, answering.records
+        self._meanwhile, self._asked = Meanwhile(queue.serve, queue.serve_during), answering.records
 
     def commit(self, epoch: EpochInput, output: EpochOutput, took_s: float) -> None:
         """(1) Commits outputs, positions and, where it is due, the checkpoint; (2) tells who measures or waits for it.
@@ -76,7 +74,10 @@ class Commits:
         """Commits what answers have left, where no epoch takes it along."""
         records = self._asked()
         if records:
-            self._meanwhile(lambda: self._log.append(records))
+            if self._committer.waits:
+                self._meanwhile.during(lambda: self._log.append(records))
+            else:
+                self._log.append(records)
 
     def checkpoint(self) -> None:
         """Writes the state as it is."""
@@ -107,21 +108,12 @@ class Commits:
         delta = None
         if checkpoint:
             self._checkpointed = started
-            delta = checkpoint_pages(self._log, self._settings, self._state, self._clock, self._between)
-        self._between()
+            delta = checkpoint_pages(self._log, self._settings, self._state, self._clock, self._meanwhile.between)
+        self._meanwhile.between()
         records = [*self._asked(), *records, *self._kept(records)]
-        is_long = checkpoint or len(records) > WRITTEN_AT_ONCE
-        self._meanwhile(lambda: self._committer.commit(records, positions, delta), is_long)
-        self._between()
+        self._committer.commit(records, positions, delta, self._meanwhile)
+        self._meanwhile.between()
         self._metrics.committed(self._clock.monotonic() - started, delta)
-
-    def _meanwhile(self, work: Callable[[], None], is_long: bool = False) -> None:
-        """Has questions answered while the log is waited for. To hand over what neither waits nor is long, as a
-        checkpoint of megabytes is, would take longer than to do it."""
-        if is_long or self._committer.waits:
-            self._during(work)
-        else:
-            work()
 
     def _kept(self, records: list[NewRecord]) -> list[NewRecord]:
         """The published lists among records, for the topic of lists."""

@@ -21,7 +21,7 @@ from streamer.web.shown_lists import list_event
 from streamer.web.workers.replies import Replies
 
 HEARTBEAT_S = 10.0
-_ANYBODYS = ListQuestion()
+_ANYBODYS = ListQuestion.model_validate({})
 
 
 class ListRoutes:
