@@ -86,13 +86,15 @@ class CheckpointPages:
         if self._end is None:
             self._end = _end_of(self._db, self._redo)
             yield from self._finishing(self._end)
-        self._pieces = list(_cut(delta))
-        if len(self._pieces) < 2:
-            return
-        for n, piece in enumerate(self._pieces):
+        pieces = _cut(delta)
+        self._pieces = list(islice(pieces, 2))
+        staged = 0 if len(self._pieces) == 2 else 1
+        while staged < len(self._pieces):
             batch = WriteBatch(raw_mode=True)
-            batch.put(_key(self._redo, self._writer, n), _encode(piece))
+            batch.put(_key(self._redo, self._writer, staged), _encode(self._pieces[staged]))
             yield batch
+            self._pieces += islice(pieces, 1)
+            staged += 1
 
     def put_end(self, batch: Any) -> None:
         """(2) Puts into a batch what makes the staged pages hold; nothing where none are staged."""
