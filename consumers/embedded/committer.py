@@ -9,6 +9,7 @@ from rocksdict import WriteBatch
 
 from consumers.crash_points import happened
 from consumers.embedded.keys import redo_prefix, state_prefix
+from consumers.embedded.stored_state import EmbeddedState
 from consumers.embedded.tables import LogTables
 from consumers.errors import Fenced
 from consumers.log import NOTHING_ELSE, Closable, Meanwhile, Positions, StateDelta
@@ -16,7 +17,6 @@ from consumers.positions import pack, unpack
 from consumers.records import NewRecord, TopicPartition
 from consumers.storage.checkpoint_pages import CheckpointPages, clear_redo
 from consumers.storage.checkpoint_store import SECRET_BYTES
-from consumers.storage.stored_state import EmbeddedState
 
 WRITTEN_AT_ONCE = 200  # records: some 2 ms
 _held: dict[tuple[Path, str], int] = {}

@@ -13,12 +13,12 @@ from consumers.embedded.compaction import COMPACTION_LAG_MS, TOMBSTONE_RETENTION
 from consumers.embedded.keys import state_prefix
 from consumers.embedded.reader import EmbeddedReader
 from consumers.embedded.sole_member import SoleMember
+from consumers.embedded.stored_state import EmbeddedState
 from consumers.embedded.tables import MAX_RECORD_BYTES, LogTables
 from consumers.errors import TopicConflict
 from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions
 from consumers.records import NewRecord, TopicSpec
 from consumers.storage.rocks import write_batch
-from consumers.storage.stored_state import EmbeddedState
 
 
 class EmbeddedLog(Closable):

@@ -32,7 +32,7 @@ from consumers.kafka.reader import KafkaReader
 from consumers.kafka.seat import Seat
 from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions
 from consumers.records import RECORD_BYTES, NewRecord, TopicPartition, TopicSpec
-from consumers.storage.stored_state import FolderState
+from consumers.storage.folder_state import FolderState
 
 BATCH_BYTES, BATCH_OVERHEAD_BYTES = 1_000_000, 200
 CREATE_TIMEOUT_S = 60.0  # until new topics are seen: a broker that has just started is slow at its first ones

@@ -8,7 +8,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from consumers.schemas import EpochManifest
 from consumers.storage.checkpoint_store import SECRET_FILE, folder_secret
-from consumers.storage.stored_state import FolderState
+from consumers.storage.folder_state import FolderState
 from streamer.cli.main import main
 from streamer.ops.audit import audit, digest
 from streamer.settings import Settings

@@ -11,8 +11,8 @@ from consumers.log import Log
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from consumers.storage.checkpoint_store import StateStore
+from consumers.storage.folder_state import FolderState
 from consumers.storage.rocks import scan
-from consumers.storage.stored_state import FolderState
 from streamer.cli.main import main
 from streamer.cli.producing import interaction_chunks
 from streamer.ops.audit import digest
