@@ -65,6 +65,9 @@ class Member(Reader, Protocol):
     def expected(self) -> frozenset[TopicPartition]:
         """Partitions gained that `changes` has not told yet: where the group is in them is not known."""
 
+    def has_assignment(self) -> bool:
+        """Whether the group has said which partitions are this process's; there may be none."""
+
     def begin(self, partition: TopicPartition, position: int) -> None:
         """Reads a gained partition from `position` on; does nothing where it was lost meanwhile."""
 

@@ -25,6 +25,10 @@ class SoleMember(Closable):
         """See `Member.expected`: none."""
         return frozenset()
 
+    def has_assignment(self) -> bool:
+        """See `Member.has_assignment`: all of them, from the beginning."""
+        return True
+
     def begin(self, partition: TopicPartition, position: int) -> None:
         """Nothing to do: its reader was opened there."""
 

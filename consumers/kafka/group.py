@@ -110,6 +110,10 @@ class GroupReader(KafkaReader):
         """See `Member.expected`."""
         return frozenset(self._new)
 
+    def has_assignment(self) -> bool:
+        """See `Member.has_assignment`."""
+        return self._had_seat
+
     def _committed_of_new(self) -> dict[TopicPartition, int]:
         """Nothing of those that are asked for again: a worker that died may have left a commit undecided."""
         self._ask_at = time.monotonic() + ASK_AGAIN_S

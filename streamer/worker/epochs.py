@@ -125,9 +125,10 @@ class Epochs:
         """What is due because time has passed; and some time is spent on finding out when what is.
 
         Nothing ages while an epoch is full, for lists will soon be made of what waits; nor where the worker is to end
-        with the log: how long that takes would decide what it publishes.
+        with the log: how long that takes would decide what it publishes. Nor before the group has said whose users are
+        this worker's.
         """
-        if self.ageing is None or self._reading.ends_with_log:
+        if self.ageing is None or self._reading.ends_with_log or not self._group.is_assigned():
             return None
         self.ageing.look_ahead()
         return self.ageing.next()

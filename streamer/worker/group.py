@@ -72,6 +72,7 @@ class Group:
         self.takeover = Takeover(log, intake, settings.max_epoch_events, from_start, clock)
         self._of = 0  # how many partitions the topic had when some came
         self._released: set[int] = set()
+        self._former = {tp.partition for tp in mine if not state.listed.is_away(tp.partition)}
         self._regained: set[int] = set()
         self._absent: dict[TopicPartition, int] = {}  # gained, and not in the topic: with the committed position
         self._ask_absent_at = self._ask_others_at = clock.monotonic()
@@ -85,6 +86,8 @@ class Group:
             self._let_go(tp)
         for tp, committed in sorted(self._existing(gained).items()):
             self._gain(tp, committed)
+        if self._former and self.member.has_assignment():
+            self._let_go_of_former()
         self._follow_blocks()
 
     def join(self) -> None:
@@ -105,6 +108,10 @@ class Group:
         own = {tp.partition for tp in self.merge.partitions()}
         if own or self._observed or self._blocks_are_committed:
             self._blocks.follow(own)
+
+    def is_assigned(self) -> bool:
+        """Whether it is known which users are this worker's: since its start the group has said it, or it had none."""
+        return not self._former
 
     def coming(self) -> frozenset[TopicPartition]:
         """Partitions that are this worker's and not in its state up to where the group is."""
@@ -175,6 +182,15 @@ class Group:
             _logger.info("partition %d went away, at %d", tp.partition, self._state.positions.get(tp, 0))
         self._released.add(tp.partition)
         self._regained.discard(tp.partition)
+
+    def _let_go_of_former(self) -> None:
+        """Others may publish by now for users of partitions that were this worker's before it started, and are not."""
+        here = {tp.partition for tp in self.merge.partitions() | self.not_open()}
+        gone = sorted(self._former - here)
+        if gone:
+            _logger.info("partitions %s were this worker's, and are another's", gone)
+        self._released |= set(gone)
+        self._former = set()
 
     def _gain(self, tp: TopicPartition, committed: int) -> None:
         self._released.discard(tp.partition)

@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,20 +165,44 @@ class Group:
         assert sorted(found.digests.values()) == sorted(digests)
 
     def check_lists(self) -> None:
-        """No list is there twice, everybody has one, and of each user the newest is the last; some age meanwhile."""
-        newest, ids = dict[str, int](), list[str]()
+        """No list is there twice, everybody has one, and of each user the newest is the last; some age meanwhile.
+
+        Lists that age are made by who has their partition: who makes the lists of interactions just before or after.
+        """
+        newest, ids, made = dict[str, int](), list[str](), dict[int, list[tuple[str, bool]]]()
+        took = self._who_took()
         with self.seats[0].open() as log:
             for record in read_records(log, whole(log, self.seats[0].settings.recommendations_topic)):
                 value = json.loads(record.value or b"")
                 ids.append(value["list_id"])
+                in_partition = made.setdefault(record.partition, [])
                 if value["list_id"].startswith("e-"):
                     assert value["user_id"] in newest
+                    in_partition.append((value["list_id"].split("-")[1], True))
                     continue
                 offset = int(value["list_id"].split("-")[1])
+                in_partition.append((took(record.partition, offset), False))
                 assert newest.get(value["user_id"], -1) < offset
                 newest[value["user_id"]] = offset
         assert len(set(ids)) == len(ids)
         assert newest.keys() == {user for user, _, _ in EVENTS[: self.sent]}
+        for in_partition in made.values():
+            for n, (worker, is_aged) in enumerate(in_partition):
+                before = next((one for one, aged in reversed(in_partition[:n]) if not aged), worker)
+                after = next((one for one, aged in in_partition[n:] if not aged), worker)
+                assert not is_aged or worker in (before, after), (worker, before, after)
+
+    def _who_took(self) -> Callable[[int, int], str]:
+        """Whose epoch an interaction was in, by partition and offset."""
+        ends: dict[int, list[tuple[int, str]]] = {}
+        topic = self.seats[0].settings.interactions_topic
+        for manifest in self.manifests():
+            if manifest["events"] and not manifest.get("adopted"):
+                for partition, end in manifest["ends"].get(topic, {}).items():
+                    ends.setdefault(int(partition), []).append((end, manifest["worker"]))
+        for of_one in ends.values():
+            of_one.sort()
+        return lambda partition, offset: ends[partition][bisect_right(ends[partition], (offset, "~"))][1]
 
     def check_learning(self, workers: int = 2) -> None:
         """Each step is in the log once, and each worker has added those of the others once and without a gap."""
@@ -240,6 +265,30 @@ def test_one_joins_and_one_is_killed(group_of: GroupOf, protocol: str) -> None:
     assert group.signal(1, signal.SIGTERM) == 0
     group.send()
     group.until(group.all_taken)
+    group.check()
+
+
+@both
+def test_one_that_comes_back_with_fewer_partitions_lists_for_their_users_alone(
+    group_of: GroupOf, protocol: str
+) -> None:
+    """Its checkpoint has lists of users who are another's now; these age soon, and their owner alone makes them anew."""
+    group = group_of(2, protocol, age_after_s=[1.0], age_distance=0.0)
+    group.start(0)
+    group.send()
+    group.until(group.all_taken)
+    group.start(1)
+    group.share()
+    group.signal(0, signal.SIGKILL)
+    group.send()
+    group.until(group.all_taken)  # the other one has everything
+    group.start(0)
+    group.share()
+    group.signal(0, signal.SIGKILL)
+    group.start(0)
+    group.share()
+    since = len(group.manifests())
+    group.until(lambda: {m["worker"] for m in group.manifests()[since:] if m["aged"]})
     group.check()
 
 
