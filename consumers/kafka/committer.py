@@ -126,7 +126,7 @@ class KafkaCommitter(Closable):
     def _commit(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         try:
             if self._exactly_once:
-                self._in_the_generation(lambda: self._commit_transaction(outputs, positions), self._abort)
+                self._commit_once_more(outputs, positions)
             else:
                 self._commit_loosely(outputs, positions)
         except (KafkaException, LogUnavailable) as error:
@@ -183,6 +183,21 @@ class KafkaCommitter(Closable):
                 undo()
             time.sleep(0.02)
 
+    def _commit_once_more(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
+        """Commits in a transaction, and once more where the client says that it can only be aborted.
+
+        So it says of one whose outputs came to the broker out of order, which happens where the one before was aborted
+        with some on their way. That client sends no more; another one goes on in its place.
+        """
+        try:
+            self._in_the_generation(lambda: self._commit_transaction(outputs, positions), self._abort)
+        except KafkaException as error:
+            if not error.args[0].txn_requires_abort() or error.args[0].code() in _FENCED | _BEHIND:
+                raise
+            _logger.warning("the commit is made again by another client: %s", text_of(error))
+            self._has_committed = False
+            self._in_the_generation(lambda: self._commit_transaction(outputs, positions), self._abort)
+
     def _abort(self) -> None:
         self._producer.abort_transaction(COMMIT_TIMEOUT_S)
 
@@ -209,7 +224,7 @@ class KafkaCommitter(Closable):
         happened("committed")
 
     def _take_transactions_again(self) -> Any:
-        """Another producer in the place of one that has sent nothing."""
+        """Another producer in the place of one that has sent nothing, or sends nothing any more."""
         self.claim.check()
         self._producer = client(Producer, self._producer_config)
         self._take_transactions()

@@ -57,6 +57,8 @@ def first_measured_of(stream: Stream, t: np.ndarray) -> int:
     """Number of the first event that the judge measures."""
     if "--after-time-quantile" in stream.judge:
         return _at_time_quantile(t, float(stream.judge[stream.judge.index("--after-time-quantile") + 1]))
+    if "--after" in stream.judge:
+        return int(len(t) * float(stream.judge[stream.judge.index("--after") + 1]))
     return int(len(t) * (1 - MEASURED_SHARE))
 
 

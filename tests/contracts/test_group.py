@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from consumers import crash_points
 from consumers.errors import Fenced, LogUnavailable
+from consumers.kafka import committer
 from consumers.kafka import seat as seats
 from consumers.kafka.committer import KafkaCommitter
 from consumers.kafka.group import GroupReader
@@ -399,3 +400,31 @@ def test_of_two_manifests_of_an_epoch_that_of_the_later_start_counts(
             log.append([NewRecord(settings.epochs_topic, None, b'{"epoch": 4, "ends": {}, "events": 6}', partition=0)])
             found = {(m.worker, m.epoch): m.events for m in manifests(log, settings, StreamState(settings), None)}
     assert found == {(seat, 1): 10, (seat, 2): 20, (seat, 3): 20, ("", 4): 5}
+
+
+@pytest.mark.parametrize("protocol", ["classic"])
+def test_a_commit_that_lost_outputs_on_their_way_is_made_again(
+    table: Table, protocol: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after an abort the broker may miss some: the transaction is over, and neither the worker nor what it took."""
+    out = f"{table.topic}.out"
+    table.log("outputs").create([TopicSpec(out, 4)])
+    one = table.seat("one")
+    until(lambda: len(one.held) == 4, one)
+    tp, lost = next(iter(one.held)), list[int]()
+
+    def lose(effect: str) -> None:
+        if effect == "outputs" and len(lost) < 1 and n:
+            lost.append(n)
+            one.committer._producer.purge(in_queue=True, in_flight=True)
+
+    monkeypatch.setattr(committer, "happened", lose)
+    for n in range(4):
+        lists = [NewRecord(out, b"", f"{n}-{k}".encode() + b" " * 1_000, partition=k % 4) for k in range(400)]
+        one.committer.commit(lists, {tp: n + 1})
+        one.read()
+    assert lost
+    assert one.committer.positions()[tp] == 4
+    log = table.log("outputs read")
+    read = [(record.value or b"").split()[0] for record in read_records(log, whole(log, out))]
+    assert sorted(read) == sorted(f"{n}-{k}".encode() for n in range(4) for k in range(400))
