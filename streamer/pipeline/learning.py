@@ -13,6 +13,7 @@ from tgn.graph import I32
 from tgn.sharing.learned_steps import TOLD, LearnedStep, add, fits, take_step
 
 STEP_EVENTS, LATER_STEP_EVENTS = 20, 50  # interactions of a step, at least, at first and later,
+LATE_STEP_EVENTS = 5  # likewise, where none was made for a while
 LATER = 5_000  # after so many: weights move less and less
 ADDED_WHOLE = 200  # interactions that neither knows of the other's, up to which all of both is added
 _logger = logging.getLogger(__name__)

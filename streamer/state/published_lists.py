@@ -93,6 +93,11 @@ class PublishedLists:
         users = np.unique(np.concatenate([np.zeros(0, np.int32), *of_each]))
         return np.asarray(users[self._here(self._partition[users])])
 
+    def published_for(self) -> set[int]:
+        """The partitions for whose users this worker publishes, and has published something."""
+        partitions = np.unique(self._partition[self._item[:, 0] != self.NO_LIST]).tolist()
+        return {one for one in partitions if one >= 0} - self.away
+
     def rows(self, users: I32) -> I32:
         """[N, K] the items of the lists of users [N], −1 past the end; NO_LIST in the first place: there is none."""
         self._make_room(int(users.max(initial=-1)) + 1)

@@ -72,7 +72,8 @@ class Group:
         self.takeover = Takeover(log, intake, settings.max_epoch_events, from_start, clock)
         self._of = 0  # how many partitions the topic had when some came
         self._released: set[int] = set()
-        self._former = {tp.partition for tp in mine if not state.listed.is_away(tp.partition)}
+        lists = state.listed, *state.beside.values()
+        self._former = set[int]().union(*(one.published_for() for one in lists))  # before this start
         self._regained: set[int] = set()
         self._absent: dict[TopicPartition, int] = {}  # gained, and not in the topic: with the committed position
         self._ask_absent_at = self._ask_others_at = clock.monotonic()

@@ -9,7 +9,6 @@ from streamer.asking.question_queue import QuestionQueue
 from streamer.pipeline.arrivals import Arrival, refused_merge
 from streamer.pipeline.epoch import Change, CommittedBlock, CommittedStep, Erasure
 from streamer.pipeline.ingest import Intake
-from streamer.pipeline.learning import step_events
 from streamer.runtime.clock import Clock
 from streamer.settings import Settings
 from streamer.state.stream_state import StreamState
@@ -18,6 +17,7 @@ from streamer.worker.node_topics import NodeTopics
 from streamer.worker.other_blocks import OtherBlocks
 from streamer.worker.other_steps import OtherSteps
 from streamer.worker.rules_topic import RulesTopic
+from streamer.worker.step_pace import StepPace
 from streamer.worker.topic_watch import TopicWatch
 
 OBSERVED_AT_LEAST, OBSERVE_EVERY_S = 100, 0.05
@@ -52,6 +52,7 @@ class InputReader:
         self._queue, self._rules, self._blocks, self._steps = queue, rules, blocks, steps
         self._changes: list[Change] = []
         self._observed_at = -math.inf
+        self._step_pace = StepPace(clock)
         self._gathered = -math.inf  # when the last epoch's records were together
         self._paused: list[TopicPartition] = []
         self.ends_with_log = False  # the worker is to end once everything in the log is taken
@@ -118,7 +119,7 @@ class InputReader:
         """From how many interactions at least a step is made; 0: nobody is there who would add it."""
         if not self._steps.is_on or (self._is_alone() and not learned):
             return 0
-        return step_events(self._state.learning.total)
+        return self._step_pace.least(self._state.learning)
 
     def changes(self, erasures: int) -> list[Change]:
         """The changes of items and users that have come, with no more than so many erasures among them."""
