@@ -1,7 +1,8 @@
 """What a stream takes: workers, partitions, memory, disk and network, out of costs that a benchmark measured.
 
 N workers share the users; each scores for its own, and observes the interactions of all others. So processors add up,
-less what observing takes, and memory does not: every worker holds all users and items.
+less what observing takes, and memory does not: every worker holds all users and items. An epoch costs much whatever is
+in it, and each of one worker is observed by all others: many workers with few interactions each are dear.
 """
 
 import math
@@ -12,7 +13,7 @@ from streamer.errors import PlanRefused
 SECONDS_A_DAY = 86_400
 MEASURED_WORKERS = 4  # more have not been measured together
 BUSY = 0.6  # share of a worker's thread that is planned for: the rest catches up, and takes over from one that died
-MOST_PARTITIONS = 256  # beyond, the positions that every list names outweigh its items
+MOST_PARTITIONS, LEAST_PARTITIONS = 256, 4  # beyond, the positions that every list names outweigh its items
 NEXT = (
     "the next design, which is not built, shares the state itself: items and users by partitions of their own behind "
     "the same topics, so that no worker holds, or observes, all of them"
@@ -22,14 +23,18 @@ NEXT = (
 class Costs(NamedTuple):
     """What one of each thing costs, by CAPACITY.md, LATENCY.md, ASKED_RATE.md and RESULTS.md of tests/benchmarks.
 
-    Times are those of one core on which an interaction of one's own takes 300 µs, Kafka's client with it.
+    Times are those of the worker's thread, Kafka's client's own threads aside.
     """
 
-    scored_us: float = 300.0  # an own interaction: scored, learned from, observed, its list made and written
+    idle_us: float = 3_000.0  # a second in which nothing comes: looks, and lists that age
+    epoch_us: float = 3_200.0  # an epoch, whatever is in it: gathered, committed, in the manifest
+    epochs_per_s: float = 12.0  # of one worker, at most: partitions wait for one another
+    scored_us: float = 195.0  # an own interaction: scored, learned from, observed, its list made, written, checkpointed
     told_us: float = 27.0  # what is told of it, where others are there: its share of a block and of a step
-    observed_us: float = 30.0  # another worker's interaction, with its share of a step
+    observed_us: float = 50.0  # another worker's interaction, with its share of a step, checkpointed
+    block_us: float = 680.0  # another worker's epoch, which is observed
     asked_us: float = 800.0  # a list that is asked for, on both threads of the worker: 1.39 ms beside two interactions
-    challenger_us: float = 150.0  # what a challenger adds to an own interaction: CHALLENGERS.md
+    challenger_us: float = 92.0  # what a challenger adds to an own interaction: .47 times, CHALLENGERS.md
     challenger_memory: float = 1.0  # the model of a challenger, in times of the live one
     front_us: float = 650.0  # the same on the front, which `freshet serve` is
     user_bytes: float = 1_918.0
@@ -105,17 +110,16 @@ def plan(stream: PlannedStream, machine: Machine = Machine(), costs: Costs = Cos
             f"every worker holds all {stream.users:,} users and {stream.items:,} items, which takes "
             f"{memory / 2**30:,.1f} GiB, and it has {machine.memory_gib:,.0f}: more workers do not help; {NEXT}"
         )
-    most_events = BUSY * 1e6 / costs.observed_us
-    if stream.events_per_s >= most_events:
+    workers = _workers(stream, costs)
+    most_events = max(most_rate(costs, n) for n in range(1, MOST_PARTITIONS // 2 + 1))
+    if workers is None:
+        observed = stream.events_per_s * costs.observed_us / 1e6
         raise PlanRefused(
-            f"to observe {stream.events_per_s:,.0f} interactions per second takes a worker "
-            f"{stream.events_per_s * costs.observed_us / 1e6:.0%} of its thread, of which {BUSY:.0%} are planned for: "
+            f"to observe {stream.events_per_s:,.0f} interactions per second takes a worker {observed:.0%} of its thread, "
+            f"of which {BUSY:.0%} are planned for, beside its own, and each epoch of the others takes more: "
             f"{most_events:,.0f} per second is the most, with however many workers; {NEXT}"
         )
-    workers = _workers(stream, costs)
-    partitions = max(4, 2 ** math.ceil(math.log2(2 * workers)))
-    if partitions > MOST_PARTITIONS:
-        raise PlanRefused(f"{workers} workers want {partitions} partitions, and {MOST_PARTITIONS} is the most; {NEXT}")
+    partitions = max(LEAST_PARTITIONS, 2 ** math.ceil(math.log2(2 * workers)))
     found = _at(stream, costs, workers, partitions, memory, most_events)
     if max(found.worker_in_mbit, found.worker_out_mbit) > machine.network_gbit * 1_000:
         raise PlanRefused(
@@ -133,24 +137,38 @@ def _memory_bytes(stream: PlannedStream, costs: Costs) -> float:
 def busy_share(stream: PlannedStream, costs: Costs, workers: int) -> float:
     """The share of its thread that each of so many workers is busy."""
     own = stream.events_per_s / workers
-    told = costs.told_us if workers > 1 else 0.0
-    us = own * (costs.scored_us + told) + (stream.events_per_s - own) * costs.observed_us
+    epochs = min(own, costs.epochs_per_s)
+    us = costs.idle_us + epochs * _epoch_us(costs, workers) + own * _own_us(costs, workers)
     return (us + stream.requests_per_s / workers * costs.asked_us) / 1e6
+
+
+def most_rate(costs: Costs, workers: int) -> float:
+    """Interactions per second with which so many workers are as busy as is planned for, where no list is asked for."""
+    epoch, own, room = _epoch_us(costs, workers), _own_us(costs, workers), BUSY * 1e6 - costs.idle_us
+    many = (room - costs.epochs_per_s * epoch) / own
+    return workers * (many if many > costs.epochs_per_s else room / (epoch + own))
+
+
+def _epoch_us(costs: Costs, workers: int) -> float:
+    """What a worker's epoch takes of its thread, and with it one of each of the others."""
+    return costs.epoch_us + (workers - 1) * costs.block_us
+
+
+def _own_us(costs: Costs, workers: int) -> float:
+    """What a worker's interaction takes of its thread, and with it one of each of the others."""
+    told = costs.told_us if workers > 1 else 0.0
+    return costs.scored_us + told + (workers - 1) * costs.observed_us
 
 
 def capacity(costs: Costs, workers: int) -> float:
     """How many interactions so many workers take in the time in which one that is alone takes one."""
-    told = costs.told_us if workers > 1 else 0.0
-    return workers * costs.scored_us / (costs.scored_us + told + (workers - 1) * costs.observed_us)
+    return most_rate(costs, workers) / most_rate(costs, 1)
 
 
-def _workers(stream: PlannedStream, costs: Costs) -> int:
-    """The fewest whose threads are busy for no more than BUSY."""
-    if busy_share(stream, costs, 1) <= BUSY:
-        return 1
-    observed = stream.events_per_s * costs.observed_us
-    own = stream.events_per_s * (costs.scored_us + costs.told_us) + stream.requests_per_s * costs.asked_us
-    return math.ceil(max(own - observed, 0.0) / (BUSY * 1e6 - observed))
+def _workers(stream: PlannedStream, costs: Costs) -> int | None:
+    """The fewest whose threads are busy for no more than BUSY; None: no number of them."""
+    enough = (n for n in range(1, MOST_PARTITIONS // 2 + 1) if busy_share(stream, costs, n) <= BUSY)
+    return next(enough, None)
 
 
 def _at(
@@ -170,7 +188,7 @@ def _at(
         partitions=partitions,
         busy=busy_share(stream, costs, workers),
         capacity=capacity(costs, workers),
-        most_capacity=costs.scored_us / costs.observed_us,
+        most_capacity=most_events / most_rate(costs, 1),
         most_events_per_s=most_events,
         memory_gib=memory / 2**30,
         disk_gib=(memory - costs.process_bytes + costs.ledger_bytes * rate * days) / 2**30,

@@ -17,8 +17,9 @@ from streamer.cli.producing import interaction_chunks
 from streamer.experiments.experiment_records import read_experiment
 from streamer.lists.rules import Rules
 from streamer.ops.capacity import Costs
-from tests.benchmarks.capacity import PIECE, Worker
+from tests.benchmarks.capacity import PIECE
 from tests.benchmarks.curve_page import page_of
+from tests.benchmarks.several import LoglessWorker
 from tests.benchmarks.sizes import state_bytes
 from tests.benchmarks.streams import STREAMS
 from tgn.model import Model
@@ -35,7 +36,7 @@ def lines_of(stream: str, rows: int) -> list[str]:
         events = read_interactions(STREAMS[stream].file(Path(scratch))).drop_columns("reason").slice(0, rows)
     sent = [one for chunk, _ in interaction_chunks(events, "interactions") for one in chunk]
     records = [Record("interactions", 0, n, one.key, one.value, one.headers, n) for n, one in enumerate(sent)]
-    alone, beside = Worker(0, alone=True), Worker(0, alone=True)
+    alone, beside = LoglessWorker(0, 1), LoglessWorker(0, 1)
     rules = Rules(experiment=SHADOW)
     beside.state.take_rules({rules.surface: {"version": rules.version(), "rules": rules.text()}})
     [challenger] = beside.state.challengers.values()

@@ -4,7 +4,8 @@ Three workers of one application on a real Kafka, four partitions, their session
 default. Interactions come at a steady rate; a `read_committed` reader notes when each list arrives. A kill is `kill −9`
 of one of the three, in turn; it is started again once every partition has lists. A join is a worker that comes to two:
 the third, ended before by SIGTERM until its partitions had gone. Printed is, for each, the longest time between two lists
-of a partition from then on, the worst partition first. At the end an audit: lost and doubled lists, and whether each
+of a partition from then on, the worst partition first; and, of a kill, by the log of the others, after how long they knew
+that one is gone, which is the broker's to say, and after how long the last of its partitions was open. At the end an audit: lost and doubled lists, and whether each
 worker's state equals its epochs taken again.
 """
 
@@ -17,6 +18,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -111,6 +114,16 @@ class Workers:
         process.send_signal(number)
         process.wait(60)
 
+    def said(self, since: float, what: str) -> list[float]:
+        """When running workers logged something after a wall time, in seconds from then, in order."""
+        found = []
+        for seat in self.running:
+            for line in (self.seats[seat].file.parent / "cwd" / "log").read_text().splitlines():
+                with suppress(ValueError):  # a line of a traceback
+                    at = datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+                    found += [at - since] if at > since and what in line else []
+        return sorted(found)
+
     def working(self, since: float) -> set[str]:
         """The seats that committed interactions of their own after a wall time, s."""
         epochs = self.seats[0].settings.epochs_topic
@@ -131,8 +144,8 @@ def _wait(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.5)
 
 
-def _row(what: str, gaps: list[float]) -> str:
-    line = f"| {what} | {' | '.join(f'{gap:.1f}' for gap in gaps)} |"
+def _row(what: str, gaps: list[float], said: str = "") -> str:
+    line = f"| {what} | {' | '.join(f'{gap:.1f}' for gap in gaps)} | {said} |"
     print(line, flush=True)
     return line
 
@@ -143,17 +156,23 @@ def measure(folder: Path, bootstrap: str, kills: int, joins: int, rate: int) -> 
     load, watch = Load(workers.seats[0], rate, CHUNK), Watch(workers.seats[0])
     load.start()
     watch.start()
-    lines = ["", "| | longest time without lists, s, by partition | | | |", "|---|---|---|---|---|"]
+    lines = [
+        "",
+        "| | longest time without lists, s, by partition | | | | s after the kill |",
+        "|---|---|---|---|---|---|",
+    ]
     try:
         for seat in range(3):
             workers.start(seat)
         _all_work(workers, watch, 3)
         for n in range(kills):
-            killed = time.monotonic()
+            killed, killed_s = time.monotonic(), time.time()
             workers.end(n % 3, signal.SIGKILL)
             time.sleep(NOTICED_S)
             _wait(watch.is_flowing, "lists of every partition")
-            lines.append(_row(f"kill −9, {n + 1}", watch.gaps(killed)))
+            known, came = workers.said(killed_s, "is no member"), workers.said(killed_s, " came: ")
+            said = f"known {known[0]:.2f}, {len(came)} open {came[-1]:.2f}" if known and came else "it had none"
+            lines.append(_row(f"kill −9, {n + 1}", watch.gaps(killed), said))
             workers.start(n % 3)
             _all_work(workers, watch, 3)
         for n in range(joins):

@@ -116,8 +116,8 @@ def measure(bootstrap: str, name: str, count: int, rates: list[int], folder: Pat
                 time.sleep(max(0.0, started + due - time.monotonic()))
                 log.append(records[sent : sent + at_once])
                 sent += at_once
+            epochs.wait(sent, 1)  # one that falls behind has not done its work by the end
             after, took = [seconds_of(one) for one in running], time.monotonic() - started
-            epochs.wait(sent, 1)
             thread, rest = (sum(b[k] - a[k] for a, b in zip(before, after, strict=True)) / took / count for k in (0, 1))
             planned = busy_share(PlannedStream(100_000, 10_000, (sent - first) / took), Costs(), count)
             made = sum(epochs.own.values())

@@ -18,7 +18,6 @@ import dataclasses
 import json
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -39,7 +38,7 @@ from streamer.pipeline import learning, pipeline
 from streamer.pipeline.event_order import Placed
 from streamer.runtime.topics import open_log_of, read_records, topic_specs, whole
 from streamer.settings import Settings
-from streamer.worker import other_blocks, other_steps, reading
+from streamer.worker import commit, other_blocks, other_steps, reading
 from streamer.worker.commit import _event_number
 from streamer.worker.worker import Worker
 from tests.benchmarks.judge import judge
@@ -57,8 +56,8 @@ class Parts:
     """Processor time of this thread by part, s: what a part calls that is a part too is not in it."""
 
     def __init__(self) -> None:
-        self.of_all: list[Counter[str]] = []  # by worker
-        self._now = Counter[str]()  # of the step that goes on
+        self.of_all: list[dict[str, float]] = []  # by worker
+        self._now: dict[str, float] = {}  # of the step that goes on
         self._inner = [0.0]
 
     def timed(self, part: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +70,7 @@ class Parts:
                 return call(*given, **named)
             finally:
                 took = time.thread_time() - started
-                self._now[part] += took - self._inner.pop()
+                self._now[part] = self._now.get(part, 0.0) + took - self._inner.pop()
                 self._inner[-1] += took
 
         return timing
@@ -81,21 +80,23 @@ class Parts:
         self._now.clear()
         found = self.timed("the rest of a step", worker.step)()
         if found is None:
-            self.of_all[seat][NOTHING] += self._now.total()
+            spent = {NOTHING: sum(self._now.values())}
         else:
-            self.of_all[seat] += self._now
-            self.of_all[seat]["epochs"] += 1
-            self.of_all[seat]["epochs of its own"] += bool(found.taken)
+            spent = self._now | {"epochs": 1, "epochs of its own": bool(found.taken)}
+        for part, of_one in spent.items():
+            self.of_all[seat][part] = self.of_all[seat].get(part, 0.0) + of_one
 
     def watch(self, worker: Worker, lists: TestLists) -> None:
         """Times the parts of a worker's steps."""
+        committer: Any = worker._commits._committer
         for what, name, part in (
             (worker._reading, "read", "looking for records, reading"), (worker._epochs, "next", "the rest of an epoch"),
             (worker._pipeline, "take", "the rest of an epoch"), (worker._commits, "commit", "committing"),
             (worker._pipeline, "_learn_and_list", "own: scored, learned, listed"), (lists, "write", JUDGED),
+            (committer, "commit", "handed to the log, waited for"), (committer._store, "write", "checkpoints, written"),
         ):  # fmt: skip
             setattr(what, name, self.timed(part, getattr(what, name)))
-        self.of_all.append(Counter())
+        self.of_all.append({})
 
     def watch_modules(self) -> None:
         """Times what all workers call."""
@@ -103,6 +104,7 @@ class Parts:
             (other_blocks, "read_block", "others': blocks decoded"), (pipeline, "observe", "others': observed"),
             (other_steps, "read_step", "others': steps decoded"), (pipeline, "add_learned", "others': steps added"),
             (pipeline, "shared_blocks", "own: blocks made"), (pipeline, "own_step", "own: steps made"),
+            (commit, "checkpoint_pages", "checkpoints, their pages"),
         ):  # fmt: skip
             setattr(module, name, self.timed(part, getattr(module, name)))
 
@@ -116,7 +118,7 @@ class Unknown:
     def __init__(self, worker: Worker) -> None:
         self.observed, self.learned = list[int](), list[int]()
         self._state, self._learn = worker.state, worker._pipeline._learn_and_list
-        worker._pipeline._learn_and_list = self._note  # type: ignore[method-assign]
+        worker._pipeline._learn_and_list = self._note  # type: ignore[method-assign, assignment]
 
     def _note(self, placed: list[Placed], epoch: Any) -> Any:
         model, shared = self._state.engine.model, self._state.learning

@@ -87,7 +87,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not is_one:
         print(f"capacity    {found.capacity:.1f} times that of one worker alone")
     print(
-        f"limit       {found.most_capacity:.0f} times that of one worker, {found.most_events_per_s:,.0f} interactions "
+        f"limit       {found.most_capacity:.1f} times that of one worker, {found.most_events_per_s:,.0f} interactions "
         "per second: more workers do not help beyond"
     )
     measured = "one worker was measured alone" if is_one else "so many workers were measured together"

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from streamer.cli.main import main
 from streamer.errors import PlanRefused
-from streamer.ops.capacity import BUSY, Costs, Machine, PlannedStream, busy_share, capacity, plan
+from streamer.ops.capacity import BUSY, Costs, Machine, PlannedStream, busy_share, capacity, most_rate, plan
 
 COSTS = Costs(
-    scored_us=300, told_us=20, observed_us=20, asked_us=500, front_us=600,
+    idle_us=0, epoch_us=0, block_us=0, scored_us=300, told_us=20, observed_us=20, asked_us=500, front_us=600,
     user_bytes=2_000, item_bytes=4_000, pair_bytes=40, process_bytes=0, overhead=1, ledger_bytes=40, delta_bytes=6_000,
     interaction_bytes=100, block_bytes=50, step_bytes=1_950, list_bytes=2_000, epoch_bytes=0,
 )  # fmt: skip
@@ -26,8 +26,7 @@ PLANS = [
     (PlannedStream(10**6, 10**5, 25_000), 75, 256),  # 7,500,000 / 100,000
 ]
 REFUSED = [
-    (PlannedStream(10**6, 10**5, 30_000), Machine(), "is the most, with however many workers"),  # 20 · 30,000 = 600,000
-    (PlannedStream(10**6, 10**5, 28_000), Machine(), "256 is the most"),
+    (PlannedStream(10**6, 10**5, 26_854), Machine(), "26,853 per second is the most, with however many workers"),
     (PlannedStream(10**8, 10**5, 1_000), Machine(), "more workers do not help"),
     (PlannedStream(10**6, 10**5, 20_000), Machine(network_gbit=0.1), "Gbit/s"),
 ]
@@ -40,7 +39,8 @@ def test_a_stream_takes_so_many_workers(stream: PlannedStream, workers: int, par
     assert found.busy == pytest.approx(busy_share(stream, COSTS, workers))
     assert found.busy <= BUSY
     assert workers == 1 or busy_share(stream, COSTS, workers - 1) > BUSY
-    assert (found.most_capacity, found.most_events_per_s) == (15, 30_000)
+    assert found.most_events_per_s == pytest.approx(128 * 600_000 / (320 + 127 * 20))  # of 128 workers, two partitions each
+    assert found.most_capacity == pytest.approx(found.most_events_per_s / 2_000)
 
 
 @pytest.mark.parametrize(("stream", "machine", "why"), REFUSED)
@@ -67,6 +67,18 @@ def test_bytes_by_hand() -> None:
     assert found.worker_out_mbit == pytest.approx((1_500 * (4_000 + 2_000) + 50 * 2_000) * 8 / 1e6)
     assert found.brokers_out_mbit == pytest.approx(2 * found.worker_in_mbit)
     assert (found.fronts, found.disk_mb_per_s) == (1, 18)
+
+
+def test_an_epoch_costs_whatever_is_in_it_and_all_others_observe_it() -> None:
+    """Two workers; by hand: idle, ten epochs of each a second, and as many of the other one's; fewer where fewer come."""
+    costs = COSTS._replace(idle_us=1_000, epoch_us=2_000, epochs_per_s=10, block_us=500)
+    busy = busy_share(PlannedStream(10**6, 10**5, 1_000), costs, 2)
+    assert busy == pytest.approx((1_000 + 10 * 2_000 + 10 * 500 + 500 * (300 + 20) + 500 * 20) / 1e6)
+    seldom = busy_share(PlannedStream(10**6, 10**5, 8), costs, 2)
+    assert seldom == pytest.approx((1_000 + 4 * 2_000 + 4 * 500 + 4 * (300 + 20) + 4 * 20) / 1e6)
+    assert busy_share(PlannedStream(10**6, 10**5, most_rate(costs, 2)), costs, 2) == pytest.approx(BUSY)
+    assert busy_share(PlannedStream(10**6, 10**5, most_rate(costs, 200)), costs, 200) == pytest.approx(BUSY)
+    assert capacity(costs, 128) < capacity(costs, 32)  # who has few interactions has an epoch for each
 
 
 def test_a_challenger_is_a_model_again() -> None:
@@ -102,7 +114,7 @@ def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.Captur
     small = ["plan", "--users", "100000", "--items", "10000", "--events-per-second"]
     assert main([*small, "500"]) == 0
     said = capsys.readouterr().out
-    assert "workers     1, busy 15% of a thread" in said
+    assert "workers     1, busy 14% of a thread" in said
     assert "fronts      none: no list is asked for" in said
     assert "one worker was measured alone" in said
     assert "capacity" not in said
@@ -110,17 +122,17 @@ def test_the_command_says_what_is_measured_and_what_is_not(capsys: pytest.Captur
         main([*small, "1000", "--requests-per-second", "500"]) == 0
     )  # which one worker does not keep up, ASKED_RATE.md
     said = capsys.readouterr().out
-    assert "workers     2, each busy 38% of a thread" in said
+    assert "workers     2, each busy 39% of a thread" in said
     assert "fronts      1 of `freshet serve`" in said
-    assert "capacity    1.7 times that of one worker alone" in said
+    assert "capacity    1.4 times that of one worker alone" in said
     assert "so many workers were measured together" in said
-    assert main([*small, "8000", "--retention-days", "1", "--json"]) == 0
+    assert main([*small, "6500", "--retention-days", "1", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["workers"] > 4
     assert not told["measured"]
     assert main([*small, "500", "--challengers", "0"]) == 0
     assert main([*small, "500", "--challengers", "1"]) == 0
-    assert "workers     1, busy 22% of a thread" in capsys.readouterr().out
+    assert "workers     1, busy 18% of a thread" in capsys.readouterr().out
     assert main([*small, "115741"]) == 1
     assert "the next design, which is not built" in capsys.readouterr().err
     with pytest.raises(SystemExit):
