@@ -115,8 +115,8 @@ def plan(stream: PlannedStream, machine: Machine = Machine(), costs: Costs = Cos
     if workers is None:
         observed = stream.events_per_s * costs.observed_us / 1e6
         raise PlanRefused(
-            f"to observe {stream.events_per_s:,.0f} interactions per second takes a worker {observed:.0%} of its thread, "
-            f"of which {BUSY:.0%} are planned for, beside its own, and each epoch of the others takes more: "
+            f"to observe {stream.events_per_s:,.0f} interactions per second takes a worker {observed:.0%} of its "
+            f"thread, of which {BUSY:.0%} are planned for, beside its own, and each epoch of the others takes more: "
             f"{most_events:,.0f} per second is the most, with however many workers; {NEXT}"
         )
     partitions = max(LEAST_PARTITIONS, 2 ** math.ceil(math.log2(2 * workers)))

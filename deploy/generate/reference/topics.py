@@ -82,7 +82,8 @@ HOLDS = {
     "freshet.model": Topic(
         "seat", "workers",
         "Internal, Kafka: what each worker learned, a step for every 20 interactions or more, later 50, fewer "
-        "where few come, for the others to add; nothing while there is one worker. Binary. `run` makes the topic where it is missing.",
+        "where few come, for the others to add; nothing while there is one worker. Binary. `run` makes the topic "
+        "where it is missing.",
     ),
     "freshet.workers": Topic(
         "seat", "workers",

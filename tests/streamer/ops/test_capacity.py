@@ -39,7 +39,9 @@ def test_a_stream_takes_so_many_workers(stream: PlannedStream, workers: int, par
     assert found.busy == pytest.approx(busy_share(stream, COSTS, workers))
     assert found.busy <= BUSY
     assert workers == 1 or busy_share(stream, COSTS, workers - 1) > BUSY
-    assert found.most_events_per_s == pytest.approx(128 * 600_000 / (320 + 127 * 20))  # of 128 workers, two partitions each
+    assert found.most_events_per_s == pytest.approx(
+        128 * 600_000 / (320 + 127 * 20)
+    )  # of 128 workers, two partitions each
     assert found.most_capacity == pytest.approx(found.most_events_per_s / 2_000)
 
 

@@ -38,3 +38,15 @@ def test_lists_stay_as_they_are_while_users_and_places_become_more() -> None:
         assert published.lists() == rows
         assert published.naming(user % 7)[-1] == user
     assert not published.has_list(np.array([1, 39_999, 200_000], np.int32)).any()
+
+
+def test_the_partitions_that_are_published_for_are_those_of_lists_that_are_here() -> None:
+    lists = PublishedLists(K)
+    assert lists.published_for() == set()
+    lists.note(np.arange(3, dtype=np.int32), np.zeros((3, K), np.int32), np.array([0, 1, 2], np.int32))
+    lists.note(np.array([7], np.int32), np.zeros((1, K), np.int32))  # made anew, for no interaction
+    lists.withdraw(np.array([1], np.int32))
+    lists.release(2)
+    assert lists.published_for() == {0}
+    lists.regain(2)
+    assert lists.published_for() == {0, 2}
