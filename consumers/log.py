@@ -1,7 +1,7 @@
 """The `Log` contract. `consumers.embedded.log` and `consumers.kafka.log` keep it; tests/contracts holds them to it."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, Self
 
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
@@ -72,18 +72,6 @@ class Member(Reader, Protocol):
         """Reads a gained partition from `position` on; does nothing where it was lost meanwhile."""
 
 
-class Meanwhile(NamedTuple):
-    """What else the thread does that commits. `between`: called between two pieces of work that are short each;
-    `during`: does what only waits, or is long, and returns when it is done.
-    """
-
-    between: Callable[[], None] = lambda: None
-    during: Callable[[Callable[[], None]], None] = lambda work: work()
-
-
-NOTHING_ELSE = Meanwhile()
-
-
 class Committer(Closable, Protocol):
     """The atomic step of one application. Opening one fences whoever held the same seat before."""
 
@@ -96,13 +84,7 @@ class Committer(Closable, Protocol):
     def positions(self) -> dict[TopicPartition, int]:
         """What was committed last: where a restart goes on. Empty before the first commit."""
 
-    def commit(
-        self,
-        outputs: Sequence[NewRecord],
-        positions: Positions,
-        state: StateDelta | None = None,
-        meanwhile: Meanwhile = NOTHING_ELSE,
-    ) -> None:
+    def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """Makes `outputs`, `positions` and `state` durable. Raises Fenced when another process took the seat, and
         RecordRefused where a topic does not take one of the outputs.
 
@@ -110,6 +92,13 @@ class Committer(Closable, Protocol):
 
         Embedded: all three in one step. Kafka: (1) one transaction of outputs and positions, (2) then, where `state` is
         given, that in one step: state may lag the log, never lead it.
+        """
+
+    def saving(self, state: StateDelta) -> Iterator[None]:
+        """Makes `state`, that of what is committed, durable as a whole, a piece at each step of the iterator.
+
+        It holds before the iterator is at its end. One that is not taken to its end leaves the state of before, or all
+        of the new one.
         """
 
     def load_state(self, prefix: bytes = b"") -> Iterable[tuple[bytes, bytes]]:

@@ -12,13 +12,12 @@ from consumers.embedded.keys import redo_prefix, state_prefix
 from consumers.embedded.stored_state import EmbeddedState
 from consumers.embedded.tables import LogTables
 from consumers.errors import Fenced
-from consumers.log import NOTHING_ELSE, Closable, Meanwhile, Positions, StateDelta
+from consumers.log import Closable, Positions, StateDelta
 from consumers.positions import pack, unpack
 from consumers.records import NewRecord, TopicPartition
 from consumers.storage.checkpoint_pages import CheckpointPages, clear_redo
 from consumers.storage.checkpoint_store import SECRET_BYTES
 
-WRITTEN_AT_ONCE = 200  # records: some 2 ms
 _held: dict[tuple[Path, str], int] = {}
 
 
@@ -61,43 +60,31 @@ class EmbeddedCommitter(Closable):
         """See `Committer.positions`."""
         return unpack(self._tables.get(self._positions_key))
 
-    def commit(
-        self,
-        outputs: Sequence[NewRecord],
-        positions: Positions,
-        state: StateDelta | None = None,
-        meanwhile: Meanwhile = NOTHING_ELSE,
-    ) -> None:
+    def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`. The effects, in this order:
 
         (1) the pages of a checkpoint go to its redo log; (2) a WriteBatch of outputs, positions and the end of the redo
         log is written; (3) the pages go to their places. A crash before (2) leaves nothing, after it everything.
         """
-        if state:
-            for batch in self._pages.staging(state):  # (1)
-                self._write(batch)
-                meanwhile.between()
-            happened("staged")
-        if self.waits or len(outputs) > WRITTEN_AT_ONCE:
-            meanwhile.during(lambda: self._write_end(outputs, positions))  # (2)
-        else:  # to hand it over would take longer than to do it
-            self._write_end(outputs, positions)
-        for batch in self._pages.settling():  # (3)
-            self._write(batch)
-            happened("settling")
-            meanwhile.between()
-
-    def _write_end(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         tables = self._tables
+        for batch in () if state is None else self._pages.staging(state):  # (1)
+            self._write(batch)
         with tables.changed:
             self._check_seat()
             batch = WriteBatch(raw_mode=True)
             appended = tables.put_records(batch, outputs)
             batch.put(self._positions_key, pack(self.positions() | dict(positions)))
-            self._pages.put_end(batch)
+            if state is not None:
+                self._pages.put_end(batch)
             happened("batched")
-            tables.write(batch, appended)
+            tables.write(batch, appended)  # (2)
         happened("written")
+        for batch in () if state is None else self._pages.settling():  # (3)
+            self._write(batch)
+
+    def saving(self, state: StateDelta) -> Iterator[None]:
+        """See `Committer.saving`."""
+        return self._pages.replacing(state, self._write)
 
     def _write(self, batch: Any) -> None:
         """Writes a piece. The lock is not held for longer: who reads the log goes on."""

@@ -12,7 +12,7 @@ from consumers.embedded.frames import record_pieces, state_pieces
 from consumers.embedded.owner_connection import OwnerConnection
 from consumers.embedded.sole_member import SoleMember
 from consumers.embedded.tables import MAX_RECORD_BYTES
-from consumers.log import APPEND_TIMEOUT_S, NOTHING_ELSE, Closable, Committer, Meanwhile, Positions, StateDelta
+from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions, StateDelta
 from consumers.positions import from_rows, to_rows
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec
 
@@ -143,19 +143,17 @@ class RemoteCommitter(Closable):
         """See `Committer.positions`."""
         return from_rows(self._connection.call("positions"))
 
-    def commit(
-        self,
-        outputs: Sequence[NewRecord],
-        positions: Positions,
-        state: StateDelta | None = None,
-        meanwhile: Meanwhile = NOTHING_ELSE,
-    ) -> None:
+    def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`."""
         *first, last = record_pieces(outputs)
         *first_pages, last_pages = state_pieces(state or {})
         staged = [*((piece, ()) for piece in first), *(((), piece) for piece in first_pages)]
-        arguments = list(last), to_rows(positions), list(last_pages)
-        meanwhile.during(lambda: self._connection.call("commit", *arguments, staged=staged))
+        self._connection.call("commit", list(last), to_rows(positions), list(last_pages), staged=staged)
+
+    def saving(self, state: StateDelta) -> Iterator[None]:
+        """See `Committer.saving`: in one call, which the owner of the log answers when all is done."""
+        self.commit([], {}, state)
+        yield
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`; one read at a time."""

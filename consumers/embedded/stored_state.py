@@ -30,7 +30,8 @@ class EmbeddedState:
 
     def write(self, delta: StateDelta) -> None:
         """See `StoredState.write`."""
-        CheckpointPages(self._db, self._prefix, self._redo).replace(delta, self._db.write)
+        for _ in CheckpointPages(self._db, self._prefix, self._redo).replacing(delta, self._db.write):
+            pass
 
     def seat(self) -> str:
         """See `StoredState.seat`."""

@@ -16,7 +16,7 @@ from consumers.errors import LogUnavailable
 from consumers.kafka.calls import START_TIMEOUT_S, Deliveries, answered, client, produce, shut, text_of
 from consumers.kafka.group_positions import GroupPositions
 from consumers.kafka.seat import Seat
-from consumers.log import NOTHING_ELSE, Closable, Meanwhile, Positions, StateDelta
+from consumers.log import Closable, Positions, StateDelta
 from consumers.records import NewRecord, TopicPartition
 from consumers.storage.checkpoint_store import StateStore, folder_secret, instance_id
 
@@ -105,25 +105,13 @@ class KafkaCommitter(Closable):
         """See `Committer.positions`."""
         return committed_positions(self.group)
 
-    def commit(
-        self,
-        outputs: Sequence[NewRecord],
-        positions: Positions,
-        state: StateDelta | None = None,
-        meanwhile: Meanwhile = NOTHING_ELSE,
-    ) -> None:
+    def commit(self, outputs: Sequence[NewRecord], positions: Positions, state: StateDelta | None = None) -> None:
         """See `Committer.commit`. The effects, in this order:
 
         (1) a transaction is begun, (2) the outputs are produced, (3) the offsets are sent, (4) all of it is committed;
         (5) the checkpoint is written, if there is one. A crash before (4) leaves nothing, a crash after it leaves
         epochs whose manifests say how to take them again.
         """
-        meanwhile.during(lambda: self._commit(outputs, positions))
-        if state is not None:
-            self._store.write(state, positions, meanwhile.between)  # (5)
-            happened("checkpointed")
-
-    def _commit(self, outputs: Sequence[NewRecord], positions: Positions) -> None:
         try:
             if self._exactly_once:
                 self._commit_once_more(outputs, positions)
@@ -136,6 +124,14 @@ class KafkaCommitter(Closable):
             if error.args[0].code() in _FENCED:
                 raise LogUnavailable("the group took this worker for dead and gave its partitions away") from error
             raise LogUnavailable(f"the commit failed: {text_of(error)}; going on from the last one") from error
+        if state is not None:
+            for _ in self.saving(state):  # (5)
+                pass
+
+    def saving(self, state: StateDelta) -> Iterator[None]:
+        """See `Committer.saving`."""
+        yield from self._store.saving(state)
+        happened("checkpointed")
 
     def _leave(self) -> None:
         """Leaves the group, after what the client has to say of it.

@@ -17,12 +17,14 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 from rocksdict import WriteBatch
 
+from consumers.crash_points import happened
 from consumers.errors import CheckpointDamaged
 from consumers.storage.rocks import Damaged, scan, stored
 
 PIECE_BYTES = 64 << 10  # some .1 ms of a write
 Piece: TypeAlias = list[tuple[bytes, bytes | None]]
 """Pages with their keys, each behind its checksum; None: a page that goes."""
+Delta: TypeAlias = Mapping[bytes, bytes | None]
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -56,45 +58,40 @@ class CheckpointPages:
         self._pieces: list[Piece] = []
         self._end: _End | None = None  # of the last checkpoint; None: something may lie in the redo log
 
-    def replace(
-        self,
-        delta: Mapping[bytes, bytes | None],
-        write: Callable[[Any], None],
-        end: Any = None,
-        between: Callable[[], None] = lambda: None,
-    ) -> None:
-        """All three steps. Raises CheckpointDamaged.
+    def replacing(self, delta: Delta, write: Callable[[Any], None], end: Any = None) -> Iterator[None]:
+        """All three steps, a write at each piece of the iterator. Raises CheckpointDamaged.
 
         Args:
             delta: pages that change, by key; None: one that goes.
             write: writes a batch.
             end: a batch with what is to be durable together with them.
-            between: called between two writes.
         """
         for batch in self.staging(delta):
             write(batch)
-            between()
+            yield
         end = end or WriteBatch(raw_mode=True)
         self.put_end(end)
         write(end)
+        yield
         for batch in self.settling():
-            between()
             write(batch)
+            yield
 
-    def staging(self, delta: Mapping[bytes, bytes | None]) -> Iterator[Any]:
+    def staging(self, delta: Delta) -> Iterator[Any]:
         """(1) What puts the pages into the redo log, after what puts in order what a crash left there."""
         if self._end is None:
             self._end = _end_of(self._db, self._redo)
             yield from self._finishing(self._end)
         pieces = _cut(delta)
         self._pieces = list(islice(pieces, 2))
-        staged = 0 if len(self._pieces) == 2 else 1
+        staged = 0 if len(self._pieces) == 2 else 1  # one alone is written with (2)
         while staged < len(self._pieces):
             batch = WriteBatch(raw_mode=True)
             batch.put(_key(self._redo, self._writer, staged), _encode(self._pieces[staged]))
             yield batch
             self._pieces += islice(pieces, 1)
             staged += 1
+        happened("staged")
 
     def put_end(self, batch: Any) -> None:
         """(2) Puts into a batch what makes the staged pages hold; nothing where none are staged."""
@@ -115,6 +112,7 @@ class CheckpointPages:
             return
         for n, piece in enumerate(self._pieces):
             yield self._settled(self._ending, n, piece)
+            happened("settling")
         self._pieces, self._end = [], self._ending
 
     def _finishing(self, end: _End) -> Iterator[Any]:
@@ -226,7 +224,7 @@ def _key(redo: bytes, writer: int, n: int) -> bytes:
     return redo + b"/" + writer.to_bytes(8, "big") + n.to_bytes(4, "big")
 
 
-def _cut(delta: Mapping[bytes, bytes | None]) -> Iterator[Piece]:
+def _cut(delta: Delta) -> Iterator[Piece]:
     """Pages in pieces of PIECE_BYTES, or little more."""
     piece, size = Piece(), 0
     for page, value in delta.items():

@@ -5,23 +5,18 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from rocksdict import WriteBatch
-
 from consumers.errors import CheckpointDamaged, LogBusy, LogUnavailable
-from consumers.log import Positions, StateDelta
-from consumers.positions import pack, unpack
-from consumers.records import TopicPartition
+from consumers.log import StateDelta
 from consumers.storage.checkpoint_pages import CheckpointPages, pages_of
 from consumers.storage.private_files import private_folder, write_private
 from consumers.storage.rocks import Damaged, Locked, open_database, shut
 
 PAGES, REDO = b"s", b"d"  # what the keys of pages, and of what replaces them, begin with
-_POSITIONS = b"p"
 INSTANCE_FILE, SECRET_FILE = "instance", "erasure-key"
 SECRET_BYTES = 32
 _DAMAGE = ("corruption", "no such file", "checksum")  # how RocksDB's errors name files that are not what was written
@@ -55,7 +50,7 @@ def folder_secret(folder: Path, held: bytes = b"") -> bytes:
 
 
 class StateStore:
-    """Keys and values with the positions that they stand for. One process at a time.
+    """Keys and values. One process at a time.
 
     Files that are damaged or missing are set aside when it is opened, and an empty checkpoint begins.
     Raises LogBusy when another process has the folder, LogUnavailable when it cannot be opened.
@@ -85,11 +80,14 @@ class StateStore:
             ) from error
         self._pages = CheckpointPages(self._db, PAGES, REDO)
 
-    def write(self, delta: StateDelta, positions: Positions, between: Callable[[], None] = lambda: None) -> None:
-        """Applies the delta and the positions in one step; between: called between two writes."""
-        end = WriteBatch(raw_mode=True)
-        end.put(_POSITIONS, pack(positions))
-        self._pages.replace(delta, self._write, end, between)
+    def write(self, delta: StateDelta) -> None:
+        """Applies the delta in one step."""
+        for _ in self.saving(delta):
+            pass
+
+    def saving(self, delta: StateDelta) -> Iterator[None]:
+        """The same, in pieces. See `Committer.saving`."""
+        return self._pages.replacing(delta, self._write)
 
     def _write(self, batch: Any) -> None:
         try:
@@ -98,10 +96,6 @@ class StateStore:
             raise LogUnavailable(
                 f"the checkpoint cannot be written: {error}; free space on its disk. The last good one holds"
             ) from error
-
-    def positions(self) -> dict[TopicPartition, int]:
-        """The positions of the last write."""
-        return unpack(self._db.get(_POSITIONS))
 
     def load(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that begin with `prefix` and their values, in key order.

@@ -35,7 +35,7 @@ class FolderState:
         """See `StoredState.write`."""
         store = StateStore(self._folder)
         try:
-            store.write(delta, {})
+            store.write(delta)
         finally:
             store.close()
 

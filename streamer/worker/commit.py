@@ -1,11 +1,12 @@
 """Commits: outputs, positions and checkpoint in one step, and what is said of an epoch once it is committed."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 
 import numpy as np
 
-from consumers.log import Committer, Log, Meanwhile, Positions
+from consumers.log import Committer, Log, Positions
 from consumers.records import ROW_HEADER, NewRecord
 from consumers.schemas import Interaction
 from streamer.asking.question_queue import QuestionQueue
@@ -21,6 +22,8 @@ from streamer.worker.answering import Answering
 from streamer.worker.checkpoint_stamp import written_now
 from streamer.worker.prometheus import RunMetrics
 
+WRITTEN_AT_ONCE = 200  # records that nobody waits for: some 2 ms
+PIECES_AT_ONCE = 16  # of a checkpoint: some 2 ms
 _logger = logging.getLogger(__name__)
 
 
@@ -40,22 +43,25 @@ class Commits:
         self._log, self._settings, self._state, self._committer = log, settings, state, committer
         self._metrics, self._test_lists, self._clock = metrics, test_lists, clock
         self._checkpointed = clock.monotonic()
-        self._meanwhile = Meanwhile()
+        self._between: Callable[[], None] = lambda: None
+        self._during: Callable[[Callable[[], None]], None] = lambda work: work()
         self._asked: Callable[[], list[NewRecord]] = list
+        self._saving: Iterator[None] | None = None  # the checkpoint that is being written
 
     def answer_meanwhile(self, queue: QuestionQueue, answering: Answering) -> None:
         """Has questions answered while pages are made and while a commit is waited for; commits what they leave."""
-        self._meanwhile, self._asked = Meanwhile(queue.serve, queue.serve_during), answering.records
+        self._between, self._during, self._asked = queue.serve, queue.serve_during, answering.records
 
     def commit(self, epoch: EpochInput, output: EpochOutput, took_s: float) -> None:
-        """(1) Commits outputs, positions and, where it is due, the checkpoint; (2) tells who measures or waits for it.
+        """(1) Commits outputs and positions, and writes pieces of a checkpoint where one is due; (2) tells who measures
+        it, or waits for it.
 
-        An erasure takes the checkpoint with it, and so does a switch of embeddings: what it switched to need not be
-        there later. `took_s`: how long the epoch took.
+        With an erasure the checkpoint is written whole, and with a switch of embeddings: what it switched to need not
+        be there later. `took_s`: how long the epoch took.
         """
         mine = {tp: end for tp, end in epoch.ends.items() if tp.topic == self._settings.interactions_topic}
         must = bool(output.erased) or epoch.embeddings is not None
-        self._write(output.records, mine, must or self._checkpoint_is_due())  # (1)
+        self._write(output.records, mine, must)  # (1)
         self._metrics.epoch(epoch, output, took_s)  # (2)
         if output.outcome is not None:
             published = output.published.tolist()
@@ -68,16 +74,14 @@ class Commits:
 
     def commit_taken_over(self, output: EpochOutput) -> None:
         """Commits an epoch that another worker has published; it moves no position of the group."""
-        self._write(output.records, {}, self._checkpoint_is_due())
+        self._write(output.records, {}, must=False)
 
     def commit_asked(self) -> None:
         """Commits what answers have left, where no epoch takes it along."""
         records = self._asked()
         if records:
-            if self._committer.waits:
-                self._meanwhile.during(lambda: self._log.append(records))
-            else:
-                self._log.append(records)
+            self._meanwhile(lambda: self._log.append(records))
+        self._go_on_saving()
 
     def checkpoint(self) -> None:
         """Writes the state as it is."""
@@ -103,17 +107,44 @@ class Commits:
             )
         self._test_lists.reached(self._state.epoch)
 
-    def _write(self, records: list[NewRecord], positions: Positions, checkpoint: bool) -> None:
+    def _write(self, records: list[NewRecord], positions: Positions, must: bool) -> None:
+        """must: the checkpoint of what is committed is written whole."""
         started = self._clock.monotonic()
-        delta = None
-        if checkpoint:
-            self._checkpointed = started
-            delta = checkpoint_pages(self._log, self._settings, self._state, self._clock, self._meanwhile.between)
-        self._meanwhile.between()
         records = [*self._asked(), *records, *self._kept(records)]
-        self._committer.commit(records, positions, delta, self._meanwhile)
-        self._meanwhile.between()
-        self._metrics.committed(self._clock.monotonic() - started, delta)
+        is_long = len(records) > WRITTEN_AT_ONCE
+        self._meanwhile(lambda: self._committer.commit(records, positions), is_long)
+        self._between()
+        self._metrics.committed(self._clock.monotonic() - started)
+        self._go_on_saving(must)
+        if must or (self._saving is None and self._checkpoint_is_due()):
+            self._saving = self._checkpoint()
+            self._go_on_saving(must)
+
+    def _checkpoint(self) -> Iterator[None]:
+        """Writes a checkpoint, a piece at each step."""
+        self._checkpointed = self._clock.monotonic()
+        delta = checkpoint_pages(self._log, self._settings, self._state, self._clock, self._between)
+        yield from self._committer.saving(delta)
+        self._metrics.checkpointed(self._clock.monotonic() - self._checkpointed, delta)
+
+    def _go_on_saving(self, to_the_end: bool = False) -> None:
+        """Writes pieces of the checkpoint that has begun."""
+        if self._saving is None:
+            return
+        pieces = 0
+        for _ in islice(self._saving, None if to_the_end else PIECES_AT_ONCE):
+            pieces += 1
+            self._between()
+        if to_the_end or pieces < PIECES_AT_ONCE:
+            self._saving = None
+
+    def _meanwhile(self, work: Callable[[], None], is_long: bool = False) -> None:
+        """Has questions answered while the log is waited for. To hand over what neither waits nor is long would take
+        longer than to do it."""
+        if is_long or self._committer.waits:
+            self._during(work)
+        else:
+            work()
 
     def _kept(self, records: list[NewRecord]) -> list[NewRecord]:
         """The published lists among records, for the topic of lists."""

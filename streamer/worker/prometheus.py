@@ -129,15 +129,17 @@ class RunMetrics:
         """The log has gone away; another worker will be tried."""
         self._watched, self._stage = None, "waiting"
 
-    def committed(self, seconds: float, delta: StateDelta | None) -> None:
-        """A commit took so long; `delta`: the checkpoint that went with it."""
+    def committed(self, seconds: float) -> None:
+        """A commit took so long."""
         self._commit.add_one(seconds)
-        if delta is not None:
-            self._checkpointed_ms = self._clock.now_ms()
-            self._checkpoint.add_one(seconds)
-            self._delta_bytes = sum(len(value) for value in delta.values() if value)
-            self._count["checkpoints"] += 1
-            self._count["checkpoint_written_bytes"] += self._delta_bytes
+
+    def checkpointed(self, seconds: float, delta: StateDelta) -> None:
+        """A checkpoint is written, which took so long, with what was done between its pieces."""
+        self._checkpointed_ms = self._clock.now_ms()
+        self._checkpoint.add_one(seconds)
+        self._delta_bytes = sum(len(value) for value in delta.values() if value)
+        self._count["checkpoints"] += 1
+        self._count["checkpoint_written_bytes"] += self._delta_bytes
 
     def epoch(self, epoch: EpochInput, output: EpochOutput, took_s: float) -> None:
         """An epoch is committed, which took so long to take."""
@@ -191,9 +193,9 @@ class RunMetrics:
             "freshet_event_to_list_seconds", "Time from an interaction's append to the commit of its list, s."
         )
         yield self._take.family("freshet_take_seconds", "Time to score, learn and observe an epoch, s.")
-        yield self._commit.family("freshet_commit_seconds", "Time of a commit, with a checkpoint or without, s.")
+        yield self._commit.family("freshet_commit_seconds", "Time of a commit, s.")
         yield self._checkpoint.family(
-            "freshet_checkpoint_write_seconds", "Time of a commit that carries a checkpoint, s."
+            "freshet_checkpoint_write_seconds", "Time from the first to the last piece of a checkpoint, s."
         )
         yield from self._recovery()
         yield from self._checkpoints()

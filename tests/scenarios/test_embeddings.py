@@ -137,7 +137,7 @@ def test_a_crash_between_commit_and_checkpoint_needs_the_folder_and_says_so(
     before = digest(live.worker.state)
     use(folder_of(settings_with), "good")
     with monkeypatch.context() as broken:
-        broken.setattr(streamer.worker.commit, "checkpoint_pages", lambda *_: None)  # nothing is written of the state
+        broken.setattr(streamer.worker.commit, "checkpoint_pages", lambda *_: {})  # nothing is written of the state
         live.take(50)
     after = digest(live.worker.state)
     assert before != after

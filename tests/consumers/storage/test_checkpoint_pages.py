@@ -15,11 +15,10 @@ from rocksdict import WriteBatch
 
 from consumers.errors import CheckpointDamaged
 from consumers.storage import checkpoint_pages
-from consumers.storage.checkpoint_pages import CheckpointPages, pages_of
+from consumers.storage.checkpoint_pages import CheckpointPages, Delta, pages_of
 from consumers.storage.rocks import open_database, scan
 
 PREFIX, REDO, POSITIONS = b"s/app/", b"d/app", b"p/app"
-Delta = Mapping[bytes, bytes | None]
 deltas: st.SearchStrategy[Delta] = st.dictionaries(
     st.binary(min_size=1, max_size=2), st.none() | st.binary(max_size=40), max_size=12
 )
@@ -40,6 +39,11 @@ def writes(pages: CheckpointPages, delta: Delta, positions: bytes) -> Iterator[A
     pages.put_end(end)
     yield end
     yield from pages.settling()
+
+
+def replace(pages: CheckpointPages, delta: Delta, write: Callable[[Any], None]) -> None:
+    for _ in pages.replacing(delta, write):
+        pass
 
 
 def applied(state: Mapping[bytes, bytes], delta: Delta) -> dict[bytes, bytes]:
@@ -68,7 +72,7 @@ def test_a_crash_leaves_the_pages_of_before_or_of_after(checkpoints: list[tuple[
             for begin in (b"\x00", b"a"):
                 found = dict(pages_of(db, PREFIX, REDO, begin))
                 assert found == {key: value for key, value in state.items() if key.startswith(begin)}
-        CheckpointPages(db, PREFIX, REDO).replace({}, db.write)
+        replace(CheckpointPages(db, PREFIX, REDO), {}, db.write)
         assert read(db) == state
         assert list(scan(db, REDO + b"/")) == []
 
@@ -79,7 +83,7 @@ def test_one_writer_goes_on(changes: list[Delta]) -> None:
     with TemporaryDirectory() as folder, closing(open_database(Path(folder) / "db")) as db:
         state, pages = dict[bytes, bytes](), CheckpointPages(db, PREFIX, REDO)
         for delta in changes:
-            pages.replace(delta, db.write)
+            replace(pages, delta, db.write)
             state = applied(state, delta)
             assert read(db) == state
 
@@ -97,9 +101,9 @@ def test_a_write_that_fails_is_made_good_by_the_next(tmp_path: Path) -> None:
                 db.write(batch)
 
             with suppress(RuntimeError):
-                pages.replace(first, write)
+                replace(pages, first, write)
             assert read(db) in ({}, first)
-            pages.replace(second, db.write)
+            replace(pages, second, db.write)
             assert read(db) == second
 
 
@@ -110,7 +114,7 @@ def test_who_reads_meanwhile_sees_one_checkpoint(tmp_path: Path) -> None:
 
         def write() -> None:
             for n in range(150):
-                pages.replace({b"%02d" % page: b"%d" % n for page in range(60)}, db.write)
+                replace(pages, {b"%02d" % page: b"%d" % n for page in range(60)}, db.write)
             ended.set()
 
         writer = threading.Thread(target=write)
@@ -137,7 +141,7 @@ def test_a_damaged_piece_is_said(tmp_path: Path, damage: Callable[[bytes], bytes
             read(db)
 
         def settle_and_read() -> None:
-            CheckpointPages(db, PREFIX, REDO).replace({}, db.write)
+            replace(CheckpointPages(db, PREFIX, REDO), {}, db.write)
             read(db)
 
         with pytest.raises(CheckpointDamaged, match="is damaged"):  # also where only a page of the piece is

@@ -214,7 +214,7 @@ def test_a_torn_write_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     """The folder of a worker on Kafka, whose last write did not reach the disk whole: RocksDB has the one before."""
     store = StateStore(tmp_path)
     for n in range(1, 4):
-        store.write({b"stream": bytes([n]), **{f"page {k}".encode(): bytes([n]) * 500 for k in range(50)}}, {})
+        store.write({b"stream": bytes([n]), **{f"page {k}".encode(): bytes([n]) * 500 for k in range(50)}})
     store._db.flush_wal(True)
     (log,) = (tmp_path / "checkpoint").glob("*.log")
     whole = log.read_bytes()
@@ -231,11 +231,11 @@ def test_a_torn_write_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
 
 def test_the_folder_is_read_beside_its_worker(tmp_path: Path) -> None:
     store = StateStore(tmp_path)
-    store.write({b"a/1": b"x", b"b/1": b"y"}, {})
+    store.write({b"a/1": b"x", b"b/1": b"y"})
     state = FolderState(tmp_path, dict)
     assert dict(state.pages()) == {b"a/1": b"x", b"b/1": b"y"}
     assert dict(state.pages(b"b/")) == {b"b/1": b"y"}
-    store.write({b"a/1": None}, {})
+    store.write({b"a/1": None})
     assert dict(state.pages()) == {b"b/1": b"y"}
     key, value = next(scan(store._db, b"sb/1"))
     store._db[key] = value[:-1] + b"?"
