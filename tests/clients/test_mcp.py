@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastmcp import Client
-from fastmcp.client.transports import StdioTransport
-from fastmcp.exceptions import ToolError
 
 from streamer.cli.main import main
 from tests.clients.conftest import Front
+from tests.lazily import lazily
 from tests.waiting import ends, until
 
+Client = lazily("fastmcp:Client")
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {"PYTHONPATH": str(ROOT), "PATH": os.environ["PATH"], "HOME": str(Path.home())}
 READING = {
@@ -27,11 +26,15 @@ WRITING = {"interaction_post", "item_post", "item_delete", "user_delete", "feedb
 
 
 def over_stdio(front: Front, *flags: str) -> "Client[Any]":
+    from fastmcp.client.transports import StdioTransport
+
     line = ["-m", "streamer", "mcp", front.address, *flags]
     return Client(StdioTransport(sys.executable, line, env=ENVIRONMENT, cwd=str(ROOT)))
 
 
 def test_by_default_there_are_tools_that_read_and_no_others(front: Front) -> None:
+    from fastmcp.exceptions import ToolError
+
     async def ask() -> None:
         async with over_stdio(front) as client:
             tools = {tool.name: tool for tool in await client.list_tools()}

@@ -6,20 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
-
-import torch
-from torch_geometric.data import HeteroData
-
+from streamer.cli.commands.train import FUSIONS, LOSSES, MODELS, NEGATIVES
+from tests.lazily import lazily, needs
 from tests.worlds import checkerboard
-from tgn.family.fusion import FUSIONS, Fusion, fused
-from tgn.family.hetero import Events, derive_season, hetero_graph
-from tgn.family.losses import LOSSES
-from tgn.family.models import MODELS
-from tgn.family.negatives import DRAWS
-from tgn.family.training import Trainer, TrainingConfig
-from tgn.family.view import RELATIONS, part, whole
 
+pytestmark = needs("torch_geometric", "graph")
+torch = lazily("torch")
+hetero = lazily("tgn.family.hetero")
+training = lazily("tgn.family.training")
+view_of = lazily("tgn.family.view")
 SIZE = 16
 QUICK = {"passes": 8, "batch": 250, "drawn": 20, "rate": 0.02, "spectral": False}  # else they know before they learn
 ONE_SIDED = pytest.mark.parametrize("model", [name for name in MODELS if name != "session"])  # they embed parts
@@ -27,23 +22,29 @@ every = pytest.mark.parametrize("model", MODELS)
 
 
 @cache
-def world() -> HeteroData:
+def world() -> Any:
     """A checkerboard: half of the users choose among half of the items only."""
     triples = checkerboard(users=40, items=40, events=2_000)
     users, items = (sorted({triple[side] for triple in triples}) for side in (0, 1))
     columns = ([users.index(u) for u, _, _ in triples], [items.index(i) for _, i, _ in triples])
     user, item = (np.array(column, np.int64) for column in columns)
     t = np.array([t for _, _, t in triples], np.int64)
-    events = Events(
+    events = hetero.Events(
         user, item, t, np.ones(len(t), np.float32), np.full(len(t), np.nan, np.float32), np.arange(len(t)) % 2
     )
-    return hetero_graph(events, len(users), len(items), [derive_season(events)], until=int(t[-1]) + 1)
+    return hetero.hetero_graph(events, len(users), len(items), [hetero.derive_season(events)], until=int(t[-1]) + 1)
 
 
-def trainer_of(model: str, encoder: dict[str, Any] | None = None, **config: Any) -> Trainer:
-    torch.manual_seed(0)
+def encoder_of(model: str, **layers: Any) -> Any:
     nodes = sum(world()[kind].num_nodes for kind in world().node_types)
-    return Trainer(MODELS[model](nodes, SIZE, **(encoder or {})), world(), TrainingConfig(**{**QUICK, **config}))
+    return lazily("tgn.family.models").MODELS[model](nodes, SIZE, **layers)
+
+
+def trainer_of(model: str, encoder: dict[str, Any] | None = None, **config: Any) -> "training.Trainer":
+    torch.manual_seed(0)
+    return training.Trainer(
+        encoder_of(model, **(encoder or {})), world(), training.TrainingConfig(**{**QUICK, **config})
+    )
 
 
 def test_names_that_are_eigenvectors_know_who_chooses_what() -> None:
@@ -82,8 +83,9 @@ def test_a_training_that_was_ended_goes_on_as_if_it_had_not_been(model: str) -> 
 
 
 @every
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 def test_it_trains_on_a_gpu_and_comes_back(model: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("there is no GPU here")
     for more in ({}, {"negatives": "hard", "tasks": (1.0, 5.0)}):
         trainer = trainer_of(model, device="cuda", **more)
         assert max(trainer.fit().recall) > 0.9
@@ -118,8 +120,10 @@ def test_it_trains_on_less_than_the_whole_graph(model: str, less: dict[str, int]
 def test_what_is_held_out_is_not_in_the_graph_that_is_trained_on(model: str) -> None:
     trainer = trainer_of(model)
     first = int(trainer.history.time[trainer.held_out].min())
-    assert torch.equal(trainer.view.weight.to_dense(), whole(world(), RELATIONS, before=first).weight.to_dense())
-    assert trainer.view.weight.values().sum() < whole(world(), RELATIONS).weight.values().sum()
+    assert torch.equal(
+        trainer.view.weight.to_dense(), view_of.whole(world(), view_of.RELATIONS, before=first).weight.to_dense()
+    )
+    assert trainer.view.weight.values().sum() < view_of.whole(world(), view_of.RELATIONS).weight.values().sum()
 
 
 def test_sessions_need_the_whole_graph() -> None:
@@ -128,7 +132,7 @@ def test_sessions_need_the_whole_graph() -> None:
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize("negatives", DRAWS)
+@pytest.mark.parametrize("negatives", NEGATIVES)
 def test_every_loss_with_every_draw_of_negatives(loss: str, negatives: str) -> None:
     trainer = trainer_of("lightgcn", loss=loss, negatives=negatives)
     assert max(trainer.fit().recall) > (0.6 if negatives == "hard" else 0.9)
@@ -152,35 +156,34 @@ def test_without_skips_depth_makes_everybody_alike() -> None:
 
 def test_gat_shows_its_attention() -> None:
     trainer = trainer_of("gat", passes=1)
-    view = whole(world())
+    view = view_of.whole(world())
     edges, share = trainer.encoder.attention(view)  # type: ignore[operator]
     total = torch.zeros(len(view.node)).index_add_(0, edges[1], share)
     assert torch.allclose(total[total > 0], torch.ones(1), atol=1e-5)
 
 
 def test_a_part_keeps_the_names_of_its_nodes() -> None:
-    view = whole(world())
+    view = view_of.whole(world())
     some = torch.tensor([1, 3, 45, 50])
-    assert torch.equal(part(view, some).node, some)
+    assert torch.equal(view_of.part(view, some).node, some)
     dense = view.weight.to_dense()[some][:, some]
-    assert torch.equal(part(view, some).weight.to_dense(), dense)
+    assert torch.equal(view_of.part(view, some).weight.to_dense(), dense)
 
 
-def fused_trainer(model: str, how: Fusion, content: torch.Tensor, **config: Any) -> Trainer:
+def fused_trainer(model: str, how: str, content: "torch.Tensor", **config: Any) -> "training.Trainer":
     torch.manual_seed(0)
-    nodes = sum(world()[kind].num_nodes for kind in world().node_types)
-    encoder = fused(MODELS[model](nodes, SIZE), content, 40, how)
-    return Trainer(encoder, world(), TrainingConfig(**{**QUICK, **config}))
+    encoder = lazily("tgn.family.fusion:fused")(encoder_of(model), content, 40, how)
+    return training.Trainer(encoder, world(), training.TrainingConfig(**{**QUICK, **config}))
 
 
-def sides() -> torch.Tensor:
+def sides() -> "torch.Tensor":
     """[40, 2] content that says of each item which half of the users chooses it."""
     even = torch.tensor([item % 2 == 0 for item in numbers("i")])
     return torch.stack([even, ~even], 1).float()
 
 
 @pytest.mark.parametrize(("model", "how"), [*((m, "early") for m in MODELS), *(("lightgcn", h) for h in FUSIONS[1:])])
-def test_content_teaches_what_an_item_is_before_anybody_has_touched_it(model: str, how: Fusion) -> None:
+def test_content_teaches_what_an_item_is_before_anybody_has_touched_it(model: str, how: str) -> None:
     """The items that are held back have no edge; with content that tells the halves apart they stand with their own."""
     content = sides()
     trainer = fused_trainer(model, how, content)

@@ -10,15 +10,17 @@ from consumers.event_weights import EventWeights
 from consumers.open_log import OwnedLog
 from consumers.records import NewRecord
 from streamer.cli.main import main
-from streamer.embeddings.training_data import gather_source
 from streamer.engine.engine import Engine
 from streamer.evaluation.reordering import all_rows, between
 from streamer.evaluation.replay import ReplayOptions, replay
 from streamer.features.topic_table import owned_rows, read_topic
 from streamer.settings import Settings
 from tests.canonical import canonical
+from tests.lazily import lazily
 from tests.scenarios.test_merges import go_on, interaction, merge, run, visit
 from tests.scenarios.test_worker import lists_of
+
+gather_source = lazily("streamer.embeddings.training_data:gather_source")
 
 
 def play(log: OwnedLog) -> None:

@@ -26,6 +26,9 @@ from streamer.settings import Settings
 
 EXAMPLE = "freshet train lightgcn interactions.parquet --items items.parquet --reach 90d --out embeddings"
 MODELS = ("lightgcn", "gcn", "gat", "pinsage", "session")
+LOSSES = ("softmax", "infonce", "bpr")
+NEGATIVES = ("uniform", "popularity", "in-batch", "hard", "mixed")
+FUSIONS = ("early", "late", "attention")
 WARM_PASSES = 2
 
 
@@ -64,12 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--loss",
-        choices=("softmax", "infonce", "bpr"),
+        choices=LOSSES,
         default="softmax",
         help="loss that training minimises (default softmax)",
     )
     parser.add_argument(
-        "--negatives", choices=("uniform", "popularity", "in-batch", "hard", "mixed"), default="uniform",
+        "--negatives", choices=NEGATIVES, default="uniform",
         help="how items that a user did not choose are drawn (default uniform)",
     )  # fmt: skip
     parser.add_argument(
@@ -101,9 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--multitask", action="store_true", help="make each event type a task, which counts by its weight"
     )
-    parser.add_argument(
-        "--fusion", choices=("early", "late", "attention"), help="way in which the content of items takes part"
-    )
+    parser.add_argument("--fusion", choices=FUSIONS, help="way in which the content of items takes part")
     parser.add_argument(
         "--content",
         type=Path,

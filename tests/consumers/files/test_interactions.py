@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
 from consumers.errors import DataRefused
 from consumers.files.interactions import guess_format, read_interactions, read_items, read_users
+from tests.lazily import lazily
+
+pd = lazily("pandas")
 
 FILES: dict[str, tuple[str, str]] = {  # format → file name, content: the same two interactions each time
     "csv": ("a.csv", "user_id,item_id,timestamp,event_type\n007,x,1000,view\n8,y,2000,view\n"),

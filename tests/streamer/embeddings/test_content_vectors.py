@@ -1,24 +1,20 @@
 """`freshet content`: what pretrained models make of titles and images, read from files."""
 
 import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("torch", reason="the extra `content` is not installed")
-
-import torch
-import wordllama
-from PIL import Image
-from safetensors.torch import save_file
-
 from streamer.cli.main import main
 from streamer.embeddings.pretrained_encoders import embed_texts
+from tests.lazily import lazily, needs
 
-pytestmark = pytest.mark.skipif(find_spec("torchvision") is None, reason="the extra `content` is not installed")
+pytestmark = needs("torchvision", "content")
+Image = lazily("PIL.Image")
+torch = lazily("torch")
+wordllama = lazily("wordllama")
 TITLES = ["Iron Man", "The Iron Giant", "Love Actually", ""]
 
 
@@ -61,7 +57,7 @@ def weights(backbone: str, file: Path) -> Path:
 
     state = get_model(backbone, weights=None).state_dict()
     if file.suffix == ".safetensors":
-        save_file(state, file)
+        lazily("safetensors.torch").save_file(state, file)
     else:
         torch.save(state, file)
     return file

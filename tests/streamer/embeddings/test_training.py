@@ -13,27 +13,21 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("torch_geometric", reason="the extra `graph` is not installed")
-
-import torch
-from safetensors.torch import load_file
-
 import streamer.cli.commands.train
 from consumers.event_weights import EventWeights
 from consumers.files.interactions import read_interactions
+from streamer.cli.commands.train import MODELS
 from streamer.cli.main import main
 from streamer.embeddings.registry import TRAINING, NodeVectors, read_version, rotation_onto, versions
-from streamer.embeddings.training import _fit_together
-from streamer.embeddings.training_data import gather_source, list_nodes
-from streamer.embeddings.warm_start import take_over
 from streamer.errors import EmbeddingsDamaged, ProcessEnded
 from streamer.settings import Settings
+from tests.lazily import lazily, needs
 from tests.worlds import checkerboard
-from tgn.family.losses import LOSSES
-from tgn.family.models import MODELS
-from tgn.family.negatives import DRAWS
-from tgn.family.training import Trainer, read_best_weights
 
+pytestmark = needs("torch_geometric", "graph")
+torch = lazily("torch")
+fit_together = lazily("streamer.embeddings.training:_fit_together")
+gather_source = lazily("streamer.embeddings.training_data:gather_source")
 HOUR_MS = 3_600_000
 
 
@@ -96,6 +90,13 @@ def test_a_warm_start_begins_from_what_the_version_before_has_learned(
 
 
 def test_a_warm_start_takes_over_names_by_id(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from safetensors.torch import load_file
+
+    from streamer.embeddings.training_data import list_nodes
+    from streamer.embeddings.warm_start import take_over
+    from tgn.family.models import MODELS
+    from tgn.family.training import read_best_weights
+
     manifest = train(capsys, "gcn", csv)
     table = read_interactions(csv)
     later = pa.concat_tables([table.slice(0, 1).set_column(0, "user_id", [["new"]]), table])
@@ -209,7 +210,7 @@ def test_attention_that_is_not_there_is_said(csv: Path, capsys: pytest.CaptureFi
     assert "knows no user nobody" in capsys.readouterr().err
 
 
-def end_all_but_the_first(advance: Callable[[int], None]) -> Trainer:
+def end_all_but_the_first(advance: Callable[[int], None]) -> Any:
     """Trains nothing: waits for the others, who are gone."""
     if torch.distributed.get_rank() > 0:
         os._exit(3)
@@ -219,13 +220,13 @@ def end_all_but_the_first(advance: Callable[[int], None]) -> Trainer:
 
 def test_a_process_that_ends_early_is_told() -> None:
     with pytest.raises(ProcessEnded, match=r"exit code 3 .*--resume"):
-        _fit_together(end_all_but_the_first, 2, lambda passes: None)
+        fit_together(end_all_but_the_first, 2, lambda passes: None)
 
 
 class EndsAsItArrives:
     """Ends the process that it is sent to, which has met no other yet."""
 
-    def __call__(self, advance: Callable[[int], None]) -> Trainer:
+    def __call__(self, advance: Callable[[int], None]) -> Any:
         raise AssertionError("nobody was waited for")
 
     def __setstate__(self, state: object) -> None:
@@ -239,14 +240,17 @@ def test_a_process_that_ends_before_it_has_met_the_others_is_told(monkeypatch: p
     """gloo itself would wait for it for half an hour."""
     monkeypatch.setattr("streamer.embeddings.training.GRACE_S", 0.5)
     with pytest.raises(ProcessEnded, match=r"exit code 3 \(it was waited for\).*--resume"):
-        _fit_together(EndsAsItArrives(), 2, lambda passes: None)
+        fit_together(EndsAsItArrives(), 2, lambda passes: None)
 
 
 def test_the_flags_offer_what_there_is() -> None:
+    from tgn.family import fusion, losses, models, negatives
+
     parser = argparse.ArgumentParser()
     streamer.cli.commands.train.add_arguments(parser)
     offered = {action.dest: tuple(action.choices or ()) for action in parser._actions}
-    assert (offered["model"], offered["loss"], offered["negatives"]) == (tuple(MODELS), LOSSES, DRAWS)
+    there = (tuple(models.MODELS), losses.LOSSES, negatives.DRAWS, fusion.FUSIONS)
+    assert tuple(offered[what] for what in ("model", "loss", "negatives", "fusion")) == there
 
 
 def test_a_window_leaves_the_rest_out(csv: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from streamer.evaluation.off_policy import NOTHING, OffPolicy, ShownLists, off_policy
+from tests.lazily import lazily
 from tests.worlds.dealt_lists import DealtWorld
+
+stats = lazily("scipy.stats")
 
 
 def test_the_truth_lies_inside_as_often_as_promised() -> None:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from consumers.schemas import Business
 from streamer.experiments.intervals import (
@@ -14,7 +13,10 @@ from streamer.experiments.intervals import (
     standard_error,
     users_needed,
 )
+from tests.lazily import lazily
 from tests.worlds.outcomes import MEAN_TASTE, ctr_until, outcomes, results
+
+stats = lazily("scipy.stats")
 
 
 def per_user(name: str, x: np.ndarray, z: np.ndarray) -> Business:

@@ -5,14 +5,16 @@ import json
 import msgspec
 import numpy as np
 import pytest
-from scipy import stats
 
 from consumers.schemas import Business
 from streamer.experiments.experiment_records import ArmStop, ExperimentRecord, read_experiment
 from streamer.experiments.in_words import as_json, in_words, verdicts
 from streamer.experiments.report import ArmDifference, report_of
+from tests.lazily import lazily
 from tests.worlds.circles import SHOWN, ctr_of_units
 from tests.worlds.outcomes import MEAN_TASTE, Outcomes, ctr_until, outcomes
+
+stats = lazily("scipy.stats")
 
 RECORD = read_experiment({"name": "x", "arms": [{"name": "a", "share": 0.5}, {"name": "b", "share": 0.5}]})
 

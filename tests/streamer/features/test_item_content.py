@@ -8,14 +8,16 @@ import pytest
 
 from consumers.event_weights import EventWeights
 from consumers.schemas import Item
-from streamer.embeddings.training_data import gather_source
 from streamer.engine.engine import Engine
 from streamer.features.item_content import hash_content, read_coordinates
 from streamer.settings import Settings
+from tests.lazily import lazily
 from tests.worlds import table_of
 from tgn.model import Model
 from tgn.outside_vectors import SCALE, SIZE
 from tgn.serialization import all_pages, load_pages
+
+gather_source = lazily("streamer.embeddings.training_data:gather_source")
 
 
 def cosine(a: Item, b: Item) -> float:

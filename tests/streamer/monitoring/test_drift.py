@@ -21,9 +21,10 @@ from streamer.settings import Settings
 from streamer.web.materialized_view import View
 from streamer.worker.worker import Worker
 from tests.benchmarks.drift import Run, permuted, recovery
+from tests.lazily import needs
 from tests.worlds import MINUTE_MS, Events, repeat_buyer, table_of
 
-pytest.importorskip("river")
+pytestmark = needs("river", "drift")
 
 
 def stream(*shares: tuple[float, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from streamer.cli.main import main
 from streamer.runtime.optional_packages import find_spec
@@ -20,6 +19,8 @@ BUCKET = "states"
 @pytest.fixture
 def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[fsspec.AbstractFileSystem]:
     """A server of S3 on loopback with an empty bucket, as the environment names it."""
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     host, port = server.get_host_and_port()

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import chi2
 
 from streamer.lists.building.exploration import draws, explored
+from tests.lazily import lazily
+
+stats = lazily("scipy.stats")
 
 LISTS = 4_000
 SURE = 1e-9  # the chance that a test of many errs
@@ -21,7 +23,7 @@ def p_value(counted: np.ndarray, expected: np.ndarray) -> float:
         assert counted[-1] <= 5 + 10 * expected[-1]
         counted, expected = counted[:-1], expected[:-1]
     statistic = ((counted - expected) ** 2 / expected).sum()
-    return float(chi2.sf(statistic, max(len(counted) - 1, 1)))
+    return float(stats.chi2.sf(statistic, max(len(counted) - 1, 1)))
 
 
 @settings(max_examples=15, deadline=None)
