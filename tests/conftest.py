@@ -18,6 +18,7 @@ from streamer.engine.compilation import ensure_compiled
 from streamer.runtime.topics import topic_specs
 from streamer.settings import Settings
 from tests import apicurio_registry, kafka_broker, neo4j_server, waiting
+from tests.lazily import imported_at_collection
 from tests.topic_names import topics_under
 
 hypothesis.settings.register_profile(  # kernels compile on first use, and the machines of CI are slow at times
@@ -50,6 +51,7 @@ def pytest_collection() -> Generator[None, object, object]:
     """What is imported and collected lives to the end: the collector of garbage never looks through it."""
     gc.disable()
     result = yield
+    imported_at_collection.update(sys.modules)
     gc.freeze()
     gc.enable()
     return result
@@ -71,7 +73,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Processes of tests that were killed leave no broker behind."""
+    """Processes of tests that were killed leave no broker behind; what is frozen is let go, libraries look at the end."""
+    gc.unfreeze()
     if "PYTEST_XDIST_WORKER" not in os.environ and hasattr(config, "_tmp_path_factory"):
         kafka_broker.end_unused(config._tmp_path_factory.getbasetemp() / "kafka")
 

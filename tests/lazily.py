@@ -17,6 +17,9 @@ import pytest
 SLOW = ("fastmcp", "moto", "river", "scipy.stats", "torch", "torch_geometric", "transformers")
 """What takes a tenth of a second of a processor and more, and few files use."""
 
+imported_at_collection = set[str]()
+"""The modules that this process had when every file was collected, see `conftest`."""
+
 
 class Lazily:
     """A module, or a name in one, that is imported when it is asked for an attribute or called."""

@@ -7,6 +7,8 @@ from pathlib import Path
 import grimp
 import pytest
 
+from tests.lazily import SLOW, imported_at_collection
+
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("streamer", "consumers", "tgn")
 FOLDERS = sorted({file.parent for package in PACKAGES for file in (ROOT / package).rglob("*.py")})
@@ -62,3 +64,9 @@ def test_no_limit_of_a_test_is_a_number_of_seconds() -> None:
             limits = [k for k in call.keywords if k.arg == "timeout"] if isinstance(call, ast.Call) else []
             fixed += [f"{file.relative_to(ROOT)}:{k.value.lineno}" for k in limits if isinstance(k.value, ast.Constant)]
     assert fixed == []
+
+
+def test_no_file_of_tests_imports_what_is_slow_before_it_is_used() -> None:
+    """Every process of the tests imports every file: see `tests.lazily`."""
+    assert __name__ in imported_at_collection
+    assert sorted(imported_at_collection.intersection(SLOW)) == []
