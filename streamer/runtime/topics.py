@@ -1,8 +1,10 @@
 """The log and the topics that the settings name."""
 
 from collections.abc import Collection, Iterator
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -104,7 +106,7 @@ def topic_specs(settings: Settings, partitions: int | None = None) -> list[Topic
     `partitions` replaces the number where topics.yaml has several; a topic that must have one keeps it.
     """
     specs = []
-    for name, topic in yaml.safe_load(_topics_yaml()).items():
+    for name, topic in _declared_topics().items():
         wide = topic["partitions"] > 1
         specs.append(
             TopicSpec(
@@ -158,6 +160,13 @@ def topic_names(settings: Settings) -> dict[str, str]:
         "freshet.observed": settings.observed_topic,
         "freshet.model": settings.model_topic,
     }
+
+
+@cache
+def _declared_topics() -> dict[str, dict[str, Any]]:
+    """What `topics.yaml` says, read once: each opening of a log asks, and a parse takes milliseconds."""
+    declared: dict[str, dict[str, Any]] = yaml.safe_load(_topics_yaml())
+    return declared
 
 
 def _topics_yaml() -> str:
