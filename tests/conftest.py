@@ -1,5 +1,6 @@
 """Fixtures that more than one file uses. What is missing is a failure in CI and a named skip elsewhere."""
 
+import atexit
 import gc
 import os
 import signal
@@ -53,6 +54,7 @@ def pytest_collection() -> Generator[None, object, object]:
     result = yield
     imported_at_collection.update(sys.modules)
     gc.freeze()
+    atexit.register(gc.unfreeze)  # behind the last collections of pytest: libraries look whether all of theirs has gone
     gc.enable()
     return result
 
@@ -73,8 +75,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Processes of tests that were killed leave no broker behind; what is frozen is let go, libraries look at the end."""
-    gc.unfreeze()
+    """Processes of tests that were killed leave no broker behind."""
     if "PYTEST_XDIST_WORKER" not in os.environ and hasattr(config, "_tmp_path_factory"):
         kafka_broker.end_unused(config._tmp_path_factory.getbasetemp() / "kafka")
 

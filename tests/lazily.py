@@ -28,6 +28,8 @@ class Lazily:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
+        if attribute.startswith("_"):  # pytest asks every name of a file for some of these
+            raise AttributeError(attribute)
         return getattr(resolve_name(self._name), attribute)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
