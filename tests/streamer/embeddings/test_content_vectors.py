@@ -14,7 +14,6 @@ from tests.lazily import lazily, needs
 pytestmark = needs("torchvision", "content")
 Image = lazily("PIL.Image")
 torch = lazily("torch")
-wordllama = lazily("wordllama")
 TITLES = ["Iron Man", "The Iron Giant", "Love Actually", ""]
 
 
@@ -75,6 +74,7 @@ def test_titles_that_mean_alike_are_near_by_wordllama(items: Path) -> None:
 
 def test_a_model_of_sentence_transformers_is_read_from_its_folder(items: Path, tmp_path: Path) -> None:
     """WordLlama's weights as such a model give what WordLlama gives."""
+    import wordllama
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 
