@@ -13,7 +13,17 @@ from consumers.feedback.totals import Arm, Cell, Totals
 from consumers.log import Closable
 from consumers.positions import from_rows, pack, to_rows, unpack
 from consumers.records import TopicPartition
-from consumers.storage.rocks import Damaged, Locked, open_checked, scan, shut, steady_options, stored, write_batch
+from consumers.storage.rocks import (
+    Damaged,
+    Locked,
+    give_back_large_blocks,
+    open_checked,
+    scan,
+    shut,
+    steady_options,
+    stored,
+    write_batch,
+)
 
 _DUE, _CELL, _COUNTER, _RULES, _POSITIONS, _SEEN = b"x", b"c", b"n", b"r", b"p", b"m"
 _NEVER = b"\xff" * 8
@@ -41,6 +51,7 @@ class JoinState(Closable):
         self.totals = Totals(window_ms)
         self._counted: dict[str, int] = {}
         self._rules = rules.encode()
+        give_back_large_blocks()
         try:
             self._db = open_checked(folder, steady_options())
             held = stored(self._db, _RULES)

@@ -60,14 +60,13 @@ _SUMMED = [
 _COLUMNS_OF = [itemgetter(*{n for _, i, j in cells for n in (i, j)}) for cells in _SUMMED]
 
 
-@lru_cache(10_000)
-def _cells_at(place: KeptPlace, count: str, window: int) -> tuple[Cell, ...]:
-    """The totals that something which happens at a place in a window counts in."""
-    whole = (Cell(count), Cell(count, window))
+@lru_cache(1_000)
+def _cells_at(place: KeptPlace, count: str) -> tuple[Cell, ...]:
+    """The totals of all windows that something which happens at a place counts in."""
     if not place.place:
-        return whole
+        return (Cell(count),)
     by = {"position": str(place.place), "source": place.source, "reason": place.reason}
-    return (*whole, *(Cell(count, EVER, name, label) for name, label in by.items()))
+    return (Cell(count), *(Cell(count, EVER, name, label) for name, label in by.items()))
 
 
 class Totals:
@@ -80,8 +79,8 @@ class Totals:
 
     def add(self, at_ms: int, place: KeptPlace, count: str, amount: int) -> None:
         """Counts what happened at a place at a time."""
-        cells = _cells_at(place, count, at_ms - at_ms % self._window_ms)
-        self._add((place.surface, place.arm), [(cell, amount) for cell in cells])
+        window = Cell(count, at_ms - at_ms % self._window_ms)
+        self._add((place.surface, place.arm), [(cell, amount) for cell in (window, *_cells_at(place, count))])
 
     def _add(self, arm: Arm, moves: Iterable[tuple[Cell, int]]) -> None:
         cells, changed = self.cells.setdefault(arm, {}), self.changed.setdefault(arm, set())

@@ -1,5 +1,6 @@
 """RocksDB as both homes use it: opened, scanned and closed, with errors that say what they are."""
 
+import ctypes
 import logging
 import tempfile
 import time
@@ -23,6 +24,7 @@ from consumers.storage.private_files import hold_mask, only_mine, private_folder
 from consumers.storage.wal import WalEnd, find_end
 
 MEMTABLE_BYTES, CACHE_BYTES, FILE_BYTES, OPEN_FILES, WAL_BYTES = 8 << 20, 16 << 20, 8 << 20, 128, 32 << 20
+LARGE_BLOCK, _MMAP_THRESHOLD = 128 << 10, -3  # the latter as malloc.h has it
 _LOCKED = ("while lock file", "lock hold by")  # what RocksDB says of the file LOCK
 _logger = logging.getLogger(__name__)
 
@@ -72,6 +74,18 @@ def steady_options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_keep_log_file_num(2)
     return options
+
+
+def give_back_large_blocks() -> None:
+    """Has the allocator of this process give blocks of `LARGE_BLOCK` and more back to the system once they are free.
+
+    Memtables grow by such blocks. Left to itself, glibc takes them from the heap after the first has been freed, where
+    small ones that live longer come between them: the heap grows for as long as the process lives. An allocator
+    without mallopt is left as it is.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, LARGE_BLOCK)
 
 
 def open_checked(folder: Path, options: Options | None = None) -> Any:

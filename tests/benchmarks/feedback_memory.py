@@ -3,7 +3,8 @@
 One process takes lists and their feedback from memory into the state of the join, 2,000 records at a time, each a commit,
 and forgets what is over as `freshet run feedback` does; settings are the defaults. 50,000 users, of whom half are in an experiment of two arms;
 each list has three impressions and a click, and two of three a purchase; 500,000 records of feedback are a week of event time, so that windows, lists and outcomes run out meanwhile.
-`records a second`: of CPU (user and system, RocksDB's threads too), lists among them; `memory`: resident, of the process.
+`records a second`: of CPU (user and system, RocksDB's threads too), lists among them; `memory`: resident, of the process; `at most`: the most after any
+commit since the line before. It goes up and down by RocksDB's memtables: up to 8 MB, and as much again while they are written.
 """
 
 import argparse
@@ -76,9 +77,9 @@ def rows(events: int, folder: Path) -> Iterator[str]:
     rules = join_rules(Settings())
     state = JoinState(folder, rules.name(), rules.window_ms)
     join = FeedbackJoin(state, rules, JoinTopics(LISTS, FEEDBACK, USERS), FeedbackDecoder())
-    yield "| feedback | weeks | records a second | memory | on disk |"
-    yield "|---|---|---|---|---|"
-    batch, taken, making, before, told = list[Record](), 0, 0.0, used_s(), 0
+    yield "| feedback | weeks | records a second | memory | at most | on disk |"
+    yield "|---|---|---|---|---|---|"
+    batch, taken, making, before, told, most = list[Record](), 0, 0.0, used_s(), 0, 0.0
     source, at = records(events), {TopicPartition(topic, 0): 0 for topic in (LISTS, FEEDBACK)}
     while True:
         began = used_s()
@@ -91,15 +92,16 @@ def rows(events: int, folder: Path) -> Iterator[str]:
             join.expire(at, at)
             state.commit()
         taken += len(batch)
+        most = max(most, resident_mb())
         sent = at[TopicPartition(FEEDBACK, 0)]
         if sent >= told or not batch:
             spent = used_s() - before - making
             disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
             yield (
                 f"| {sent:,} | {sent / A_WEEK:.1f} | {taken / spent if taken else 0:,.0f} | {resident_mb():,.0f} MB "
-                f"| {disk:,.0f} MB |"
+                f"| {most:,.0f} MB | {disk:,.0f} MB |"
             )
-            taken, making, before = 0, 0.0, used_s()
+            taken, making, before, most = 0, 0.0, used_s(), 0.0
             told = 500_000 if not told else told + (500_000 if told < 1_000_000 else 1_000_000)
         if not batch:
             break
