@@ -19,6 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from streamer.lists.building.fatigue import fatigued
+from streamer.lists.rules import Rules
+from streamer.lists.rules_on_log import apply_rules
 from tests.benchmarks.engine_shop import EngineShop, engine_shop
 from tests.benchmarks.records import commit, machine
 from tests.worlds.visits import LOOKED_AT, PLACES, VisitWorld
@@ -33,7 +35,7 @@ class Way(NamedTuple):
     """How lists are made, and what is learned from them.
 
     `fatigue`: the share of an item's odds that each impression without a click takes. `by_place`: a click counts as much
-    as its place is seldom looked at, at most so many times. `skip`: the weight of an item that was passed over, above
+    as its place is seldom looked at, at most so many times. `debias`: the share of popularity that rules take out of scores. `skip`: the weight of an item that was passed over, above
     one that was clicked, `SKIPPED` times. `tired`: after so many impressions without a click an item is a dislike.
     """
 
@@ -43,6 +45,7 @@ class Way(NamedTuple):
     by_place: float = 1.0
     skip: float = 0.0
     tired: int = 0
+    debias: float = 0.0
 
     def weights(self) -> dict[str, float]:
         """Of event types, one a place."""
@@ -53,6 +56,9 @@ class Way(NamedTuple):
 LOOP = tuple(Way(f"{share:.0%} explored", explore=share) for share in (0.0, 0.05, 0.1))
 ABLATIONS = (
     Way("as it is"),
+    Way("debias .1", debias=0.1),
+    Way("debias .3", debias=0.3),
+    Way("debias .3, fatigue .3", debias=0.3, fatigue=0.3),
     Way("fatigue .1", fatigue=0.1),
     Way("fatigue .3", fatigue=0.3),
     Way("clicks weighed by place, to 3", by_place=3.0),
@@ -82,7 +88,11 @@ def follow(way: Way, seed: int, rounds: int = ROUNDS) -> Followed:
         tempfile.TemporaryDirectory() as folder,
         engine_shop(Path(folder), event_weights=way.weights(), exclude_seen=True) as shop,
     ):
+        if way.debias:
+            apply_rules(shop.log, shop.settings, [Rules(surface="default", debias=way.debias)], 1)
         shop.send([_event(user, item, at, "click") for user, item, at in world.before(BEFORE)], world.records())
+        if way.debias:
+            shop.wait_for_rules()
         seen = _Impressions(way)
         shown, clicked = set[int](), set[int]()
         for _ in range(rounds):
@@ -172,13 +182,13 @@ def main() -> int:
     given = parser.parse_args()
     lines = ["# Lists that are learned from what they brought", "", (__doc__ or "").split("\n\n", 1)[1].strip(), ""]
     lines.append(f"`python -m tests.benchmarks.feedback_loop --runs {given.runs}`, commit {commit()}, {machine()}.")
-    parts = (("Exploration", LOOP), ("What impressions could change", ABLATIONS))
+    parts = (("Exploration", LOOP), ("What rules and impressions change", ABLATIONS))
     for title, ways in parts:
         lines += ["", f"## {title} ({given.runs} runs a line)", ""]
         for line in table(ways, given.runs, lambda said: print(said, flush=True)):
             lines.append(line)
             print(line, flush=True)
-        RESULTS.write_text("\n".join([*lines, ""]))
+            RESULTS.write_text("\n".join([*lines, ""]))
     return 0
 
 
