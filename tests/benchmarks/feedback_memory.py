@@ -94,11 +94,11 @@ def rows(events: int, folder: Path) -> Iterator[str]:
         taken += len(batch)
         most = max(most, resident_mb())
         sent = at[TopicPartition(FEEDBACK, 0)]
-        if sent >= told or not batch:
+        if taken and (sent >= told or not batch):
             spent = used_s() - before - making
             disk = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) / 2**20
             yield (
-                f"| {sent:,} | {sent / A_WEEK:.1f} | {taken / spent if taken else 0:,.0f} | {resident_mb():,.0f} MB "
+                f"| {sent:,} | {sent / A_WEEK:.1f} | {taken / spent:,.0f} | {resident_mb():,.0f} MB "
                 f"| {most:,.0f} MB | {disk:,.0f} MB |"
             )
             taken, making, before, most = 0, 0.0, used_s(), 0.0
