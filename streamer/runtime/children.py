@@ -10,7 +10,6 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
 
@@ -112,7 +111,7 @@ class Child:
             start.command,
             env={**os.environ, **self._environment},
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C in a terminal is for the parent, which ends them in order
+            process_group=0,  # Ctrl-C in a terminal is for the parent, which ends them in order
             preexec_fn=partial(_begun, self._niceness),
         )
 
@@ -149,5 +148,3 @@ def _begun(niceness: int) -> None:
     os.nice(niceness)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        with suppress(OSError), open("/proc/self/autogroup", "w") as group:  # where the kernel shares out by session
-            group.write(str(niceness))
