@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis
 import msgspec
 import pytest
-from hypothesis import Phase, given
+from hypothesis import Phase, example, given
 from hypothesis import strategies as st
 
 import streamer.ops.audit
@@ -89,6 +89,14 @@ STREAM = st.lists(
 
 
 @hypothesis.settings(max_examples=25, phases=(Phase.explicit, Phase.reuse, Phase.generate), report_multiple_bugs=False)
+@example(
+    stream=[  # a list of as many items, in a table of more columns
+        *(("view", draw, then) for draw, then in ((4929, "crash"), (4271, "run"), (349, "crash"), (4929, "crash"))),
+        ("view", 524, ""), ("user", 253, ""), ("erase", 10836, ""), ("hide", 1606, "run"), ("k", 8347, ""),
+        ("view", 4929, "crash"), ("bad", 3, ""),
+    ],
+    partitions=3,
+)  # fmt: skip
 @given(stream=STREAM, partitions=st.integers(1, 3))
 def test_any_stream_that_went_well_is_clean(
     stream: Sequence[tuple[str, int, str]], partitions: int, tmp_path_factory: pytest.TempPathFactory
