@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from consumers.embedded.compaction import COMPACTION_LAG_MS
 from consumers.embedded.folder_log import FolderLog
 from consumers.embedded.log import EmbeddedLog
 from consumers.embedded.owner import Owner
@@ -15,8 +16,8 @@ from consumers.log import Log
 class OwnedLog(EmbeddedLog):
     """An embedded log that serves other processes while it is open."""
 
-    def __init__(self, folder: Path, accept_damage: bool = False) -> None:
-        super().__init__(folder, accept_damage=accept_damage)
+    def __init__(self, folder: Path, accept_damage: bool = False, compaction_lag_ms: int = COMPACTION_LAG_MS) -> None:
+        super().__init__(folder, accept_damage=accept_damage, compaction_lag_ms=compaction_lag_ms)
         self._owner = Owner(self, folder)
 
     def close(self) -> None:

@@ -159,9 +159,9 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def log(settings: Settings) -> Iterator[OwnedLog]:
-    """An embedded log with the default topics, one partition each."""
+    """An embedded log with the default topics, one partition each; nothing is compacted, however long a test takes."""
     assert settings.log
-    opened = OwnedLog(settings.log)
+    opened = OwnedLog(settings.log, compaction_lag_ms=86_400_000)
     opened.create(topic_specs(settings, partitions=1))
     yield opened
     opened.close()
