@@ -1,6 +1,7 @@
 """Lists asked for beside a stream: python -m tests.benchmarks.asked_rate [--seconds S] [--rate R] writes ASKED_RATE.md.
 
-`freshet up` on an embedded log in processes of its own, with a warm state of movietweetings behind it. A client on
+`freshet up` on an embedded log in processes of its own, with a warm state of movietweetings behind it; with --kafka
+`freshet run` and `freshet serve` on a broker of their own, which only prints. A client on
 loopback sends on an open loop, whatever the answers take: R questions a second for the lists of users of the stream,
 interactions at EVENTS_A_SECOND in posts of ten, and `/livez` as the empty request in between. A latency is from the
 moment when a request was due, not from when a connection was free. The client takes CPU of the same two cores: what it
@@ -17,7 +18,8 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,13 +27,17 @@ import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 
+from streamer.runtime.topics import open_log_of, topic_specs
+from streamer.settings import Settings
 from tests.benchmarks.records import commit, machine
 from tests.conftest import DATA
+from tests.kafka_broker import Broker
 
 RESULTS = Path(__file__).parent / "ASKED_RATE.md"
 FILE = DATA / "movietweetings" / "interactions.parquet"
 WARM_EVENTS, A_POST, CONNECTIONS = 20_000, 10, 64
-PROCESSES = {"serve": "front", "run": "worker", "feedback": "feedback", "up": "parent"}
+Home = Callable[[Path], AbstractContextManager[tuple[list[int], int]]]
+PROCESSES = {"kafka.Kafka": "broker", "serve": "front", "run": "worker", "feedback": "feedback", "up": "parent"}
 START_S, WARM_UP_S = 600.0, 10.0
 
 
@@ -129,9 +135,19 @@ def cpu_s(pid: int) -> dict[str, float]:
     found = {name: seconds}
     if name == "worker":
         thread_s = _seconds(f"{pid}/task/{pid}")
-        found = {"the worker's thread": thread_s, "its API and log": seconds - thread_s}
+        client_s = sum(_seconds(f"{pid}/task/{thread}") for thread in kafka_threads(pid))
+        found = {"the worker's thread": thread_s, "its API and log": seconds - thread_s - client_s}
+        found |= {"its Kafka client": client_s} if client_s else {}
     for child in children(pid):
         found |= cpu_s(child)
+    return found
+
+
+def cpu_of(pids: Sequence[int]) -> dict[str, float]:
+    """The same of several processes."""
+    found = dict[str, float]()
+    for pid in pids:
+        found |= cpu_s(pid)
     return found
 
 
@@ -140,11 +156,58 @@ def _seconds(process: str) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def kafka_threads(pid: int) -> list[str]:
+    """Those of librdkafka in a process."""
+    tasks = Path(f"/proc/{pid}/task")
+    return [task.name for task in tasks.iterdir() if (task / "comm").read_text().startswith("rdk:")]
+
+
 def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def measure(rate: int, events_a_second: int, seconds: float) -> list[str]:
+@contextmanager
+def on_embedded_log(folder: Path) -> Iterator[tuple[list[int], int]]:
+    """`freshet up`: its process, and the port of the front."""
+    with _started("up", "--log", str(folder / "log"), "--port", "0", "--json") as up:
+        yield [up.pid], _port_of(up)
+
+
+@contextmanager
+def on_kafka(folder: Path) -> Iterator[tuple[list[int], int]]:
+    """A broker, a worker and a front: their processes, and the port of the front."""
+    (folder / "kafka").mkdir()
+    broker = Broker(folder / "kafka")
+    try:
+        settings = Settings.load(bootstrap=broker.bootstrap)
+        with closing(open_log_of(settings)) as log:
+            log.create(topic_specs(settings))
+        home, state = ("--bootstrap", broker.bootstrap), str(folder / "state")
+        with (
+            _started("run", *home, "--state", state, "--api-port", "0") as worker,
+            _started("serve", *home, "--state", str(folder / "front"), "--port", "0", "--json") as front,
+        ):
+            yield [worker.pid, front.pid, broker.pid], _port_of(front)
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def _started(*command: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen([sys.executable, "-m", "streamer", *command], stdout=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _port_of(process: "subprocess.Popen[str]") -> int:
+    assert process.stdout
+    return int(msgspec.json.decode(process.stdout.readline())["address"].rpartition(":")[2])
+
+
+def measure(rate: int, events_a_second: int, seconds: float, home: Home) -> list[str]:
     """The rows of the table."""
     table = pq.read_table(FILE).slice(0, WARM_EVENTS + int((seconds + WARM_UP_S) * events_a_second))
     rows = table.select(["user_id", "item_id", "event_type", "timestamp"]).to_pylist()
@@ -152,20 +215,12 @@ def measure(rate: int, events_a_second: int, seconds: float) -> list[str]:
         row["user_id"], row["item_id"] = str(row["user_id"]), str(row["item_id"])
     warm, live = rows[:WARM_EVENTS], rows[WARM_EVENTS:]
     users = sorted({str(row["user_id"]) for row in warm})
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "streamer", "up", "--log", f"{folder}/log", "--port", "0", "--json"]
-        up = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert up.stdout
-        try:
-            port = int(msgspec.json.decode(up.stdout.readline())["address"].rpartition(":")[2])
-            return asyncio.run(_measured(up.pid, port, rate, events_a_second, seconds, warm, live, users))
-        finally:
-            up.terminate()
-            up.wait(60)
+    with tempfile.TemporaryDirectory() as folder, home(Path(folder)) as (pids, port):
+        return asyncio.run(_measured(pids, port, rate, events_a_second, seconds, warm, live, users))
 
 
 async def _measured(
-    pid: int, port: int, rate: int, events_a_second: int, seconds: float, warm: list[dict[str, object]], live: list[dict[str, object]],
+    pids: Sequence[int], port: int, rate: int, events_a_second: int, seconds: float, warm: list[dict[str, object]], live: list[dict[str, object]],
     users: list[str],
 ) -> list[str]:  # fmt: skip
     connections = Connections(port)
@@ -186,9 +241,9 @@ async def _measured(
     warm_up, load = Load(connections), Load(connections)
     await warm_up.run(plan(rate, events_a_second, WARM_UP_S, live, users))
     rest = live[int(WARM_UP_S * events_a_second) :]
-    before, client_s = cpu_s(pid), time.process_time()
+    before, client_s = cpu_of(pids), time.process_time()
     await load.run(plan(rate, events_a_second, seconds, rest, users))
-    served = {name: after - before[name] for name, after in cpu_s(pid).items()}
+    served = {name: after - before[name] for name, after in cpu_of(pids).items()}
     client_s = time.process_time() - client_s
     lines = []
     for kind in ("livez", "list", "post"):
@@ -214,8 +269,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--rate", type=int, default=500, help="questions a second")
     parser.add_argument("--events", type=int, default=1_000, help="interactions a second")
+    parser.add_argument(
+        "--kafka", action="store_true", help="a broker, `run` and `serve` in place of `up`; only prints"
+    )
     arguments = parser.parse_args()
-    rows = measure(arguments.rate, arguments.events, arguments.seconds)
+    home = on_kafka if arguments.kafka else on_embedded_log
+    rows = measure(arguments.rate, arguments.events, arguments.seconds, home)
     head = [
         "# Lists asked for beside a stream",
         "",
@@ -225,7 +284,8 @@ def main() -> None:
         "| request | answered | p50 | p99 | errors |",
         "|---|---|---|---|---|",
     ]
-    RESULTS.write_text("\n".join([*head, *rows]) + "\n")
+    if not arguments.kafka:
+        RESULTS.write_text("\n".join([*head, *rows]) + "\n")
     print("\n".join(rows))
 
 
