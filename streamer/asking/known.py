@@ -16,7 +16,7 @@ from streamer.lists.filters.compiled import compile_filter
 from streamer.lists.filters.masks import Asked, FilterMasks
 from streamer.lists.filters.syntax import FilterError
 from streamer.lists.listed_items import configuration_name, model_version
-from streamer.lists.rule_warnings import RuleWarning, warnings_of
+from streamer.lists.rule_warnings import RuleWarning, unknown_fields, warnings_of
 from streamer.lists.rules import Rules
 from streamer.pipeline.known_positions import by_partition
 from streamer.pipeline.surface_lists import SurfaceLists
@@ -84,6 +84,13 @@ class Known:
         """What of rules can have no effect now."""
         columns, main = self.state.catalogue.columns, self.settings.surface
         return warnings_of(rules, columns, lambda item_id: bool(self.items((item_id,))), main)
+
+    def unknown_fields(self, question: ListQuestion) -> list[RuleWarning]:
+        """What conditions of a question read that no item has."""
+        texts = {} if question.filter is None else {"filter": question.filter}
+        texts |= {f"boost.{n}.if": boost.condition for n, boost in enumerate(question.boost)}
+        columns = self.state.catalogue.columns
+        return [warning for field, text in texts.items() for warning in unknown_fields(field, text, columns)]
 
     # nodes
 

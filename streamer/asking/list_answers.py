@@ -203,12 +203,17 @@ class ListAnswers:
         return _encode(body)
 
     def _warnings(self, plan: _Plan) -> list[dict[str, str]]:
-        """What of the question has no effect: a surface without rules, contexts that nothing reads."""
+        """What of the question has no effect: a surface without rules, fields that no item has, contexts that nothing
+        reads."""
         known, question = self._known, plan.question
         found = []
         if not known.is_surface(question.surface):
             message = f"nothing is known of the surface {question.surface!r}: the list is that of no rules"
             found.append({"code": "unknown-surface", "message": message, "field": "surface"})
+        found += [
+            {"code": "unknown-field", "message": warning.message, "field": warning.field}
+            for warning in known.unknown_fields(question)
+        ]
         if not question.context:
             return found
         if unread := question.context.keys() - known.read_of_context(question, plan.surface):

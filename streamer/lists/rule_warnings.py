@@ -46,14 +46,23 @@ def warnings_of(
         if field == "filter" and is_published and any(root == "context" for root, _ in fields):
             found.append(RuleWarning(field, NO_CONTEXT))
             continue
+        found += unknown_fields(field, text, columns)
         for root, names in fields:
-            name = ".".join(names)
-            if root == "item" and not _has_values(columns, names):
-                found.append(RuleWarning(field, f"no item has the field {name!r}"))
-            elif root == "context" and names[0] not in CONTEXT_NAMES:
+            if root == "context" and names[0] not in CONTEXT_NAMES:
+                name = ".".join(names)
                 message = f"context.{name} is there only where a request gives it: interactions have none of it"
                 found.append(RuleWarning(field, message))
     return found
+
+
+def unknown_fields(field: str, text: str, columns: ItemColumns) -> list[RuleWarning]:
+    """The fields of items that a condition reads and no item has; field: the place of the condition."""
+    read = [names for root, names in compile_filter(text).fields() if root == "item"]
+    return [
+        RuleWarning(field, f"no item has the field {'.'.join(names)!r}")
+        for names in read
+        if not _has_values(columns, names)
+    ]
 
 
 def warnings_of_arms(

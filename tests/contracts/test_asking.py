@@ -285,6 +285,9 @@ def test_what_of_rules_can_have_no_effect_is_said(shop: Shop) -> None:
         ({"context": {"mood": "good"}, "filter": "context.mood == 'good'"}, []),
         ({"context": {"mood": "good"}, "boost": [{"if": "context.mood == 'good'", "factor": 2}]}, []),
         ({"surface": "default"}, []),
+        ({"filter": "item.pice < 10"}, ["filter"]),
+        ({"filter": "item.price < 10"}, []),
+        ({"boost": [{"if": "item.price < 10", "factor": 2}, {"if": "item.pice < 10", "factor": 2}]}, ["boost.1.if"]),
     ],
 )
 def test_what_of_a_question_has_no_effect_is_said(shop: Shop, asked: dict[str, Any], fields: list[str]) -> None:
