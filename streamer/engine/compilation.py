@@ -7,6 +7,7 @@ nothing may wait later. What is compiled where it is used would hold up the thre
 import fcntl
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -227,4 +228,5 @@ def compile_stages(stages: Iterable[str]) -> None:
 
 if __name__ == "__main__":  # in a process of its own
     gc.disable()  # a process that ends soon
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # who has asked for it has ended, and so does this, without a word
     compile_stages(sys.argv[1:])

@@ -1,5 +1,7 @@
 """Commands use kernels as the cache gives them: what a process compiles for itself may give other last bits."""
 
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -111,3 +113,18 @@ for stage in sys.argv[1:]:
 
 def test_no_kernel_is_compiled_for_two_stages() -> None:
     assert not set(TAKING) & set(OTHERS)
+
+
+def test_it_ends_without_a_word_where_nobody_reads_how_far_it_is(tmp_path: Path) -> None:
+    """As when a demo is ended while it compiles."""
+    elsewhere = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    command = [sys.executable, "-m", "streamer.engine.compilation", "taking"]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=elsewhere | {"HOME": str(tmp_path)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout
+        assert process.stderr
+        assert process.stdout.readline()  # from here on it writes into nothing
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == -signal.SIGPIPE
