@@ -23,7 +23,9 @@ from streamer.worker.checkpoint_stamp import written_now
 from streamer.worker.prometheus import RunMetrics
 
 WRITTEN_AT_ONCE = 200  # records that nobody waits for: some 2 ms
-PIECES_AT_ONCE = 16  # of a checkpoint: some 2 ms
+PIECES_AT_ONCE, PIECES_A_SECOND = 16, 1_000
+"""Of a checkpoint, beside each commit: some 2 ms, and a tenth of the time since the commit before. Where epochs are
+long, as those of a repair, the next checkpoint would otherwise wait for ever longer, and have ever more pages."""
 _logger = logging.getLogger(__name__)
 
 
@@ -47,6 +49,7 @@ class Commits:
         self._during: Callable[[Callable[[], None]], None] = lambda work: work()
         self._asked: Callable[[], list[NewRecord]] = list
         self._saving: Iterator[None] | None = None  # the checkpoint that is being written
+        self._saved_at = self._checkpointed  # when pieces of one were written last
 
     def answer_meanwhile(self, queue: QuestionQueue, answering: Answering) -> None:
         """Has questions answered while pages are made and while a commit is waited for; commits what they leave."""
@@ -131,11 +134,13 @@ class Commits:
         """Writes pieces of the checkpoint that has begun."""
         if self._saving is None:
             return
-        pieces = 0
-        for _ in islice(self._saving, None if to_the_end else PIECES_AT_ONCE):
+        now = self._clock.monotonic()
+        most = PIECES_AT_ONCE + int((now - self._saved_at) * PIECES_A_SECOND)
+        self._saved_at, pieces = now, 0
+        for _ in islice(self._saving, None if to_the_end else most):
             pieces += 1
             self._between()
-        if to_the_end or pieces < PIECES_AT_ONCE:
+        if to_the_end or pieces < most:
             self._saving = None
 
     def _meanwhile(self, work: Callable[[], None], is_long: bool = False) -> None:

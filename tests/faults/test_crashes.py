@@ -69,7 +69,7 @@ def crash_beside_a_challenger(scene: Scene, points: tuple[str, ...]) -> None:
 
 
 def test_a_challenger_on_the_embedded_log(tmp_path: Path) -> None:
-    crash_beside_a_challenger(Scene(tmp_path, "beside"), crash_points.EMBEDDED * 2)
+    crash_beside_a_challenger(Scene(tmp_path, "beside", checkpoint_interval_ms=1), crash_points.EMBEDDED * 2)
 
 
 @pytest.mark.kafka
@@ -79,7 +79,7 @@ def test_a_challenger_on_kafka(tmp_path: Path, kafka_bootstrap: str) -> None:
 
 
 def test_the_embedded_log(tmp_path: Path) -> None:
-    crash_at_every_effect(Scene(tmp_path, "crash"), crash_points.EMBEDDED, (1, 3))
+    crash_at_every_effect(Scene(tmp_path, "crash", checkpoint_interval_ms=1), crash_points.EMBEDDED, (1, 3))
 
 
 @pytest.mark.kafka
