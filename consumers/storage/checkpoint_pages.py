@@ -58,18 +58,17 @@ class CheckpointPages:
         self._pieces: list[Piece] = []
         self._end: _End | None = None  # of the last checkpoint; None: something may lie in the redo log
 
-    def replacing(self, delta: Delta, write: Callable[[Any], None], end: Any = None) -> Iterator[None]:
+    def replacing(self, delta: Delta, write: Callable[[Any], None]) -> Iterator[None]:
         """All three steps, a write at each piece of the iterator. Raises CheckpointDamaged.
 
         Args:
             delta: pages that change, by key; None: one that goes.
             write: writes a batch.
-            end: a batch with what is to be durable together with them.
         """
         for batch in self.staging(delta):
             write(batch)
             yield
-        end = end or WriteBatch(raw_mode=True)
+        end = WriteBatch(raw_mode=True)
         self.put_end(end)
         write(end)
         yield
