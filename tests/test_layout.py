@@ -2,7 +2,10 @@
 
 import ast
 from graphlib import TopologicalSorter
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 
 import grimp
 import pytest
@@ -70,3 +73,18 @@ def test_no_file_of_tests_imports_what_is_slow_before_it_is_used() -> None:
     """Every process of the tests imports every file: see `tests.lazily`."""
     assert __name__ in imported_at_collection
     assert sorted(imported_at_collection.intersection(SLOW)) == []
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests" / "benchmarks").rglob("*.py")), ids=lambda file: file.stem)
+def test_a_benchmark_imports_what_is_there(file: Path) -> None:
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in PACKAGES:
+            home = import_module(node.module or "")
+            missing = [
+                name.name for name in node.names if not hasattr(home, name.name) and not _is_module(home, name.name)
+            ]
+            assert not missing
+
+
+def _is_module(home: ModuleType, name: str) -> bool:
+    return hasattr(home, "__path__") and find_spec(f"{home.__name__}.{name}") is not None

@@ -76,7 +76,7 @@ class Checkpoints:
         """Writes what changed since the last time."""
         started = time.thread_time()
         for worker, store in self._stores:
-            store.write(worker.state.delta(), {})
+            store.write(worker.state.delta())
         self.seconds += time.thread_time() - started
 
     def close(self) -> None:

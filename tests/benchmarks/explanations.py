@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from consumers.files.interactions import read_items
-from streamer.cli.commands.explain import Known, known_of_file
+from streamer.cli.commands.explain import ExplainedState, known_of_file
 from streamer.lists.explanation import Explanation, explain, in_words, titles
 from streamer.settings import Settings
 from tests.benchmarks.records import FOLDER, commit, machine
@@ -48,7 +48,7 @@ def explanations(name: str) -> list[Found]:
     return found
 
 
-def _explained(known: Known, settings: Settings, user: int, item: int, names: dict[str, str]) -> Found:
+def _explained(known: ExplainedState, settings: Settings, user: int, item: int, names: dict[str, str]) -> Found:
     explanation = explain(known.model, user, item, known.now_ms, known.histories, settings.exclude_seen)
     return Found(explanation, in_words(explanation, titles(names, known.model.items.ids)))
 

@@ -1,4 +1,4 @@
-"""Speed, as a user has it: wall time of whole commands with warm kernel caches; growth, state, restart, parts."""
+"""Speed, as a user has it: wall time of whole commands with warm kernel caches; growth, state, restart."""
 
 import json
 import os
@@ -12,7 +12,6 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from tests.benchmarks import checkpoints, growth, records
-from tests.benchmarks.event_parts import SAMPLE, STAGES
 from tests.benchmarks.sizes import row_bytes
 from tests.benchmarks.streams import STREAMS
 
@@ -51,11 +50,10 @@ def run() -> str:
         restart, restart_note = _restart(Path(scratch) / "log")
         written = _checkpoints()
         grown, growth_table = _growth()
-        parts = _parts()
     head = "| what | measured | by processor time | bar | goal |\n|---|---|---|---|---|"
     lines = [f"| {' | '.join(row)} |" for row in (*rows, grown, restart)]
     table = "\n".join([head, *lines])
-    return "\n\n".join(["## Speed", _how(load), table, restart_note, written, growth_table, parts])
+    return "\n\n".join(["## Speed", _how(load), table, restart_note, written, growth_table])
 
 
 def _how(load: float) -> str:
@@ -175,18 +173,6 @@ def _growth() -> tuple[Row, str]:
         "flat",
     )
     return row, "\n".join([how, "", head, *lines, *notes])
-
-
-def _parts() -> str:
-    names = ("globo-news", "wikipedia")
-    try:
-        found = [_module("event_parts", _file(name)).answer for name in names]
-    except subprocess.CalledProcessError:  # it has the model's loop a second time, which may have moved on
-        return "Parts of an event: `event_parts.py` does not fit the model's kernels any more."
-    lines = [f"| {stage} | " + " | ".join(f"{r[stage]:.1f}" for r in found) + " |" for stage in (*STAGES, "together")]
-    head = f"| µs an event | {' | '.join(names)} |\n|---|---|---|"
-    how = f"Parts of an event, processor time inside the kernels, over the last {SAMPLE:,} events (`event_parts.py`):"
-    return "\n".join([how, "", head, *lines])
 
 
 def _rates(runs: list[Timed]) -> tuple[float, float]:

@@ -4,6 +4,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from streamer.pipeline.ingest import Intake
 from streamer.settings import Settings
+from streamer.worker.commit import TAKEN_AGAIN
 from streamer.worker.partition_merge import PartitionMerge
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.repair_pace import REST_FACTOR, REST_S, RepairPace
@@ -54,6 +55,21 @@ def test_the_checkpoint_is_written_once_its_interval_has_passed(log: OwnedLog, s
         assert told(metrics)["freshet_checkpoints_total"] == (n == 2)
     clock.advance(30)
     assert told(metrics)["freshet_checkpoint_age_seconds"] == 30
+    worker.close()
+
+
+def test_a_checkpoint_begins_after_so_many_interactions_whatever_the_clock_says(
+    log: OwnedLog, settings: Settings
+) -> None:
+    metrics = RunMetrics(settings, clock := ManualClock())
+    worker = Worker.open(
+        log, settings.model_copy(update={"max_epoch_events": TAKEN_AGAIN}), metrics=metrics, clock=clock
+    )
+    for count, written in ((1, 0), (TAKEN_AGAIN - 2, 0), (1, 1), (TAKEN_AGAIN - 1, 1), (1, 2)):
+        log.append([interaction(f"u{n % 9}", f"i{n % 9}", n) for n in range(count)])
+        while not worker.step():
+            pass
+        assert told(metrics)["freshet_checkpoints_total"] == written
     worker.close()
 
 
