@@ -162,10 +162,17 @@ class InputReader:
             self._paused = full
 
     def _idle_wait_s(self) -> float:
+        """How long to wait for records where none wait: not past the time at which others' blocks are due."""
         if not self._group.has_joined:
             return OBSERVE_EVERY_S
-        busy = self._group.coming() or len(self._state.repairs) or self._is_leaving() or len(self._blocks)
-        return 0.0 if busy else IDLE_S
+        if self._group.coming() or len(self._state.repairs) or self._is_leaving():
+            return 0.0
+        if not self._blocks.are_others():
+            return IDLE_S
+        if len(self._blocks) >= OBSERVED_AT_LEAST:
+            return 0.0
+        due = self._observed_at + OBSERVE_EVERY_S if len(self._blocks) else math.inf
+        return min(max(due - self._clock.monotonic(), 0.0), OBSERVE_EVERY_S)
 
     def _is_leaving(self) -> bool:
         """Whether nothing more is waited for: everything that is this worker's has been read, and it is to end then."""
