@@ -28,7 +28,7 @@ class Costs(NamedTuple):
 
     idle_us: float = 3_000.0  # a second in which nothing comes: looks, and lists that age
     epoch_us: float = 3_200.0  # an epoch, whatever is in it: gathered, committed, in the manifest
-    epochs_per_s: float = 12.0  # of one worker, at most: partitions wait for one another
+    wait_us: float = 8_000.0  # between two epochs: records are gathered, the broker answers
     scored_us: float = 195.0  # an own interaction: scored, learned from, observed, its list made, written, checkpointed
     told_us: float = 27.0  # what is told of it, where others are there: its share of a block and of a step
     observed_us: float = 50.0  # another worker's interaction, with its share of a step, checkpointed
@@ -135,18 +135,25 @@ def _memory_bytes(stream: PlannedStream, costs: Costs) -> float:
 
 
 def busy_share(stream: PlannedStream, costs: Costs, workers: int) -> float:
-    """The share of its thread that each of so many workers is busy."""
-    own = stream.events_per_s / workers
-    epochs = min(own, costs.epochs_per_s)
-    us = costs.idle_us + epochs * _epoch_us(costs, workers) + own * _own_us(costs, workers)
-    return (us + stream.requests_per_s / workers * costs.asked_us) / 1e6
+    """The share of its thread that each of so many workers is busy.
+
+    The busier it is the fewer epochs it makes: there is a wait after each. And none is empty.
+    """
+    own, epoch_s, wait_s = stream.events_per_s / workers, _epoch_us(costs, workers) / 1e6, costs.wait_us / 1e6
+    work = costs.idle_us + own * _own_us(costs, workers) + stream.requests_per_s / workers * costs.asked_us
+    busy = work / 1e6
+    back_to_back = (busy + epoch_s / wait_s) / (
+        1 + epoch_s / wait_s
+    )  # busy + epochs · epoch_s, (1 − that) / wait_s epochs
+    return max(busy, min(busy + own * epoch_s, back_to_back))
 
 
 def most_rate(costs: Costs, workers: int) -> float:
     """Interactions per second with which so many workers are as busy as is planned for, where no list is asked for."""
     epoch, own, room = _epoch_us(costs, workers), _own_us(costs, workers), BUSY * 1e6 - costs.idle_us
-    many = (room - costs.epochs_per_s * epoch) / own
-    return workers * (many if many > costs.epochs_per_s else room / (epoch + own))
+    epochs = (1 - BUSY) * 1e6 / costs.wait_us
+    many = (room - epochs * epoch) / own
+    return workers * (many if many > epochs else room / (epoch + own))
 
 
 def _epoch_us(costs: Costs, workers: int) -> float:

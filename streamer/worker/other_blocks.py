@@ -64,10 +64,6 @@ class OtherBlocks(Closable):
         if own is not None:
             self.follow(own)
 
-    def are_others(self) -> bool:
-        """Whether partitions are followed that are not this worker's."""
-        return self._reader is not None
-
     def read(self) -> None:
         """Queues what has come; waits for nothing."""
         if self._reader is None:

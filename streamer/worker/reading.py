@@ -167,12 +167,10 @@ class InputReader:
             return OBSERVE_EVERY_S
         if self._group.coming() or len(self._state.repairs) or self._is_leaving():
             return 0.0
-        if not self._blocks.are_others():
+        if not len(self._blocks):
             return IDLE_S
-        if len(self._blocks) >= OBSERVED_AT_LEAST:
-            return 0.0
-        due = self._observed_at + OBSERVE_EVERY_S if len(self._blocks) else math.inf
-        return min(max(due - self._clock.monotonic(), 0.0), OBSERVE_EVERY_S)
+        due = self._observed_at + OBSERVE_EVERY_S if len(self._blocks) < OBSERVED_AT_LEAST else -math.inf
+        return max(due - self._clock.monotonic(), 0.0)
 
     def _is_leaving(self) -> bool:
         """Whether nothing more is waited for: everything that is this worker's has been read, and it is to end then."""

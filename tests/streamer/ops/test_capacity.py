@@ -72,15 +72,17 @@ def test_bytes_by_hand() -> None:
 
 
 def test_an_epoch_costs_whatever_is_in_it_and_all_others_observe_it() -> None:
-    """Two workers; by hand: idle, ten epochs of each a second, and as many of the other one's; fewer where fewer come."""
-    costs = COSTS._replace(idle_us=1_000, epoch_us=2_000, epochs_per_s=10, block_us=500)
+    """Two workers; by hand: idle, a wait of 50 ms after each epoch, as many of the other one's; fewer where fewer come."""
+    costs = COSTS._replace(idle_us=1_000, epoch_us=2_000, wait_us=50_000, block_us=500)
     busy = busy_share(PlannedStream(10**6, 10**5, 1_000), costs, 2)
-    assert busy == pytest.approx((1_000 + 10 * 2_000 + 10 * 500 + 500 * (300 + 20) + 500 * 20) / 1e6)
+    epochs = (1 - busy) / 0.05
+    assert busy == pytest.approx((1_000 + epochs * (2_000 + 500) + 500 * (300 + 20) + 500 * 20) / 1e6)
     seldom = busy_share(PlannedStream(10**6, 10**5, 8), costs, 2)
     assert seldom == pytest.approx((1_000 + 4 * 2_000 + 4 * 500 + 4 * (300 + 20) + 4 * 20) / 1e6)
     assert busy_share(PlannedStream(10**6, 10**5, most_rate(costs, 2)), costs, 2) == pytest.approx(BUSY)
     assert busy_share(PlannedStream(10**6, 10**5, most_rate(costs, 200)), costs, 200) == pytest.approx(BUSY)
     assert capacity(costs, 128) < capacity(costs, 32)  # who has few interactions has an epoch for each
+    assert busy_share(PlannedStream(10**6, 10**5, 10_000), costs, 2) == pytest.approx(1.701)  # more than it can
 
 
 def test_a_challenger_is_a_model_again() -> None:
