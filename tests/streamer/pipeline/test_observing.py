@@ -26,14 +26,14 @@ from tgn.graph import no_contexts
 
 FAR_MS = 1 << 50
 LONG_MS = 10_000  # of lateness: what is taken back has moved the clock, and nothing may be too late by it
-SEATS = (0, 1)
+SEATS = (0, 1)  # of the workers where there are two
 
 
 class Seat:
-    """A worker without a log: it has the partition of its number, and observes the other one's."""
+    """A worker without a log, one of so many: it has the partition of its number, and observes those of the others."""
 
-    def __init__(self, number: int, **settings: Any) -> None:
-        self.number, self.settings = number, Settings(**settings)
+    def __init__(self, number: int, of: int = len(SEATS), **settings: Any) -> None:
+        self.number, self._of, self.settings = number, of, Settings(**settings)
         self.store: dict[bytes, bytes] = {}
         self.offset = 0
         self.coming: list[CommittedBlock] = []
@@ -45,12 +45,15 @@ class Seat:
             self.settings, lambda prefix: sorted((k, v) for k, v in self.store.items() if k.startswith(prefix))
         )
         self.state.load()
-        for partition in SEATS:
+        for partition in range(self._of):
             self.state.positions.setdefault(TopicPartition("interactions", partition), 0)
         self.pipeline = Pipeline(self.settings, self.state, worker=str(self.number))
 
-    def take(self, values: Sequence[bytes] = (), now_ms: int = 0, shared: int = 2, repair: bool = False) -> EpochOutput:
+    def take(
+        self, values: Sequence[bytes] = (), now_ms: int = 0, shared: int | None = None, repair: bool = False
+    ) -> EpochOutput:
         """An epoch of what has come, and of these records, which were appended at `now_ms`."""
+        shared = self._of if shared is None else shared
         intake, arrivals = Intake(self.settings), []
         for value in values:
             record = Record("interactions", self.number, self.offset, b"k", value, (), now_ms)
@@ -95,18 +98,19 @@ def blocks_of(output: EpochOutput, first: int) -> list[CommittedBlock]:
 
 
 class Pair:
-    """Two workers; what one admits comes to the other when it is told to look."""
+    """Two workers, or more; what one admits comes to the others when they are told to look."""
 
-    def __init__(self, **settings: Any) -> None:
-        self.seats = [Seat(number, **settings) for number in SEATS]
-        self.waiting: list[list[CommittedBlock]] = [[], []]
-        self.written = [0, 0]
+    def __init__(self, of: int = len(SEATS), **settings: Any) -> None:
+        self.seats = [Seat(number, of, **settings) for number in range(of)]
+        self.waiting: list[list[CommittedBlock]] = [[] for _ in self.seats]
+        self.written = [0] * of
 
     def take(self, number: int, values: Sequence[bytes] = (), now_ms: int = 0) -> EpochOutput:
         output = self.seats[number].take(values, now_ms)
         blocks = blocks_of(output, self.written[number])
         self.written[number] += len(blocks)
-        self.waiting[1 - number] += blocks
+        for other, waiting in enumerate(self.waiting):
+            waiting += blocks if other != number else []
         return output
 
     def look(self, number: int) -> None:
@@ -115,8 +119,8 @@ class Pair:
         self.take(number)
 
     def settle(self) -> None:
-        for number in SEATS:
-            self.look(number)
+        for seat in self.seats:
+            self.look(seat.number)
         for seat in self.seats:
             seat.settle()
 
@@ -259,7 +263,7 @@ users, items = st.integers(0, 5), st.integers(0, 4)
 
 @st.composite
 def steps(draw: st.DrawFn) -> list[tuple[Any, ...]]:
-    """(what, seat or user, …) in an order of all; users are of the seat that they are even or odd for."""
+    """(what, seat or user, …) in an order of all; users are of the seat that their number leaves."""
     kinds = ["event"] * 6 + ["look", "look", "retract", "repeat", "erase", "restart"]
     return [
         (draw(st.sampled_from(kinds)), draw(users), draw(items), draw(st.integers(0, 5_000)), draw(st.booleans()))
@@ -268,25 +272,24 @@ def steps(draw: st.DrawFn) -> list[tuple[Any, ...]]:
 
 
 @hypothesis.settings(max_examples=60, deadline=None)
-@given(steps(), st.sampled_from([0, LONG_MS]))
+@given(steps(), st.sampled_from([0, LONG_MS]), st.sampled_from([2, 3]))
 def test_a_worker_is_what_it_would_be_without_what_was_taken_back(
-    plan: list[tuple[Any, ...]], lateness_ms: int
+    plan: list[tuple[Any, ...]], lateness_ms: int, workers: int
 ) -> None:
     """Whatever comes when: retractions before and after their events, repetitions, erasures, restarts."""
     undone = {n for n, _ in enumerate(plan) if is_undone(plan, n)}
-    pair, clean = (Pair(allowed_lateness_ms=lateness_ms) for _ in range(2))
+    pair, clean = (Pair(workers, allowed_lateness_ms=lateness_ms) for _ in range(2))
     for n, step in enumerate(plan):
         play(pair, n, step, plan)
         if n not in undone and step[0] in ("event", "look"):
             play(clean, n, step, plan)
     for one in (pair, clean):
         one.settle()
-    for number in SEATS:
+    for number in range(workers):
         same(pair.seats[number].canonical(), clean.seats[number].canonical())
-        mine, theirs = pair.seats[number], pair.seats[1 - number]
-        for user in range(6):
-            if user % 2 == number:
-                assert sorted(theirs.history(f"u{user}")) == sorted(mine.history(f"u{user}"))
+    for user in range(6):
+        mine, *theirs = (sorted(seat.history(f"u{user}")) for seat in pair.seats)
+        assert theirs == [mine] * (workers - 1)
 
 
 def is_undone(plan: list[tuple[Any, ...]], n: int) -> bool:
@@ -306,7 +309,7 @@ def named(plan: list[tuple[Any, ...]], n: int) -> int | None:
 
 def play(pair: Pair, n: int, step: tuple[Any, ...], plan: list[tuple[Any, ...]]) -> None:
     what, user, item, t, has_id = step
-    number, target = user % 2, named(plan, n)
+    number, target = user % len(pair.seats), named(plan, n)
     if what == "look":
         pair.look(number)
     elif what == "restart":
