@@ -26,24 +26,24 @@ class Costs(NamedTuple):
     Times are those of the worker's thread, Kafka's client's own threads aside.
     """
 
-    idle_us: float = 3_000.0  # a second in which nothing comes: looks, and lists that age
-    epoch_us: float = 3_200.0  # an epoch, whatever is in it: gathered, committed, in the manifest
+    idle_us: float = 28_000.0  # a second in which nothing comes: looks, and lists that age
+    epoch_us: float = 1_900.0  # an epoch, whatever is in it: gathered, committed, in the manifest
     wait_us: float = 8_000.0  # between two epochs: records are gathered, the broker answers
-    scored_us: float = 195.0  # an own interaction: scored, learned from, observed, its list made, written, checkpointed
-    told_us: float = 27.0  # what is told of it, where others are there: its share of a block and of a step
-    observed_us: float = 50.0  # another worker's interaction, with its share of a step, checkpointed
-    block_us: float = 680.0  # another worker's epoch, which is observed
-    asked_us: float = 800.0  # a list that is asked for, on both threads of the worker: 1.39 ms beside two interactions
+    scored_us: float = 205.0  # an own interaction: scored, learned from, observed, its list made, written, checkpointed
+    told_us: float = 22.0  # what is told of it, where others are there: its share of a block and of a step
+    observed_us: float = 34.0  # another worker's interaction, with its share of a step, checkpointed
+    block_us: float = 185.0  # another worker's epoch, which is observed
+    asked_us: float = 570.0  # a list that is asked for, on both threads of the worker: .98 ms beside two interactions
     challenger_us: float = 92.0  # what a challenger adds to an own interaction: .47 times, CHALLENGERS.md
     challenger_memory: float = 1.0  # the model of a challenger, in times of the live one
-    front_us: float = 650.0  # the same on the front, which `freshet serve` is
+    front_us: float = 350.0  # the same on the front, which `freshet serve` is
     user_bytes: float = 1_918.0
     item_bytes: float = 4_037.0
     pair_bytes: float = 32.0  # of memory, for each pair of a user and an item that met
     process_bytes: float = 450e6
     overhead: float = 1.1  # memory that the process takes over its arrays
     ledger_bytes: float = 40.0  # of disk, an interaction
-    delta_bytes: float = 6_000.0  # what checkpoints write, an interaction scored or observed, at most
+    delta_bytes: float = 8_300.0  # what checkpoints write, twice, an interaction scored or observed, at most
     interaction_bytes: float = 150.0
     block_bytes: float = 39.0  # on `freshet.observed`, an interaction
     step_bytes: float = 1_200.0  # on `freshet.model`, an interaction
@@ -134,17 +134,18 @@ def _memory_bytes(stream: PlannedStream, costs: Costs) -> float:
     return costs.process_bytes + costs.overhead * arrays
 
 
-def busy_share(stream: PlannedStream, costs: Costs, workers: int) -> float:
+def busy_share(stream: PlannedStream, costs: Costs, workers: int, epochs: float | None = None) -> float:
     """The share of its thread that each of so many workers is busy.
 
-    The busier it is the fewer epochs it makes: there is a wait after each. And none is empty.
+    epochs: that each makes a second; None: as many as it can, none empty. There is a wait after each, so the busier a
+    worker is the fewer it makes.
     """
     own, epoch_s, wait_s = stream.events_per_s / workers, _epoch_us(costs, workers) / 1e6, costs.wait_us / 1e6
     work = costs.idle_us + own * _own_us(costs, workers) + stream.requests_per_s / workers * costs.asked_us
     busy = work / 1e6
-    back_to_back = (busy + epoch_s / wait_s) / (
-        1 + epoch_s / wait_s
-    )  # busy + epochs · epoch_s, (1 − that) / wait_s epochs
+    if epochs is not None:
+        return busy + epochs * epoch_s
+    back_to_back = (busy + epoch_s / wait_s) / (1 + epoch_s / wait_s)  # of busy + (1 − this) / wait_s · epoch_s
     return max(busy, min(busy + own * epoch_s, back_to_back))
 
 
