@@ -4,7 +4,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, Record, TopicPartition
 from streamer.pipeline.ingest import Intake
 from streamer.settings import Settings
-from streamer.worker.commit import TAKEN_AGAIN
+from streamer.worker.commit import SOONER, TAKEN_AGAIN
 from streamer.worker.partition_merge import PartitionMerge
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.repair_pace import REST_FACTOR, REST_S, RepairPace
@@ -58,14 +58,16 @@ def test_the_checkpoint_is_written_once_its_interval_has_passed(log: OwnedLog, s
     worker.close()
 
 
-def test_a_checkpoint_begins_after_so_many_interactions_whatever_the_clock_says(
-    log: OwnedLog, settings: Settings
-) -> None:
+def test_a_checkpoint_begins_sooner_where_many_interactions_came(log: OwnedLog, settings: Settings) -> None:
     metrics = RunMetrics(settings, clock := ManualClock())
     worker = Worker.open(
         log, settings.model_copy(update={"max_epoch_events": TAKEN_AGAIN}), metrics=metrics, clock=clock
     )
-    for count, written in ((1, 0), (TAKEN_AGAIN - 2, 0), (1, 1), (TAKEN_AGAIN - 1, 1), (1, 2)):
+    sooner_s = settings.checkpoint_interval_ms / 1000 * SOONER
+    for count, passed_s, written in (
+        (TAKEN_AGAIN - 1, 2 * sooner_s, 0), (1, 0, 1), (TAKEN_AGAIN, sooner_s / 2, 1), (1, sooner_s, 2),
+    ):  # fmt: skip
+        clock.advance(passed_s)
         log.append([interaction(f"u{n % 9}", f"i{n % 9}", n) for n in range(count)])
         while not worker.step():
             pass
