@@ -114,9 +114,13 @@ class Pair:
         return output
 
     def look(self, number: int) -> None:
-        self.seats[number].coming += self.waiting[number]
-        self.waiting[number] = []
-        self.take(number)
+        """Observes what waits, each partition by itself: in which order they are taken together follows from the times
+        that they have reached, which what is taken back has moved too.
+        """
+        waiting, self.waiting[number] = self.waiting[number], []
+        for partition in sorted({block.partition for block in waiting}) or [number]:
+            self.seats[number].coming += [block for block in waiting if block.partition == partition]
+            self.take(number)
 
     def settle(self) -> None:
         for seat in self.seats:
