@@ -12,11 +12,13 @@ from consumers.schemas import CONTEXT_NAMES, AsOf, Item
 from streamer.asking.asked_clock import AskedClock
 from streamer.asking.questions import Answer, ListQuestion
 from streamer.asking.refusals import QuestionRefused
-from streamer.lists.filters.compiled import compile_filter
+from streamer.errors import RulesRefused
+from streamer.lists.filters.compiled import Filter, compile_filter
+from streamer.lists.filters.conditions import check_condition, check_values
 from streamer.lists.filters.masks import Asked, FilterMasks
 from streamer.lists.filters.syntax import FilterError
 from streamer.lists.listed_items import configuration_name, model_version
-from streamer.lists.rule_warnings import RuleWarning, unknown_fields, warnings_of
+from streamer.lists.rule_warnings import RuleWarning, check_conditions, fields_without_effect, warnings_of
 from streamer.lists.rules import Rules
 from streamer.pipeline.known_positions import by_partition
 from streamer.pipeline.surface_lists import SurfaceLists
@@ -81,16 +83,21 @@ class Known:
         return read | {names[0] for text in texts for root, names in _compiled(text).fields() if root == "context"}
 
     def warnings_of(self, rules: Rules) -> list[RuleWarning]:
-        """What of rules can have no effect now."""
+        """What of rules can have no effect now. Raises QuestionRefused where a condition is none for any item."""
         columns, main = self.state.catalogue.columns, self.settings.surface
+        try:
+            check_conditions(rules, columns)
+        except RulesRefused as refused:
+            raise QuestionRefused(400, "bad-rules", str(refused), refused.field) from None
         return warnings_of(rules, columns, lambda item_id: bool(self.items((item_id,))), main)
 
-    def unknown_fields(self, question: ListQuestion) -> list[RuleWarning]:
-        """What conditions of a question read that no item has."""
+    def fields_without_effect(self, question: ListQuestion) -> list[RuleWarning]:
+        """What conditions of a question read that no item has, or that no item has so."""
         texts = {} if question.filter is None else {"filter": question.filter}
         texts |= {f"boost.{n}.if": boost.condition for n, boost in enumerate(question.boost)}
         columns = self.state.catalogue.columns
-        return [warning for field, text in texts.items() for warning in unknown_fields(field, text, columns)]
+        of_each = (fields_without_effect(field, _compiled(text), columns) for field, text in texts.items())
+        return [warning for warnings in of_each for warning in warnings]
 
     # nodes
 
@@ -177,10 +184,11 @@ class Known:
     def passing(self, text: str, now_ms: int, user: int | None, context: Fields, field: str = "filter") -> U8:
         """[I] 1 where a filter lets the item pass. Raises QuestionRefused where the text, of a field, is none."""
         try:
-            found = _compiled(text)
+            found, asked = _compiled(text), self.asked(now_ms, user, context)
+            check_values(found, self.state.catalogue.columns, asked.user, context)
         except FilterError as error:
             raise QuestionRefused(400, "bad-filter", str(error), field) from None
-        return self.masks.mask(found, self.asked(now_ms, user, context))
+        return self.masks.mask(found, asked)
 
     def asked(self, now_ms: int, user: int | None, context: Fields) -> Asked:
         """What conditions are about, beside items; user: whose attributes they read, None: nobody's."""
@@ -227,7 +235,12 @@ def attributes_of(item: Item) -> dict[str, Any]:
     return {name: value for name, value in (own | fields).items() if name not in ("item_id", "title", "timestamp")}
 
 
-_compiled = lru_cache(maxsize=1_024)(compile_filter)
+@lru_cache(maxsize=1_024)
+def _compiled(text: str) -> Filter:
+    """A condition that somebody asks with. Raises FilterError."""
+    found = compile_filter(text)
+    check_condition(found)
+    return found
 
 
 class _Listable:

@@ -203,8 +203,8 @@ class ListAnswers:
         return _encode(body)
 
     def _warnings(self, plan: _Plan) -> list[dict[str, str]]:
-        """What of the question has no effect: a surface without rules, fields that no item has, contexts that nothing
-        reads."""
+        """What of the question has no effect: a surface without rules, fields that no item has or has so, contexts that
+        nothing reads."""
         known, question = self._known, plan.question
         found = []
         if not known.is_surface(question.surface):
@@ -212,7 +212,7 @@ class ListAnswers:
             found.append({"code": "unknown-surface", "message": message, "field": "surface"})
         found += [
             {"code": "unknown-field", "message": warning.message, "field": warning.field}
-            for warning in known.unknown_fields(question)
+            for warning in known.fields_without_effect(question)
         ]
         if not question.context:
             return found

@@ -114,7 +114,8 @@ def _wishes(
     known: Known, question: ListQuestion, surface: SurfaceLists, user: int | None, now_ms: int, allowed: Allowed | None
 ) -> Wishes:
     boosts = [
-        (known.passing(one.condition, now_ms, user, question.context, "boost"), one.factor) for one in question.boost
+        (known.passing(one.condition, now_ms, user, question.context, f"boost.{n}.if"), one.factor)
+        for n, one in enumerate(question.boost)
     ]
     book = book_of(known, question, surface)
     diversity, explore, fatigue = _strengths(question, book)

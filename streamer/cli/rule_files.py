@@ -14,7 +14,7 @@ from consumers.schemas import Item
 from streamer.errors import RulesRefused
 from streamer.features.item_columns import ItemColumns, item_bytes
 from streamer.lists.rule_records import read_rules_to_apply
-from streamer.lists.rule_warnings import NOTHING_KNOWN, warnings_of
+from streamer.lists.rule_warnings import NOTHING_KNOWN, check_conditions, warnings_of
 from streamer.lists.rules import Rules
 from streamer.runtime.decoders import node_decoder
 from streamer.runtime.topics import read_records, whole
@@ -41,6 +41,11 @@ class KnownItems:
     def is_item(self, item_id: str) -> bool:
         """Whether anything is known of an item."""
         return item_id in self._ids
+
+    def check(self, every: Iterable[Rules]) -> None:
+        """Raises RulesRefused where a condition is none for any of the items."""
+        for rules in every:
+            check_conditions(rules, self.columns)
 
     def warnings(self, every: Iterable[Rules], main: str) -> list[dict[str, str]]:
         """What of rules can have no effect: `surface`, `field` and `message` of each. main: see `warnings_of`."""

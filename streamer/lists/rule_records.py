@@ -9,6 +9,10 @@ from pydantic import ValidationError
 from consumers.decode_fields import UNDECODABLE
 from consumers.records import RECORD_BYTES, NewRecord, size_of
 from streamer.errors import RulesRefused
+from streamer.lists.filters.compiled import compile_filter
+from streamer.lists.filters.conditions import check_condition
+from streamer.lists.filters.syntax import FilterError
+from streamer.lists.rule_warnings import conditions_of
 from streamer.lists.rules import Rules, first_problem
 
 LEAST_DIGITS = 4  # of a version that is named by the first of them
@@ -90,7 +94,20 @@ def read_rules_to_apply(value: Any) -> Rules:
     if rules.experiment is not None:
         why = "a file of rules has none: leave it out, `freshet experiment start NAME` puts it there"
         raise RulesRefused(f"experiment: {why}", "experiment")
+    check_texts(rules)
     return rules
+
+
+def check_texts(rules: Rules) -> None:
+    """Raises RulesRefused where a condition takes for true or false what is none, whatever items there are.
+
+    Rules of before are read all the same: they were in force.
+    """
+    for field, text in conditions_of(rules):
+        try:
+            check_condition(compile_filter(text))
+        except FilterError as error:
+            raise RulesRefused(f"{field}: {error}", field) from None
 
 
 def read_record(key: bytes | None, value: bytes) -> RulesRecord:

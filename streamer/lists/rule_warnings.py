@@ -6,8 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from consumers.schemas import CONTEXT_NAMES
+from streamer.errors import RulesRefused
 from streamer.features.item_columns import ItemColumns
-from streamer.lists.filters.compiled import compile_filter
+from streamer.lists.filters.compiled import Filter, compile_filter
+from streamer.lists.filters.conditions import check_values, unlike
+from streamer.lists.filters.syntax import FilterError
 from streamer.lists.rules import ExperimentArm, Rules
 
 NOTHING_KNOWN = "nothing is known of the item"
@@ -41,12 +44,13 @@ def warnings_of(
         if not _has_values(columns, quota.path()):
             found.append(RuleWarning(f"quotas.{n}.per", f"no item has the field {'.'.join(quota.path())!r}"))
     is_published = rules.surface == main if rules.publish is None else rules.publish
-    for field, text in _conditions(rules):
-        fields = compile_filter(text).fields()
+    for field, text in conditions_of(rules):
+        condition = compile_filter(text)
+        fields = condition.fields()
         if field == "filter" and is_published and any(root == "context" for root, _ in fields):
             found.append(RuleWarning(field, NO_CONTEXT))
             continue
-        found += unknown_fields(field, text, columns)
+        found += fields_without_effect(field, condition, columns)
         for root, names in fields:
             if root == "context" and names[0] not in CONTEXT_NAMES:
                 name = ".".join(names)
@@ -55,14 +59,24 @@ def warnings_of(
     return found
 
 
-def unknown_fields(field: str, text: str, columns: ItemColumns) -> list[RuleWarning]:
-    """The fields of items that a condition reads and no item has; field: the place of the condition."""
-    read = [names for root, names in compile_filter(text).fields() if root == "item"]
-    return [
-        RuleWarning(field, f"no item has the field {'.'.join(names)!r}")
-        for names in read
-        if not _has_values(columns, names)
-    ]
+def fields_without_effect(field: str, condition: Filter, columns: ItemColumns) -> list[RuleWarning]:
+    """The fields of items that a condition reads and no item has, or compares with what no value of theirs is like.
+
+    field: the place of the condition.
+    """
+    read = [names for root, names in condition.fields() if root == "item"]
+    found = [f"no item has the field {'.'.join(names)!r}" for names in read if not _has_values(columns, names)]
+    found += [f"no item has {kind} in the field {'.'.join(names)!r}" for names, kind in unlike(condition, columns)]
+    return [RuleWarning(field, message) for message in found]
+
+
+def check_conditions(rules: Rules, columns: ItemColumns) -> None:
+    """Raises RulesRefused where what a condition takes for true or false is something else for all items."""
+    for field, text in conditions_of(rules):
+        try:
+            check_values(compile_filter(text), columns)
+        except FilterError as error:
+            raise RulesRefused(f"{field}: {error}", field) from None
 
 
 def warnings_of_arms(
@@ -81,7 +95,7 @@ def warnings_of_arms(
     return found
 
 
-def _conditions(rules: Rules) -> Iterator[tuple[str, str]]:
+def conditions_of(rules: Rules) -> Iterator[tuple[str, str]]:
     """The place and the text of each condition."""
     if rules.filter is not None:
         yield "filter", rules.filter

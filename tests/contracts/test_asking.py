@@ -98,6 +98,32 @@ def test_the_filter_holds_for_every_item(shop: Shop) -> None:
     assert (answer.status_code, error_of(answer)["field"]) == (400, "filter")
 
 
+@pytest.mark.parametrize("text", ["item.price", "1 + 1", '"a"', "!item.title", "item.price * 2 > 3 && item.categories"])
+def test_what_is_no_condition_is_refused_wherever_one_stands(shop: Shop, text: str) -> None:
+    by_body = ({"filter": text}, "filter"), ({"boost": [{"if": text, "factor": 2}]}, "boost.0.if")
+    for asked, field in by_body:
+        told = error_of(shop.front.post("/v1/recommendations", json=asked))
+        assert (told["code"], told["field"]) == ("bad-filter", field)
+    for path in ("/v1/popular", "/v1/items/i1/similar", "/v1/users/u1/recommendations"):
+        assert error_of(shop.front.get(path, params={"filter": text}))["code"] == "bad-filter"
+    before = shop.front.get("/v1/rules").json()
+    for rules, field in (({"filter": text}, "filter"), ({"boosts": [{"if": text, "factor": 2}]}, "boosts.0.if")):
+        told = error_of(shop.front.put("/v1/rules", json=rules | {"surface": "home"}))
+        assert (told["code"], told["field"]) == ("bad-rules", field)
+        preview = {"rules": rules | {"surface": "home"}, "users": ["u1"]}
+        told = error_of(shop.front.post("/v1/rules/preview", json=preview))
+        assert (told["code"], told["field"]) == ("bad-rules", f"rules.{field}")
+    assert shop.front.get("/v1/rules").json() == before
+
+
+def test_a_comparison_that_no_item_can_pass_is_warned_of(shop: Shop) -> None:
+    told = shop.front.get("/v1/users/u1/recommendations", params={"filter": 'item.price == "five"'}).json()
+    assert told["items"] == []
+    assert [(one["field"], one["message"]) for one in told["warnings"]] == [
+        ("filter", "no item has a text in the field 'price'")
+    ]
+
+
 # what comes in
 
 

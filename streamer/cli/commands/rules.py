@@ -97,9 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _apply(log: Log, settings: Settings, every: Sequence[Rules], as_json: bool) -> int:
+    known = items_of_topic(log, settings)
+    known.check(every)
     new = {version.rules.surface for version in apply_rules(log, settings, every, SYSTEM_CLOCK.now_ms())}
     told = [{"surface": rules.surface, "version": rules.version(), "changed": rules.surface in new} for rules in every]
-    warnings = items_of_topic(log, settings).warnings(every, settings.surface)
+    warnings = known.warnings(every, settings.surface)
     say_warnings(warnings)
     if as_json:
         print(json.dumps({"applied": told, "warnings": warnings}))
@@ -159,7 +161,10 @@ def _test(log: Log, settings: Settings, every: Sequence[Rules], arguments: argpa
     restore_catalogue(log, settings, state)
     answers, told, warnings = Answers(state, state.settings, SYSTEM_CLOCK), [], list[dict[str, str]]()
     for rules in every:
-        found = json.loads(answers.answer(RulesQuestion(rules=rules)).body)["warnings"]
+        checked = json.loads(answers.answer(RulesQuestion(rules=rules)).body)
+        if "error" in checked:
+            raise RulesRefused(checked["error"]["message"], checked["error"].get("field"))
+        found = checked["warnings"]
         warnings += [{"surface": rules.surface, **warning} for warning in found]
         for user in arguments.user:
             question = PreviewQuestion(

@@ -37,13 +37,13 @@ class Filter:
     """A checked filter. `compile_filter` makes one."""
 
     def __init__(self, text: str, tree: Node) -> None:
-        self.text, self._tree = text, tree
+        self.text, self.tree = text, tree
         self.item_only = not _reads(tree, ("user", "context", "now"))
         """Whether the mask stays the same until an item changes."""
 
     def fields(self) -> list[tuple[str, tuple[str, ...]]]:
         """What it reads: the root, item, user or context, and the names that lead to the value; each once."""
-        found, waiting = dict[tuple[str, tuple[str, ...]], None](), [self._tree]
+        found, waiting = dict[tuple[str, tuple[str, ...]], None](), [self.tree]
         while waiting:
             node = waiting.pop()
             if node.kind == "field":
@@ -62,7 +62,7 @@ class Filter:
             context: of the request.
         """
         scope = _Scope(catalogue.columns, now_ms, {"user": user, "context": context}, None)
-        passes = vectors.truth(_value(self._tree, scope))
+        passes = vectors.truth(_value(self.tree, scope))
         return np.broadcast_to(passes, catalogue.columns.rows()).astype(np.uint8)
 
 
@@ -77,7 +77,7 @@ def compile_filter(text: str) -> Filter:
     streamer.lists.filters.syntax.FilterError: the filter ends too early (at character 15)
     """
     tree = _checked(parse(text), None)
-    if (kind := _kind(tree)) not in ("bool", "any"):
+    if (kind := kind_of(tree)) not in ("bool", "any"):
         raise FilterError(f"a filter is true or false, this is a {kind}", tree.at)
     return Filter(text, tree)
 
@@ -198,11 +198,11 @@ def _check_kinds(node: Node) -> None:
     """Refuses what can never be true for the types of its parts."""
     if node.kind in ("both", "either", "negate"):
         for part in node.args:
-            if _kind(part) not in ("bool", "any"):
-                raise FilterError(f"true or false is needed here, this is a {_kind(part)}", part.at)
+            if kind_of(part) not in ("bool", "any"):
+                raise FilterError(f"true or false is needed here, this is a {kind_of(part)}", part.at)
     elif node.kind == "compare":
         sign, left, right = node.args
-        a, b = _kind(left), _kind(right)
+        a, b = kind_of(left), kind_of(right)
         if sign == "in" and a != "null":
             if b not in ("list", "any"):
                 raise FilterError(f"`in` looks into a list, this is a {b}", right.at)
@@ -213,11 +213,11 @@ def _check_kinds(node: Node) -> None:
             raise FilterError(f"a {a} is not compared with a {b}", node.at)
     elif node.kind in ("arithmetic", "minus"):
         for part in node.args[node.kind == "arithmetic" :]:
-            if _kind(part) not in ("number", "time", "span", "any"):
-                raise FilterError(f"nothing is calculated with a {_kind(part)}", part.at)
+            if kind_of(part) not in ("number", "time", "span", "any"):
+                raise FilterError(f"nothing is calculated with a {kind_of(part)}", part.at)
 
 
-def _kind(node: Node) -> str:
+def kind_of(node: Node) -> str:
     """bool, number, text, time, span, list or null; any: only its values say."""
     match node.kind:
         case "literal":
@@ -233,7 +233,7 @@ def _kind(node: Node) -> str:
         case "span" | "list":
             return node.kind
         case "choose":
-            a, b = _kind(node.args[1]), _kind(node.args[2])
+            a, b = kind_of(node.args[1]), kind_of(node.args[2])
             return a if a == b else "any"
     return "any"
 
@@ -308,7 +308,7 @@ def _compared(node: Node, scope: _Scope) -> np.ndarray:
     if sign == "in":
         return vectors.is_in(_value(left, scope), _value(right, scope))
     for one, other in ((left, right), (right, left)):
-        if _kind(one) == "null":
+        if kind_of(one) == "null":
             present = vectors.is_present(_value(other, scope))
             return present if sign == "!=" else ~present
     return vectors.compare(sign, _value(left, scope), _value(right, scope))

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from consumers.errors import LogUnavailable, RecordRefused, UnknownTopic
 from streamer.asking.questions import Answer, PreviewQuestion, RulesQuestion
 from streamer.errors import RulesRefused
-from streamer.lists.rule_records import RulesRecord, read_rules, read_rules_to_apply
+from streamer.lists.rule_records import RulesRecord, check_texts, read_rules, read_rules_to_apply
 from streamer.lists.rules import Rules
 from streamer.lists.rules_on_log import RulesBySurface, apply_rules, read_all_rules
 from streamer.settings import Settings
@@ -82,8 +82,8 @@ class RulesRoutes:
             PreviewQuestion(user_id=user, rules=rules, k=asked.k, fields=asked.fields, context=asked.context)
             for user in asked.users
         ]
+        warnings = await self._warnings(rules, "rules.")
         answers = await asyncio.gather(*map(self._previewed, questions))
-        warnings = await self._warnings(rules)
         lists = [msgspec.Raw(answer.body) for answer in answers]
         told = {"surface": rules.surface, "version": rules.version(), "lists": lists, "warnings": warnings}
         return Response(msgspec.json.encode(told), media_type="application/json")
@@ -98,21 +98,25 @@ class RulesRoutes:
         surfaces = [rules.surface for rules in every]
         if twice := next((one for one in surfaces if surfaces.count(one) > 1), None):
             raise ApiError(400, "repeated-surface", f"surface: {twice!r} is there twice", field="surface")
+        warnings = [warning for found in await asyncio.gather(*map(self._warnings, every)) for warning in found]
         async with self._alone:  # what is before the new version is read first
             new = {version.rules.surface for version in await self._logged(self._write, every)}
         applied = [
             {"surface": rules.surface, "version": rules.version(), "changed": rules.surface in new} for rules in every
         ]
-        warnings = [warning for found in await asyncio.gather(*map(self._warnings, every)) for warning in found]
         return JSONResponse({"applied": applied, "warnings": warnings}, 202)
 
-    async def _warnings(self, rules: Rules) -> list[dict[str, str]]:
-        """What of the rules can have no effect by what a worker knows now."""
+    async def _warnings(self, rules: Rules, inside: str = "") -> list[dict[str, str]]:
+        """What of the rules can have no effect by what a worker knows now. Raises ApiError 400 where a condition of
+        theirs is none for any item."""
         try:
             answer = await self._replies.answer(RulesQuestion(rules=rules))
         except ApiError as error:
             message = f"nobody says whether the items and fields are known: {error}"
             return [{"surface": rules.surface, "code": "unchecked", "message": message}]
+        if answer.status == 400:
+            why = msgspec.json.decode(answer.body)["error"]
+            raise ApiError(400, why["code"], why["message"], field=f"{inside}{why['field']}")
         told: list[dict[str, str]] = msgspec.json.decode(answer.body).get("warnings", [])
         return [{"surface": rules.surface, "code": "no-effect", **one} for one in told]
 
@@ -143,7 +147,11 @@ def _rules(value: Any, index: int | None, inside: str = "") -> Rules:
         where = inside or (f"{index}" if index is not None else "")
         raise ApiError(400, "not-an-object", "rules are an object", field=where or None)
     try:
-        return read_rules(value) if inside else read_rules_to_apply(value)
+        if not inside:
+            return read_rules_to_apply(value)
+        rules = read_rules(value)
+        check_texts(rules)
+        return rules
     except RulesRefused as refused:
         field = ".".join(part for part in (inside, refused.field) if part)
         beside: dict[str, Any] = {} if index is None else {"index": index}

@@ -303,4 +303,4 @@ def test_what_is_boosted_is_so_many_times_as_likely() -> None:
     assert world.listed(user_id="u1", boost=[odd | {"factor": 1}]) == list(plain)[:20]
     assert all(int(name[1:]) % 2 for name in world.listed(items=["i3"], k=10, boost=[odd | {"factor": 1_000}]))
     status, answer = world.answer("list", user_id="u1", boost=[{"if": "item.", "factor": 2}])
-    assert (status, answer["error"]["code"], answer["error"]["field"]) == (400, "bad-filter", "boost")
+    assert (status, answer["error"]["code"], answer["error"]["field"]) == (400, "bad-filter", "boost.0.if")

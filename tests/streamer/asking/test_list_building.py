@@ -97,7 +97,7 @@ def test_what_was_shown_and_not_taken_goes_down_by_the_share_that_is_wished(worl
 
 def test_what_is_no_rule_is_said_and_others_have_their_lists(world: AskedWorld) -> None:
     status, body = world.answer("list", user_id="u1", boost=[{"if": "item.price >", "factor": 2}])
-    assert (status, body["error"]["code"], body["error"]["field"]) == (400, "bad-filter", "boost")
+    assert (status, body["error"]["code"], body["error"]["field"]) == (400, "bad-filter", "boost.0.if")
     asked = [
         question("list", user_id=user, boost=[{"if": "item.", "factor": 2}] if user == "u2" else [])
         for user in ("u1", "u2", "u3")
