@@ -108,7 +108,7 @@ def id_field(data: Mapping[str, Any], field: str) -> str:
         raise Refused(Reason.MISSING_FIELD, f"there is no {field}")
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Refused(Reason.BAD_ID, f"{field} is a JSON {type(value).__name__}; an id is a string or an integer")
-    return decode_id(value)
+    return decode_id(value, field)
 
 
 def time_field(data: Mapping[str, Any], field: str, latest_ms: int) -> int | None:
@@ -151,16 +151,16 @@ def id_of_key(key: bytes | None, unframe: Unframe | None = None) -> str:
             [named] = named.values()
         return id_field({"the key": named}, "the key")
     try:
-        return decode_id(key.decode())
+        return decode_id(key.decode(), "the key")
     except UnicodeDecodeError:
         raise Refused(Reason.BAD_ID, "the key is no UTF-8") from None
 
 
-def decode_id(value: str | int) -> str:
+def decode_id(value: str | int, field: str) -> str:
     text = value if type(value) is str else str(value)
     if not text or len(text) > MAX_ID_BYTES or (not text.isascii() and not _encodable(text)):
         raise Refused(
-            Reason.BAD_ID, f"an id has {len(text)} characters; 1 to {MAX_ID_BYTES} bytes of UTF-8 are allowed"
+            Reason.BAD_ID, f"{field} has {len(text)} characters; 1 to {MAX_ID_BYTES} bytes of UTF-8 are allowed"
         )
     return text
 

@@ -168,8 +168,8 @@ def _normalise(wire: _Wire, latest_ms: int) -> Interaction:
     if wire.value is not None and not math.isfinite(wire.value):
         raise Refused(Reason.BAD_VALUE, "value is not finite")
     return Interaction(
-        user_id=decode_id(wire.user_id),
-        item_id=decode_id(wire.item_id),
+        user_id=decode_id(wire.user_id, "user_id"),
+        item_id=decode_id(wire.item_id, "item_id"),
         event_type=wire.event_type,
         timestamp=timestamp,
         event_id=event_id,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 
+from streamer.asking.answer_models import NewestItems, PopularItems, StateAnswer, TrendingItems
 from streamer.asking.known import Known
 from streamer.asking.questions import Answer, NewestQuestion, PopularQuestion, TrendingQuestion
 from streamer.asking.refusals import QuestionRefused
@@ -45,12 +46,12 @@ class ItemRankings:
     def popular(self, question: PopularQuestion) -> Answer:
         """By popularity, decayed with the model's time scale that is nearest to the one asked for, or by count."""
         if question.scale == "all":
-            return self._answer(question, _by_count, int, {"scale": "all", "decay_ms": None})
+            return self._answer(question, PopularItems, _by_count, int, {"scale": "all", "decay_ms": None})
         tau = self._known.model.config.popularity_scales_ms
         scale = _nearest(tau, SPANS_MS[question.scale])
         told = {"scale": question.scale, "decay_ms": tau[scale]}
         by = partial(log_popularity, scale=scale, tau=tau)
-        return self._answer(question, by, lambda key: round(float(np.exp(key)), 6), told)
+        return self._answer(question, PopularItems, by, lambda key: round(float(np.exp(key)), 6), told)
 
     def trending(self, question: TrendingQuestion) -> Answer:
         """By how much more popular an item is lately than it usually is.
@@ -70,7 +71,7 @@ class ItemRankings:
             found[recent] = np.exp(log_popularity(items, nodes, at_ms, short, tau)) / (usual + USUAL_FLOOR)
             return found
 
-        return self._answer(question, trend, lambda key: round(key, 6), {})
+        return self._answer(question, TrendingItems, trend, lambda key: round(key, 6), {})
 
     def newest(self, question: NewestQuestion) -> Answer:
         """By `available_from`, or when they became known; of one time, the one that became known last first."""
@@ -78,11 +79,12 @@ class ItemRankings:
         def since(items: Items, nodes: I32, at_ms: int) -> F64:
             return self._known.state.catalogue.new_since(nodes, at_ms)
 
-        return self._answer(question, since, lambda key: int(key) or None, {})
+        return self._answer(question, NewestItems, since, lambda key: int(key) or None, {})
 
     def _answer(
         self,
         question: Ranked,
+        kind: type[StateAnswer],
         score: Callable[[Items, I32, int], F64],
         shown: Callable[[float], float | None],
         told: dict[str, Any],
@@ -109,7 +111,7 @@ class ItemRankings:
         if len(nodes) > len(page) and page:
             item, key = page[-1]
             cursor = _write(Cursor(question.kind, at_ms, key, known.id_of(item)))
-        return known.told(now_ms, {"items": places, "cursor": cursor} | told)
+        return known.told(now_ms, kind, items=places, cursor=cursor, **told)
 
 
 def _after(nodes: I32, keys: F64, after: Cursor, index: NodeIndex, order: Order) -> tuple[I32, F64]:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from consumers.schemas import CONTEXT_NAMES, AsOf, Item
+from streamer.asking.answer_models import StateAnswer
 from streamer.asking.asked_clock import AskedClock
 from streamer.asking.questions import Answer, ListQuestion
 from streamer.asking.refusals import QuestionRefused
@@ -222,10 +223,10 @@ class Known:
         """How long ago, by the stream's clock, the last of what is known happened."""
         return max(now_ms - self.state.clock_ms, 0)
 
-    def told(self, now_ms: int, body: dict[str, Any]) -> Answer:
-        """An answer with what every one says: what it knows, and how old that is."""
-        asked = {"as_of": self.as_of(now_ms), "age_ms": self.age_ms(now_ms), "request_id": str(uuid4())}
-        return Answer(200, _encode(body | asked))
+    def told(self, now_ms: int, kind: type[StateAnswer], **said: Any) -> Answer:
+        """An answer of a kind, with what every one says: what it knows, and how old that is."""
+        as_of, age_ms = self.as_of(now_ms), self.age_ms(now_ms)
+        return Answer(200, _encode(kind(as_of=as_of, age_ms=age_ms, request_id=str(uuid4()), **said)))
 
 
 def attributes_of(item: Item) -> dict[str, Any]:

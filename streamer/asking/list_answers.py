@@ -1,14 +1,16 @@
 """Lists: of a user, of a session, of a basket, of anybody."""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from uuid import uuid4
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 
 from consumers.event_weights import EventWeights
 from consumers.schemas import ListedItem
+from streamer.asking.answer_models import AskedItem, AskedList, AskedWarning, Cause
 from streamer.asking.known import Known
 from streamer.asking.list_building import Built, built, depth_of, experiment_of, is_ranking, whose
 from streamer.asking.questions import Answer, ListQuestion, PreviewQuestion, RulesQuestion
@@ -178,40 +180,41 @@ class ListAnswers:
                 msgspec.structs.replace(item, propensity=propensity)
                 for item, propensity in zip(items, drawn.tolist(), strict=True)
             ]
-        places: Sequence[Any] = items
+        places: Sequence[ListedItem] = items
         if question.fields or question.explain:
             told = self._told(plan, made)
-            places = [msgspec.structs.asdict(item) | more for item, more in zip(items, told, strict=True)]
+            places = [AskedItem(**msgspec.structs.asdict(item), **more) for item, more in zip(items, told, strict=True)]
         fallback = fallback_of(items)
         if fallback is None and self._is_new(plan):
             fallback = "cohort" if items else "new"
-        body: dict[str, Any] = {
-            "list_id": list_id,
-            "user_id": question.user_id,
-            "surface": known.surface_name(question.surface),
-            "items": places,
-            "as_of": known.as_of(now_ms),
-            "model_version": known.model_version if plan.surface.challenger is None else plan.surface.model_version,
-            "fallback": fallback,
-            "request_id": request_id,
-            "age_ms": known.age_ms(now_ms),
-        }
-        beside = {"rules": plan.surface.version, "experiment": experiment_of(known, question, plan.surface)}
-        body.update((name, value) for name, value in beside.items() if value is not None)
-        if warnings := self._warnings(plan):
-            body["warnings"] = warnings
-        return _encode(body)
+        live = plan.surface.challenger is None
+        return _encode(
+            AskedList(
+                list_id=list_id,
+                user_id=question.user_id,
+                surface=known.surface_name(question.surface),
+                items=cast(list[AskedItem], places),  # whose further fields are not said
+                as_of=known.as_of(now_ms),
+                model_version=known.model_version if live else plan.surface.model_version,
+                fallback=fallback,
+                request_id=request_id,
+                age_ms=known.age_ms(now_ms),
+                rules=plan.surface.version or UNSET,
+                experiment=experiment_of(known, question, plan.surface) or UNSET,
+                warnings=self._warnings(plan) or UNSET,
+            )
+        )
 
-    def _warnings(self, plan: _Plan) -> list[dict[str, str]]:
+    def _warnings(self, plan: _Plan) -> list[AskedWarning]:
         """What of the question has no effect: a surface without rules, fields that no item has or has so, contexts that
         nothing reads."""
         known, question = self._known, plan.question
         found = []
         if not known.is_surface(question.surface):
             message = f"nothing is known of the surface {question.surface!r}: the list is that of no rules"
-            found.append({"code": "unknown-surface", "message": message, "field": "surface"})
+            found.append(AskedWarning("unknown-surface", message, "surface"))
         found += [
-            {"code": "unknown-field", "message": warning.message, "field": warning.field}
+            AskedWarning("unknown-field", warning.message, warning.field)
             for warning in known.fields_without_effect(question)
         ]
         if not question.context:
@@ -219,7 +222,7 @@ class ListAnswers:
         if unread := question.context.keys() - known.read_of_context(question, plan.surface):
             message = "no rule, no filter and nothing that is learned reads it"
             found += [
-                {"code": "unknown-context", "message": f"context.{name}: {message}", "field": f"context.{name}"}
+                AskedWarning("unknown-context", f"context.{name}: {message}", f"context.{name}")
                 for name in sorted(unread)
             ]
         return found
@@ -251,7 +254,7 @@ class ListAnswers:
             sources, causes = outcome.evidence.source[row].tolist(), outcome.evidence.cause[row].tolist()
             for place, item in enumerate(items):
                 cause = item if sources[place] == BY_REPEAT else causes[place]
-                because = {"item_id": known.id_of(cause), "timestamp": last.get(cause)} if cause >= 0 else None
+                because = Cause(known.id_of(cause), last.get(cause)) if cause >= 0 else None
                 told[place]["because"] = because
         return told
 

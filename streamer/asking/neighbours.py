@@ -1,10 +1,9 @@
 """What stands near an item: items like it, items taken along with it, users whom it suits."""
 
-from typing import Any
-
 import numpy as np
 
 from streamer.asking import near_items
+from streamer.asking.answer_models import Audience, RelatedItems
 from streamer.asking.known import Known
 from streamer.asking.questions import Answer, AudienceQuestion, SimilarQuestion, TogetherQuestion
 from tgn.asking.asked_lists import AskedLists
@@ -71,8 +70,7 @@ class Neighbours:
         users = [
             {"user_id": model.users.ids[user], "score": round(score, 6), "place": place[user]} for user, score in page
         ]
-        told: dict[str, Any] = {"item_id": question.item_id, "users": users, "model_version": known.model_version}
-        return known.told(now_ms, told)
+        return known.told(now_ms, Audience, item_id=question.item_id, users=users, model_version=known.model_version)
 
     def _comparable(self, nodes: I32, item: int, now_ms: int) -> I32:
         """Those of nodes [N] that are compared with an item: all, or of very many those that may be near."""
@@ -105,7 +103,9 @@ class Neighbours:
             | known.shown(node, question.fields)
             for node, score in page
         ]
-        return known.told(now_ms, {"item_id": question.item_id, "items": places, "model_version": known.model_version})
+        return known.told(
+            now_ms, RelatedItems, item_id=question.item_id, items=places, model_version=known.model_version
+        )
 
     def _likely(self, item: int, now_ms: int) -> list[int]:
         """Users who were active last and may want the item, told from a little of what is known of them."""

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from streamer.asking.answer_models import KnownItem, KnownUser, OwnerOfSession, WorkerState
 from streamer.asking.known import Known, attributes_of
 from streamer.asking.questions import Answer
 from streamer.asking.refusals import QuestionRefused
@@ -41,7 +42,7 @@ class NodeAnswers:
             "last": last,
             "list": None if listed is None else [known.id_of(item) for item in listed],
         }
-        return known.told(known.clock.now_ms(), told)
+        return known.told(known.clock.now_ms(), KnownUser, **told)
 
     def session(self, session_id: str) -> Answer:
         """The user whose a session is; null where it is nobody's, or was merged into nobody yet."""
@@ -49,7 +50,7 @@ class NodeAnswers:
         owner = state.merges.owner(known.model.users.get(session_id))
         waiting = (one.merge.user_id for one in state.merges.waiting if one.merge.merge == session_id)
         told = {"session": session_id, "user_id": next(waiting, None) if owner is None else ids[owner.user]}
-        return known.told(known.clock.now_ms(), told)
+        return known.told(known.clock.now_ms(), OwnerOfSession, **told)
 
     def item(self, item_id: str) -> Answer:
         """Its record, whether it may be listed, counts, decayed popularity, and in how many published lists it is."""
@@ -76,7 +77,7 @@ class NodeAnswers:
             "popularity": popularity,
             "lists": len(state.listed.naming(node)),
         }
-        return known.told(now_ms, told)
+        return known.told(now_ms, KnownItem, **told)
 
     def _first_seen(self, node: int, now_ms: int) -> int | None:
         """As `newest` ranks it; None: it is not known, or the stream has no time yet."""
@@ -106,7 +107,7 @@ class NodeAnswers:
             "measured": state.quality.events,
             "settings": state.in_force or {},
         }
-        return known.told(known.clock.now_ms(), told)
+        return known.told(known.clock.now_ms(), WorkerState, **told)
 
 
 def span(ms: int) -> str:

@@ -17,6 +17,9 @@ from pydantic import (
     StrictInt,
     StrictStr,
     TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     model_validator,
 )
 
@@ -68,17 +71,36 @@ Time: TypeAlias = Annotated[StrictInt, Field(ge=0, le=MAX_TIME_MS, description="
 Places: TypeAlias = Annotated[
     int, Field(ge=1, le=MOST, description="number of places; the worker's own k where it is not said")
 ]
+
+
+def _number(value: object) -> object:
+    if isinstance(value, bool | str):  # pydantic takes both for numbers
+        raise ValueError("input should be a number")
+    return value
+
+
+PlacesOfBody: TypeAlias = Annotated[Places, BeforeValidator(_number)]
 FilterText: TypeAlias = Annotated[
     str,
     Field(min_length=1, max_length=8_000, description='which items may be listed, in CEL: item.category == "shoes"'),
 ]
 Cursor: TypeAlias = Annotated[str, Field(max_length=512, description="where the page before ended: its `cursor`")]
-Value: TypeAlias = (
+
+
+def _plain(value: object, validated: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return validated(value)
+    except ValidationError:  # of each type that it is not
+        raise ValueError("it is a text of at most 1,024 characters, a number, true or false") from None
+
+
+Value: TypeAlias = Annotated[
     StrictBool
     | StrictInt
     | Annotated[float, Field(strict=True, allow_inf_nan=False)]
-    | Annotated[StrictStr, Field(max_length=1_024)]
-)
+    | Annotated[StrictStr, Field(max_length=1_024)],
+    WrapValidator(_plain),
+]
 Context: TypeAlias = dict[Annotated[str, Field(min_length=1, max_length=64)], Value]
 ShownFields: TypeAlias = Annotated[
     list[Literal["title", "attributes"]],
@@ -109,13 +131,13 @@ class Boost(_Question):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
 
     condition: FilterText = Field(alias="if", description="which items, in CEL")
-    factor: float = Field(gt=0, le=1_000, allow_inf_nan=False)
+    factor: float = Field(gt=0, le=1_000, allow_inf_nan=False, strict=True)
 
 
 class _OfItems(_Question):
     """A question whose answer is a ranking of items."""
 
-    k: Places | None = None
+    k: PlacesOfBody | None = None
     filter: FilterText | None = None
     fields: ShownFields = []
 
@@ -144,15 +166,18 @@ class ListQuestion(_OfItems):
         0.0,
         ge=0,
         le=1,
+        strict=True,
         description="0: the best items, 1: items as unlike as can be, in the first 100 places",
     )
     explore: float = Field(
-        0.0, ge=0, le=1, description="share of the places that are drawn; each item says its propensity"
+        0.0, ge=0, le=1, strict=True, description="share of the places that are drawn; each item says its propensity"
     )
     shown: dict[Id, Annotated[StrictInt, Field(ge=1, le=1_000_000)]] = Field(
         {}, max_length=MOST, description="how often each item was shown to the user since they took it last"
     )
-    fatigue: float = Field(0.0, ge=0, le=1, description="share of an item's odds that each time it was `shown` takes")
+    fatigue: float = Field(
+        0.0, ge=0, le=1, strict=True, description="share of an item's odds that each time it was `shown` takes"
+    )
 
     @model_validator(mode="after")
     def _one_asker(self) -> "ListQuestion":
@@ -168,7 +193,7 @@ class PreviewQuestion(_Question):
     kind: Literal["preview"] = "preview"
     user_id: Id
     rules: Rules
-    k: Places | None = None
+    k: PlacesOfBody | None = None
     fields: ShownFields = []
     context: Context = Field({}, max_length=64, description="where and how it is asked")
 
@@ -199,7 +224,7 @@ class AudienceQuestion(_Question):
 
     kind: Literal["audience"] = "audience"
     item_id: Id
-    k: Places | None = None
+    k: PlacesOfBody | None = None
 
 
 class PopularQuestion(_OfItems):
@@ -258,7 +283,7 @@ class SurpriseQuestion(_Question):
 
     kind: Literal["surprise"] = "surprise"
     user_id: Id
-    k: Places | None = None
+    k: PlacesOfBody | None = None
 
 
 class StatusQuestion(_Question):

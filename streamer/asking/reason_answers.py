@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from consumers.schemas import ListedItem
+from streamer.asking.answer_models import ItemExplanation, Surprises
 from streamer.asking.known import Known
 from streamer.asking.questions import Answer, ExplanationQuestion, SurpriseQuestion
 from streamer.engine.engine import Selection
@@ -77,7 +78,7 @@ class ReasonAnswers:
             ],
             "counterfactual": None if check is None else self._counterfactual(check),
         }
-        return known.told(now_ms, told)
+        return known.told(now_ms, ItemExplanation, **told)
 
     def _listed(
         self, user: int, item: int, now_ms: int, exclude_seen: bool, place: Standing
@@ -124,7 +125,7 @@ class ReasonAnswers:
             }
             for surprise, item, t in sorted(found, key=lambda one: (-one[0], known.id_of(one[1]).encode()))
         ]
-        return known.told(now_ms, {"user_id": question.user_id, "interactions": last})
+        return known.told(now_ms, Surprises, user_id=question.user_id, interactions=last)
 
     def _carriers(self, user: int, item: int, now_ms: int, steps: list[Step], place: Standing) -> list[Carrier]:
         """The last interactions, and those that lead to the item; the largest fall first."""

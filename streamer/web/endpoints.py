@@ -1,7 +1,8 @@
 """Endpoints: a path with a method, who may pass, and what it takes; and the application that they make together."""
 
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -29,7 +30,8 @@ class Endpoint(NamedTuple):
     """One way in.
 
     `needs`: see `streamer.web.access`; `parameters`: those of the query that it takes. What follows is documentation
-    alone, see `streamer.web.openapi`: `body`, a model of what the body holds, and what it answers where all is well.
+    alone, see `streamer.web.openapi`: `body`, a model of what the body holds, and what it answers where all is well,
+    with `status`, or with another one that is in `also`.
     """
 
     path: str
@@ -40,6 +42,7 @@ class Endpoint(NamedTuple):
     body: Any = None
     status: int = 200
     answer: Any = None
+    also: Mapping[int, Any] = MappingProxyType({})
 
 
 class _Path(NamedTuple):

@@ -235,7 +235,9 @@ _FIELD = {Reason.BAD_TIMESTAMP: "timestamp", Reason.FUTURE_TIMESTAMP: "timestamp
 
 
 def _refused(index: int, reason: Reason, message: str, field: str | None = None) -> ApiError:
-    field = field or next((name for name in _FIELDS if message.startswith((f"{name}: ", f"{name} is "))), None)
+    begins = ((name, (f"{name}: ", f"{name} is ", f"{name} has ")) for name in _FIELDS)
+    field = field or next((name for name, words in begins if message.startswith(words)), None)
+    field = field or next((name for name in _FIELDS if f"`$.{name}" in message), None)
     field = field or _FIELD.get(reason)
     if field is None and reason is Reason.MISSING_FIELD:
         field = next((name for name in message.split() if name in _FIELDS), None)

@@ -14,34 +14,9 @@ from consumers.decode_fields import MAX_ID_BYTES
 from streamer.runtime.version import installed_version
 from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
 from streamer.web.endpoints import Endpoint
+from streamer.web.front_answers import REFERENCE, Accepted, Error, PreviewedLists
 
-REFERENCE = "#/components/schemas/{model}"
 CONTEXT = ("device", "geo", "os", "country", "referrer")  # of the keys that a dotted parameter may have
-_ERROR = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": {
-                "code": {"type": "string", "description": "what went wrong, for programs; stable"},
-                "message": {"type": "string", "description": "one line for people"},
-                "field": {"type": "string", "description": "the field or parameter that is wrong"},
-                "index": {"type": "integer", "description": "the record of the body that is wrong, from 0"},
-            },
-        }
-    },
-}
-_ACCEPTED = {
-    "type": "object",
-    "required": ["accepted", "event_ids", "warnings"],
-    "properties": {
-        "accepted": {"type": "integer"},
-        "event_ids": {"type": "array", "items": {"type": "string"}},
-        "warnings": {"type": "array", "items": {"type": "object"}},
-    },
-}
 
 
 def openapi(endpoints: Iterable[Endpoint], root: str = "") -> dict[str, Any]:
@@ -81,8 +56,8 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
         "description": " ".join(said[2].split()),
         "parameters": [*_path_parameters(endpoint), *_query_parameters(endpoint)],
         "responses": {
-            str(endpoint.status): {"description": HTTPStatus(endpoint.status).phrase} | _content_of_answer(endpoint),
-            "default": {"description": "why not", "content": _json({"$ref": REFERENCE.format(model="Error")})},
+            **{str(status): _response(status, answer) for status, answer in _answers(endpoint).items()},
+            "default": {"description": "why not", "content": _json(_reference(Error))},
         },
     }
     if endpoint.body is not None:
@@ -119,7 +94,7 @@ def _kind(field: dict[str, Any]) -> dict[str, Any]:
 def _content_of_body(body: Any) -> dict[str, Any]:
     """Records come one by one, as an array, as lines and as CloudEvents; a model is one object."""
     models = body if isinstance(body, tuple) else (body,)
-    references = [{"$ref": REFERENCE.format(model=model.__name__)} for model in models]
+    references = [_reference(model) for model in models]
     if issubclass(models[0], BaseModel):
         return _json(references[0] if len(references) == 1 else {"anyOf": references})
     [record] = references
@@ -133,29 +108,38 @@ def _content_of_body(body: Any) -> dict[str, Any]:
     }
 
 
-def _content_of_answer(endpoint: Endpoint) -> dict[str, Any]:
-    if isinstance(endpoint.answer, str):
-        return {"content": {endpoint.answer: {"schema": {"type": "string"}}}}
-    if endpoint.answer is not None:
-        return {"content": _json({"$ref": REFERENCE.format(model=endpoint.answer.__name__)})}
-    if endpoint.status == 202:
-        return {"content": _json({"$ref": REFERENCE.format(model="Accepted")})}
-    return {} if endpoint.status == 204 else {"content": _json({"type": "object"})}
+def _answers(endpoint: Endpoint) -> dict[int, Any]:
+    """What it answers with where all is well, by status: a model, several, a media type, or None for nothing."""
+    answer = Accepted if endpoint.answer is None and endpoint.status == 202 else endpoint.answer
+    return {endpoint.status: answer, **endpoint.also}
+
+
+def _response(status: int, answer: Any) -> dict[str, Any]:
+    content = {}
+    if isinstance(answer, str):
+        content = {"content": {answer: {"schema": {"type": "string"}}}}
+    elif isinstance(answer, tuple):
+        content = {"content": _json({"anyOf": [_reference(model) for model in answer]})}
+    elif answer is not None:
+        content = {"content": _json(_reference(answer))}
+    return {"description": HTTPStatus(status).phrase} | content
 
 
 def _schemas(endpoints: list[Endpoint]) -> dict[str, Any]:
-    bodies = [
-        body
-        for endpoint in endpoints
-        for body in (endpoint.body if isinstance(endpoint.body, tuple) else (endpoint.body,))
-    ]
-    named = dict.fromkeys([*bodies, *(endpoint.answer for endpoint in endpoints)])  # a set has another order each time
+    answers = (answer for endpoint in endpoints for answer in _answers(endpoint).values())
+    several = (one if isinstance(one, tuple) else (one,) for one in (*(e.body for e in endpoints), *answers))
+    named = dict.fromkeys(kind for kinds in several for kind in kinds)  # a set has another order each time
+    named |= dict.fromkeys((Error, PreviewedLists))  # by reference alone
     models = sorted((kind for kind in named if _is_model(kind)), key=lambda kind: str(kind.__name__))
     structs = [kind for kind in named if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
     structs.sort(key=lambda kind: kind.__name__)  # the document is the same in every process
     _, of_models = models_json_schema([(model, "validation") for model in models], ref_template=REFERENCE)
     _, of_structs = msgspec.json.schema_components(structs, ref_template=REFERENCE.replace("{model}", "{name}"))
-    return {"Error": _ERROR, "Accepted": _ACCEPTED, **of_models.get("$defs", {}), **of_structs}
+    return {**of_models.get("$defs", {}), **of_structs}
+
+
+def _reference(model: Any) -> dict[str, str]:
+    return {"$ref": REFERENCE.format(model=model.__name__)}
 
 
 def _is_model(kind: Any) -> bool:

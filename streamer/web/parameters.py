@@ -7,7 +7,17 @@ from urllib.parse import parse_qsl
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
 
-from streamer.asking.questions import Context, Cursor, FilterText, Id, ListQuestion, Places, Scale, ShownFields
+from streamer.asking.questions import (
+    Context,
+    Cursor,
+    FilterText,
+    Id,
+    ListQuestion,
+    Places,
+    PlacesOfBody,
+    Scale,
+    ShownFields,
+)
 from streamer.lists.rules import Rules
 from streamer.web.answers import ApiError
 
@@ -137,7 +147,7 @@ class RulesPreview(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     rules: Rules
     users: list[Id] = Field(min_length=1, max_length=100, description="users whose lists are shown")
-    k: Places | None = None
+    k: PlacesOfBody | None = None
     fields: ShownFields = []
     context: Context = Field({}, max_length=64, description="where and how the lists are asked for")
 
@@ -163,7 +173,7 @@ def read_parameters(model: type[Parameters], request: HTTPConnection) -> Paramet
     """The parameters of a request's query. Raises ApiError for one that is unknown, there twice, or wrong."""
     given: dict[str, Any] = {}
     names, lists = _names(model), _lists(model)
-    for name, text in parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True):
+    for name, text in _pairs(request.scope["query_string"]):
         field, dot, part = name.partition(".")
         if dot and field == model.dotted:
             table = given.setdefault(field, {})
@@ -181,6 +191,16 @@ def read_parameters(model: type[Parameters], request: HTTPConnection) -> Paramet
         else:
             given[name] = text
     return validated(model, given, "parameter") if given or _needed(model) else model.model_construct()
+
+
+def _pairs(query: bytes) -> list[tuple[str, str]]:
+    """Names and values. Raises ApiError where they are no UTF-8, or too many."""
+    try:
+        return parse_qsl(query.decode(), keep_blank_values=True, errors="strict")
+    except UnicodeDecodeError:
+        raise ApiError(400, "bad-parameter", "the query is no UTF-8") from None
+    except ValueError as error:
+        raise ApiError(400, "bad-parameter", f"the query cannot be read: {error}") from None
 
 
 def validated(model: type[Model], given: Any, noun: Literal["parameter", "field"]) -> Model:

@@ -2,7 +2,7 @@
 /** A client of Freshet's HTTP API for pages and for Node: one file, no package. Types: schema.d.ts, of the API's document. */
 
 /** @typedef {import("./schema.d.ts").components["schemas"]} Schemas */
-/** @typedef {Schemas["RecommendationList"]} RecommendationList */
+/** @typedef {Schemas["AskedList"]} RecommendationList */
 /** @typedef {Schemas["Accepted"]} Accepted */
 /** @typedef {Omit<import("./schema.d.ts").operations["List.recommendations"]["parameters"], "path">["query"]} ListOptions */
 

@@ -566,10 +566,73 @@ export interface paths {
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * Accepted
+         * @description Records that lie in the log. `event_ids`: of interactions and of feedback, those that were made here too.
+         */
         Accepted: {
             accepted: number;
             event_ids: string[];
-            warnings: Record<string, never>[];
+            warnings: components["schemas"]["AppendWarning"][];
+        };
+        /**
+         * ActiveUsers
+         * @description Users that were active lately, the latest first.
+         */
+        ActiveUsers: {
+            users: string[];
+        };
+        /**
+         * AnsweringWorker
+         * @description A worker that answers. `partitions`: null where it does not say which are its own.
+         */
+        AnsweringWorker: {
+            address: string;
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            clock: number;
+            embeddings: string | null;
+            epoch: number;
+            interactions: number;
+            items: number;
+            measured: number;
+            model_version: string;
+            partitions: number[] | null;
+            pending_repairs: number;
+            quality: {
+                [key: string]: components["schemas"]["WorkerFigure"];
+            };
+            records: number;
+            request_id: string;
+            settings: Record<string, never>;
+            users: number;
+        };
+        /**
+         * AppendWarning
+         * @description Something of a record that has no effect. `index`: which record of the body, from 0.
+         */
+        AppendWarning: {
+            code: string;
+            field?: string;
+            index: number;
+            message: string;
+        };
+        /**
+         * AppliedRules
+         * @description Rules that lie in the log.
+         */
+        AppliedRules: {
+            applied: components["schemas"]["AppliedVersion"][];
+            warnings: components["schemas"]["RulesWarning"][];
+        };
+        /**
+         * AppliedVersion
+         * @description What a surface has now. `changed`: whether it had others before.
+         */
+        AppliedVersion: {
+            changed: boolean;
+            surface: string;
+            version: string;
         };
         /**
          * ArmModel
@@ -666,6 +729,56 @@ export interface components {
             without: ("ring" | "transitions" | "co-interaction" | "popularity" | "newest" | "embedding" | "retrieval" | "memory" | "hours" | "content" | "context" | "trained" | "ranker")[] | null;
         };
         /**
+         * AskedItem
+         * @description A place of a list that was asked for. `title` and `attributes` are there where `fields` names them, `because`
+         *         where `explain` is asked for.
+         */
+        AskedItem: {
+            attributes?: Record<string, never>;
+            because?: components["schemas"]["Cause"] | null;
+            item_id: string;
+            /** @default 1 */
+            propensity: number;
+            reason: string;
+            score: number;
+            source: string;
+            title?: string | null;
+        };
+        /**
+         * AskedList
+         * @description A list that was asked for: that of the topic, and what every answer says.
+         *
+         *         `stale`: no worker can make one now; this is the last that was published, made at `as_of` and `age_ms` old. `cut`,
+         *         `rules`, `experiment`: see `RecommendationList`.
+         */
+        AskedList: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            cut?: number;
+            experiment?: {
+                [key: string]: string;
+            };
+            fallback: string | null;
+            items: components["schemas"]["AskedItem"][];
+            list_id: string;
+            model_version: string;
+            request_id: string;
+            rules?: string;
+            stale?: boolean;
+            surface: string;
+            user_id: string | null;
+            warnings?: components["schemas"]["AskedWarning"][];
+        };
+        /**
+         * AskedWarning
+         * @description Something of a question that has no effect. `field`: which of its fields.
+         */
+        AskedWarning: {
+            code: string;
+            field?: string;
+            message: string;
+        };
+        /**
          * AsOf
          * @description What a list knew: the event time it was made at and, by partition, the next offset of `interactions`.
          */
@@ -674,6 +787,27 @@ export interface components {
                 [key: string]: number;
             };
             timestamp: number;
+        };
+        /**
+         * Audience
+         * @description Who should hear of an item.
+         */
+        Audience: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            item_id: string;
+            model_version: string;
+            request_id: string;
+            users: components["schemas"]["AudienceUser"][];
+        };
+        /**
+         * AudienceUser
+         * @description Somebody who should hear of an item. `score`: how likely they choose it next; `place`: in their own list.
+         */
+        AudienceUser: {
+            place: number;
+            score: number;
+            user_id: string;
         };
         /**
          * Boost
@@ -698,17 +832,57 @@ export interface components {
             /** If */
             if: string;
         };
+        /**
+         * CarryingInteraction
+         * @description An interaction that an item stands on. `fall`: by how much its score falls without it.
+         */
+        CarryingInteraction: {
+            fall: number;
+            item_id: string;
+            sentence: string;
+            timestamp: number;
+            title: string | null;
+        };
+        /**
+         * Cause
+         * @description The interaction that led to an item; `timestamp`: epoch ms, null where it is too long ago.
+         */
+        Cause: {
+            item_id: string;
+            timestamp: number | null;
+        };
+        /**
+         * DeadRecord
+         * @description A record that could not be taken: key and value as text, cut where they are long.
+         */
+        DeadRecord: {
+            at_ms: number;
+            key: string | null;
+            message: string | null;
+            offset: string | null;
+            partition: string | null;
+            reason: string;
+            topic: string | null;
+            value: string | null;
+            value_bytes: number | null;
+        };
+        /**
+         * Error
+         * @description What every request is answered with that is refused, or fails.
+         */
         Error: {
-            error: {
-                /** @description what went wrong, for programs; stable */
-                code: string;
-                /** @description the field or parameter that is wrong */
-                field?: string;
-                /** @description the record of the body that is wrong, from 0 */
-                index?: number;
-                /** @description one line for people */
-                message: string;
-            };
+            error: components["schemas"]["ErrorDetail"];
+        };
+        /**
+         * ErrorDetail
+         * @description `code`: what went wrong, for programs; stable. `message`: one line for people. `field`: the field or parameter
+         *         that is wrong. `index`: the record of the body that is wrong, from 0.
+         */
+        ErrorDetail: {
+            code: string;
+            field?: string;
+            index?: number;
+            message: string;
         };
         /**
          * ExperimentArm
@@ -761,6 +935,13 @@ export interface components {
             share: number;
         };
         /**
+         * Experiments
+         * @description Each experiment with what it has shown: see `freshet experiment report`.
+         */
+        Experiments: {
+            experiments: Record<string, never>[];
+        };
+        /**
          * Feedback
          * @description What came of a list: an impression, or an outcome such as a click. Record key: `user_id`, as the list's.
          *
@@ -780,6 +961,50 @@ export interface components {
             user_id: string;
             /** @default null */
             value: number | null;
+        };
+        /**
+         * FoundItem
+         * @description An item by its title.
+         */
+        FoundItem: {
+            item_id: string;
+            title: string;
+        };
+        /**
+         * FoundItems
+         * @description Items that a search found.
+         */
+        FoundItems: {
+            items: components["schemas"]["FoundItem"][];
+        };
+        /**
+         * FrontStatus
+         * @description How far workers are, and, where there is a view of the log, what it sees. `ownerless`: partitions that nobody
+         *         answers for.
+         */
+        FrontStatus: {
+            business?: Record<string, never>[];
+            catching_up?: boolean;
+            dead_letters?: Record<string, never>[];
+            drifts?: Record<string, never>[];
+            events?: number;
+            events_per_second?: number;
+            feedback?: Record<string, never> | null;
+            lag?: {
+                [key: string]: number;
+            } | null;
+            late?: number | null;
+            latency_ms?: {
+                [key: string]: number;
+            } | null;
+            lists?: number;
+            ownerless: number[];
+            quality?: {
+                [key: string]: Record<string, never>;
+            };
+            ready?: boolean;
+            state?: string;
+            workers: components["schemas"]["AnsweringWorker"][];
         };
         /**
          * Interaction
@@ -826,6 +1051,26 @@ export interface components {
             title: string | null;
         };
         /**
+         * ItemExplanation
+         * @description Why an item stands where it stands for a user. `place`: null where it cannot be listed for the user.
+         */
+        ItemExplanation: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            because: components["schemas"]["CarryingInteraction"][];
+            candidates: number;
+            counterfactual: components["schemas"]["WithoutThem"] | null;
+            item_id: string;
+            place: number | null;
+            reason: string | null;
+            request_id: string;
+            score: number | null;
+            sentence: string;
+            source: string | null;
+            title: string | null;
+            user_id: string;
+        };
+        /**
          * ItemFields
          * @description Fields of an item, attributes too.
          */
@@ -833,17 +1078,39 @@ export interface components {
             [key: string]: unknown;
         };
         /**
-         * ListedItem
-         * @description One place of a list. `source`: repeat, transition, co-interaction, taste, popular, new or pinned; `propensity` is
-         *         the probability with which exploration put the item here (1 without exploration).
+         * KnownItem
+         * @description What is known of an item. `popularity`: decayed, by time scale; `lists`: in how many published lists it is.
          */
-        ListedItem: {
+        KnownItem: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            attributes: Record<string, never>;
+            first_seen: number | null;
+            interactions: number;
             item_id: string;
-            /** @default 1 */
-            propensity: number;
-            reason: string;
-            score: number;
-            source: string;
+            last_interaction: number | null;
+            lists: number;
+            popularity: {
+                [key: string]: number;
+            };
+            request_id: string;
+            status: string;
+            title: string | null;
+        };
+        /**
+         * KnownUser
+         * @description What is known of a user. `last`: interactions, the newest first; `list`: the items of the published list, null
+         *         where there is none.
+         */
+        KnownUser: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            attributes: Record<string, never>;
+            interactions: number;
+            last: components["schemas"]["PastInteraction"][];
+            list: string[] | null;
+            request_id: string;
+            user_id: string;
         };
         /**
          * ListQuestion
@@ -970,6 +1237,30 @@ export interface components {
             requests: components["schemas"]["ListQuestion"][];
         };
         /**
+         * ListThatKnows
+         * @description The list that knows the interactions which it was waited for, and what `Accepted` says of them.
+         */
+        ListThatKnows: {
+            accepted: number;
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            cut?: number;
+            event_ids: string[];
+            experiment?: {
+                [key: string]: string;
+            };
+            fallback: string | null;
+            items: components["schemas"]["AskedItem"][];
+            list_id: string;
+            model_version: string;
+            request_id: string;
+            rules?: string;
+            stale?: boolean;
+            surface: string;
+            user_id: string | null;
+            warnings: components["schemas"]["AppendWarning"][];
+        };
+        /**
          * MergedSession
          * @description The session that becomes a user's.
          */
@@ -979,6 +1270,44 @@ export interface components {
              * @description the user_id under which its interactions were sent
              */
             session: string;
+        };
+        /**
+         * NewestItem
+         * @description An item and since when it is there, epoch ms; null where the stream has no time yet.
+         */
+        NewestItem: {
+            attributes?: Record<string, never>;
+            first_seen: number | null;
+            item_id: string;
+            title?: string | null;
+        };
+        /**
+         * NewestItems
+         * @description Items by when they came. `cursor`: where the next page begins, null after the last.
+         */
+        NewestItems: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            cursor: string | null;
+            items: components["schemas"]["NewestItem"][];
+            request_id: string;
+        };
+        /**
+         * OpenSession
+         * @description What a key, or a session, may do.
+         */
+        OpenSession: {
+            scopes: string[];
+        };
+        /**
+         * PastInteraction
+         * @description One of a user's last interactions.
+         */
+        PastInteraction: {
+            item_id: string;
+            timestamp: number;
+            title: string | null;
+            weight: number;
         };
         /**
          * Pin
@@ -996,6 +1325,41 @@ export interface components {
             place: number;
         };
         /**
+         * PopularItems
+         * @description Items by popularity. `cursor`: where the next page begins, null after the last; `decay_ms`: the time after which
+         *         1/e of an interaction's weight is left, null where each counts alike for ever.
+         */
+        PopularItems: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            cursor: string | null;
+            decay_ms: number | null;
+            items: components["schemas"]["RankedItem"][];
+            request_id: string;
+            scale: string;
+        };
+        /**
+         * PreviewAnswer
+         * @description What other rules would make of the lists of some users; an error in place of one that cannot be.
+         */
+        PreviewAnswer: {
+            lists: (components["schemas"]["PreviewedLists"] | components["schemas"]["Error"])[];
+            surface: string;
+            version: string;
+            warnings: components["schemas"]["RulesWarning"][];
+        };
+        /**
+         * PreviewedLists
+         * @description A user's list as it is, and as other rules would make it.
+         */
+        PreviewedLists: {
+            after: components["schemas"]["AskedList"];
+            before: components["schemas"]["AskedList"];
+            surface: string;
+            user_id: string;
+            version: string;
+        };
+        /**
          * Quota
          * @description At most `max` items of a list have the same value of the field `per`; of a list of values none comes oftener.
          */
@@ -1006,33 +1370,45 @@ export interface components {
             per: string;
         };
         /**
-         * RecommendationList
-         * @description The newest list of a user, best item first. Record key: `user_id`; a tombstone withdraws the list.
-         *
-         *         `list_id` is `<partition>-<offset>` of the interaction that caused it. `fallback` names what the list was made
-         *         from where the user's own history gave nothing: similar-items, cohort, popular or new; None: it was enough.
-         *         `cut`: how many items, the last ones, were left out because the topic takes no larger record; a record whose list
-         *         is whole does not have it. `rules`: the version of the rules that made it; a record of a surface without rules does
-         *         not have it. `experiment`: `name`, the user's `arm`, and the `group` where they are dealt with others; a record of a
-         *         user who has no part in one does not have it.
+         * RankedItem
+         * @description A place of a ranking. `title` and `attributes` are there where `fields` names them.
          */
-        RecommendationList: {
+        RankedItem: {
+            attributes?: Record<string, never>;
+            item_id: string;
+            score: number;
+            title?: string | null;
+        };
+        /**
+         * RelatedItem
+         * @description An item that is near to another. `source`: by what.
+         */
+        RelatedItem: {
+            attributes?: Record<string, never>;
+            item_id: string;
+            score: number;
+            source: string;
+            title?: string | null;
+        };
+        /**
+         * RelatedItems
+         * @description Items that are near to one.
+         */
+        RelatedItems: {
+            age_ms: number;
             as_of: components["schemas"]["AsOf"];
-            /** @default 0 */
-            cut: number;
-            /** @default null */
-            experiment: {
-                [key: string]: string;
-            } | null;
-            /** @default null */
-            fallback: string | null;
-            items: components["schemas"]["ListedItem"][];
-            list_id: string;
+            item_id: string;
+            items: components["schemas"]["RelatedItem"][];
             model_version: string;
-            /** @default null */
-            rules: string | null;
-            surface: string;
-            user_id: string;
+            request_id: string;
+        };
+        /**
+         * RemovedInteraction
+         * @description An interaction that is thought away.
+         */
+        RemovedInteraction: {
+            item_id: string;
+            timestamp: number;
         };
         /**
          * Rules
@@ -1121,6 +1497,13 @@ export interface components {
             surface: string;
         };
         /**
+         * RulesInForce
+         * @description The rules in force, by surface.
+         */
+        RulesInForce: {
+            rules: components["schemas"]["SurfaceRules"][];
+        };
+        /**
          * RulesPreview
          * @description Rules that are not in force, and for whom lists are made by them.
          */
@@ -1170,6 +1553,25 @@ export interface components {
             version: string | null;
         };
         /**
+         * RulesVersion
+         * @description Rules of a surface. `since_ms`: when they were applied, by the wall clock, epoch ms; 0: nobody knows.
+         */
+        RulesVersion: {
+            rules: Record<string, never>;
+            since_ms: number;
+            version: string;
+        };
+        /**
+         * RulesWarning
+         * @description Something of rules that has no effect as far as is known now.
+         */
+        RulesWarning: {
+            code: string;
+            field?: string;
+            message: string;
+            surface: string;
+        };
+        /**
          * SessionItem
          * @description One interaction of a session, as somebody without an id had it.
          */
@@ -1202,6 +1604,13 @@ export interface components {
              * @description an API key
              */
             key: string;
+        };
+        /**
+         * SeveralLists
+         * @description Several lists, in the order of the requests; an error in place of a list that cannot be.
+         */
+        SeveralLists: {
+            lists: (components["schemas"]["AskedList"] | components["schemas"]["Error"])[];
         };
         /**
          * SurfaceExperiment
@@ -1240,6 +1649,49 @@ export interface components {
             unit: string | null;
         };
         /**
+         * SurfaceRules
+         * @description The rules of a surface; `before`: those of before, the newest first, where one surface is asked for.
+         */
+        SurfaceRules: {
+            before?: components["schemas"]["RulesVersion"][];
+            rules: Record<string, never>;
+            since_ms: number;
+            surface: string;
+            version: string;
+        };
+        /**
+         * Surprises
+         * @description A user's last interactions, the most surprising first.
+         */
+        Surprises: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            interactions: components["schemas"]["SurprisingInteraction"][];
+            request_id: string;
+            user_id: string;
+        };
+        /**
+         * SurprisingInteraction
+         * @description An interaction, and −ln of how likely it was.
+         */
+        SurprisingInteraction: {
+            item_id: string;
+            surprise: number;
+            timestamp: number;
+            title: string | null;
+        };
+        /**
+         * TrendingItems
+         * @description Items whose popularity rises. `cursor`: where the next page begins, null after the last.
+         */
+        TrendingItems: {
+            age_ms: number;
+            as_of: components["schemas"]["AsOf"];
+            cursor: string | null;
+            items: components["schemas"]["RankedItem"][];
+            request_id: string;
+        };
+        /**
          * User
          * @description Attributes of a user. Record key: `user_id`; a tombstone erases the user.
          */
@@ -1249,6 +1701,24 @@ export interface components {
             /** @default null */
             timestamp: number | null;
             user_id: string;
+        };
+        /**
+         * WithoutThem
+         * @description Where an item would stand without some interactions; `falls`: whether it falls by that.
+         */
+        WithoutThem: {
+            falls: boolean;
+            place: number | null;
+            score: number | null;
+            without: components["schemas"]["RemovedInteraction"][];
+        };
+        /**
+         * WorkerFigure
+         * @description How good lists were, ours and those by popularity.
+         */
+        WorkerFigure: {
+            popularity: number;
+            value: number;
         };
     };
     responses: never;
@@ -1363,7 +1833,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["DeadRecord"];
                 };
             };
             /** @description why not */
@@ -1392,7 +1862,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["Experiments"];
                 };
             };
             /** @description why not */
@@ -1461,6 +1931,15 @@ export interface operations {
             };
         };
         responses: {
+            /** @description OK */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListThatKnows"];
+                };
+            };
             /** @description Accepted */
             202: {
                 headers: {
@@ -1535,7 +2014,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["FoundItems"];
                 };
             };
             /** @description why not */
@@ -1602,7 +2081,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["KnownItem"];
                 };
             };
             /** @description why not */
@@ -1706,7 +2185,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["RelatedItems"];
                 };
             };
             /** @description why not */
@@ -1744,7 +2223,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["RelatedItems"];
                 };
             };
             /** @description why not */
@@ -1778,7 +2257,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["Audience"];
                 };
             };
             /** @description why not */
@@ -1818,7 +2297,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["NewestItems"];
                 };
             };
             /** @description why not */
@@ -1860,7 +2339,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["PopularItems"];
                 };
             };
             /** @description why not */
@@ -1893,7 +2372,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["AskedList"] | components["schemas"]["SeveralLists"];
                 };
             };
             /** @description why not */
@@ -1925,7 +2404,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["RulesInForce"];
                 };
             };
             /** @description why not */
@@ -1958,7 +2437,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Accepted"];
+                    "application/json": components["schemas"]["AppliedRules"];
                 };
             };
             /** @description why not */
@@ -1990,7 +2469,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Accepted"];
+                    "application/json": components["schemas"]["AppliedRules"];
                 };
             };
             /** @description why not */
@@ -2023,7 +2502,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["PreviewAnswer"];
                 };
             };
             /** @description why not */
@@ -2056,7 +2535,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Accepted"];
+                    "application/json": components["schemas"]["AppliedRules"];
                 };
             };
             /** @description why not */
@@ -2085,7 +2564,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["OpenSession"];
                 };
             };
             /** @description why not */
@@ -2118,7 +2597,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["OpenSession"];
                 };
             };
             /** @description why not */
@@ -2174,7 +2653,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["FrontStatus"];
                 };
             };
             /** @description why not */
@@ -2246,7 +2725,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["TrendingItems"];
                 };
             };
             /** @description why not */
@@ -2275,7 +2754,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["ActiveUsers"];
                 };
             };
             /** @description why not */
@@ -2342,7 +2821,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["KnownUser"];
                 };
             };
             /** @description why not */
@@ -2405,7 +2884,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["ItemExplanation"];
                 };
             };
             /** @description why not */
@@ -2527,7 +3006,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["RecommendationList"];
+                    "application/json": components["schemas"]["AskedList"];
                 };
             };
             /** @description why not */
@@ -2561,7 +3040,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": Record<string, never>;
+                    "application/json": components["schemas"]["Surprises"];
                 };
             };
             /** @description why not */
@@ -2589,9 +3068,7 @@ export interface operations {
                 headers: {
                     [name: string]: unknown;
                 };
-                content: {
-                    "application/json": Record<string, never>;
-                };
+                content?: never;
             };
             /** @description why not */
             default: {

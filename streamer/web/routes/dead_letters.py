@@ -11,6 +11,7 @@ from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.current_log import CurrentLog
 from streamer.web.endpoints import Endpoint
+from streamer.web.front_answers import DeadRecord
 from streamer.web.materialized_view import View
 
 MOST_CHARACTERS = 4_000  # of a value and of a key
@@ -25,7 +26,7 @@ class DeadLetterRoutes:
 
     def endpoints(self) -> list[Endpoint]:
         """The one endpoint. A record may hold anything, so it asks for more than figures do."""
-        return [Endpoint("/v1/dead-letters/{reason:id}", "GET", self.newest, "admin")]
+        return [Endpoint("/v1/dead-letters/{reason:id}", "GET", self.newest, "admin", answer=DeadRecord)]
 
     async def newest(self, request: Request) -> Response:
         """The newest record that could not be taken for a reason: key and value as text, cut where they are long."""

@@ -14,6 +14,7 @@ from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.current_log import CurrentLog
 from streamer.web.endpoints import Endpoint
+from streamer.web.front_answers import Experiments
 from streamer.web.materialized_view import View
 
 
@@ -25,7 +26,7 @@ class ExperimentRoutes:
 
     def endpoints(self) -> list[Endpoint]:
         """The one endpoint."""
-        return [Endpoint("/v1/experiments", "GET", self.get, "read")]
+        return [Endpoint("/v1/experiments", "GET", self.get, "read", answer=Experiments)]
 
     async def get(self, request: Request) -> Response:
         """Each experiment with what it has shown: verdicts, users by arm, differences with intervals, alarms, and

@@ -17,6 +17,7 @@ from streamer.web.access import Access
 from streamer.web.answers import ApiError
 from streamer.web.committed import CommittedPositions
 from streamer.web.endpoints import Endpoint, id_in_path
+from streamer.web.front_answers import ListThatKnows
 from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import RetractionParameters, WaitParameters
@@ -58,7 +59,10 @@ class InteractionRoutes:
         """Every path and method, that of before too."""
         post = self.post
         return [
-            Endpoint("/v1/interactions", "POST", post, "write", WaitParameters, body=Interaction, status=202),
+            Endpoint(
+"/v1/interactions", "POST", post, "write", WaitParameters, body=Interaction, status=202,
+also={200: ListThatKnows},
+),
             Endpoint(
                 "/v1/interactions/{event_id:id}", "DELETE", self.delete, "write", RetractionParameters, status=202
             ),

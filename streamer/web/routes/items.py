@@ -8,10 +8,12 @@ from starlette.responses import JSONResponse, Response
 
 from consumers.records import NewRecord
 from consumers.schemas import Item
+from streamer.asking.answer_models import KnownItem
 from streamer.asking.questions import ItemQuestion
 from streamer.settings import Settings
 from streamer.web.bodies import Body, one_object
 from streamer.web.endpoints import Endpoint, id_in_path
+from streamer.web.front_answers import FoundItems
 from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.item_changes import ItemChanges
 from streamer.web.log_writer import LogWriter
@@ -41,7 +43,7 @@ class ItemRoutes:
     def endpoints(self) -> list[Endpoint]:
         """Every path and method, that of before too."""
         return [
-            Endpoint("/v1/items", "GET", self.search, "read", SearchParameters),
+            Endpoint("/v1/items", "GET", self.search, "read", SearchParameters, answer=FoundItems),
             Endpoint("/v1/items", "POST", self.post, "write", body=Item, status=202),
             Endpoint("/v1/items/{item_id:id}", "PATCH", self.patch, "write", body=ItemFields, status=202),
             Endpoint("/v1/items/{item_id:id}", "DELETE", self.delete, "admin", status=202),
@@ -89,7 +91,7 @@ class KnownItemRoutes:
 
     def endpoints(self) -> list[Endpoint]:
         """The one endpoint."""
-        return [Endpoint("/v1/items/{item_id:id}", "GET", self.item, "read")]
+        return [Endpoint("/v1/items/{item_id:id}", "GET", self.item, "read", answer=KnownItem)]
 
     async def item(self, request: Request) -> Response:
         """What is known of an item: its record, counts, popularity by time scale."""

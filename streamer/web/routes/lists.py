@@ -7,13 +7,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.schemas import RecommendationList
+from streamer.asking.answer_models import AskedList
 from streamer.asking.questions import Answer, ListQuestion
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import one_object, read_body
 from streamer.web.endpoints import Endpoint, id_in_path
 from streamer.web.event_stream import HEARTBEAT, event_stream, last_event_id
+from streamer.web.front_answers import SeveralLists
 from streamer.web.limits import Limiter
 from streamer.web.materialized_view import View
 from streamer.web.parameters import ListParameters, ListRequests, validated
@@ -36,9 +37,12 @@ class ListRoutes:
         return [
             Endpoint(
                 "/v1/users/{user_id:id}/recommendations", "GET", of_user, "read", ListParameters,
-                answer=RecommendationList,
+                answer=AskedList,
             ),
-            Endpoint("/v1/recommendations", "POST", self.ask, "read", body=(ListQuestion, ListRequests)),
+            Endpoint(
+                "/v1/recommendations", "POST", self.ask, "read", body=(ListQuestion, ListRequests),
+                answer=(AskedList, SeveralLists),
+            ),
             Endpoint("/recommendations/{user_id:rest}", "GET", of_user, "read", ListParameters),
         ]  # fmt: skip
 

@@ -3,6 +3,7 @@
 from starlette.requests import Request
 from starlette.responses import Response
 
+from streamer.asking.answer_models import Audience, NewestItems, PopularItems, RelatedItems, TrendingItems
 from streamer.asking.questions import (
     AudienceQuestion,
     NewestQuestion,
@@ -26,12 +27,12 @@ class RankingRoutes:
         """Every path and method."""
         item = "/v1/items/{item_id:id}"
         return [
-            Endpoint("/v1/popular", "GET", self.popular, "read", PopularParameters),
-            Endpoint("/v1/trending", "GET", self.trending, "read", PageParameters),
-            Endpoint("/v1/newest", "GET", self.newest, "read", PageParameters),
-            Endpoint(f"{item}/similar", "GET", self.similar, "read", RankingParameters),
-            Endpoint(f"{item}/together", "GET", self.together, "read", RankingParameters),
-            Endpoint(f"{item}/users", "GET", self.audience, "read", CountParameters),
+            Endpoint("/v1/popular", "GET", self.popular, "read", PopularParameters, answer=PopularItems),
+            Endpoint("/v1/trending", "GET", self.trending, "read", PageParameters, answer=TrendingItems),
+            Endpoint("/v1/newest", "GET", self.newest, "read", PageParameters, answer=NewestItems),
+            Endpoint(f"{item}/similar", "GET", self.similar, "read", RankingParameters, answer=RelatedItems),
+            Endpoint(f"{item}/together", "GET", self.together, "read", RankingParameters, answer=RelatedItems),
+            Endpoint(f"{item}/users", "GET", self.audience, "read", CountParameters, answer=Audience),
         ]
 
     async def popular(self, request: Request, asked: PopularParameters) -> Response:

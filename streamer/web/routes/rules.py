@@ -19,6 +19,7 @@ from streamer.web.answers import ApiError
 from streamer.web.bodies import one_object
 from streamer.web.current_log import CurrentLog
 from streamer.web.endpoints import Endpoint
+from streamer.web.front_answers import AppliedRules, PreviewAnswer, RulesInForce
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import RulesParameters, RulesPreview, RulesRollback, SurfaceParameters, validated
 from streamer.web.workers.replies import Replies
@@ -36,12 +37,20 @@ class RulesRoutes:
     def endpoints(self) -> list[Endpoint]:
         """Every path and method."""
         return [
-            Endpoint("/v1/rules", "GET", self.get, "read", RulesParameters),
-            Endpoint("/v1/rules", "PUT", self.put, "admin", body=Rules, status=202),
-            Endpoint("/v1/rules", "DELETE", self.delete, "admin", SurfaceParameters, status=202),
-            Endpoint("/v1/rules/rollback", "POST", self.roll_back, "admin", body=RulesRollback, status=202),
-            Endpoint("/v1/rules/preview", "POST", self.preview, "read", body=RulesPreview),
-        ]
+            Endpoint("/v1/rules", "GET", self.get, "read", RulesParameters, answer=RulesInForce),
+            Endpoint("/v1/rules", "PUT", self.put, "admin", body=Rules, status=202, answer=AppliedRules),
+            Endpoint("/v1/rules", "DELETE", self.delete, "admin", SurfaceParameters, status=202, answer=AppliedRules),
+            Endpoint(
+                "/v1/rules/rollback",
+                "POST",
+                self.roll_back,
+                "admin",
+                body=RulesRollback,
+                status=202,
+                answer=AppliedRules,
+            ),
+            Endpoint("/v1/rules/preview", "POST", self.preview, "read", body=RulesPreview, answer=PreviewAnswer),
+        ]  # fmt: skip
 
     async def get(self, request: Request, asked: RulesParameters) -> Response:
         """The rules in force, by surface, each with its version and since when; of one surface those before too."""

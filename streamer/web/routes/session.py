@@ -6,6 +6,7 @@ from starlette.responses import JSONResponse, Response
 from streamer.web.access import Access
 from streamer.web.answers import ApiError
 from streamer.web.endpoints import Endpoint
+from streamer.web.front_answers import OpenSession
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import SessionKey
 
@@ -19,8 +20,8 @@ class SessionRoutes:
     def endpoints(self) -> list[Endpoint]:
         """Every path and method."""
         return [
-            Endpoint("/v1/session", "GET", self.session, "read"),
-            Endpoint("/v1/session", "POST", self.open_session, "open", body=SessionKey),
+            Endpoint("/v1/session", "GET", self.session, "read", answer=OpenSession),
+            Endpoint("/v1/session", "POST", self.open_session, "open", body=SessionKey, answer=OpenSession),
             Endpoint("/v1/session", "DELETE", self.close_session, "open", status=204),
         ]
 

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from streamer.asking.questions import StatusQuestion
 from streamer.web.endpoints import Endpoint
+from streamer.web.front_answers import FrontStatus
 from streamer.web.materialized_view import View
 from streamer.web.workers.replies import Replies
 
@@ -20,7 +21,7 @@ class StatusRoutes:
 
     def endpoints(self) -> list[Endpoint]:
         """The one endpoint."""
-        return [Endpoint("/v1/status", "GET", self.status, "read")]
+        return [Endpoint("/v1/status", "GET", self.status, "read", answer=FrontStatus)]
 
     async def status(self, request: Request) -> Response:
         """Of each worker that answers how far it is; of the view lag, rate, latency, quality, drift, dead letters, and

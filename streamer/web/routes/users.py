@@ -7,9 +7,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from consumers.schemas import User
+from streamer.asking.answer_models import ItemExplanation, KnownUser, Surprises
 from streamer.asking.questions import ExplanationQuestion, SurpriseQuestion, UserQuestion
 from streamer.settings import Settings
 from streamer.web.endpoints import Endpoint, id_in_path
+from streamer.web.front_answers import ActiveUsers
 from streamer.web.incoming import Incoming, warning
 from streamer.web.log_writer import LogWriter
 from streamer.web.materialized_view import View
@@ -32,7 +34,7 @@ class UserRoutes:
     def endpoints(self) -> list[Endpoint]:
         """Every path and method, that of before too."""
         return [
-            Endpoint("/v1/users", "GET", self.active, "read"),
+            Endpoint("/v1/users", "GET", self.active, "read", answer=ActiveUsers),
             Endpoint("/v1/users", "POST", self.post, "write", body=User, status=202),
             Endpoint("/v1/users/{user_id:id}", "DELETE", self.delete, "admin", status=202),
             Endpoint("/users", "GET", self.active, "read"),
@@ -63,9 +65,9 @@ class KnownUserRoutes:
         """Every path and method."""
         user = "/v1/users/{user_id:id}"
         return [
-            Endpoint(user, "GET", self.user, "read"),
-            Endpoint(f"{user}/explanations/{{item_id:id}}", "GET", self.explanation, "read"),
-            Endpoint(f"{user}/surprise", "GET", self.surprise, "read", CountParameters),
+            Endpoint(user, "GET", self.user, "read", answer=KnownUser),
+            Endpoint(f"{user}/explanations/{{item_id:id}}", "GET", self.explanation, "read", answer=ItemExplanation),
+            Endpoint(f"{user}/surprise", "GET", self.surprise, "read", CountParameters, answer=Surprises),
         ]
 
     async def user(self, request: Request) -> Response:

@@ -1,16 +1,15 @@
 """Questions answered over HTTP: by a worker, or where none can make a list by the last one that was published."""
 
-import json
 import logging
-from typing import Any
 
+import msgspec
 from starlette.responses import Response
 
 from streamer.asking.questions import Answer, ListQuestion, Question
 from streamer.web.answers import ApiError
 from streamer.web.materialized_view import View
-from streamer.web.shown_lists import titled
 from streamer.web.workers.askers import Asker, NobodyAnswers, NoWorkers
+from streamer.web.workers.published import published_list, published_may_answer
 
 _logger = logging.getLogger(__name__)
 AGAIN = {"Retry-After": "1"}
@@ -45,11 +44,11 @@ class Replies:
         try:
             return await self._asker.ask(question)
         except NobodyAnswers as error:
-            if not self._may_be_published(question):
+            if self._view is None or not published_may_answer(question, self._view.surface):
                 raise _nobody(error) from None
-            published = self._published(question)
-            if published is not None:
-                return Answer(200, json.dumps(published).encode())
+            listed = published_list(self._view, question)
+            if listed is not None:
+                return Answer(200, msgspec.json.encode(listed))
             if isinstance(error, NoWorkers):
                 raise ApiError(404, "no-list", "there is no list for this user yet", headers=AGAIN) from None
             raise _nobody(error) from None
@@ -57,33 +56,6 @@ class Replies:
     async def each(self, question: Question) -> dict[str, Answer]:
         """See `Asker.ask_each`."""
         return await self._asker.ask_each(question)
-
-    def _may_be_published(self, question: ListQuestion) -> bool:
-        """Whether the last published list can be the answer: a filter, another surface, and what anybody would get,
-        need a worker."""
-        if self._view is None or question.user_id is None or question.surface not in ("default", self._view.surface):
-            return False
-        return question.filter is None and question.personalize
-
-    def _published(self, question: ListQuestion) -> dict[str, Any] | None:
-        """The last published list of a user, marked, without the items that the question does not want."""
-        if self._view is None or question.user_id is None:
-            return None
-        value = self._view.list_of(question.user_id)
-        if value is None:
-            return None
-        listed = titled(self._view, value)
-        excluded = set(question.exclude)
-        allowed = None if question.candidates is None else set(question.candidates)
-        items = [
-            item
-            for item in listed["items"]
-            if item["item_id"] not in excluded and (allowed is None or item["item_id"] in allowed)
-        ]
-        age = {}
-        if (made_ms := (listed.get("as_of") or {}).get("timestamp")) is not None:
-            age["age_ms"] = max(0, self._view.feed.stream_now_ms() - made_ms)
-        return {**listed, "items": items[: question.k], "stale": True, **age}
 
 
 def _nobody(error: NobodyAnswers) -> ApiError:

@@ -44,6 +44,7 @@ from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.worker import Worker
+from tests.contracts.test_answers_as_documented import problems
 from tests.waiting import scaled, until
 from tests.websocket import Refused, WebSocket
 
@@ -294,6 +295,43 @@ def test_the_last_published_list_is_marked(shared: Servers) -> None:
     assert ids(client.get(f"{path}?k=2")) == "ab"
     assert ids(client.get(f"{path}?exclude=a,c&k=2")) == "bd"
     assert ids(client.post("/v1/recommendations", json={"user_id": "s", "candidates": ["d", "a", "z"]})) == "ad"
+
+
+def test_a_published_list_has_the_form_of_one_made_now(shared: Servers) -> None:
+    items = [{"item_id": i, "score": 1.0, "source": "popular", "reason": "popular now"} for i in "abcd"]
+    listed = {"list_id": "0-2", "user_id": "f", "items": items, "as_of": {"timestamp": 1_000, "positions": {}}}
+    shared.log.append([NewRecord("recommendations", b"f", json.dumps(listed).encode())])
+    client = shared()
+    path = "/v1/users/f/recommendations"
+    told = until(lambda: (got := client.get(path)).status_code == 200 and got).json()
+    assert list(told) == [
+        "list_id", "user_id", "surface", "items", "as_of", "model_version", "fallback", "request_id", "age_ms", "stale"
+    ]  # fmt: skip
+    assert [list(item) for item in told["items"]] == [["item_id", "score", "source", "reason", "propensity"]] * 4
+    document = client.get("/openapi.json").json()
+    of_a_user = "/v1/users/{user_id}/recommendations"
+    for query in ("", "?fields=title", "?k=9&context.device=phone"):
+        assert not list(problems(document, of_a_user, client.get(path + query)))
+    assert [item["title"] for item in client.get(f"{path}?fields=title").json()["items"]] == [None] * 4
+    short = client.get(f"{path}?k=9&context.device=phone").json()
+    assert [(one["code"], one["field"]) for one in short["warnings"]] == [("stale", "k"), ("stale", "context.device")]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"filter": "true"}, {"fields": ["attributes"]}, {"explain": True}, {"boost": [{"if": "true", "factor": 2}]},
+        {"diversity": 0.5}, {"explore": 0.5}, {"fatigue": 0.5, "shown": {"a": 1}}, {"personalize": False},
+        {"surface": "home"},
+    ],
+)  # fmt: skip
+def test_what_needs_a_worker_is_no_published_list(shared: Servers, asked: dict[str, Any]) -> None:
+    client = shared()
+    listed = {"list_id": "0-3", "user_id": "g", "items": []}
+    shared.log.append([NewRecord("recommendations", b"g", json.dumps(listed).encode())])
+    until(lambda: client.get("/v1/users/g/recommendations").status_code == 200)
+    answer = client.post("/v1/recommendations", json={"user_id": "g"} | asked)
+    assert (answer.status_code, error_of(answer)["code"]) == (503, "no-worker")
 
 
 @pytest.mark.parametrize(
