@@ -1,6 +1,7 @@
 """What there is to know of a file before anything is done with it: counts, times, types, and what may be wrong."""
 
 import datetime as dt
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,11 @@ import pyarrow.compute as pc
 from consumers.dead_letter import Reason
 from consumers.decode_fields import UNDECODABLE
 from consumers.files.looks import EARLY_MS, formats_of, unit_of
+from consumers.files.names import SOMEBODY, plain
 from consumers.files.reader import Opened
 from consumers.files.rows import Refusals, number_of
 
+NOBODY = ("NA", "N/A", "NaN", "nan", "NULL", "null", "None", "\\N", "undefined")
 _SAMPLE = 200  # refused rows that are looked at for what would read them
 
 
@@ -35,7 +38,8 @@ class FirstLook:
         left_out: rows of another kind.
         order: "file" where times are made of the order of rows.
         early: good rows that lie before 1990.
-        mend: flags with which refused times could be read.
+        mend: flags with which refused rows could be read.
+        nobody: text that rather says that there is no user, as NA → good rows that have it as their user.
     """
 
     source: str
@@ -55,6 +59,7 @@ class FirstLook:
     order: str = "time"
     early: int = 0
     mend: tuple[str, ...] = ()
+    nobody: dict[str, int] = field(default_factory=dict)
 
     @property
     def good(self) -> int:
@@ -71,6 +76,7 @@ def look_at(where: object, table: pa.Table, refusals: Refusals, opened: Sequence
     formats = dict.fromkeys(f"{one.format} of {one.preset}" if one.preset else one.format for one in opened)
     timeless = any(one.reading.order == "file" for one in opened)
     early = 0 if timeless else pc.sum(pc.less(good["timestamp"], EARLY_MS)).as_py() or 0
+    nobody = {text: pc.sum(pc.equal(good["user_id"], text)).as_py() or 0 for text in NOBODY}
     reasons = refusals.counts() if refusals.rows else {}
     return FirstLook(
         source=str(where),
@@ -89,7 +95,8 @@ def look_at(where: object, table: pa.Table, refusals: Refusals, opened: Sequence
         left_out=sum(one.left_out for one in opened),
         order="file" if timeless else "time",
         early=early,
-        mend=flags_for(refusals),
+        mend=flags_for(refusals) or _other_user(refusals, opened),
+        nobody={text: rows for text, rows in nobody.items() if rows},
     )
 
 
@@ -103,6 +110,17 @@ def flags_for(refusals: Refusals) -> tuple[str, ...]:
         return (f"--time-unit {unit}",) if unit and unit != "ms" else ()
     texts = [cell for cell in cells if isinstance(cell, str)]
     return tuple(f"--time-format '{one}'" for one in formats_of(texts)) if len(texts) == len(cells) else ()
+
+
+def _other_user(refusals: Refusals, opened: Sequence[Opened]) -> tuple[str, ...]:
+    """A flag that names somebody by another column in rows without a user, where there is one that says who it was."""
+    lacking = [row for row in refusals.rows if "user_id" in f"{row.shown} {row.message}"]
+    if not lacking or len(lacking) < len(refusals.rows) or not opened:
+        return ()
+    found = opened[0].matched
+    theirs = found.field_map.get("user_id", "user_id")
+    others = [name for name in found.unread if any(word in plain(name) for word in SOMEBODY) and name != theirs]
+    return (f"--map {shlex.quote(f'user_id={theirs}|{others[0]}')}",) if len(others) == 1 else ()
 
 
 def _time_of(record: bytes) -> Any:

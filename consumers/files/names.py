@@ -3,6 +3,7 @@
 What is not sure is a question that names the flags to answer it with; nothing is chosen between two columns.
 """
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -222,54 +223,101 @@ def _question(
     )
     open_ = "; ".join(f"{ours} may be {' or '.join(candidates)}" for ours, candidates in asked.items())
     text = f"{what}; it has {_listed(columns.paths)}" + (f"; {open_}" if open_ else "")
-    guesses = {ours: asked[ours][0] if ours in asked else _guess(ours, columns, said)
-               for ours in dict.fromkeys((*missing, *asked))}  # fmt: skip
+    guesses = _guesses(columns, missing, asked, said)
     lists = {theirs.partition("[]")[0] for theirs in guesses.values() if "[]" in theirs}
     if len(lists) > 1:  # a row is an element of one list
         guesses = {ours: "COLUMN" if "[]" in theirs else theirs for ours, theirs in guesses.items()}
-    flags = [f"--map {_flag(ours, theirs)}" for ours, theirs in guesses.items()]
+    timeless = guesses.get("timestamp") == "COLUMN" and len(names) > 1
+    if timeless:
+        del guesses["timestamp"]
+    flags = [f"--map {_flag(ours, theirs)}" for ours, theirs in guesses.items()] + ["--order file"] * timeless
     hint = f"; did you mean {' '.join(flags)}"
     if any("COLUMN" in flag for flag in flags):
         hint = f"; say {' '.join(flags)}; COLUMN stands for the name that the file has"
-        if missing == ["timestamp"]:
-            hint += ", or --order file where the file has no times"
         if columns.text and len(names) == 1:
             hint += "; if that is several columns, name what stands between them with --delimiter"
         elif columns.text and not columns.headless and not said and not set(FIELDS[columns.kind]) & set(names):
             hint += "; if its first line is a row, name the columns in their order with --columns"
+    if timeless:
+        hint += "; --order file takes the rows in their order; if a column says when, --map timestamp=COLUMN names it"
     return text + hint
 
 
+SOMEBODY = (
+    "user", "customer", "visitor", "member", "client", "email", "session", "anonymous", "distinct", "cookie", "device"
+)  # fmt: skip
+"""What a column is often called that says who it was, the better ones first."""
 _WORDS = {
-    "user_id": (
-        "user",
-        "customer",
-        "visitor",
-        "member",
-        "client",
-        "email",
-        "session",
-        "anonymous",
-        "distinct",
-        "cookie",
-        "device",
+    "user_id": SOMEBODY,
+    "item_id": (
+        "item", "product", "sku", "article", "content", "eventid", "track", "song", "movie", "film", "book", "game",
+        "page", "url", "uri", "title", "name", "reference",
     ),
-    "item_id": ("item", "product", "sku", "article", "content", "eventid", "page", "url", "title", "name"),
-    "timestamp": ("time", "date", "created", "published", "modified", "day", "year"),
-}
+    "timestamp": ("time", "tstamp", "date", "created", "published", "modified", "day", "year"),
+}  # fmt: skip
 """What a column is often called of which nobody would take for granted that it is the field, the better ones first."""
+_ABOUT = (
+    "price", "quantity", "qty", "amount", "count", "total", "action", "type", "category", "status", "position", "rank",
+    "rating", "currency", "discount",
+)  # fmt: skip
+"""What a column is called that says something of an item, and not which one it is."""
+_IDS = ("id", "ids", "sku", "hash", "uri", "key", "code", "asin", "isbn")
+"""With what a name ends that says which one something is, the better ones first among names of one word."""
+_NO_ITEMS = ("user", "session", "review", "event", "message", "order", "transaction", "request", "row", "index")
+_AT = re.compile(r"(?:[_ ]at|[a-z]At|[_ ]ts|[_ ]dt)$")
 
 
-def _guess(ours: str, columns: FileColumns, said: Mapping[str, str]) -> str:
-    """The column that a missing field might be, for the question alone."""
-    left = [name for name in columns.paths if name not in (said.get(other) for other in REQUIRED[columns.kind])]
-    usual = [name for name in left if plain(_last(name)) in (plain(ours), *SYNONYMS[columns.kind].get(ours, ()))]
-    called = [name for word in _WORDS[ours] for name in left if word in plain(_last(name))]
-    if usual or called:
-        return (usual or called)[0]
+def _guesses(
+    columns: FileColumns, missing: Sequence[str], asked: Mapping[str, Sequence[str]], said: Mapping[str, str]
+) -> dict[str, str]:
+    """For each field that is asked for the column that it might be, for the question alone; no column twice."""
+    found: dict[str, str] = {}
+    for ours in dict.fromkeys((*missing, *asked)):
+        found[ours] = _guess(ours, columns, said, asked.get(ours), set(found.values()))
+    unknown = [ours for ours, theirs in found.items() if theirs == "COLUMN"]
+    free = [name for name in columns.paths if name not in (*FIELDS[columns.kind], *said.values(), *found.values())]
+    if len(unknown) == 2 and unknown[1] == "timestamp" and len(free) == 1:  # no column says when
+        found[unknown[0]] = free[0]
+    return found
+
+
+def _guess(
+    ours: str, columns: FileColumns, said: Mapping[str, str], candidates: Sequence[str] | None, taken: set[str]
+) -> str:
+    usual = SYNONYMS[columns.kind].get(ours, ())
+    if candidates is not None:
+        return min(candidates, key=lambda name: usual.index(plain(name)) if plain(name) in usual else -1)
+    theirs = {said.get(other) for other in REQUIRED[columns.kind]} | taken
+    left = [name for name in columns.paths if name not in theirs]
+    called = [name for name in left if plain(_last(name)) in (plain(ours), *usual)] or _called(ours, left)
+    if called:
+        return called[0]
     free = [name for name in left if name not in FIELDS[columns.kind]]
     lacking = [name for name in REQUIRED[columns.kind] if name not in (*columns.names, *said)]
     return free[0] if len(free) == len(lacking) == 1 else "COLUMN"
+
+
+def _called(ours: str, names: Sequence[str]) -> list[str]:
+    """Those that sound like a field, the better ones first."""
+    if ours == "item_id":
+        names = [name for name in names if not _has(name, (*_ABOUT, *_WORDS["user_id"]))]
+    ranked = [
+        (n, _rank_of_end(name), name) for n, word in enumerate(_WORDS[ours]) for name in names if _has(name, [word])
+    ]
+    found = [name for _, _, name in sorted(ranked, key=lambda one: one[:2])]
+    if ours == "item_id":
+        ids = [name for name in found if _rank_of_end(name) < len(_IDS)]
+        others = [name for name in names if plain(name).endswith("id") and not _has(name, _NO_ITEMS)]
+        return ids or others or found
+    return found or ([name for name in names if _AT.search(name)] if ours == "timestamp" else [])
+
+
+def _has(name: str, words: Sequence[str]) -> bool:
+    return any(word in plain(_last(name)) for word in words)
+
+
+def _rank_of_end(name: str) -> int:
+    return next((n for n, end in enumerate(_IDS) if plain(_last(name)).endswith(end)), len(_IDS))
 
 
 def _last(path: str) -> str:
@@ -290,7 +338,9 @@ def _columns_flags(cells: Sequence[str]) -> str:
         elif kind != "nothing":
             names[n] = next(ids, "_")
     flags = f"--columns {','.join(names)}"
-    unit = "" if time is None else kinds[time].partition(" ")[2]
+    if time is None:
+        return f"{flags} --order file"
+    unit = kinds[time].partition(" ")[2]
     return f"{flags} --time-unit {unit}" if unit else flags
 
 

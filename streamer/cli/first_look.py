@@ -29,6 +29,9 @@ def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
         lines.append("  times   made up: rows are a second apart, in the order of the file")
     elif look.first_ms is not None and look.last_ms is not None:
         lines.append(f"  times   {moment(look.first_ms)} to {moment(look.last_ms)} UTC")
+    for text, count in look.nobody.items():
+        same = f"{agreeing(count, 'have')} {text!r} as their user, all the same one"
+        lines.append(f"          warning: {count:,} of {look.good:,} {same}; --map user_id=COLUMN names another column")
     if look.early:
         lines.append(f"          warning: {look.early:,} of {look.good:,} {agreeing(look.early, 'lie')} before 1990")
     known = EventWeights(weights)

@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None, *, told_apart: bool = False) -> int:
     arguments, unknown = parser_for(argv).parse_known_args(argv)
     if unknown:
         arguments.refuse(f"unrecognized arguments: {' '.join(unknown)}")  # with the usage of the command
+    arguments.argv = argv  # for commands in messages
     try:
         return int(arguments.run(arguments))
     except FreshetError as error:

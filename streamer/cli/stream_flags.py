@@ -31,7 +31,7 @@ from consumers.files.reader import ALL_FORMATS
 from consumers.schemas import Item, User
 from streamer.cli.first_look import as_json, in_words, nodes_in_words
 from streamer.cli.flags import add_event_weight_flag
-from streamer.cli.hints import printable
+from streamer.cli.hints import printable, with_whole_commands
 from streamer.cli.numbers import count, quantile, share
 from streamer.errors import UsageError
 from streamer.features.topic_table import SessionMerge, read_topic
@@ -163,7 +163,7 @@ def stream_of_files(arguments: argparse.Namespace, settings: Settings, files: Fi
     found, look = look_at_files(files, reading)
     settings = with_weights(settings, found.preset)
     _say_look(arguments, look, settings)
-    _check(look, reading, arguments.strict)
+    _check(look, reading, arguments)
     return Stream(found.table, found.refusals.counts(), settings, look, found.records, found.preset)
 
 
@@ -174,7 +174,7 @@ def held_out_of(arguments: argparse.Namespace, settings: Settings) -> pa.Table |
     reading = reading_of(arguments, settings)
     found, look = look_at_files(arguments.ask, reading)
     _say_look(arguments, look, settings)
-    _check(look, reading, arguments.strict)
+    _check(look, reading, arguments)
     return found.table
 
 
@@ -211,15 +211,18 @@ def ends_here(arguments: argparse.Namespace, stream: Stream) -> bool:
     return bool(arguments.dry_run)
 
 
-def _check(look: FirstLook, reading: Reading, strict: bool) -> None:
+def _check(look: FirstLook, reading: Reading, arguments: argparse.Namespace) -> None:
     """Says what may be wrong with a stream of files. Raises DataRefused as `say_refused` does."""
     mend = " or ".join(look.mend) if sum(look.refused.values()) > LOUD_SHARE * look.rows else ""
     first = look.first_refused + (f"; did you mean {mend}" if mend else "")
-    say_refused(look.source, look.refused, look.rows, strict, first)
+    argv = getattr(arguments, "argv", ())
+    if sum(look.refused.values()) < look.rows and not arguments.strict:  # else it is told with the error
+        first = with_whole_commands(first, argv)
+    say_refused(look.source, look.refused, look.rows, arguments.strict, first)
     for question in look.open:
         _say(f"{look.source}: {question}")
     if reading.time_unit is None and look.order != "file":
-        _say_times(look, "read them with --time-unit s")
+        _say_times(look, with_whole_commands("did you mean --time-unit s", argv))
 
 
 def _say_times(look: FirstLook, mend: str) -> None:

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from consumers.decode_fields import MAX_ID_BYTES
+from consumers.schemas import RecommendationList
 from streamer.runtime.version import installed_version
 from streamer.web.bodies import CLOUDEVENT, CLOUDEVENTS, JSON, LINES
 from streamer.web.endpoints import Endpoint
@@ -119,7 +120,7 @@ def _response(status: int, answer: Any) -> dict[str, Any]:
     if isinstance(answer, str):
         content = {"content": {answer: {"schema": {"type": "string"}}}}
     elif isinstance(answer, tuple):
-        content = {"content": _json({"anyOf": [_reference(model) for model in answer]})}
+        content = {"content": _json({"type": "object", "anyOf": [_reference(model) for model in answer]})}
     elif answer is not None:
         content = {"content": _json(_reference(answer))}
     return {"description": HTTPStatus(status).phrase} | content
@@ -129,7 +130,7 @@ def _schemas(endpoints: list[Endpoint]) -> dict[str, Any]:
     answers = (answer for endpoint in endpoints for answer in _answers(endpoint).values())
     several = (one if isinstance(one, tuple) else (one,) for one in (*(e.body for e in endpoints), *answers))
     named = dict.fromkeys(kind for kinds in several for kind in kinds)  # a set has another order each time
-    named |= dict.fromkeys((Error, PreviewedLists))  # by reference alone
+    named |= dict.fromkeys((Error, PreviewedLists, RecommendationList))  # in others, or the data of an event
     models = sorted((kind for kind in named if _is_model(kind)), key=lambda kind: str(kind.__name__))
     structs = [kind for kind in named if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
     structs.sort(key=lambda kind: kind.__name__)  # the document is the same in every process

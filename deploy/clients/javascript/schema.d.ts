@@ -1113,6 +1113,19 @@ export interface components {
             user_id: string;
         };
         /**
+         * ListedItem
+         * @description One place of a list. `source`: repeat, transition, co-interaction, taste, popular, new or pinned; `propensity` is
+         *         the probability with which exploration put the item here (1 without exploration).
+         */
+        ListedItem: {
+            item_id: string;
+            /** @default 1 */
+            propensity: number;
+            reason: string;
+            score: number;
+            source: string;
+        };
+        /**
          * ListQuestion
          * @description A list: of a user, of a session, of a basket, or, where none of those is given, of anybody.
          */
@@ -1378,6 +1391,35 @@ export interface components {
             item_id: string;
             score: number;
             title?: string | null;
+        };
+        /**
+         * RecommendationList
+         * @description The newest list of a user, best item first. Record key: `user_id`; a tombstone withdraws the list.
+         *
+         *         `list_id` is `<partition>-<offset>` of the interaction that caused it. `fallback` names what the list was made
+         *         from where the user's own history gave nothing: similar-items, cohort, popular or new; None: it was enough.
+         *         `cut`: how many items, the last ones, were left out because the topic takes no larger record; a record whose list
+         *         is whole does not have it. `rules`: the version of the rules that made it; a record of a surface without rules does
+         *         not have it. `experiment`: `name`, the user's `arm`, and the `group` where they are dealt with others; a record of a
+         *         user who has no part in one does not have it.
+         */
+        RecommendationList: {
+            as_of: components["schemas"]["AsOf"];
+            /** @default 0 */
+            cut: number;
+            /** @default null */
+            experiment: {
+                [key: string]: string;
+            } | null;
+            /** @default null */
+            fallback: string | null;
+            items: components["schemas"]["ListedItem"][];
+            list_id: string;
+            model_version: string;
+            /** @default null */
+            rules: string | null;
+            surface: string;
+            user_id: string;
         };
         /**
          * RelatedItem

@@ -71,7 +71,8 @@ def test_two_candidates_are_a_question_with_its_answer(data: st.DataObject, fiel
     cells = [dict(zip(FIELDS, CELLS, strict=True))[field]] * 2 + [
         cell for name, cell in zip(FIELDS, CELLS, strict=True) if name != field
     ]
-    with pytest.raises(DataRefused, match=rf"{field} may be {two[0]} or {two[1]}; did you mean --map {field}={two[0]}"):
+    better = min(two, key=SYNONYMS["interactions"][field].index)
+    with pytest.raises(DataRefused, match=rf"{field} may be {two[0]} or {two[1]}; did you mean --map {field}={better}"):
         read(names, cells)
     for name in two:
         assert read(names, cells, field_map={field: name}) == EXPECTED
@@ -166,6 +167,7 @@ def test_the_left_side_of_a_map_is_a_field_of_ours() -> None:
         ("10,26,8,pv,1573463494", "--columns user_id,item_id,_,event_type,timestamp --time-unit s"),
         ("u1,i1,1573463494000", "--columns user_id,item_id,timestamp"),
         ("2019-11-11T09:11:34Z,7,8", "--columns timestamp,user_id,item_id"),
+        ("151603712,Fallout 4,purchase,1.0,0", "--columns user_id,item_id,event_type,_,_ --order file"),
         ("1,2,1573463494000000,", "--columns user_id,item_id,timestamp,_ --time-unit us"),
     ],
 )
@@ -175,8 +177,9 @@ def test_a_file_without_a_header_is_said_to_have_none(tmp_path: Path, line: str,
         read_file(tmp_path / "a.csv", Reading())
     assert "seems to have no header" in str(refused.value)
     assert str(refused.value).endswith(f"did you mean {flags}")
-    columns, _, unit = flags.removeprefix("--columns ").partition(" --time-unit ")
-    reading = Reading(names=tuple(columns.split(",")), time_unit=unit or None)  # type: ignore[arg-type]
+    order = "file" if flags.endswith(" --order file") else "time"
+    columns, _, unit = flags.removeprefix("--columns ").removesuffix(" --order file").partition(" --time-unit ")
+    reading = Reading(names=tuple(columns.split(",")), time_unit=unit or None, order=order)  # type: ignore[arg-type]
     table = read_file(tmp_path / "a.csv", reading).table
     assert table["reason"].null_count == len(table) == 2
     assert "_" not in table.column_names
@@ -219,3 +222,48 @@ def test_one_column_may_be_several(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("7 9 5 1400000000\n")
     with pytest.raises(DataRefused, match="what stands between them with --delimiter"):
         read_file(tmp_path / "a.txt", Reading(format="csv"))
+
+
+EXPORTS = {  # names of a file of people's → what the question says
+    "event_type,session_id_hash,product_action,product_sku_hash,server_timestamp_epoch_ms": (
+        "--map user_id=session_id_hash --map item_id=product_sku_hash --map timestamp=server_timestamp_epoch_ms"
+    ),
+    "Name,Email,Financial Status,Paid at,Lineitem quantity,Lineitem name,Lineitem sku": (
+        "--map user_id=Email --map 'item_id=Lineitem sku' --map 'timestamp=Paid at'"
+    ),
+    "ts,username,ms_played,master_metadata_track_name,spotify_track_uri": (
+        "--map user_id=username --map item_id=spotify_track_uri"
+    ),
+    "app_id,collector_tstamp,event_name,user_id,product_id": "--map item_id=product_id --map timestamp=collector_tstamp",
+    "user_id,anime_id,rating": "--map item_id=anime_id --order file",
+    "user_id,session_id,timestamp,action_type,reference,platform": "--map item_id=reference",
+    "endTime,user,artistName,trackName,msPlayed": "--map item_id=trackName --map timestamp=endTime",
+}
+
+
+@pytest.mark.parametrize("names", EXPORTS)
+def test_the_question_about_an_export_has_the_answer(names: str, tmp_path: Path) -> None:
+    columns = names.split(",")
+    cells = ["1600000000000" if name in ("ts", "timestamp") else f"c{n}" for n, name in enumerate(columns)]
+    (tmp_path / "a.csv").write_text(f"{names}\n{','.join(cells)}\n")
+    with pytest.raises(DataRefused) as refused:
+        read_file(tmp_path / "a.csv", Reading())
+    assert EXPORTS[names] in str(refused.value)
+    assert "COLUMN" not in str(refused.value).partition("; --order")[0]
+
+
+@pytest.mark.parametrize("other", ["anonymous_id", "device", "cookie"])
+def test_rows_without_a_user_may_be_named_by_another_column(other: str, tmp_path: Path) -> None:
+    rows = "".join(f"{'u' if n % 3 else ''},d{n},i{n},{1_600_000_000_000 + n}\n" for n in range(30))
+    (tmp_path / "a.csv").write_text(f"user_id,{other},item_id,timestamp\n{rows}")
+    look = read_file(tmp_path / "a.csv", Reading()).look("a.csv")
+    assert (look.good, look.mend) == (20, (f"--map 'user_id=user_id|{other}'",))
+    again = read_file(tmp_path / "a.csv", Reading(field_map={"user_id": f"user_id|{other}"})).look("a.csv")
+    assert (again.good, again.mend) == (30, ())
+
+
+def test_what_says_that_there_is_no_user_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "user_id,item_id,timestamp\nNA,i,1600000000000\nNA,j,1600000000001\nu,j,1600000000002\n"
+    )
+    assert read_file(tmp_path / "a.csv", Reading()).look("a.csv").nobody == {"NA": 2}

@@ -169,7 +169,7 @@ def test_a_file_without_times_in_its_order(
             "user_id,x,y,timestamp",
             "say `freshet {} --map item_id=COLUMN`; COLUMN stands for the name that the file has",
         ),
-        ("user_id,thing", "say `freshet {} --map item_id=COLUMN --map timestamp=COLUMN`"),
+        ("user_id,thing", "did you mean `freshet {} --map item_id=thing --order file`"),
     ],
 )
 def test_a_whole_command_is_suggested_where_a_column_is_missing(

@@ -112,7 +112,7 @@ def test_seconds_are_suspected(tmp_path: Path, settings: Settings, capsys: pytes
     file = tmp_path / "a.csv"
     file.write_text(HEAD + "u,i,view,1573463494\nv,i,view,1573464339\n")
     assert main(["replay", str(file), "--observe-only"]) == 0
-    assert "read them with --time-unit s" in capsys.readouterr().err
+    assert "--time-unit s`" in capsys.readouterr().err
     assert main(["replay", str(file), "--observe-only", "--time-unit", "s"]) == 0
     assert "1970" not in capsys.readouterr().err
 

@@ -21,6 +21,7 @@ class ListedItem(TypedDict):
     propensity: NotRequired[float]
     title: NotRequired[str | None]
     attributes: NotRequired[dict[str, Any]]
+    because: NotRequired[dict[str, Any] | None]
 
 
 class AsOf(TypedDict):
@@ -43,7 +44,9 @@ class RecommendationList(TypedDict):
     cut: NotRequired[int]
     rules: NotRequired[str | None]
     experiment: NotRequired[dict[str, str] | None]
+    warnings: NotRequired[list[dict[str, str]]]
     stale: NotRequired[bool]
+    request_id: NotRequired[str]
     age_ms: NotRequired[int]
 
 
