@@ -4,6 +4,7 @@ import base64
 import binascii
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import msgspec
@@ -31,7 +32,7 @@ SETTLED_AT = 1e13  # later than any time that is asked at, ms
 class Cursor(NamedTuple):
     """Where a page ended."""
 
-    kind: str
+    asked: str  # the question, see `_asked`
     at_ms: int  # when the first page was made
     key: float
     item_id: str
@@ -110,7 +111,7 @@ class ItemRankings:
         cursor = None
         if len(nodes) > len(page) and page:
             item, key = page[-1]
-            cursor = _write(Cursor(question.kind, at_ms, key, known.id_of(item)))
+            cursor = _write(Cursor(_asked(question), at_ms, key, known.id_of(item)))
         return known.told(now_ms, kind, items=places, cursor=cursor, **told)
 
 
@@ -137,6 +138,12 @@ def _nearest(tau: Sequence[int], wanted_ms: int) -> int:
     return int(np.argmin(np.abs(np.log(tau) - np.log(wanted_ms))))
 
 
+def _asked(question: Ranked) -> str:
+    """What has to be the same from page to page, in few characters."""
+    scale = question.scale if isinstance(question, PopularQuestion) else ""
+    return blake2b(f"{question.kind} {scale} {question.filter or ''}".encode(), digest_size=6).hexdigest()
+
+
 def _write(cursor: Cursor) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(cursor)).decode().rstrip("=")
 
@@ -149,6 +156,6 @@ def _read(question: Ranked) -> Cursor | None:
         found = msgspec.msgpack.decode(base64.b64decode(padded, b"-_", validate=True), type=Cursor)
     except (ValueError, binascii.Error, msgspec.MsgspecError):
         found = None
-    if found is None or found.kind != question.kind or not np.isfinite(found.key):
+    if found is None or found.asked != _asked(question) or not np.isfinite(found.key):
         raise QuestionRefused(400, "bad-cursor", "the cursor is none of an answer to this question", "cursor")
     return found

@@ -1,10 +1,11 @@
 """Parameters of a query, and objects of a body, as models: what does not fit is refused with its name."""
 
+import re
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_origin
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar, get_origin
 from urllib.parse import parse_qsl
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from starlette.requests import HTTPConnection
 
 from streamer.asking.questions import (
@@ -25,6 +26,16 @@ MAX_SHOWN = 100  # characters of a name that a client made up
 Model = TypeVar("Model", bound=BaseModel)
 
 
+def _digits(text: object) -> object:
+    if isinstance(text, str) and not _DIGITS.fullmatch(text):  # int() takes spaces and 1_000 too
+        raise ValueError("input should be a whole number")
+    return text
+
+
+_DIGITS = re.compile(r"-?[0-9]{1,19}")
+QueryPlaces: TypeAlias = Annotated[Places, BeforeValidator(_digits)]
+
+
 class Parameters(BaseModel):
     """Parameters of a query. One whose type is a list may be there several times, or with commas."""
 
@@ -40,7 +51,7 @@ class NoParameters(Parameters):
 class RankingParameters(Parameters):
     """Of paths that answer with a ranking of items."""
 
-    k: Places | None = None
+    k: QueryPlaces | None = None
     filter: FilterText | None = None
     fields: ShownFields = []
 
@@ -61,7 +72,7 @@ class ListParameters(RankingParameters):
 class PageParameters(RankingParameters):
     """Of rankings that come in pages."""
 
-    limit: Places | None = Field(None, description="number of places of a page; the same as k")
+    limit: QueryPlaces | None = Field(None, description="number of places of a page; the same as k")
     cursor: Cursor | None = None
 
     def page(self) -> dict[str, Any]:
@@ -87,7 +98,7 @@ class SearchParameters(Parameters):
     """Of a search for items."""
 
     search: str = Field("", max_length=200, description="what the title has in it, or the id of an item")
-    limit: Places | None = Field(None, description="number of items, 20 where it is not said")
+    limit: QueryPlaces | None = Field(None, description="number of items, 20 where it is not said")
 
 
 class SurfaceParameters(Parameters):
@@ -99,13 +110,13 @@ class SurfaceParameters(Parameters):
 class CountParameters(Parameters):
     """Of what has a number of places alone."""
 
-    k: Places | None = None
+    k: QueryPlaces | None = None
 
 
 class WaitParameters(Parameters):
     """Of interactions."""
 
-    wait: int | None = Field(
+    wait: Annotated[int, BeforeValidator(_digits)] | None = Field(
         None, ge=1, le=60_000, description="wait for the list that knows them, at most so many milliseconds"
     )
 
@@ -181,7 +192,8 @@ def read_parameters(model: type[Parameters], request: HTTPConnection) -> Paramet
                 raise _repeated(name)
             table[part] = text
         elif name not in names or name == model.dotted:
-            takes = f"; it takes {', '.join(sorted(names))}" if names else ""
+            known = sorted(f"{one}.NAME" if one == model.dotted else one for one in names)
+            takes = f"; it takes {', '.join(known)}" if names else ""
             shown = name[:MAX_SHOWN]
             raise ApiError(400, "unknown-parameter", f"there is no parameter {shown!r} here{takes}", field=shown)
         elif name in lists:
@@ -216,7 +228,7 @@ def refusal(error: ValidationError, noun: Literal["parameter", "field"]) -> ApiE
     first = error.errors(include_url=False, include_input=False)[0]
     kind, message = first["type"], first["msg"].removeprefix("Value error, ")
     place = first["loc"] if noun == "field" or first["loc"][:1] == ("context",) else first["loc"][:1]
-    field = ".".join(str(part) for part in place)[:MAX_SHOWN]
+    field = ".".join(str(part) for part in place if part != "[key]")[:MAX_SHOWN]
     code = {"extra_forbidden": f"unknown-{noun}", "missing": f"missing-{noun}"}.get(kind, f"bad-{noun}")
     if kind == "value_error" and message.startswith("an id "):
         code = "bad-id"

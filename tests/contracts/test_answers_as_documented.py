@@ -148,3 +148,35 @@ def test_a_query_that_is_no_utf_8_is_refused(shop: Shop) -> None:
     for method, path in (("GET", b"/v1/popular?filter=%FF"), ("DELETE", b"/v1/interactions/e?user_id=%FF")):
         answer = shop.front.request(method, httpx.URL(shop.front.base_url).copy_with(raw_path=path))
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad-parameter")
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("k=1_0", "k"),
+        ("k=%205", "k"),
+        ("k=%D9%A5", "k"),
+        ("k=1.0", "k"),
+        ("context=phone", "context"),
+        ("context.=x", "context."),
+    ],
+)
+def test_a_wrong_parameter_is_named(shop: Shop, query: str, field: str) -> None:
+    answer = shop.front.get(f"/v1/users/u1/recommendations?{query}")
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, field)
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        ("/v1/popular?scale=1d", "/v1/popular?scale=all"),
+        ("/v1/popular?scale=1d", "/v1/popular?scale=1d&filter=item.price%3E1"),
+        ("/v1/newest?filter=item.price%3E1", "/v1/newest?filter=item.price%3E2"),
+        ("/v1/newest?", "/v1/trending?"),
+    ],
+)
+def test_a_cursor_belongs_to_its_question(shop: Shop, path: str, other: str) -> None:
+    cursor = shop.front.get(f"{path}&limit=2").json()["cursor"]
+    assert len(shop.front.get(f"{path}&limit=3&cursor={cursor}").json()["items"]) == 3
+    answer = shop.front.get(f"{other}&limit=2&cursor={cursor}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad-cursor")
