@@ -65,7 +65,7 @@ class ReasonAnswers:
             "score": round(place.score, 6) if place.place else None,
             "source": None if listed is None else listed.source,
             "reason": None if listed is None else listed.reason,
-            "sentence": in_words(explained, self._title).partition("\n\n")[0],
+            "sentence": in_words(explained, self._title, history_alone=True).partition("\n\n")[0],
             "because": [
                 {
                     "item_id": known.id_of(carrier.item),

@@ -90,8 +90,13 @@ def _claims(
             yield taken_back, [], window_ms
 
 
-def in_words(explanation: Explanation, title: Callable[[int], str]) -> str:
-    """The explanation as a few lines of text. `title`: of an item's index."""
+def in_words(explanation: Explanation, title: Callable[[int], str], history_alone: bool = False) -> str:
+    """The explanation as a few lines of text.
+
+    Args:
+        title: of an item's index.
+        history_alone: whether nobody asked what its popularity does.
+    """
     e, place = explanation, explanation.standing
     name = title(e.item)
     if not place.place:
@@ -99,7 +104,8 @@ def in_words(explanation: Explanation, title: Callable[[int], str]) -> str:
     else:
         lines = [f"{name}: place {place.place} of {counted(place.candidates, 'candidate')}, score {place.score:.3f}."]
     if e.check is None:
-        lines.append("Neither the history nor its popularity carries it: it is new.")
+        nothing = "Neither the history nor its popularity carries it: it is new."
+        lines.append("It would score no less without any of the last interactions." if history_alone else nothing)
         return "\n".join(lines)
     strongest = {step.back: step for step in reversed(e.paths)}  # path of each interaction
     if e.check.removed:

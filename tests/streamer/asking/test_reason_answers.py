@@ -43,6 +43,17 @@ def test_nothing_is_claimed_of_an_item_that_is_no_candidate() -> None:
     assert world.ask("explanation", user_id="u1", item_id=other)["place"] == 1
 
 
+def test_what_was_chosen_often_is_not_said_to_be_new() -> None:
+    """What nothing of the history carries may be popular: nobody asked what it is without that."""
+    world = AskedWorld()
+    world.take(shop())
+    items = [item["item_id"] for item in world.ask("popular", scale="all", k=30)["items"]]
+    told = [world.ask("explanation", user_id=f"u{user}", item_id=item) for user in range(6) for item in items]
+    uncarried = [one for one in told if one["counterfactual"] is None]
+    assert uncarried
+    assert not [one["sentence"] for one in told if "new" in one["sentence"]]
+
+
 @pytest.mark.parametrize("rules", [{}, {"pins": [{"item_id": "i3", "place": 2}]}, {"seen": "exclude"}, {"k": 3}])
 def test_an_explanation_names_what_the_list_names(rules: dict[str, Any]) -> None:
     """Source, reason and the interaction behind it, for every item of every list, and below it too."""
