@@ -42,10 +42,10 @@ class KnownItems:
         """Whether anything is known of an item."""
         return item_id in self._ids
 
-    def check(self, every: Iterable[Rules]) -> None:
-        """Raises RulesRefused where a condition is none for any of the items."""
+    def check(self, every: Iterable[Rules], inside: str = "") -> None:
+        """Raises RulesRefused where a condition is none for any of the items. inside: see `check_conditions`."""
         for rules in every:
-            check_conditions(rules, self.columns)
+            check_conditions(rules, self.columns, inside)
 
     def warnings(self, every: Iterable[Rules], main: str) -> list[dict[str, str]]:
         """What of rules can have no effect: `surface`, `field` and `message` of each. main: see `warnings_of`."""

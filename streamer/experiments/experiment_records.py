@@ -12,7 +12,8 @@ from consumers.log import Log
 from consumers.records import NewRecord
 from streamer.errors import RulesRefused
 from streamer.experiments.strata import balanced_salt, users_of_topic
-from streamer.lists.rules import SURFACE, USER_FIELD, ExperimentArm, SurfaceExperiment, first_problem
+from streamer.lists.rule_records import check_texts
+from streamer.lists.rules import SURFACE, USER_FIELD, ExperimentArm, Rules, SurfaceExperiment, first_problem
 from streamer.lists.rules_on_log import put_experiment, read_all_rules
 from streamer.runtime.topics import create_missing, read_records, whole
 from streamer.settings import Settings
@@ -143,7 +144,10 @@ def experiments(log: Log, settings: Settings) -> dict[str, ExperimentRecord]:
 
 
 def create(log: Log, settings: Settings, wanted: ExperimentRecord, now_ms: int) -> CreatedExperiment:
-    """Writes a new experiment down; it runs from `start` on. Raises RulesRefused where one of its name has run."""
+    """Writes a new experiment down; it runs from `start` on. Raises RulesRefused where one of its name has run,
+    or where a condition of an arm is none."""
+    for n, arm in enumerate(wanted.arms):
+        check_texts(Rules(surface=wanted.surface).of_arm(arm), f"arms.{n}.")
     before = experiments(log, settings).get(wanted.name)
     if before is not None and before.state != "created":
         raise RulesRefused(f"{wanted.name!r} is {before.state}; an experiment that has run keeps its name", "name")

@@ -98,16 +98,16 @@ def read_rules_to_apply(value: Any) -> Rules:
     return rules
 
 
-def check_texts(rules: Rules) -> None:
+def check_texts(rules: Rules, inside: str = "") -> None:
     """Raises RulesRefused where a condition takes for true or false what is none, whatever items there are.
 
-    Rules of before are read all the same: they were in force.
+    Rules of before are read all the same: they were in force. inside: the place of the rules, such as `arms.1.`.
     """
     for field, text in conditions_of(rules):
         try:
             check_condition(compile_filter(text))
         except FilterError as error:
-            raise RulesRefused(f"{field}: {error}", field) from None
+            raise RulesRefused(f"{inside}{field}: {error}", f"{inside}{field}") from None
 
 
 def read_record(key: bytes | None, value: bytes) -> RulesRecord:

@@ -70,13 +70,16 @@ def fields_without_effect(field: str, condition: Filter, columns: ItemColumns) -
     return [RuleWarning(field, message) for message in found]
 
 
-def check_conditions(rules: Rules, columns: ItemColumns) -> None:
-    """Raises RulesRefused where what a condition takes for true or false is something else for all items."""
+def check_conditions(rules: Rules, columns: ItemColumns, inside: str = "") -> None:
+    """Raises RulesRefused where what a condition takes for true or false is something else for all items.
+
+    inside: the place of the rules, such as `arms.1.`.
+    """
     for field, text in conditions_of(rules):
         try:
             check_values(compile_filter(text), columns)
         except FilterError as error:
-            raise RulesRefused(f"{field}: {error}", field) from None
+            raise RulesRefused(f"{inside}{field}: {error}", f"{inside}{field}") from None
 
 
 def warnings_of_arms(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from consumers.log import Log
 from streamer.cli.flags import add_actions, add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count
-from streamer.cli.rule_files import items_of_topic, read_object_file
+from streamer.cli.rule_files import KnownItems, items_of_topic, read_object_file
 from streamer.errors import UsageError
 from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.runtime.optional_packages import require
@@ -49,6 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from streamer.experiments import experiment_records as records
+    from streamer.lists.rules import Rules
 
     settings, action = settings_of(arguments), arguments.action
     least, most = TAKES[action]
@@ -62,8 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     now_ms = SYSTEM_CLOCK.now_ms()
     with open_existing_log(settings) as log:
         if wanted is not None:
+            known = items_of_topic(log, settings)
+            for n, arm in enumerate(wanted.arms):
+                known.check([Rules(surface=wanted.surface).of_arm(arm)], f"arms.{n}.")
             record, how = records.create(log, settings, wanted, now_ms)
-            _warn(log, settings, record)
+            _warn(log, settings, record, known)
             _print([record], arguments.json, how)
         elif action == "groups":
             _say_groups(log, settings, arguments.what[0], arguments.number or GROUPS)
@@ -117,7 +121,7 @@ def _report(log: Log, settings: Settings, record: "ExperimentRecord", arguments:
     print(json.dumps(as_json(report)) if arguments.json else "\n".join(in_words(report)))
 
 
-def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
+def _warn(log: Log, settings: Settings, record: "ExperimentRecord", known: KnownItems) -> None:
     """What of an experiment can have no effect by what is known now."""
     from streamer.lists.rule_warnings import warnings_of_arms
     from streamer.lists.rules_on_log import read_all_rules
@@ -125,7 +129,6 @@ def _warn(log: Log, settings: Settings, record: "ExperimentRecord") -> None:
     if record.surface not in {settings.surface, *read_all_rules(log, settings)[0].records}:
         message = "no rules and no lists of it are known: its arms are for whoever asks for lists of it"
         print(f"freshet: warning: surface: {record.surface!r}: {message}", file=sys.stderr)
-    known = items_of_topic(log, settings)
     for field, message in warnings_of_arms(
         record.surface, record.arms, known.columns, known.is_item, settings.surface, known.unknown
     ):

@@ -149,6 +149,7 @@ def _warnings(rules: "Rules", items: "list[Item]", table: "pa.Table") -> list[di
     from streamer.cli.rule_files import KnownItems, say_warnings
 
     known = KnownItems(items, pc.unique(table["item_id"]).to_pylist())
+    known.check([rules])
     warnings = known.warnings([rules], rules.surface)
     say_warnings(warnings)
     return warnings

@@ -99,8 +99,12 @@ def test_a_surface_that_nobody_knows_is_warned_of(
         ({"holdback": 0.3}, "shares and holdback are 1.3 together; they may be 1 at most"),
         ({"goal": "clicks"}, "goal: input should be 'ctr', 'cvr', "),
         ({"guards": [{"metric": "ctr", "by": 2}]}, "guards.0.by: input should be less than 1"),
+        (
+            {"arms": [ARMS[0], {"name": "b", "share": 0.2, "boosts": [{"if": "item.price + 1", "factor": 2}]}]},
+            "arms.1.boosts.0.if: true or false is needed here",
+        ),
     ],
-    ids=["names", "shares", "goal", "guard"],
+    ids=["names", "shares", "goal", "guard", "condition"],
 )
 def test_a_refusal_says_what_is_allowed(
     change: dict[str, Any], message: str, home: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

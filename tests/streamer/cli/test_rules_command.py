@@ -67,6 +67,7 @@ def test_rules_are_applied_listed_and_rolled_back(
         ('{"filter": "item.price <"}', "rules.json: filter: the filter ends too early (at character 13)"),
         ('[{"k": 3}, {"surface": "b", "pins": [{"item_id": "a", "place": 0}]}]', "object 2: pins.0.place: "),
         ('[{"k": 3}, {"k": 4}]', "object 2: surface: 'default' is there twice"),
+        ('{"filter": "1 + 1"}', "rules.json: filter: true or false is needed here, this is calculated"),
         ('{"boost": []}', "rules.json: boost: there is no such field"),
         ('{"k": 3', "neither JSON nor YAML at line 1, column 8"),
         ("[]", "holds no rules"),
@@ -124,4 +125,19 @@ def test_what_can_have_no_effect_is_said(home: list[str], tmp_path: Path, capsys
     said = capsys.readouterr()
     assert "warning: default: filter: no item has the field 'colour'" in said.err
     file.write_text(json.dumps({"quotas": [{"per": "item.tags", "max": 1}], "pins": [{"item_id": "b", "place": 1}]}))
+    assert rules(home, capsys, "apply", str(file))["warnings"] == []
+
+
+def test_what_no_item_has_as_true_or_false_is_no_condition(
+    home: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with OwnedLog(Path(home[1])) as log:
+        items = [{"item_id": "a", "price": 3, "sold": True}, {"item_id": "b", "price": 4}]
+        log.append([NewRecord("items", one["item_id"].encode(), json.dumps(one).encode()) for one in items])  # type: ignore[attr-defined]
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps({"boosts": [{"if": "!item.price", "factor": 2}]}))
+    assert main(["rules", "apply", str(file), *home]) == 3
+    assert "boosts.0.if: item.price is a number, not true or false" in capsys.readouterr().err
+    assert rules(home, capsys, "ls") == {"rules": []}
+    file.write_text(json.dumps({"filter": "!item.sold"}))
     assert rules(home, capsys, "apply", str(file))["warnings"] == []
