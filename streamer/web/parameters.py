@@ -116,8 +116,8 @@ class CountParameters(Parameters):
 class WaitParameters(Parameters):
     """Of interactions."""
 
-    wait: Annotated[int, BeforeValidator(_digits)] | None = Field(
-        None, ge=1, le=60_000, description="wait for the list that knows them, at most so many milliseconds"
+    wait: Annotated[int, Field(ge=1, le=60_000), BeforeValidator(_digits)] | None = Field(
+        None, description="wait for the list that knows them, at most so many milliseconds"
     )
 
 
