@@ -62,9 +62,13 @@ class Run:
         self.log = OwnedLog(folder / "log")
         self.log.create(topic_specs(self.settings, partitions=1))
 
-    def send(self, table: pa.Table) -> None:
+    def send(self, table: pa.Table) -> list[dict[str, Any]]:
+        """Sends the rows as `freshet produce` does, and gives the interaction of each."""
+        sent: list[dict[str, Any]] = []
         for records, _ in interaction_chunks(table, "interactions"):
             self.log.append(records)
+            sent += [json.loads(record.value or b"") for record in records]
+        return sent
 
     def work(self) -> tuple[Worker, float]:
         """Takes all there is; gives the closed worker and the seconds."""
@@ -98,12 +102,11 @@ def difference(a: Any, b: Any) -> float:
     return 0.0 if a == b else float("inf")
 
 
-def retract(run: Run, table: pa.Table) -> list[str]:
+def retract(run: Run, table: pa.Table, sent: list[dict[str, Any]]) -> list[str]:
     """Retracts random interactions after the fact."""
     _, first_s = run.work()
     chosen = np.sort(np.random.default_rng(0).choice(len(table), RETRACTED, replace=False))
-    rows = table.take(pa.array(chosen)).to_pylist()
-    values = [_retraction(row, number) for row, number in zip(rows, chosen.tolist(), strict=True)]
+    values = [sent[number] | {"retract": True} for number in chosen.tolist()]
     run.log.append(
         [NewRecord("interactions", value["user_id"].encode(), json.dumps(value).encode()) for value in values]
     )
@@ -116,11 +119,6 @@ def retract(run: Run, table: pa.Table) -> list[str]:
         f"{RETRACTED:,} retracted: restart, repair, lists anew {seconds:.1f} s; largest relative difference from a run "
         f"without them {most:.1e} (0: every integer, set and float equal)",
     ]
-
-
-def _retraction(row: dict[str, Any], number: int) -> dict[str, Any]:
-    own = {name: row[name] for name in ("user_id", "item_id", "event_type", "timestamp")}
-    return own | {"event_id": str(number), "retract": True}
 
 
 def erase(run: Run, table: pa.Table, folder: Path) -> list[str]:
@@ -281,8 +279,7 @@ def main() -> int:
     lines = [generated_streams(arguments.streams)]
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder))
-        run.send(table)
-        lines += retract(run, table)
+        lines += retract(run, table, run.send(table))
         lines += erase(run, table, Path(folder))
         run.log.close()
     for big in BIG:
