@@ -306,7 +306,7 @@ class Settings(BaseSettings):
         20.0, gt=0, description="longest time that a client may take for the headers, and for the body, of a request, s"
     )
     append_timeout_s: float = Field(
-        10.0, gt=0, description="longest wait of `serve` for the log to take a request before it answers 503, s"
+        4.0, gt=0, description="longest wait of `serve` for the log before it answers 503, s; many clients wait for 5"
     )
     max_streams: int = Field(
         1_000,

@@ -53,7 +53,7 @@ class Answers:
         self._lists = ListAnswers(known, asked)
         self._rankings = ItemRankings(known)
         self._neighbours = Neighbours(known, asked)
-        self._nodes = NodeAnswers(known)
+        self._nodes = NodeAnswers(known, self._rankings)
         self._reasons = ReasonAnswers(known, asked)
 
     def answer_all(self, questions: Sequence[Question]) -> list[Answer]:

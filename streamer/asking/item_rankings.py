@@ -44,6 +44,18 @@ class ItemRankings:
     def __init__(self, known: Known) -> None:
         self._known = known
 
+    def popularity_of(self, node: int, now_ms: int) -> dict[str, float]:
+        """The score that `popular` gives an item, by each of its scales."""
+        tau, nodes, items = (
+            self._known.model.config.popularity_scales_ms,
+            np.array([node]),
+            self._known.model.graph.items,
+        )
+        found = {}
+        for name, span_ms in SPANS_MS.items():
+            found[name] = _shown(log_popularity(items, nodes, now_ms, _nearest(tau, span_ms), tau)[0])
+        return {**found, "all": int(items.events[node])}
+
     def popular(self, question: PopularQuestion) -> Answer:
         """By popularity, decayed with the model's time scale that is nearest to the one asked for, or by count."""
         if question.scale == "all":
@@ -52,7 +64,7 @@ class ItemRankings:
         scale = _nearest(tau, SPANS_MS[question.scale])
         told = {"scale": question.scale, "decay_ms": tau[scale]}
         by = partial(log_popularity, scale=scale, tau=tau)
-        return self._answer(question, PopularItems, by, lambda key: round(float(np.exp(key)), 6), told)
+        return self._answer(question, PopularItems, by, _shown, told)
 
     def trending(self, question: TrendingQuestion) -> Answer:
         """By how much more popular an item is lately than it usually is.
@@ -132,6 +144,11 @@ def _by_count(items: Items, nodes: I32, at_ms: int) -> F64:
     """[N] how many interactions, and a little more where the last one is newer."""
     recent: F64 = np.minimum(items.last_time[nodes] / SETTLED_AT, 0.99)
     return items.events[nodes] + recent
+
+
+def _shown(key: float) -> float:
+    """What is shown of the logarithm of a popularity."""
+    return round(float(np.exp(key)), 6)
 
 
 def _nearest(tau: Sequence[int], wanted_ms: int) -> int:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from streamer.asking.answer_models import KnownItem, KnownUser, OwnerOfSession, WorkerState
+from streamer.asking.item_rankings import ItemRankings
 from streamer.asking.known import Known, attributes_of
 from streamer.asking.questions import Answer
 from streamer.asking.refusals import QuestionRefused
@@ -16,8 +17,8 @@ STATUS = {DELETED: "deleted", LISTED: "listed", HIDDEN: "hidden"}
 class NodeAnswers:
     """Tells what the state holds of one node, or of everything."""
 
-    def __init__(self, known: Known) -> None:
-        self._known = known
+    def __init__(self, known: Known, rankings: ItemRankings) -> None:
+        self._known, self._rankings = known, rankings
 
     def user(self, user_id: str) -> Answer:
         """Attributes, last interactions with the newest first, counts, and the items of the published list."""
@@ -61,11 +62,6 @@ class NodeAnswers:
             raise QuestionRefused(404, "unknown-item", f"nothing is known of the item {item_id!r}", "item_id")
         if items.alive[node] == DELETED:
             raise QuestionRefused(404, "unknown-item", f"the item {item_id!r} is deleted", "item_id")
-        idle_ms = max(now_ms - int(items.last_time[node]), 0)
-        popularity = {
-            span(tau): round(float(items.popularity[node, scale] * np.exp(-idle_ms / tau)), 6)
-            for scale, tau in enumerate(model.config.popularity_scales_ms)
-        }
         told: dict[str, Any] = {
             "item_id": item_id,
             "title": None if record is None else record.title,
@@ -74,7 +70,7 @@ class NodeAnswers:
             "interactions": int(items.events[node]),
             "first_seen": self._first_seen(node, now_ms),
             "last_interaction": _time(int(items.last_time[node])) if items.events[node] else None,
-            "popularity": popularity,
+            "popularity": self._rankings.popularity_of(node, now_ms),
             "lists": len(state.listed.naming(node)),
         }
         return known.told(now_ms, KnownItem, **told)
@@ -108,18 +104,6 @@ class NodeAnswers:
             "settings": state.in_force or {},
         }
         return known.told(known.clock.now_ms(), WorkerState, **told)
-
-
-def span(ms: int) -> str:
-    """A time scale as `popular` takes it.
-
-    >>> span(86_400_000), span(14_400_000), span(90_000)
-    ('1d', '4h', '90s')
-    """
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
-        if ms % size == 0:
-            return f"{ms // size}{unit}"
-    return f"{ms}ms"
 
 
 def _time(t: int) -> int | None:

@@ -37,23 +37,24 @@ class Appends:
         self._count = 0  # records that wait
         self._appending: asyncio.Task[None] | None = None
 
-    async def append(self, records: Sequence[NewRecord]) -> None:
-        """Returns once they are in the log.
+    async def append(self, records: Sequence[NewRecord], within_s: float | None = None) -> None:
+        """Returns once they are in the log; `within_s`: where that is to be sooner than for other requests.
 
         Raises LogUnavailable where they may be in it or not, what `Log.append` raises, and ApiError 429 where so much
         waits that it would come too late.
         """
         if self._count and self._count + len(records) > MOST_WAITING:
             raise too_many("the log takes less than comes in; send it again")
+        timeout_s = self._timeout_s if within_s is None else min(within_s, self._timeout_s)
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_WaitingAppend(records, time.monotonic() + self._timeout_s, future))
+        self._waiting.append(_WaitingAppend(records, time.monotonic() + timeout_s, future))
         self._count += len(records)
         if self._appending is None:
             self._appending = asyncio.create_task(self._append())
         try:
-            await asyncio.wait_for(future, self._timeout_s)
+            await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
-            raise LogUnavailable("the log takes nothing at the moment") from None
+            raise LogUnavailable(f"the log has taken nothing for {timeout_s:g} s") from None
 
     async def _append(self) -> None:
         try:

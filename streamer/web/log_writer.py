@@ -1,6 +1,5 @@
 """From the body of a request into the log, within bounds of size and time."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from streamer.web.appends import Appends
 from streamer.web.bodies import Body, decode_record, read_body
 from streamer.web.current_log import CurrentLog
 from streamer.web.incoming import IncomingRecords
+from streamer.web.log_calls import called_within
 
 
 class LogWriter:
@@ -34,10 +34,13 @@ class LogWriter:
         """The same of records, each number as it was written. Raises ApiError."""
         return await read_body(request, self._settings.max_body_bytes, self._settings.request_timeout_s, decode_record)
 
-    async def append(self, taken: IncomingRecords) -> Response:
-        """202 once the records are in the log; 503 where they may be or not, with what makes another try safe."""
+    async def append(self, taken: IncomingRecords, within_s: float | None = None) -> Response:
+        """202 once the records are in the log; 503 where they may be or not, with what makes another try safe.
+
+        within_s: how long to wait for that; None: as long as the settings say, which is never exceeded.
+        """
         try:
-            await self._appends.append(taken.records)
+            await self._appends.append(taken.records, within_s)
         except LogUnavailable as error:
             raise ApiError(
                 503,
@@ -55,7 +58,7 @@ class LogWriter:
         return await self.append(IncomingRecords([NewRecord(topic, id_.encode(), None)], [], list(warnings)))
 
     async def end_of(self, topic: str, key: bytes) -> tuple[TopicPartition, int]:
-        """The partition of a key, and the position after its last record now."""
-        ends = await asyncio.to_thread(lambda: self._log.now().ends(topic))
+        """The partition of a key, and the position after its last record now. Raises LogUnavailable."""
+        ends = await called_within(self._settings.append_timeout_s, lambda: self._log.now().ends(topic))
         partition = partition_of(key, len(ends))
         return TopicPartition(topic, partition), ends[partition]

@@ -144,6 +144,31 @@ def test_either_process_may_die_and_lists_go_on(up: Up) -> None:
     up.ends_well()
 
 
+def test_a_worker_that_hangs_is_said_and_what_was_sent_meanwhile_counts_once(up: Up) -> None:
+    up.post()
+    until(lambda: up.get("/v1/status").json()["lists"] == 1)
+    worker = up.children()["run"]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        refused = up.client.post(f"{up.address}/v1/interactions", json=EVENT)
+        waited = up.client.post(f"{up.address}/v1/interactions?wait=300", json=EVENT)
+        listed = up.gets("/v1/users/ann/recommendations").json()
+        up.gets("/readyz", 503)
+        merge = up.client.post(f"{up.address}/v1/users/ann/merge", json={"session": "s"})
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    for answer in (refused, waited):
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not-acknowledged"), answer.text
+        assert len(answer.json()["event_ids"]) == 1
+    assert listed["stale"] is True
+    assert (merge.status_code, merge.json()["error"]["code"]) == (503, "log-unavailable")
+    for answer in (refused, waited):
+        [event_id] = answer.json()["event_ids"]
+        again = up.client.post(f"{up.address}/v1/interactions?wait=60000", json=EVENT | {"event_id": event_id})
+        assert again.status_code == 200, again.text
+    assert up.gets("/v1/users/ann").json()["interactions"] == 3
+
+
 def test_its_processes_ask_one_another_with_a_key(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.write_text("reader read\nboss admin\n")

@@ -1,7 +1,5 @@
 """`/v1/dead-letters`: an example of what could not be taken, as it came."""
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -12,6 +10,7 @@ from streamer.web.answers import ApiError
 from streamer.web.current_log import CurrentLog
 from streamer.web.endpoints import Endpoint
 from streamer.web.front_answers import DeadRecord
+from streamer.web.log_calls import called_within
 from streamer.web.materialized_view import View
 
 MOST_CHARACTERS = 4_000  # of a value and of a key
@@ -23,6 +22,7 @@ class DeadLetterRoutes:
 
     def __init__(self, settings: Settings, view: View, log: CurrentLog) -> None:
         self._topic, self._view, self._log = settings.dead_topic, view, log
+        self._wait_s = settings.append_timeout_s
 
     def endpoints(self) -> list[Endpoint]:
         """The one endpoint. A record may hold anything, so it asks for more than figures do."""
@@ -32,7 +32,7 @@ class DeadLetterRoutes:
         """The newest record that could not be taken for a reason: key and value as text, cut where they are long."""
         reason = request.path_params["reason"]
         place = self._view.dead_letters.newest(reason)
-        record = None if place is None else await asyncio.to_thread(self._read, *place)
+        record = None if place is None else await called_within(self._wait_s, self._read, *place)
         if record is None:
             raise ApiError(404, "not-found", "no record was refused for this reason of late", field="reason")
         headers = {name: value.decode("utf-8", "replace")[:MOST_CHARACTERS] for name, value in record.headers}

@@ -1,6 +1,5 @@
 """`/v1/feedback`: what came of lists."""
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -15,6 +14,7 @@ from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.endpoints import Endpoint
 from streamer.web.incoming import Incoming, IncomingRecords
+from streamer.web.log_calls import called_within
 from streamer.web.log_writer import LogWriter
 from streamer.web.materialized_view import View
 from streamer.web.view.list_owners import ListOwners
@@ -87,7 +87,8 @@ class FeedbackRoutes:
     async def _named(self, feedback: list[Feedback]) -> list[Feedback]:
         """The same with users, each in its place. Raises ApiError for the first whose user cannot be found."""
         unnamed = {one.list_id for one in feedback if not one.user_id}
-        users = await asyncio.to_thread(self._owners.users_of, unnamed) if unnamed else {}
+        wait_s = self._settings.append_timeout_s
+        users = await called_within(wait_s, self._owners.users_of, unnamed) if unnamed else {}
         named = []
         for n, one in enumerate(feedback):
             if not one.user_id and one.list_id not in users:

@@ -24,6 +24,8 @@ from streamer.web.parameters import RetractionParameters, WaitParameters
 from streamer.web.workers.replies import Replies
 
 ASK_AGAIN_S = 0.05
+APPEND_S = 0.5
+"""Who waits for a list waits at least so long for the log to take the interaction: without that nothing can be said."""
 
 
 class InteractionRoutes:
@@ -73,7 +75,7 @@ also={200: ListThatKnows},
         """One interaction, an array, NDJSON, or CloudEvents; 202 once they are in the log.
 
         With `wait`, 200 with the list of their user once it knows them, with `accepted`, `event_ids` and `warnings`
-        beside; 202 where the time runs out.
+        beside; 202 where the time runs out, 503 where even the log has not taken them by then.
         """
         began = time.monotonic()
         if asked.wait is not None:
@@ -83,7 +85,8 @@ also={200: ListThatKnows},
         users = {record.key for record in taken.records}
         if asked.wait is not None and len(users) != 1:
             raise ApiError(400, "bad-parameter", "wait: one user's interactions can be waited for", field="wait")
-        answer = await self._writer.append(taken)
+        within_s = None if asked.wait is None else max(asked.wait / 1000, APPEND_S)
+        answer = await self._writer.append(taken, within_s)
         self._accepted.inc(len(taken.records))
         if asked.wait is None:
             return answer

@@ -19,7 +19,7 @@ from streamer.web.parameters import MergedSession, validated
 from streamer.web.workers.directory import WorkerDirectory
 from streamer.web.workers.replies import Replies
 
-ASKED_S = 2.0  # how long a worker may take to say whose a session is
+ASKED_S = 1.0  # how long a worker may take to say whose a session is
 
 
 class MergeRoutes:

@@ -20,6 +20,7 @@ from streamer.web.bodies import one_object
 from streamer.web.current_log import CurrentLog
 from streamer.web.endpoints import Endpoint
 from streamer.web.front_answers import AppliedRules, PreviewAnswer, RulesInForce
+from streamer.web.log_calls import called_within
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import RulesParameters, RulesPreview, RulesRollback, SurfaceParameters, validated
 from streamer.web.workers.replies import Replies
@@ -145,7 +146,7 @@ class RulesRoutes:
 
     async def _logged(self, work: Callable[..., Any], *given: Any) -> Any:
         try:
-            return await asyncio.to_thread(work, *given)
+            return await called_within(self._settings.append_timeout_s, work, *given)
         except (LogUnavailable, RecordRefused, UnknownTopic) as error:
             raise ApiError(503, "log-away", str(error), headers={"Retry-After": "1"}) from None
 

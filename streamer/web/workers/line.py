@@ -23,7 +23,7 @@ from streamer.web.workers.frames import (
 )
 
 MOST_WAITING = 2_000
-ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S = 5.0, 1.0
+ANSWER_TIMEOUT_S, CONNECT_TIMEOUT_S = 4.0, 1.0  # clients commonly wait for five seconds
 LOOK_EVERY_S = 0.5  # for answers that do not come
 AWAY_S = 0.25  # a worker that did not answer is not asked again for so long
 MAX_HEAD_BYTES = 65_536

@@ -42,6 +42,7 @@ from streamer.web.health import health_app
 from streamer.web.incoming import Incoming, IncomingRecords
 from streamer.web.materialized_view import View
 from streamer.web.server import WebServer
+from streamer.web.workers.line import ANSWER_TIMEOUT_S, LOOK_EVERY_S
 from streamer.worker.prometheus import RunMetrics
 from streamer.worker.worker import Worker
 from tests.contracts.test_answers_as_documented import problems
@@ -1135,6 +1136,77 @@ def test_requests_that_wait_for_their_turn_are_answered_in_time(serve: Serve, mo
     for thread in threads:
         thread.join()  # the client itself waits ten seconds: in turns of one second this would take longer
     assert statuses == [503] * 60
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A log that does nothing until the event is set."""
+    resumed = threading.Event()
+
+    def hangs(method: str) -> Callable[..., Any]:
+        real = getattr(OwnedLog, method)
+
+        def hanging(self: OwnedLog, *given: Any, **named: Any) -> Any:
+            resumed.wait()
+            return real(self, *given, **named)
+
+        return hanging
+
+    for method in ("append", "ends", "starts", "reader", "topics"):
+        monkeypatch.setattr(OwnedLog, method, hangs(method))
+    yield resumed
+    resumed.set()
+
+
+LATER = {"list_id": "q-1", "item_id": "a", "event": "click"}
+TO_THE_LOG: list[tuple[str, str, Any]] = [
+    ("POST", "/v1/interactions", EVENT),
+    ("POST", "/v1/interactions?wait=60000", EVENT),
+    ("DELETE", "/v1/interactions/e?user_id=u", None),
+    ("POST", "/v1/items", {"item_id": "a"}),
+    ("POST", "/v1/users", {"user_id": "u"}),
+    ("DELETE", "/v1/users/u", None),
+    ("POST", "/v1/users/u/merge", {"session": "s"}),
+    ("POST", "/v1/feedback", LATER | {"user_id": "u"}),
+    ("POST", "/v1/feedback", LATER),
+    ("GET", "/v1/rules", None),
+    ("PUT", "/v1/rules", {"surface": "home"}),
+]
+
+
+def test_whoever_needs_a_log_that_hangs_is_told_so(serve: Serve, request: pytest.FixtureRequest) -> None:
+    client = serve(append_timeout_s=0.5)
+    request.getfixturevalue("hung")  # the server follows it before
+    for method, path, body in TO_THE_LOG:
+        answer = client.request(method, path, json=body)
+        assert answer.status_code == 503, path
+        assert error_of_retried(answer)["code"] in ("not-acknowledged", "log-unavailable", "log-away"), path
+        assert answer.headers["retry-after"] == "1", path
+
+
+def error_of_retried(answer: httpx.Response) -> dict[str, Any]:
+    """The error of an answer that may have event ids beside it."""
+    told: dict[str, Any] = answer.json()
+    return dict(told["error"])
+
+
+def test_who_waits_for_a_list_waits_no_longer_for_the_log(serve: Serve, request: pytest.FixtureRequest) -> None:
+    client = serve(append_timeout_s=3600.0)
+    hung = request.getfixturevalue("hung")
+    answer = client.post("/v1/interactions?wait=300", json=EVENT)
+    assert not hung.is_set()
+    assert (answer.status_code, error_of_retried(answer)["code"]) == (503, "not-acknowledged")
+    [event_id] = answer.json()["event_ids"]
+    hung.set()
+    again = client.post("/v1/interactions", json=EVENT | {"event_id": event_id})
+    assert (again.status_code, again.json()["event_ids"]) == (202, [event_id])
+
+
+def test_nothing_is_waited_for_longer_than_clients_wait() -> None:
+    patience_s = httpx.Client().timeout.read
+    assert patience_s is not None
+    assert Settings().append_timeout_s < patience_s
+    assert ANSWER_TIMEOUT_S + LOOK_EVERY_S < patience_s
 
 
 # the same by commands
