@@ -17,6 +17,7 @@ class Reason(StrEnum):
     TOMBSTONE = "tombstone"  # send a value; interactions are taken back with `"retract": true`
     OVERSIZED = "oversized"  # send less context, or raise `max_record_bytes`
     NOT_JSON = "not-json"  # send UTF-8 JSON
+    NOT_A_ROW = "not-a-row"  # a line of a file has as many fields as the file has columns; on a topic it is `not-json`
     NOT_AN_OBJECT = "not-an-object"  # send one JSON object a record
     UNKNOWN_SCHEMA = "unknown-schema"  # name the registry that has the schema with `schema_registry`, or send JSON
     NOT_OF_SCHEMA = "not-of-schema"  # send what the schema says whose id the value begins with

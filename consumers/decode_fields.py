@@ -64,11 +64,15 @@ def json_object(value: bytes, unframe: Unframe | None) -> dict[str, Any]:
     try:
         data = _unframed(value, unframe) if is_framed(value) else decode_json(value)
     except UNDECODABLE as error:
-        why = "nested too deep" if isinstance(error, RecursionError) else str(error)[:200]
-        raise Refused(Reason.NOT_JSON, why) from None
+        raise Refused(Reason.NOT_JSON, why_undecodable(error)) from None
     if not isinstance(data, dict):
         raise Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(data).__name__}")
     return data
+
+
+def why_undecodable(error: Exception) -> str:
+    """What is wrong with bytes that raised one of UNDECODABLE, in one line."""
+    return "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
 
 
 def decode_json(value: bytes, too_large: Callable[[str], Any] = float) -> Any:

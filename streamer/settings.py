@@ -7,7 +7,6 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -24,6 +23,7 @@ from pydantic_settings import (
 from consumers.event_weights import MAX_WEIGHT, Weight
 from consumers.files.names import wrong_left_side
 from streamer.errors import UsageError
+from streamer.near_names import did_you_mean
 from tgn.config import Part
 
 PREFIX = "FRESHET_"
@@ -497,14 +497,9 @@ def _refuse_unknown_variables(known: Mapping[str, FieldInfo]) -> None:
         field, nested, _ = name.lower().partition("__")
         if field not in known:
             where = f"which the environment variable {variable} names"
-            raise UsageError(f"there is no setting {field!r}, {where}{_like(field, known)}")
+            raise UsageError(f"there is no setting {field!r}, {where}{did_you_mean(field, known)}")
         if nested and get_origin(known[field].annotation) is not dict:
             raise UsageError(f"the environment variable {variable} names a part of {field!r}, which has none")
-
-
-def _like(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, list(known), 1)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def _unreadable(error: SettingsError) -> str:
@@ -530,7 +525,7 @@ def _explain(problems: Iterable[Any]) -> list[str]:
             told[name] = [f'setting {name!r} got a table: write the whole key in quotes, such as "sasl.password" = "…"']
             continue
         if problem["type"] == "extra_forbidden":
-            told[name] = [f"there is no setting {name!r}{_like(name, Settings.model_fields)}"]
+            told[name] = [f"there is no setting {name!r}{did_you_mean(name, Settings.model_fields)}"]
             continue
         got = _shown(name, problem["input"])
         message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"

@@ -14,6 +14,7 @@ from consumers.storage.rocks import Damaged, Locked, database_read_only, open_ch
 
 _REFUSED = ("Permission denied", "No space left", "Read-only file system", "Too many open files")  # by the system
 ACCEPT = "restore its folder from a copy, or go on without them: FRESHET_ON_LOG_DAMAGED=accept"
+ELSEWHERE = "name another with --log"
 _logger = logging.getLogger(__name__)
 
 
@@ -21,7 +22,7 @@ def open_folder(folder: Path, accept_damage: bool) -> Any:
     """The database of the log in a folder. Raises LogBusy, LogUnavailable, which says what a damaged one has lost."""
     database, busy = folder / "rocksdb", f"another process has the log in {folder} open; end it or choose another --log"
     if folder.exists() and not folder.is_dir():
-        raise LogUnavailable(f"{folder} is a file, and a log is a folder; name another with --log")
+        raise LogUnavailable(f"{folder} is a file, and a log is a folder; {ELSEWHERE}")
     try:
         private_folder(folder)
         expected = read_ends(folder / ENDS_FILE)
@@ -31,10 +32,10 @@ def open_folder(folder: Path, accept_damage: bool) -> Any:
     except Locked as error:
         raise LogBusy(busy) from error
     except OSError as error:
-        raise LogUnavailable(f"the log in {folder} cannot be opened: {error.strerror}") from error
+        raise LogUnavailable(f"the log in {folder} cannot be opened: {error.strerror}; {ELSEWHERE}") from error
     except Damaged as error:
         if any(words in str(error) for words in _REFUSED):
-            raise LogUnavailable(f"the log in {folder} cannot be opened: {error}") from error
+            raise LogUnavailable(f"the log in {folder} cannot be opened: {error}; {ELSEWHERE}") from error
         lost = f"the log in {folder} is damaged ({error}); {_missing(database, expected)}"
         if not accept_damage:
             raise LogUnavailable(f"{lost}; {ACCEPT}") from error

@@ -218,12 +218,12 @@ class _ColumnRows:
         for n, row in enumerate(odd):
             if row in raw.broken:
                 broken = raw.broken[row]
-                reason, message = why_broken(broken.line, self._decoder, self._now_ms)
+                reason, message = why_broken(broken, self._decoder, self._now_ms)
                 refused = RefusedRow(
                     row=row,
                     line=raw.line_of(row),
                     reason=reason,
-                    message=broken.why or message,
+                    message=message,
                     shown=shown(broken.line),
                     record=broken.line,
                 )

@@ -6,7 +6,7 @@ Nothing is guessed from text: every cell of a text format is text.
 import csv
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet
 
-from consumers.decode_fields import UNDECODABLE, decode_json
+from consumers.decode_fields import UNDECODABLE, decode_json, why_undecodable
 from consumers.errors import DataRefused
 from consumers.files.delimited import delimited, of_rows, wrong_width
 from consumers.files.parts import UNREADABLE, FilePart
 from consumers.files.raw import Broken, Objects, RawColumns
 from consumers.files.rows import Kind
 
-FORMATS = ("parquet", "csv", "jsonl", "jodie", "movielens", "recbole")
+FORMATS = ("parquet", "csv", "tsv", "jsonl", "jodie", "movielens", "recbole")
 MOVIELENS_GENRES = (
     "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
     "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
@@ -88,7 +88,9 @@ def raw_rows(part: FilePart, format_: str | None, how: Text) -> tuple[str, RawCo
         found = format_ or ("csv" if how.delimiter else guess_format(part, how.encoding))
         if found == "parquet":
             return found, _parquet(part)
-        return found, _READERS[found](_TextFile(part, part.text(how.encoding), how))
+        file = _TextFile(part, part.text(how.encoding), how)
+        raw = _READERS[found](file)
+        return "tsv" if found == "csv" and file.delimiter == b"\t" else found, raw
     except (*UNREADABLE, csv.Error) as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         mend = "; name its encoding with --encoding, such as latin-1" if isinstance(error, UnicodeError) else ""
@@ -102,6 +104,7 @@ class _TextFile:
     part: FilePart
     data: bytes
     how: Text
+    delimiter: bytes = b""  # between its cells, once it is read
 
     def first(self) -> bytes:
         """The first line."""
@@ -109,6 +112,7 @@ class _TextFile:
 
     def delimited(self, delimiter: bytes, quoting: bool, names: Sequence[str] | None = None) -> RawColumns:
         """Its rows of cells; names: in place of those that the user gave."""
+        self.delimiter = delimiter
         return delimited(self.part, self.data, delimiter, quoting, names or self.how.names)
 
 
@@ -129,6 +133,12 @@ def _csv(file: _TextFile) -> RawColumns:
     else:
         delimiter = b"\t" if file.part.name.endswith(".tsv") else max(_DELIMITERS, key=first.count)
     return file.delimited(delimiter, quoting=delimiter != b"\t")
+
+
+def _tsv(file: _TextFile) -> RawColumns:
+    if not file.how.delimiter:
+        file.how = replace(file.how, delimiter="\t")
+    return _csv(file)
 
 
 def _recbole(file: _TextFile) -> RawColumns:
@@ -242,7 +252,8 @@ def _array(file: _TextFile, data: bytes) -> Objects:
         values = decode_json(data)
     except UNDECODABLE as error:
         raise DataRefused(
-            f"{file.part} is no whole JSON array: {error}; with one JSON object a line a broken line costs itself"
+            f"{file.part} is no whole JSON array: {why_undecodable(error)}; "
+            "with one JSON object a line a broken line costs itself"
         ) from None
     sizes = [len(msgspec.json.encode(value)) for value in values] if len(data) > 100_000 else [0] * len(values)
     return Objects(values, range(1, len(values) + 1), sizes)
@@ -271,6 +282,7 @@ def _plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 _READERS: dict[str, Callable[[_TextFile], RawColumns | Objects]] = {
     "csv": _csv,
+    "tsv": _tsv,
     "jsonl": _json,
     "jodie": _jodie,
     "movielens": _movielens,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from consumers.dead_letter import Reason
-from consumers.decode_fields import Refused, decode_flag
+from consumers.decode_fields import UNDECODABLE, Refused, decode_flag, decode_json, why_undecodable
 from consumers.errors import DataRefused
 from consumers.field_paths import ABSENT, alternatives, root_of, value_at
 from consumers.files.parts import FilePart
@@ -60,7 +60,7 @@ def read_nodes(parts: Sequence[FilePart], kind: Kind, node_of: Callable[..., Any
             row += 1
             try:
                 if isinstance(fields, Broken):
-                    raise Refused(Reason.NOT_JSON, fields.why or "the line cannot be read as a row")
+                    raise _why_broken(fields)
                 if not isinstance(fields, dict):
                     raise Refused(Reason.NOT_AN_OBJECT, f"the value is a JSON {type(fields).__name__}")
                 for name in TIMES[id_field]:
@@ -82,6 +82,16 @@ def read_nodes(parts: Sequence[FilePart], kind: Kind, node_of: Callable[..., Any
                     )
                 )  # fmt: skip
     return nodes
+
+
+def _why_broken(line: Broken) -> Refused:
+    if line.why:
+        return Refused(Reason.NOT_A_ROW, line.why)
+    try:
+        decode_json(line.line)
+    except UNDECODABLE as error:
+        return Refused(Reason.NOT_JSON, why_undecodable(error))
+    return Refused(Reason.NOT_AN_OBJECT, "the value is no JSON object")
 
 
 def _get(fields: Any, name: str) -> Any:

@@ -108,7 +108,7 @@ class _ObjectRows:
     def _decided(self, value: Any, size: int, place: int) -> tuple[Interaction | Refused, dict[str, Any]]:
         """What a value is, and its fields. place: in the list of which it is an element."""
         if isinstance(value, Broken):
-            return Refused(*why_broken(value.line, self._decoder, self._now_ms)), {}
+            return Refused(*why_broken(value, self._decoder, self._now_ms)), {}
         if size > self._reading.max_record_bytes:
             return Refused(Reason.OVERSIZED, f"{size} bytes are over the limit of {self._reading.max_record_bytes}"), {}
         if not isinstance(value, dict):

@@ -8,6 +8,7 @@ import lzma
 import sys
 import zipfile
 import zlib
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -72,7 +73,7 @@ class FilePart:
     def first_line(self, encoding: str | None = None) -> bytes:
         """The first line, without reading the rest of a file. Raises DataRefused as `text` does."""
         line = self._unpacked(_LINE).partition(b"\n")[0]
-        return _without_bom(line.decode(encoding, "replace").encode() if encoding else line)
+        return _without_bom(line.decode(encoding, "replace").encode() if encoding else line, "replace")
 
     def _open(self) -> BinaryIO:
         return io.BytesIO(self._piped) if self.piped else self.path.open("rb")
@@ -176,7 +177,13 @@ def _is_data(inside: Path) -> bool:
     return not any(name.startswith((".", "_")) for name in inside.parts)
 
 
-def _without_bom(data: bytes) -> bytes:
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace").encode()
-    return data.removeprefix(b"\xef\xbb\xbf")
+_WIDE = ((BOM_UTF32_LE, "utf-32"), (BOM_UTF32_BE, "utf-32"), (BOM_UTF16_LE, "utf-16"), (BOM_UTF16_BE, "utf-16"))
+
+
+def _without_bom(data: bytes, errors: str = "strict") -> bytes:
+    """The text in UTF-8 without byte order marks, however many were put before one another. Raises UnicodeError."""
+    wide = next((encoding for mark, encoding in _WIDE if data.startswith(mark)), None)
+    data = data.decode(wide, errors).encode() if wide else data
+    while data.startswith(BOM_UTF8):
+        data = data.removeprefix(BOM_UTF8)
+    return data

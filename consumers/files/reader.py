@@ -50,7 +50,7 @@ def opened(part: FilePart, kind: Kind, reading: Reading, order_from: int = 0) ->
         preset = recognised(part.name, (), kind)
     shape = PRESETS[preset].shape(kind) if preset else PLAIN
     found, raw = _raw(part, kind, reading, shape, None if preset else reading.format)
-    if preset is None and reading.format is None and found in ("csv", "jsonl", "parquet"):
+    if preset is None and reading.format is None and found in ("csv", "tsv", "jsonl", "parquet"):
         preset = recognised(part.name, keys_of(raw), kind)
         shape = shape_of(preset, kind)
     before = _size(raw)

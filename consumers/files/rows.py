@@ -16,6 +16,7 @@ import msgspec
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode_fields import Refused, parse_iso
 from consumers.decode_interactions import InteractionDecoder
+from consumers.files.raw import Broken
 from consumers.records import Record
 from consumers.schemas import Interaction
 
@@ -37,7 +38,9 @@ _ACCEPTED = {
     Reason.BAD_ID: "a text or an integer",
     Reason.BAD_VALUE: "a finite number with a point: 4.5",
     Reason.MISSING_FIELD: "a row with user_id, item_id, event_type and timestamp",
-    Reason.NOT_JSON: "a line with as many fields as the file has columns, or a JSON object, in UTF-8",
+    Reason.NOT_A_ROW: "a line with as many fields as the file has columns, in UTF-8",
+    Reason.NOT_JSON: "a JSON object, in UTF-8",
+    Reason.NOT_AN_OBJECT: "a JSON object",
 }
 
 
@@ -212,14 +215,17 @@ def shown(cell: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
-def why_broken(line: bytes, decoder: InteractionDecoder, now_ms: int) -> tuple[Reason, str]:
-    """Why a line that is no row cannot be taken: what the wire says of it."""
+def why_broken(broken: Broken, decoder: InteractionDecoder, now_ms: int) -> tuple[Reason, str]:
+    """Why a line that is no row cannot be taken: what its reader says of it, else what the wire does."""
+    line = broken.line
     letter = decoder.decode(
         Record(topic="", partition=0, offset=0, key=None, value=line, headers=(), timestamp_ms=0), now_ms
     )
+    if broken.why and not (isinstance(letter, DeadLetter) and letter.reason is Reason.OVERSIZED):
+        return Reason.NOT_A_ROW, broken.why
     if isinstance(letter, DeadLetter):
         return letter.reason, letter.message
-    return Reason.NOT_JSON, "the line has not the fields of a row"
+    return Reason.NOT_A_ROW, "the line has not the fields of a row"
 
 
 def cells_of(interaction: Interaction) -> dict[str, Any]:

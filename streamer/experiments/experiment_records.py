@@ -116,7 +116,7 @@ def read_experiment(value: Any) -> ExperimentRecord:
         record = ExperimentRecord.model_validate(value)
         record.on_surface()
     except ValidationError as error:
-        field, message = first_problem(error)
+        field, message = first_problem(error, ExperimentRecord)
         raise RulesRefused(f"{field}: {message}" if field else message, field) from None
     return record
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, why_undecodable
 from consumers.records import RECORD_BYTES, NewRecord, size_of
 from streamer.errors import RulesRefused
 from streamer.lists.filters.compiled import compile_filter
@@ -82,7 +82,7 @@ def read_rules(value: Any) -> Rules:
     try:
         return Rules.model_validate(value)
     except ValidationError as error:
-        field, message = first_problem(error)
+        field, message = first_problem(error, Rules)
         raise RulesRefused(f"{field}: {message}" if field else message, field) from None
 
 
@@ -115,7 +115,7 @@ def read_record(key: bytes | None, value: bytes) -> RulesRecord:
     try:
         told = json.loads(value)
     except UNDECODABLE as error:
-        raise RulesRefused(f"it is no JSON: {error}") from None
+        raise RulesRefused(f"it is no JSON: {why_undecodable(error)}") from None
     if not isinstance(told, dict):
         raise RulesRefused("it is no JSON object")
     rules = read_rules({name: part for name, part in told.items() if name not in _OURS})

@@ -10,6 +10,7 @@ from streamer.engine.challenger_config import challenger_config
 from streamer.features.item_columns import Path
 from streamer.lists.filters.compiled import compile_filter
 from streamer.lists.filters.vectors import span_ms
+from streamer.near_names import did_you_mean, fields_at, first_error
 from tgn.config import ModelConfig, Part
 
 MAX_K = 1_000
@@ -233,12 +234,12 @@ _MEANT = {
 }
 
 
-def first_problem(error: ValidationError) -> tuple[str, str]:
+def first_problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """The field of the first thing that is wrong, and what is wrong with it, in one line."""
-    first = error.errors(include_url=False, include_input=False)[0]
+    first = first_error(error)
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return field, "there is no such field"
+        return field, "there is no such field" + did_you_mean(str(first["loc"][-1]), fields_at(model, first["loc"]))
     if first["type"] == "string_pattern_mismatch":
         return field, _MEANT[str(first["loc"][-1])]
     if first["type"] == "tuple_type":

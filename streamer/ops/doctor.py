@@ -98,6 +98,8 @@ def _state_folder(settings: Settings) -> Iterator[Finding]:
     """Whether a worker can have the state folder, or has it."""
     folder = state_folder(settings)
     existing = _existing(folder)
+    if not existing.is_dir() and settings.state is None and settings.bootstrap is None:
+        return  # it lies in the folder of the log, which is a finding of its own
     if not existing.is_dir():
         yield Finding("state folder", False, f"{existing} is a file", "name a folder with --state, or with --log")
     elif not os.access(existing, os.W_OK | os.X_OK):

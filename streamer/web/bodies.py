@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 from starlette.requests import Request
 
-from consumers.decode_fields import UNDECODABLE, decode_json
+from consumers.decode_fields import UNDECODABLE, decode_json, why_undecodable
 from consumers.records import Headers
 from streamer.web.answers import ApiError
 
@@ -149,7 +149,7 @@ def _decoded(data: bytes, decode: Callable[[bytes], Any], index: int | None = No
         return decode(data)
     except UNDECODABLE as error:
         where = "the body" if index is None else f"record {index}"
-        raise ApiError(400, "not-json", f"{where} is no JSON: {error}", index=index) from None
+        raise ApiError(400, "not-json", f"{where} is no JSON: {why_undecodable(error)}", index=index) from None
 
 
 def _binary_cloudevent(request: Request) -> Headers:

@@ -1,4 +1,4 @@
-"""Calls of the log for requests: a client waits no longer for them than it has patience, whether the log answers or not."""
+"""Calls of the log for requests: whether it answers or not, a client is answered while it has patience."""
 
 import asyncio
 from collections.abc import Callable

@@ -20,6 +20,7 @@ from streamer.asking.questions import (
     ShownFields,
 )
 from streamer.lists.rules import Rules
+from streamer.near_names import did_you_mean, fields_at, first_error
 from streamer.web.answers import ApiError
 
 MAX_SHOWN = 100  # characters of a name that a client made up
@@ -220,12 +221,14 @@ def validated(model: type[Model], given: Any, noun: Literal["parameter", "field"
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise refusal(error, noun) from None
+        raise refusal(error, noun, model) from None
 
 
-def refusal(error: ValidationError, noun: Literal["parameter", "field"]) -> ApiError:
-    """The first thing that is wrong, as an answer."""
-    first = error.errors(include_url=False, include_input=False)[0]
+def refusal(
+    error: ValidationError, noun: Literal["parameter", "field"], model: type[BaseModel] | None = None
+) -> ApiError:
+    """The first thing that is wrong with what is to be of the model, as an answer."""
+    first = first_error(error)
     kind, message = first["type"], first["msg"].removeprefix("Value error, ")
     place = first["loc"] if noun == "field" or first["loc"][:1] == ("context",) else first["loc"][:1]
     field = ".".join(str(part) for part in place if part != "[key]")[:MAX_SHOWN]
@@ -233,7 +236,8 @@ def refusal(error: ValidationError, noun: Literal["parameter", "field"]) -> ApiE
     if kind == "value_error" and message.startswith("an id "):
         code = "bad-id"
     if kind == "extra_forbidden":
-        message = f"there is no {noun} {field!r} here"
+        known = [] if model is None else fields_at(model, first["loc"])
+        message = f"there is no {noun} {field!r} here{did_you_mean(str(first['loc'][-1])[:MAX_SHOWN], known)}"
     else:
         message = f"{field}: {message[:1].lower()}{message[1:]}" if field else message
     return ApiError(400, code, " ".join(message.split()), field=field or None)

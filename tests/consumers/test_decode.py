@@ -76,7 +76,7 @@ def test_each_reason(reason: Reason, value: bytes | None) -> None:
 
 def test_every_reason_is_reached_and_documented() -> None:
     need_more = {Reason.TOO_LATE, Reason.OTHER_USER, Reason.OTHER_WORKER, Reason.NOT_OF_SCHEMA}  # a stream, a registry,
-    need_more |= {Reason.UNKNOWN_LIST, Reason.NOT_LISTED}  # lists
+    need_more |= {Reason.UNKNOWN_LIST, Reason.NOT_LISTED, Reason.NOT_A_ROW}  # lists, a file
     assert {reason for reason, _ in BAD} == set(Reason) - need_more
     source = (Path(__file__).parents[2] / "consumers/dead_letter.py").read_text()
     assert all(f'"{reason}"  # ' in source for reason in Reason)

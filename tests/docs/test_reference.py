@@ -70,6 +70,22 @@ def test_every_path_of_the_api_is_on_its_page() -> None:
     assert {one for one in wanted if text.count(one) != 1} == set()
 
 
+def test_every_body_of_the_api_is_told_field_by_field() -> None:
+    document, text = json.loads(page("openapi.json")), page("http.md")
+    schemas, told = document["components"]["schemas"], 0
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            if "requestBody" not in operation:
+                continue
+            section = text.partition(f"## {method.upper()} {path} {{")[2].partition("\n## ")[0]
+            content = operation["requestBody"]["content"]["application/json"]["schema"]
+            for name in {found.rpartition("/")[2] for found in references(content)}:
+                fields = schemas[name].get("properties", {})
+                told += len(fields)
+                assert [field for field in fields if f"| `{field}` |" not in section] == [], path
+    assert told > 50
+
+
 def test_every_topic_has_its_settings_and_its_schemas() -> None:
     document = asyncapi_document()
     specs = {spec.name: spec for spec in topic_specs(Settings())}

@@ -1,6 +1,7 @@
 """Every path of the HTTP API, from its endpoints: a page, and the OpenAPI document that `/openapi.json` answers."""
 
 import ast
+import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -10,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from consumers.open_log import open_log
-from deploy.generate.reference.markdown import code, page, sentence, table
+from deploy.generate.reference.markdown import code, fenced, page, sentence, table
+from deploy.generate.reference.schemas import golden_values, json_schemas, kind_of, properties, prose_of, required
 from deploy.generate.reference.topics import project_version
 from streamer.settings import Settings
 from streamer.web.api import Gateway
@@ -19,6 +21,8 @@ from streamer.web.materialized_view import View
 from streamer.web.openapi import openapi
 
 _WEB = Path(__file__).parents[3] / "streamer" / "web"
+OF_THE_DOOR = {"Interaction": ("timestamp", "event_id"), "Feedback": ("timestamp", "event_id", "user_id")}
+"""Fields that who sends them over HTTP may leave out: the door fills them in."""
 SHOWN = ("get", "post", "put", "patch", "delete")
 
 ABOUT = """\
@@ -28,7 +32,9 @@ versions still answer.
 
 Where there are keys (`api_key`, `api_key_file`) a request carries `Authorization: Bearer KEY` or `X-API-Key: KEY`,
 and the column *scope* says what the key must allow; `admin` allows everything. Ids in paths are percent-encoded.
-Bodies of records are one object, an array, NDJSON (`application/x-ndjson`) or CloudEvents, plain or gzip."""
+Bodies of records are one object, an array, NDJSON (`application/x-ndjson`) or CloudEvents, plain or gzip.
+A field whose default is *the door's* is filled in where it is missing: the time with the clock, the id with one that
+the answer gives back, the user of feedback with that of the list."""
 
 ERRORS = """\
 ## Errors of the API
@@ -103,9 +109,37 @@ def _section(title: str, operation: Mapping[str, Any]) -> str:
         parts.append(table(["parameter", "in", "type", "what"], rows))
     if body := operation.get("requestBody"):
         parts.append(f"Body: {', '.join(code(kind) for kind in body['content'])}.")
+        parts += [_fields(name) for name in _named(body["content"]["application/json"]["schema"])]
     answers = [f"{status} {HTTPStatus(int(status)).phrase}" for status in operation["responses"] if status != "default"]
     parts.append(f"Answers {', '.join(answers)}.")
     return "\n\n".join(part for part in parts if part)
+
+
+def _named(schema: Mapping[str, Any]) -> list[str]:
+    """The schemas that a body may be of, each once."""
+    found = [name for part in schema.get("anyOf", []) for name in _named(part)]
+    found += _named(schema["items"]) if "items" in schema else []
+    found += [schema["$ref"].rpartition("/")[2]] if "$ref" in schema else []
+    return list(dict.fromkeys(found))
+
+
+def _fields(name: str) -> str:
+    """The fields of a schema; of a record as its producers may send it."""
+    schema = json_schemas().get(name) or openapi_document()["components"]["schemas"][name]
+    of_door = OF_THE_DOOR.get(name, ())
+    needed = [field for field in required(schema) if field not in of_door]
+    rows = []
+    for field, about in properties(schema).items():
+        default = "the door's" if field in of_door else code(json.dumps(about.get("default"), ensure_ascii=False))
+        rows.append(
+            [code(field), kind_of(about), "required" if field in needed else default, about.get("description", "")]
+        )
+    told = prose_of(name) or str(schema.get("description", ""))
+    example = [fenced(json.dumps(value, ensure_ascii=False), "json") for value in golden_values(name)[:1]]
+    head = ["field", "type", "default", "what"]
+    return "\n\n".join(
+        [f"{code(name)}: {told}" if told else code(name), *([table(head, rows)] if rows else []), *example]
+    )
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

@@ -48,6 +48,11 @@ def prose(kind: type[Any]) -> str:
     return inspect.cleandoc(kind.__doc__ or "")
 
 
+def prose_of(name: str) -> str:
+    """The same of the kind of this name; "" where no topic holds it."""
+    return next((prose(kind) for kind in kinds() if kind.__name__ == name), "")
+
+
 def properties(schema: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a schema of `json_schemas`."""
     inner = schema

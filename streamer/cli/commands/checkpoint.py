@@ -14,8 +14,8 @@ from streamer.ops import checkpoint_inspection as checkpoints
 from streamer.ops.checkpoint_archive import read_file, read_seat, write_file
 from streamer.ops.object_store import read_from, written_to
 from streamer.runtime.progress import advancing, progress
-from streamer.runtime.state_lock import StateLock
-from streamer.runtime.topics import open_existing_log, state_folder
+from streamer.runtime.state_lock import lock_of
+from streamer.runtime.topics import open_existing_log
 from streamer.settings import Settings
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
     The page `stream` comes last: until it is there, no checkpoint is. The seat and its secret go along: the epochs in
     the log that come after the checkpoint are those of the worker that wrote it.
     """
-    with read_from(arguments.file) as file, StateLock(state_folder(settings)):
+    with read_from(arguments.file) as file, lock_of(settings):
         stored = _stored(log, settings)
         if not arguments.replace and next(iter(stored.pages()), None):
             raise StateUnreadable("there is a checkpoint already; import over it with --replace")
@@ -139,7 +139,7 @@ def _import(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answ
 def _rebuild(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
     from streamer.worker.rebuild import rebuild  # the kernels load where they are needed
 
-    with StateLock(state_folder(settings)), progress("rebuild", None) as advance:
+    with lock_of(settings), progress("rebuild", None) as advance:
         done = rebuild(log, settings, advance)
     text = (
         f"{counted(done.epochs, 'epoch')} and {counted(done.interactions, 'interaction')} taken again, "
@@ -149,7 +149,7 @@ def _rebuild(log: Log, settings: Settings, arguments: argparse.Namespace) -> Ans
 
 
 def _rm(log: Log, settings: Settings, arguments: argparse.Namespace) -> Answer:
-    with StateLock(state_folder(settings)):
+    with lock_of(settings):
         _stored(log, settings).clear()
     return {"removed": True}, "removed; the next `freshet run` makes the state again from the log", 0
 

@@ -6,11 +6,13 @@ import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from consumers.counted import counted
 from consumers.files.interactions import FilePart, digest_files, items_of_file, parts_of, users_of_file
+from consumers.log import Log
 from consumers.records import NewRecord
 from streamer.cli.first_look import nodes_as_json
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
@@ -51,22 +53,45 @@ def run(arguments: argparse.Namespace) -> int:
     speed = parse_speed(arguments.speed)
     settings = settings_of(arguments)
     parts = parts_of(arguments.file)
+    topic = {"items": settings.items_topic, "users": settings.users_topic}.get(
+        arguments.kind, settings.interactions_topic
+    )
+    with nullcontext() if arguments.dry_run else _log_with(topic, settings) as log:
+        return _produce(arguments, settings, parts, topic, log, speed)
+
+
+@contextmanager
+def _log_with(topic: str, settings: Settings) -> Iterator[Log]:
+    """The open log. Raises UnknownTopic where it lacks the topic, before a file is read for minutes."""
+    with open_log_of(settings) as log:
+        log.ends(topic)
+        yield log
+
+
+def _produce(
+    arguments: argparse.Namespace,
+    settings: Settings,
+    parts: list[FilePart],
+    topic: str,
+    log: Log | None,
+    speed: float | None,
+) -> int:
+    """Reads the files, and sends them where there is a log."""
     if arguments.kind == "interactions":
         found = stream_of_files(arguments, settings, parts)
-        if ends_here(arguments, found):
+        if ends_here(arguments, found) or log is None:
             return 0
         _say_weights(settings, found.settings, arguments.event_weight or [])
         refused, total = found.refused, len(found.table)
-        chunks = interaction_chunks(found.table, settings.interactions_topic, digest_files(parts), found.records)
+        chunks = interaction_chunks(found.table, topic, digest_files(parts), found.records)
     else:
-        chunks, refused, total = _node_chunks(arguments, settings, parts)
-        if arguments.dry_run:
+        chunks, refused, total = _node_chunks(arguments, settings, parts, topic)
+        if log is None:
             return 0
     dead = sum(refused.values()) if arguments.kind == "interactions" else 0  # refused items and users are not sent
-    with open_log_of(settings) as log:
-        started = time.monotonic()
-        with progress("produce", total, "records") as advance:
-            sent = send(log, chunks, Pace(arguments.rate, speed), advance)
+    started = time.monotonic()
+    with progress("produce", total, "records") as advance:
+        sent = send(log, chunks, Pace(arguments.rate, speed), advance)
     seconds = time.monotonic() - started
     summary = {
         "sent": sent,
@@ -95,12 +120,10 @@ def _say_weights(settings: Settings, known: Settings, given: Sequence[str]) -> N
 
 
 def _node_chunks(
-    arguments: argparse.Namespace, settings: Settings, parts: list[FilePart]
+    arguments: argparse.Namespace, settings: Settings, parts: list[FilePart], topic: str
 ) -> tuple[Iterator[Chunk], dict[str, int], int]:
     """Items or users as records, one that is deleted as a tombstone; what was refused; and how many are sent."""
-    items = arguments.kind == "items"
-    topic = settings.items_topic if items else settings.users_topic
-    read: Any = items_of_file if items else users_of_file
+    read: Any = items_of_file if arguments.kind == "items" else users_of_file
     nodes = read(parts, reading_of(arguments, settings))
     where = ", ".join(map(str, arguments.file))
     say_nodes(where, nodes, arguments.strict, quiet=arguments.json)

@@ -12,7 +12,7 @@ from streamer.cli.given_settings import load_settings
 from streamer.cli.health_server import health
 from streamer.errors import UsageError
 from streamer.runtime.signals import HangUps, StopRequest
-from streamer.runtime.state_lock import StateLock
+from streamer.runtime.state_lock import lock_of
 from streamer.runtime.topics import open_log_of, state_folder
 from streamer.settings import Settings
 from streamer.state.in_force import with_those_read
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         settings, _ = with_those_read(settings, read)  # where the log goes away, a worker is opened again with them
         return read
 
-    with StateLock(state_folder(settings)):
+    with lock_of(settings):
         open_log_of(settings).close()  # a log that is not there is said before the kernels load
         KERNEL_FOLDERS.append(state_folder(settings) / "kernels")
         from streamer.asking.question_queue import QuestionQueue

@@ -12,8 +12,8 @@ from consumers.errors import FreshetError
 from streamer.cli.flags import JSON_FLAG, add_event_weight_flag, add_json_flag, add_setting_flags, settings_of
 from streamer.errors import UsageError
 from streamer.runtime.signals import HangUps, StopRequest
-from streamer.runtime.state_lock import StateLock
-from streamer.runtime.topics import DEFAULT_LOG, open_log_of, state_folder, topic_specs
+from streamer.runtime.state_lock import lock_of
+from streamer.runtime.topics import DEFAULT_LOG, open_log_of, topic_specs
 from streamer.settings import PREFIX, Settings
 
 EXAMPLE = "freshet up --log freshet-log --port 8765"
@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     folder = settings.log or DEFAULT_LOG
     every = [settings, *(settings.in_namespace(name, keys) for name, keys in settings.namespaces.items())]
     for own in every:
-        StateLock(state_folder(own), "end it, or name another folder with --log").close()
+        lock_of(own, "end it, or name another folder with --log").close()
     listen(settings.host, settings.port, "--port").close()
     with open_log_of(settings) as log:
         there = log.topics()

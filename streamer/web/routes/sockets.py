@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, why_undecodable
 from consumers.errors import WireError
 from streamer.web.access import Access
 from streamer.web.answers import ApiError
@@ -138,7 +138,7 @@ def _wanted(message: str | bytes) -> dict[str, list[str]]:
     try:
         value: Any = msgspec.json.decode(message)
     except UNDECODABLE as error:
-        raise ApiError(400, "not-json", f"the message is no JSON: {error}") from None
+        raise ApiError(400, "not-json", f"the message is no JSON: {why_undecodable(error)}") from None
     if not isinstance(value, dict) or not value:
         raise ApiError(400, "not-an-object", 'send {"subscribe": ["user", …]} or {"unsubscribe": […]}')
     if unknown := sorted(value.keys() - set(VERBS)):

@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, why_undecodable
 
 Decoded = TypeVar("Decoded")
 MAX_SHOWN_CHARACTERS = 200  # of an error, an event type or a metric's name
@@ -20,7 +20,7 @@ def decode_as(decoder: "msgspec.json.Decoder[Decoded]", value: bytes, what: str)
     try:
         return decoder.decode(value)
     except UNDECODABLE as error:
-        raise BadRecord(f"this is no {what}: {str(error)[:MAX_SHOWN_CHARACTERS]}") from None
+        raise BadRecord(f"this is no {what}: {why_undecodable(error)}") from None
 
 
 def id_in_key(key: bytes | None) -> str:

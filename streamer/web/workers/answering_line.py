@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 from pydantic import ValidationError
 
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, why_undecodable
 from streamer.asking.question_queue import NotReady, QuestionQueue, Reply
 from streamer.asking.questions import QUESTIONS, Answer, Question
 from streamer.web.answers import ApiError
@@ -45,7 +45,7 @@ class AnsweringLine(HandedOver):
             for message in self._buffer.frames(data):
                 self._ask(_decode(message))
         except UNDECODABLE as error:
-            _logger.warning("a front is hung up on: %s", error)
+            _logger.warning("a front is hung up on: %s", why_undecodable(error))
             self._transport.close()
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -55,11 +55,11 @@ def with_line(n: int, line: str) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "good", "refused"),
     [
-        ("a ragged line.csv", with_line(7, "u,i,view"), 60_000, {"not-json": 1}),
-        ("too many cells.csv", with_line(30_000, "u,i,view,5,6"), 60_000, {"not-json": 1}),
+        ("a ragged line.csv", with_line(7, "u,i,view"), 60_000, {"not-a-row": 1}),
+        ("too many cells.csv", with_line(30_000, "u,i,view,5,6"), 60_000, {"not-a-row": 1}),
         ("an empty type.csv", with_line(9, "u,i,,5"), 60_000, {"missing-field": 1}),
-        ("no UTF-8.csv", with_line(9, "u,Café,view,5").encode("latin-1"), 60_000, {"not-json": 1}),
-        ("a stray quote.csv", with_line(9, 'u,"The "Heroes",view,5'), 60_000, {"not-json": 1}),
+        ("no UTF-8.csv", with_line(9, "u,Café,view,5").encode("latin-1"), 60_000, {"not-a-row": 1}),
+        ("a stray quote.csv", with_line(9, 'u,"The "Heroes",view,5'), 60_000, {"not-a-row": 1}),
         ("a quote inside.csv", with_line(9, 'u,5" disk,view,5'), 60_001, {}),
         ("a quote in tabs.tsv", with_line(9, 'u,"Heroes,view,5').replace(",", "\t"), 60_001, {}),
         ("blank lines.csv", with_line(9, "\n\n  \n"), 60_000, {}),
@@ -332,7 +332,7 @@ def test_a_bad_item_costs_itself_and_a_bad_field_itself(tmp_path: Path) -> None:
         "line 4: a category is left out: a JSON list is no text",
     ]
     nodes = items_of_file(write(tmp_path, "a.csv", "item_id,title\n1,A\n,B\n3,C,D\n"))
-    assert ([id_ for id_, _ in nodes.entries], nodes.refusals.counts()) == (["1"], {"bad-id": 1, "not-json": 1})
+    assert ([id_ for id_, _ in nodes.entries], nodes.refusals.counts()) == (["1"], {"bad-id": 1, "not-a-row": 1})
     with pytest.raises(DataRefused, match=r"lacks the column\(s\) item_id; it has a"):
         items_of_file(write(tmp_path, "b.csv", "a\n1\n"))
 
@@ -374,3 +374,53 @@ def test_deleted_rows(tmp_path: Path) -> None:
     nodes = users_of_file(write(tmp_path, "a.csv", "user_id,deleted\na,false\nb,true\nc,\n"))
     assert [(id_, node is None) for id_, node in nodes.entries] == [("a", False), ("b", True), ("c", False)]
     assert nodes.known()[0].attributes is None
+
+
+RAGGED = {
+    "a.csv": "user_id,item_id,timestamp\nu,i\nu,i,5\n",
+    "b.tsv": "user_id\titem_id\ttimestamp\nu\ti\nu\ti\t5\n",
+    "c.inter": "user_id:token\titem_id:token\ttimestamp:float\nu\ti\nu\ti\t5\n",
+    "ratings.dat": "u::i::5::5\nu::i::5\n",
+    "jodie.csv": "user_id,item_id,timestamp,state_label,comma_separated_list_of_features\nu,i\nu,i,5,0,0.1\n",
+    "d.csv": 'user_id;item_id;timestamp\n"u";"i"\n"u";"i";5\n',
+}
+
+
+@pytest.mark.parametrize("name", RAGGED)
+def test_a_line_of_columns_is_no_row_and_never_bad_json(name: str, tmp_path: Path) -> None:
+    found = read_file(write(tmp_path, name, RAGGED[name]), Reading())
+    wrong = [row for row in found.refusals.rows if row.reason == "not-a-row"]
+    assert len(found.refusals.rows) == len(wrong) == 1, found.refusals.rows
+    assert found.refusals.first().endswith("; taken is a line with as many fields as the file has columns, in UTF-8")
+    assert "JSON" not in found.refusals.first()
+
+
+def test_a_line_of_json_is_told_of_json(tmp_path: Path) -> None:
+    good = '{"user_id": "u", "item_id": "i", "timestamp": 5}'
+    for bad, reason in (("{oops", "not-json"), ("[1, 2]", "not-an-object"), ('{"a": ' + "[" * 9_000, "not-json")):
+        found = read_file(write(tmp_path, "a.jsonl", f"{bad}\n{good}\n"), Reading())
+        assert found.refusals.counts() == {reason: 1}
+        assert "columns" not in found.refusals.first()
+        nodes = items_of_file(write(tmp_path, "items.jsonl", f"{bad}\n{good}\n"))
+        assert nodes.refusals.counts() == {reason: 1}
+
+
+def test_what_nests_too_deep_is_said_in_these_words(tmp_path: Path) -> None:
+    deep = '[{"user_id": "u", "item_id": "i", "timestamp": 5, "context": ' + "[" * 9_000 + "]" * 9_000 + "}]"
+    with pytest.raises(DataRefused, match="no whole JSON array: nested too deep; with one JSON object a line"):
+        read_file(write(tmp_path, "a.json", deep), Reading())
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "format_"),
+    [
+        ("a.csv", "user_id,item_id,timestamp\nu,i,5\n", "csv"),
+        ("a.csv", "user_id;item_id;timestamp\nu;i;5\n", "csv"),
+        ("a.tsv", "user_id\titem_id\ttimestamp\nu\ti\t5\n", "tsv"),
+        ("a.csv", "user_id\titem_id\ttimestamp\nu\ti\t5\n", "tsv"),
+        ("a.txt", "user_id|item_id|timestamp\nu|i|5\n", "csv"),
+    ],
+)
+def test_a_format_is_called_by_its_name(name: str, text: str, format_: str, tmp_path: Path) -> None:
+    assert read_file(write(tmp_path, name, text), Reading()).look(name).format == format_
+    assert read_file(write(tmp_path, name, text), Reading(format=format_)).look(name).rows == 1

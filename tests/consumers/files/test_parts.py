@@ -204,3 +204,30 @@ def test_what_tail_prints_is_read(tmp_path: Path) -> None:
         value, {"user_id": "b", "item_id": "i", "event_type": "view", "timestamp": 99, "event_id": "x"}
     ]  # fmt: skip
     assert found.refusals.counts() == {"not-json": 1}
+
+
+MARKS = {
+    "two": "\ufeff\ufeff".encode(),
+    "three": "\ufeff\ufeff\ufeff".encode(),
+    "two of UTF-16": "\ufeff".encode("utf-16"),
+    "of UTF-32": b"",
+}
+
+
+@pytest.mark.parametrize("marks", MARKS)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_however_many_byte_order_marks_are_no_text(marks: str, quoted: bool, tmp_path: Path) -> None:
+    row = '"007","i","5"\n' if quoted else "007,i,5\n"
+    encoding = {"two of UTF-16": "utf-16-le", "of UTF-32": "utf-32"}.get(marks, "utf-8")
+    (tmp_path / "a.csv").write_bytes(MARKS[marks] + ("user_id,item_id,timestamp\n" + row).encode(encoding))
+    value = {"user_id": "007", "item_id": "i", "timestamp": 5}
+    (tmp_path / "b.jsonl").write_bytes(MARKS[marks] + json.dumps(value).encode(encoding))
+    for name in ("a.csv", "b.jsonl"):
+        [found] = read_file(tmp_path / name, Reading()).table.to_pylist()
+        assert {field: found[field] for field in value} == value, name
+
+
+def test_a_wide_encoding_that_is_torn_is_refused_and_changes_no_id(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes("user_id,item_id,timestamp\nu,ü,5\n".encode("utf-16")[:-3])
+    with pytest.raises(DataRefused, match=r"cannot be read as csv: .*--encoding"):
+        read_file(tmp_path / "a.csv", Reading())

@@ -189,6 +189,7 @@ def test_a_file_without_a_row_is_refused(
     file = tmp_path / name
     file.write_text(text)
     more = {"replay": [], "evaluate": [str(file)], "produce": ["--log", str(settings.log)]}[command]
+    assert main(["topics", "create", "--log", str(settings.log)]) == 0
     assert main([command, str(file), *more]) == 3
     assert f"{file} is empty" in capsys.readouterr().err
 
@@ -259,3 +260,32 @@ def test_a_flag_that_a_command_does_not_take_is_answered_with_its_usage(
     assert exit_.value.code == 2
     assert said.startswith(f"usage: freshet {words[0]} ")
     assert f"freshet {words[0]}: error: unrecognized arguments: --" in said
+
+
+@pytest.mark.parametrize(
+    "command", ["run", "up", "serve", "topics ls", "produce FILE", "tail quality", "doctor", "erase u"]
+)
+@pytest.mark.parametrize("log", ["a-file", "a-file/inside"])
+def test_a_log_that_cannot_be_one_is_called_a_log(
+    command: str, log: str, csv: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    (tmp_path / "a-file").write_text("hello")
+    monkeypatch.chdir(tmp_path)
+    assert main([*command.replace("FILE", str(csv)).split(), "--log", log]) in (1, 2)
+    said = "".join(capsys.readouterr())
+    assert "--log" in said
+    assert "hold the state" not in said
+    assert "state folder" not in said
+    assert (tmp_path / "a-file").read_text() == "hello"
+
+
+@pytest.mark.parametrize("kind", ["interactions", "items", "users"])
+def test_a_topic_that_is_missing_is_said_before_the_file_is_read(
+    kind: str, csv: Path, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["produce", str(csv), "--kind", kind, "--log", str(settings.log)]) == 1
+    said = capsys.readouterr()
+    assert said.err == (
+        f"freshet: there is no topic {kind}; create it with `freshet topics create --log {settings.log}`\n"
+    )
+    assert main(["produce", str(csv), "--kind", kind, "--log", str(settings.log), "--dry-run"]) == 0

@@ -212,7 +212,7 @@ def test_what_is_wrong_with_a_line_of_a_csv_is_said(
     file.write_bytes(HEAD.encode() + line + b"\n" + rest.encode())
     assert main(["replay", str(file), "--observe-only"]) == 0
     said = capsys.readouterr().err
-    assert "1 not-json; the first: line 2" in said
+    assert "1 not-a-row; the first: line 2" in said
     assert why in said
     assert "malformed" not in said
 

@@ -68,7 +68,12 @@ def test_rules_are_applied_listed_and_rolled_back(
         ('[{"k": 3}, {"surface": "b", "pins": [{"item_id": "a", "place": 0}]}]', "object 2: pins.0.place: "),
         ('[{"k": 3}, {"k": 4}]', "object 2: surface: 'default' is there twice"),
         ('{"filter": "1 + 1"}', "rules.json: filter: true or false is needed here, this is calculated"),
-        ('{"boost": []}', "rules.json: boost: there is no such field"),
+        ('{"boost": []}', "rules.json: boost: there is no such field; did you mean 'boosts'?"),
+        (
+            '{"boosts": [{"if": "true", "facto": 2}]}',
+            "boosts.0.facto: there is no such field; did you mean 'factor'?",
+        ),
+        ('{"quotas": [{"per": "item.a", "maxx": 2}]}', "quotas.0.maxx: there is no such field; did you mean 'max'?"),
         ('{"k": 3', "neither JSON nor YAML at line 1, column 8"),
         ("[]", "holds no rules"),
         ("{}", "they say nothing"),

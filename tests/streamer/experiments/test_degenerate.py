@@ -49,6 +49,12 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("nan effect", {"effect": math.nan}, "effect: "),
     ("a unit of items", {"unit": "item.city"}, "unit: write a field of users"),
     ("an unknown field", {"audience": "all"}, "audience: there is no such field"),
+    ("a wrong key", {"arm": []}, "arm: there is no such field; did you mean 'arms'?"),
+    (
+        "a wrong key inside",
+        challenger(learning_rates=0.1),
+        "learning_rates: there is no such field; did you mean 'learning_rate'?",
+    ),
     ("another dimension", challenger(embedding_size=32), "arms.1.model.embedding_size: there is no such field"),
     ("nothing hidden", challenger(hidden=0), "arms.1.model"),
     ("negative hidden", challenger(hidden=-8), "arms.1.model"),

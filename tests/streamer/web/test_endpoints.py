@@ -1206,7 +1206,7 @@ def test_nothing_is_waited_for_longer_than_clients_wait() -> None:
     patience_s = httpx.Client().timeout.read
     assert patience_s is not None
     assert Settings().append_timeout_s < patience_s
-    assert ANSWER_TIMEOUT_S + LOOK_EVERY_S < patience_s
+    assert patience_s > ANSWER_TIMEOUT_S + LOOK_EVERY_S
 
 
 # the same by commands
