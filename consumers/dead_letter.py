@@ -8,6 +8,8 @@ import msgspec
 from consumers.records import RECORD_BYTES, Headers, NewRecord, Record, size_of
 
 TOPIC_OF_LETTER = "__streams.errors.topic"  # the header that names the topic of the record
+PARTITION_OF_LETTER, OFFSET_OF_LETTER = "__streams.errors.partition", "__streams.errors.offset"
+PLACE_OF_LETTER = (TOPIC_OF_LETTER, PARTITION_OF_LETTER, OFFSET_OF_LETTER)  # no two letters have the same
 MAX_HEADERS_BYTES, MAX_KEY_BYTES, MAX_MESSAGE_CHARS = 65_536, 4_096, 1_000
 
 
@@ -57,8 +59,8 @@ def dead_letter_record(letter: DeadLetter, topic: str, limit: int = RECORD_BYTES
         "__streams.errors.exception": str(letter.reason),
         "__streams.errors.message": letter.message[:MAX_MESSAGE_CHARS],
         TOPIC_OF_LETTER: record.topic,
-        "__streams.errors.partition": str(record.partition),
-        "__streams.errors.offset": str(record.offset),
+        PARTITION_OF_LETTER: str(record.partition),
+        OFFSET_OF_LETTER: str(record.offset),
     }
     headers = _bounded(record.headers)
     if len(headers) < len(record.headers):

@@ -34,6 +34,8 @@ OF_KUBERNETES = re.compile(r"SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP)")  # it sets
 BROKER = re.compile(r"(\w+://)?(\[[0-9A-Fa-f:.%]+\]|[\w.-]+)(:(?P<port>\d{1,5}))?")
 NAMESPACE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}"
 TABLES, ADDRESSES = ("kafka", "schema_registry_config"), ("bootstrap", "schema_registry")  # where passwords may stand
+MOST = 1 << 53
+TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")  # what Kafka takes
 BROKERS = ("bootstrap.servers", "metadata.broker.list")  # two names that librdkafka has for `bootstrap`
 
 
@@ -46,6 +48,7 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         toml_file="freshet.toml",
+        allow_inf_nan=False,
     )
 
     # where events live
@@ -344,11 +347,24 @@ class Settings(BaseSettings):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _check_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """A number that is `true` is a mistake, not 1."""
+    def _check_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """A number that is `true` is a mistake, not 1; a path of no characters is one too, not this folder."""
         kind = cls.model_fields[str(info.field_name)].annotation
-        if isinstance(value, bool) and {int, float} & {kind, *get_args(kind)}:
+        weighs = (
+            info.field_name == "event_weights" and isinstance(value, dict) and True in map(_is_truth, value.values())
+        )
+        if weighs or (_is_truth(value) and {int, float} & {kind, *get_args(kind)}):
             raise ValueError("input should be a number, not true or false")
+        if value == "" and Path in get_args(kind):
+            raise ValueError("input is empty: name a path, or leave the setting out")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _check_size(cls, value: Any, info: ValidationInfo) -> Any:
+        """What is added to times and counts stays within 64 bits."""
+        if type(value) is int and value > MOST and info.field_name != "seed":
+            raise ValueError(f"input should be less than or equal to {MOST}")
         return value
 
     @field_validator("bootstrap")
@@ -365,6 +381,8 @@ class Settings(BaseSettings):
     def _check_map(cls, field_map: dict[str, str]) -> dict[str, str]:
         if wrong := wrong_left_side(list(field_map)):
             raise ValueError(wrong)
+        if empty := [ours for ours, theirs in field_map.items() if not theirs.strip()]:
+            raise ValueError(f"{empty[0]} = nothing: name the field of the stream, {empty[0]}=THEIRS")
         return field_map
 
     @field_validator("event_weights", "feedback_events", mode="before")
@@ -432,6 +450,8 @@ class Settings(BaseSettings):
             if not file.is_file():
                 raise UsageError(f"there is no settings file {file}")
             source = type(cls.__name__, (cls,), {"model_config": SettingsConfigDict(toml_file=file)})
+        elif Path("freshet.toml").is_dir():
+            raise UsageError("freshet.toml is a folder; settings stand in a file of this name")
         given = {name: value for name, value in flags.items() if value is not None}
         if given.keys() >= {"log", "bootstrap"}:
             raise UsageError(
@@ -468,13 +488,24 @@ class Settings(BaseSettings):
         return self.model_copy(update={**names, "state": state})
 
     def _check_topics(self) -> None:
-        """Raises UsageError where one topic is to hold two kinds of record: a worker would read its own lists."""
+        """Raises UsageError for a name that is none, and where one topic is to hold two kinds of record.
+
+        A worker would read its own lists.
+        """
         taken: dict[str, str] = {}
         for name in (name for name in type(self).model_fields if name.endswith("_topic")):
             topic = getattr(self, name)
+            if not TOPIC.fullmatch(topic) or topic in (".", ".."):
+                raise UsageError(
+                    f"setting {name!r} got {topic!r}: a topic is named with 1 to 249 letters, digits, '.', '_' and '-'"
+                )
             if topic in taken:
                 raise UsageError(f"{taken[topic]} and {name} are both {topic!r}: each needs a topic of its own")
             taken[topic] = name
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool)
 
 
 def variable_of(name: str) -> str | None:
@@ -498,6 +529,8 @@ def _refuse_unknown_variables(known: Mapping[str, FieldInfo]) -> None:
         if field not in known:
             where = f"which the environment variable {variable} names"
             raise UsageError(f"there is no setting {field!r}, {where}{did_you_mean(field, known)}")
+        if variable.endswith("__") and field in known:
+            raise UsageError(f"the environment variable {variable} names no part of {field!r} after __")
         if nested and get_origin(known[field].annotation) is not dict:
             raise UsageError(f"the environment variable {variable} names a part of {field!r}, which has none")
 
@@ -528,7 +561,8 @@ def _explain(problems: Iterable[Any]) -> list[str]:
             told[name] = [f"there is no setting {name!r}{did_you_mean(name, Settings.model_fields)}"]
             continue
         got = _shown(name, problem["input"])
-        message = f"{problem['msg'][0].lower()}{problem['msg'][1:]}"
+        said = problem["msg"].removeprefix("Value error, ")
+        message = f"{said[0].lower()}{said[1:]}"
         lines = told.setdefault(name, [f"setting {name!r} got {got}: {message}"])
         if message not in lines[0]:
             lines.append(message)

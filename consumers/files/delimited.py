@@ -100,7 +100,7 @@ def _split(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) ->
     rows: list[list[bytes]] = []
     broken, lines, width = {}, [], len(names)
     for number, line in enumerate(data.split(b"\n"), skipped + 1):
-        if not line.strip(b" \r"):
+        if delimiter not in line and not line.strip():
             continue
         cells = line.rstrip(b"\r").split(delimiter)
         if len(cells) != width:

@@ -12,11 +12,11 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet
 
 from consumers.decode_fields import UNDECODABLE, decode_json, why_undecodable
 from consumers.errors import DataRefused
 from consumers.files.delimited import delimited, of_rows, wrong_width
+from consumers.files.parquet import read_parquet
 from consumers.files.parts import UNREADABLE, FilePart
 from consumers.files.raw import Broken, Objects, RawColumns
 from consumers.files.rows import Kind
@@ -83,7 +83,7 @@ def raw_rows(part: FilePart, format_: str | None, how: Text) -> tuple[str, RawCo
 
     Raises DataRefused when it is not there, cannot be read, or ends inside a quote.
     """
-    found = format_ or "its format"
+    found = format_ or ""
     try:
         found = format_ or ("csv" if how.delimiter else guess_format(part, how.encoding))
         if found == "parquet":
@@ -94,7 +94,8 @@ def raw_rows(part: FilePart, format_: str | None, how: Text) -> tuple[str, RawCo
     except (*UNREADABLE, csv.Error) as error:
         problem = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
         mend = "; name its encoding with --encoding, such as latin-1" if isinstance(error, UnicodeError) else ""
-        raise DataRefused(f"{part} cannot be read as {found}: {problem}{mend}") from error
+        as_ = f" as {found}" if found else ""
+        raise DataRefused(f"{part} cannot be read{as_}: {problem}{mend}") from error
 
 
 @dataclass
@@ -260,7 +261,7 @@ def _array(file: _TextFile, data: bytes) -> Objects:
 
 
 def _parquet(part: FilePart) -> RawColumns:
-    table = pyarrow.parquet.ParquetFile(pa.BufferReader(part.text()) if part.piped or part.packed else part.path).read()
+    table = read_parquet(pa.BufferReader(part.text()) if part.piped or part.packed else part.path, part)
     cells = [_plain(column) for column in table.columns]
     return RawColumns(list(table.column_names), cells, text=False, line_of=lambda row: row + 1)
 

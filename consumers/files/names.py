@@ -193,7 +193,7 @@ def _flag(ours: str, theirs: str) -> str:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:40]) + (", …" if len(names) > 40 else "")
+    return (", ".join(names[:40]) or "none") + (", …" if len(names) > 40 else "")
 
 
 def _not_there(columns: FileColumns, absent: Mapping[str, str]) -> str:

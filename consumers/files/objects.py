@@ -78,7 +78,7 @@ class _ObjectRows:
                 rows.append(cells_of(found) | {"reason": None})
                 others = {name: cell for name, cell in fields.items() if self._is_besides(name)}
             else:
-                said = shown(value.line) if isinstance(value, Broken) else which_cell(fields, fields, found)
+                said = _said(value, fields, found)
                 record = value.line if isinstance(value, Broken) else encode(fields if fields else value)
                 line = self._raw.lines[row]
                 refusals.rows.append(
@@ -134,6 +134,13 @@ class _ObjectRows:
             return self._decoder.of_fields(fields, self._now_ms), fields
         except Refused as refused:
             return refused, fields
+
+
+def _said(value: Any, fields: dict[str, Any], refused: Refused) -> str:
+    """What of a value was refused, for a message."""
+    if isinstance(value, Broken):
+        return shown(value.line)
+    return which_cell(fields, fields, refused) if fields else shown(value)
 
 
 def _besides(extras: list[dict[str, Any]], columns: dict[str, pa.Array]) -> dict[str, pa.Array]:

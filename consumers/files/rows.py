@@ -39,7 +39,7 @@ _ACCEPTED = {
     Reason.BAD_VALUE: "a finite number with a point: 4.5",
     Reason.MISSING_FIELD: "a row with user_id, item_id, event_type and timestamp",
     Reason.NOT_A_ROW: "a line with as many fields as the file has columns, in UTF-8",
-    Reason.NOT_JSON: "a JSON object, in UTF-8",
+    Reason.NOT_JSON: "one JSON object a line, in UTF-8",
     Reason.NOT_AN_OBJECT: "a JSON object",
 }
 
@@ -152,9 +152,10 @@ def read_time(text: str | None, time_format: str) -> int | None:
 def number_of(text: str) -> Any:
     """The number that a text is; the text where it is none."""
     number = text.strip()  # of every white space; int() and float() leave some
-    if re.fullmatch(r"[-+]?\d{1,4000}", number):
+    if re.fullmatch(r"[-+]?\d{1,4000}", number, re.ASCII):
         return int(number)
-    return float(number) if re.match(NUMBER, number) or re.fullmatch("[-+]?inf(inity)?", number, re.I) else text
+    is_real = re.match(NUMBER, number, re.ASCII) or re.fullmatch("[-+]?inf(inity)?", number, re.I)
+    return float(number) if is_real else text
 
 
 def record_of(fields: dict[str, Any], cells: Mapping[str, Any], others: dict[str, Any], reason: Reason) -> bytes:

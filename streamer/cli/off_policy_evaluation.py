@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from consumers.counted import agreeing, counted
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, why_undecodable
 from consumers.errors import DataRefused, UnknownTopic
+from consumers.files.parquet import read_parquet
 from streamer.errors import UsageError
 from streamer.evaluation.feedback_lists import FeedbackLog, Outcome, read_feedback, rows_of
 from streamer.evaluation.off_policy import OffPolicy, off_policy
@@ -82,13 +81,14 @@ def _lists_of(file: Path) -> Iterator[tuple[str, list[str]]]:
     try:
         with file.open("rb") as opened:
             rows = (
-                pq.ParquetFile(file).read().to_pylist()
+                read_parquet(file, file).to_pylist()
                 if opened.read(4) == b"PAR1"
                 else [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
             )
         found = [(str(row["list_id"]), [str(item) for item in _array(row["items"])]) for row in rows]
-    except (*UNDECODABLE, TypeError, KeyError, pa.ArrowException) as error:
-        raise DataRefused(f"{file} is neither Parquet nor JSON lines of list_id and items: {error}") from error
+    except (*UNDECODABLE, TypeError, KeyError) as error:
+        why = f"a line has no {error.args[0]}" if isinstance(error, KeyError) else why_undecodable(error)
+        raise DataRefused(f"{file} is neither Parquet nor JSON lines of list_id and items: {why}") from error
     yield from found
 
 

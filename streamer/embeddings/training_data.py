@@ -7,10 +7,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from consumers.errors import DataRefused
 from consumers.event_weights import EventWeights
+from consumers.files.parquet import read_parquet
 from consumers.schemas import Item, User
 from streamer.embeddings.content_vectors import item_vectors
 from streamer.features.contexts import context_columns
@@ -88,10 +88,15 @@ def make_content(source: Source, items: Sequence[Item]) -> F32:
 
 def content_file(source: Source, file: Path) -> F32:
     """[I, C] vectors by whatever model, out of Parquet of item_id and embedding. Raises DataRefused."""
-    table = pq.read_table(file)
+    table = read_parquet(file, file)
     if not {"item_id", "embedding"} <= set(table.column_names):
         raise DataRefused(f"{file} has {', '.join(table.column_names)}; content is item_id and embedding")
-    vectors = [np.asarray(vector, np.float32) for vector in table["embedding"].to_pylist()]
+    try:
+        vectors = [np.asarray(vector, np.float32) for vector in table["embedding"].to_pylist()]
+    except (ValueError, TypeError) as error:
+        raise DataRefused(f"{file}: an embedding is a list of numbers: {error}") from error
+    if not all(vector.ndim == 1 and np.isfinite(vector).all() for vector in vectors):
+        raise DataRefused(f"{file}: an embedding is a list of finite numbers; one is not")
     sizes = {vector.shape for vector in vectors}
     if len(sizes) != 1:
         raise DataRefused(f"{file}: embeddings of {len(sizes)} sizes; one is needed")

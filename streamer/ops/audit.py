@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from consumers.counted import agreeing, counted
+from consumers.dead_letter import PLACE_OF_LETTER
 from consumers.decode_fields import UNDECODABLE
 from consumers.errors import UnknownTopic
 from consumers.log import Log
@@ -316,10 +317,14 @@ class _Comparison:
 
 
 def _comparable(record: NewRecord | Record, epochs_topic: str) -> object:
-    """The value; of a manifest that erased somebody, without the digests, whose key may be another worker's."""
+    """The value; of a dead letter with the place of its record, which no record that others wrote has.
+
+    Of a manifest that erased somebody without the digests, whose key may be another worker's.
+    """
     manifest = _manifest(record, epochs_topic)
     if manifest is None or not manifest.erased:
-        return record.value
+        place = tuple(header for header in record.headers if header[0] in PLACE_OF_LETTER)
+        return (record.value, place) if place else record.value
     void = sorted(sorted(before.items()) for before in manifest.erased.values())
     plain = msgspec.structs.replace(manifest, erased={}, erased_at={})
     return repr((plain, void, sorted(manifest.erased_at.values())))

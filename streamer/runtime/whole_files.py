@@ -14,6 +14,8 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "there is no such folder", str(path.parent))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder; name a file", str(path))
     if path.exists() and not path.is_file():
         yield path
         return
@@ -24,6 +26,10 @@ def whole_file(path: Path) -> Iterator[Path]:
         if target.exists():  # who might not read the former file may not read this one
             part.chmod(part.stat().st_mode & target.stat().st_mode)
         part.replace(target)
+    except OSError as error:
+        if error.filename != str(part):
+            raise
+        raise type(error)(error.errno, error.strerror, str(path)) from error  # nobody has named the other one
     finally:
         with suppress(OSError):
             part.unlink()

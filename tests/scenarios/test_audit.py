@@ -259,9 +259,19 @@ def test_a_record_twice_is_doubled_and_a_strange_one_is_foreign(
     assert findings(found) == (0, 0, 0, 3)
     assert found.is_fine()
     assert "3 records of the output topics are of no epoch" in found.text()
-    published.append([NewRecord(topic, record.key, record.value)])
+    published.append([NewRecord(topic, record.key, record.value, record.headers)])
     assert findings(audit(published, settings)) == (0, 1, 0, 3)
     run(published, settings)  # and none of it stops a worker
+
+
+def test_what_was_refused_is_no_dead_letter_where_others_write_it_there(
+    published: OwnedLog, settings: Settings
+) -> None:
+    published.append(
+        [NewRecord(topic, b"x", b"{oops") for topic in ("interactions", "interactions.dead", "interactions")]
+    )
+    run(published, settings)
+    assert findings(audit(published, settings)) == (0, 0, 0, 1)
 
 
 def test_what_a_worker_writes_meanwhile_is_neither_doubled_nor_foreign(published: OwnedLog, settings: Settings) -> None:

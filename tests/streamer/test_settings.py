@@ -215,3 +215,44 @@ def test_who_names_one_key_of_a_table_keeps_the_others(
     assert whole[0][key] == (float(value) if name == "event_weights" else value)
     assert whole[0][default[0]] == default[1]
     assert "purchase" not in whole[0] or name == "feedback_events"  # a type is one without regard to case
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        (
+            "allowed_lateness_ms = 99999999999999999999",
+            "'allowed_lateness_ms' got 99999999999999999999: input should be",
+        ),
+        ("event_weights = {view = true}", "'event_weights' got a table: input should be a number, not true or false"),
+        ("append_timeout_s = inf", "'append_timeout_s' got inf: input should be a finite number"),
+        ("max_weight = inf", "'max_weight' got inf: input should be a finite number"),
+        ('interactions_topic = ""', "'interactions_topic' got '': a topic is named with"),
+        ('items_topic = "a b"', "'items_topic' got 'a b': a topic is named with"),
+        ('users_topic = ".."', "'users_topic' got '..': a topic is named with"),
+        ('state = ""', "'state' got '': input is empty: name a path, or leave the setting out"),
+        ('api_key_file = ""', "'api_key_file' got a value that is not shown: input is empty"),
+        ('field_map = {user_id = " "}', "'field_map' got a table: user_id = nothing: name the field of the stream"),
+    ],
+)
+def test_what_could_not_work_is_refused_by_its_name(
+    toml: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("freshet.toml").write_text(toml)
+    with pytest.raises(UsageError) as refused:
+        Settings.load()
+    assert str(refused.value).startswith(f"setting {said}")
+
+
+def test_a_folder_in_place_of_the_file_and_a_variable_without_its_part_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("freshet.toml").mkdir()
+    with pytest.raises(UsageError, match=r"^freshet.toml is a folder"):
+        Settings.load()
+    Path("freshet.toml").rmdir()
+    monkeypatch.setenv("FRESHET_KAFKA__", "x")
+    with pytest.raises(UsageError, match="FRESHET_KAFKA__ names no part of 'kafka' after __"):
+        Settings.load()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from consumers.counted import counted
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, why_undecodable
 from consumers.errors import DataRefused
+from consumers.files.parquet import read_parquet
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count, share
 from streamer.cli.stream_flags import (
@@ -140,16 +140,14 @@ def _read_lists(file: Path) -> pa.Table:
     """Lists of Parquet, or of JSON a line. Raises DataRefused."""
     with file.open("rb") as opened:
         if opened.read(4) == b"PAR1":
-            try:
-                return pq.ParquetFile(file).read()
-            except pa.ArrowException as error:
-                raise DataRefused(f"{file} cannot be read as Parquet: {str(error).splitlines()[0]}") from error
+            return read_parquet(file, file)
     try:
         rows = [msgspec.json.decode(line) for line in file.read_bytes().splitlines() if line.strip()]
         events = [float(row["event"]) for row in rows]
         items = [_parse_items(row["items"]) for row in rows]
     except (*UNDECODABLE, TypeError, KeyError) as error:
-        raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {error}") from error
+        why = f"a line has no {error.args[0]}" if isinstance(error, KeyError) else why_undecodable(error)
+        raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {why}") from error
     if not rows:
         raise DataRefused(f"{file} holds no list")
     return pa.table({"event": pa.array(events, pa.float64()), "items": pa.array(items, pa.list_(pa.string()))})

@@ -424,3 +424,49 @@ def test_what_nests_too_deep_is_said_in_these_words(tmp_path: Path) -> None:
 def test_a_format_is_called_by_its_name(name: str, text: str, format_: str, tmp_path: Path) -> None:
     assert read_file(write(tmp_path, name, text), Reading()).look(name).format == format_
     assert read_file(write(tmp_path, name, text), Reading(format=format_)).look(name).rows == 1
+
+
+def test_views_of_text_in_parquet_are_text(tmp_path: Path) -> None:
+    text, names = pa.string_view(), pa.list_(pa.string_view())
+    table = pa.table(
+        {
+            "user_id": pa.array(["u", ""], text), "item_id": pa.array(["i", "j"], text),
+            "event_type": pa.array(["view", "view"], pa.string_view()), "timestamp": [5, 6],
+            "context": pa.array([{"device": "x"}, None], pa.struct([("device", text)])),
+        }
+    )  # fmt: skip
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert taken(tmp_path / "a.parquet") == (1, {"bad-id": 1})
+    items = pa.table(
+        {"item_id": pa.array(["a"], text), "title": pa.array(["A"], text), "categories": pa.array([["x"]], names)}
+    )
+    pq.write_table(items, tmp_path / "items.parquet")
+    [item] = items_of_file(tmp_path / "items.parquet").known()
+    assert (item.item_id, item.title, item.categories) == ("a", "A", ("x",))
+
+
+@pytest.mark.parametrize("digits", ["\u0661\u0662\u0663", "\uff11\uff12\uff13", "\u09e7\u09e8\u09e9"])
+def test_digits_of_other_scripts_are_text_as_on_the_wire(digits: str, tmp_path: Path) -> None:
+    rows = [f"{digits},i,5,", f"u,i,{digits},", f"u,i,5,{digits}"]
+    file = write(tmp_path, "a.csv", "user_id,item_id,timestamp,value\n" + "\n".join(rows) + "\n")
+    assert taken(file) == (1, {"bad-timestamp": 1, "bad-value": 1})
+    assert read_file(file, Reading(time_unit="s")).refusals.counts() == {"bad-timestamp": 1, "bad-value": 1}
+
+
+def test_what_a_message_shows_is_there(tmp_path: Path) -> None:
+    [row] = read_file(write(tmp_path, "a.json", '[["u", "i", 5]]'), Reading()).refusals.rows
+    assert row.shown == "['u', 'i', 5]"
+    with pytest.raises(DataRefused, match=r"^\S+a.csv.gz cannot be read: Compressed file ended"):
+        read_file(
+            write(tmp_path, "a.csv.gz", gzip.compress(b"user_id,item_id,timestamp\nu,i,5\n" * 99)[:-9]), Reading()
+        )
+    pq.write_table(pa.table({}), tmp_path / "b.parquet")
+    with pytest.raises(DataRefused, match="; it has none; say"):
+        read_file(tmp_path / "b.parquet", Reading())
+
+
+@pytest.mark.parametrize("blank", ["\t", " \t ", "\x0b", "\x0c"])
+@pytest.mark.parametrize("quoted", ["i", '"i"'])
+def test_a_blank_line_is_no_row_whatever_it_is_blank_with(blank: str, quoted: str, tmp_path: Path) -> None:
+    file = write(tmp_path, "a.csv", f"user_id,item_id,timestamp\n{blank}\nu,{quoted},5\n{blank}\n")
+    assert taken(file) == (1, {})

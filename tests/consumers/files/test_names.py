@@ -267,3 +267,11 @@ def test_what_says_that_there_is_no_user_is_named(tmp_path: Path) -> None:
         "user_id,item_id,timestamp\nNA,i,1600000000000\nNA,j,1600000000001\nu,j,1600000000002\n"
     )
     assert read_file(tmp_path / "a.csv", Reading()).look("a.csv").nobody == {"NA": 2}
+
+
+def test_a_column_is_suggested_for_one_field_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user product time of it\nu i 5\n")
+    with pytest.raises(DataRefused) as refused:
+        read_file(tmp_path / "a.csv", Reading(delimiter=";"))
+    assert str(refused.value).count("=user product") <= 1
+    assert "--delimiter" in str(refused.value)

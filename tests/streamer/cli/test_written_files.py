@@ -120,3 +120,10 @@ def test_the_rights_of_a_file_and_its_link_stay(tmp_path: Path) -> None:
     with whole_file(Path("/dev/null")) as part:
         part.write_text("gone")
     assert not Path("/dev/null").is_file()
+
+
+@pytest.mark.parametrize("name", ["/proc/x.html", "."])
+def test_a_place_that_cannot_be_written_is_called_as_it_was_named(name: str) -> None:
+    with pytest.raises((FileNotFoundError, IsADirectoryError)) as refused, whole_file(Path(name)) as part:
+        part.write_text("x")
+    assert refused.value.filename == name
