@@ -16,6 +16,7 @@ def main() -> None:
 
 def end_with(command: Callable[[], int]) -> None:
     """Runs a command line, and ends the process with its exit code."""
+    _open_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal of another encoding shows what it can
@@ -28,6 +29,17 @@ def end_with(command: Callable[[], int]) -> None:
     atexit._run_exitfuncs()  # what exporters of traces have not sent yet
     sys.stderr.flush()
     os._exit(code)  # a thread of Arrow that asks an ending interpreter for its lock aborts it: see DECISIONS.md
+
+
+def _open_what_is_closed() -> None:
+    """Opens /dev/null for each standard stream that whoever started this has closed.
+
+    Else a file or a connection that is opened later gets its number, and what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one, if no file has it yet
+            setattr(sys, name, os.fdopen(opened, "w" if number else "r", closefd=False))
 
 
 def _exit_code(command: Callable[[], int]) -> int:

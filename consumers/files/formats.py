@@ -58,6 +58,8 @@ def guess_format(path: Path | FilePart, encoding: str | None = None) -> str:
         return "movielens"
     if suffix in (".csv", ".tsv", ".txt") or any(mark in first for mark in _DELIMITERS):
         return "csv"
+    if not part.text(encoding).strip():
+        raise DataRefused(f"{part} is empty")
     raise DataRefused(f"{part} is none of {', '.join(FORMATS)}; name its format with --format")
 
 

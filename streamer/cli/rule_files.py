@@ -87,8 +87,12 @@ def _parsed(name: str) -> Any:
         text = sys.stdin.read() if name == "-" else Path(name).read_text("utf-8")
     except FileNotFoundError:
         raise DataRefused(f"there is no file {name}") from None
+    except UnicodeDecodeError as error:
+        raise RulesRefused(f"{name} is no UTF-8: {error}") from None
     try:
         return yaml.safe_load(text)  # JSON is YAML too
+    except RecursionError:
+        raise RulesRefused(f"{name} is neither JSON nor YAML: nested too deep") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from consumers.decode_fields import UNDECODABLE
+from consumers.decode_fields import UNDECODABLE, decode_json
 from consumers.records import Record, TopicPartition
 from streamer.cli.flags import add_json_flag, add_setting_flags, settings_of
 from streamer.cli.numbers import count
@@ -89,6 +89,6 @@ def _value(value: bytes | None) -> object:
     if value is None:
         return None
     try:
-        return json.loads(value)
+        return decode_json(value, too_large=str)
     except UNDECODABLE:
         return value.decode("utf-8", "replace")

@@ -1,5 +1,6 @@
 """A command that meets what the system refuses says it in one line; a reader that has seen enough ends it quietly."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from consumers.open_log import OwnedLog
+from consumers.records import NewRecord, TopicSpec
 from streamer.cli.main import main
 from streamer.settings import Settings
 from tests.waiting import scaled
@@ -97,7 +100,7 @@ def test_a_log_that_is_a_file(
         ["run", "--log", "log", "--state", "{shut}/state"],
         ["replay", "{shut}/events.csv"],
         ["replay", "{secret}"],
-        ["produce", "{secret}", "--log", "{open}/log"],
+        ["produce", "{secret}", "--dry-run"],
     ],
 )
 def test_a_folder_or_file_without_rights(
@@ -171,3 +174,39 @@ def test_who_lists_topics_makes_no_log(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["topics", "ls", "--log", str(tmp_path / "log")]) == 1
     assert "there is no log in" in capsys.readouterr().err
     assert not (tmp_path / "log").exists()
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_that_is_closed_is_no_fault(closed: str, settings: Settings, csv: Path) -> None:
+    log = f"--log {settings.log}"
+    assert freshet(f"freshet topics create {log} && freshet produce {csv} {log}").returncode == 0
+    for command in (f"replay {csv} --observe-only", f"tail interactions {log} --exit-at-end", f"topics ls {log}"):
+        done = freshet(f"freshet {command} {closed}")
+        assert (done.returncode, b"Traceback" in done.stderr + done.stdout) == (0, False), (command, done.stderr)
+    empty = freshet(f"freshet produce - {log} {closed} <&-")
+    assert (empty.returncode, b"Traceback" in empty.stderr) == (3, False)
+
+
+def test_what_tail_prints_is_json_whatever_the_value_is(settings: Settings) -> None:
+    values = [b'{"a": 1e400}', b'{"a": -Infinity}', b'{"a": NaN}', b'{"a": "\\ud800"}', b"[" * 9_000, b"\xff", b"", None,
+              b"1" * 5_000, b'{"a": 123456789012345678901234567890}']  # fmt: skip
+    with OwnedLog(settings.log or Path()) as log:
+        log.create([TopicSpec("quality", partitions=1)])
+        log.append([NewRecord("quality", b"\xff", value) for value in values])
+    done = freshet(f"freshet tail quality --log {settings.log} --exit-at-end")
+    assert (done.returncode, done.stderr) == (0, b"")
+    told = [json.loads(line, parse_constant=pytest.fail)["value"] for line in done.stdout.splitlines()]
+    assert len(told) == len(values)
+    assert told[0] == {"a": "1e400"}
+    assert (told[6], told[7], told[9]) == ("", None, {"a": 123456789012345678901234567890})
+
+
+@pytest.mark.parametrize(("text", "said"), [(b"[" * 20_000, "nested too deep"), (b'filter: "\xff"', "is no UTF-8")])
+@pytest.mark.parametrize("command", ["rules apply", "experiment create"])
+def test_a_file_of_rules_that_cannot_be_read_is_one_line(
+    command: str, text: bytes, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rules.yaml").write_bytes(text)
+    assert main([*command.split(), str(tmp_path / "rules.yaml"), "--log", str(tmp_path / "log")]) == 3
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line
