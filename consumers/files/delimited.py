@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from codecs import BOM_UTF8
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,8 +80,8 @@ def _quickly(data: bytes, delimiter: bytes, names: Sequence[str], skipped: int) 
         if b"\x1f" in data:
             return None
         data, delimiter = data.replace(delimiter, b"\x1f"), b"\x1f"
-    if not data or b"\n\n" in data or b"\r" in data or b"\n " in data:
-        return None
+    if not data or b"\n\n" in data or b"\r" in data or b"\n " in data or data.startswith(BOM_UTF8):
+        return None  # Arrow would take the mark off the id with which the first row begins
     places = [str(n) for n in range(len(names))]
     try:
         table = pyarrow.csv.read_csv(

@@ -231,3 +231,12 @@ def test_a_wide_encoding_that_is_torn_is_refused_and_changes_no_id(tmp_path: Pat
     (tmp_path / "a.csv").write_bytes("user_id,item_id,timestamp\nu,ü,5\n".encode("utf-16")[:-3])
     with pytest.raises(DataRefused, match=r"cannot be read as csv: .*--encoding"):
         read_file(tmp_path / "a.csv", Reading())
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv"])
+@pytest.mark.parametrize("quoted", [False, True])
+def test_a_mark_inside_the_file_is_part_of_its_id(name: str, quoted: bool, tmp_path: Path) -> None:
+    rows = '\ufeffa,"i",5\na,i,6\n' if quoted and name == "a.csv" else "\ufeffa,i,5\na,i,6\n"
+    text = "\ufeffuser_id,item_id,timestamp\n" + rows
+    (tmp_path / name).write_text(text.replace(",", "\t") if name == "a.tsv" else text)
+    assert read_file(tmp_path / name, Reading()).table["user_id"].to_pylist() == ["\ufeffa", "a"]
