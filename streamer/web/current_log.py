@@ -1,11 +1,16 @@
 """The log that a service has open at the moment: what answers requests uses it while another thread opens it again."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
 
 from consumers.errors import LogUnavailable, WireError
 from consumers.log import APPEND_TIMEOUT_S, Log
 from consumers.records import NewRecord
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 
 class CurrentLog:
@@ -68,3 +73,17 @@ class OpenLog(CurrentLog):
 
     def _close(self, log: Log) -> None:
         """Its owner does."""
+
+
+async def called_within(
+    timeout_s: float, work: Callable[Given, Found], *given: Given.args, **named: Given.kwargs
+) -> Found:
+    """What `work` returns, in a thread: whether the log answers or not, a client is answered while it has patience.
+
+    Raises LogUnavailable after `timeout_s`, and what `work` raises.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await asyncio.to_thread(work, *given, **named)
+    except TimeoutError:
+        raise LogUnavailable(f"the log has not answered for {timeout_s:g} s") from None

@@ -14,9 +14,8 @@ from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.appends import Appends
 from streamer.web.bodies import Body, decode_record, read_body
-from streamer.web.current_log import CurrentLog
+from streamer.web.current_log import CurrentLog, called_within
 from streamer.web.incoming import IncomingRecords
-from streamer.web.log_calls import called_within
 
 
 class LogWriter:

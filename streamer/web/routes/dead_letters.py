@@ -7,10 +7,9 @@ from consumers.errors import PositionGone
 from consumers.records import Record, TopicPartition
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
-from streamer.web.current_log import CurrentLog
+from streamer.web.current_log import CurrentLog, called_within
 from streamer.web.endpoints import Endpoint
 from streamer.web.front_answers import DeadRecord
-from streamer.web.log_calls import called_within
 from streamer.web.materialized_view import View
 
 MOST_CHARACTERS = 4_000  # of a value and of a key

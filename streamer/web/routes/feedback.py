@@ -12,9 +12,9 @@ from consumers.schemas import Feedback
 from streamer.runtime.clock import SYSTEM_CLOCK
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
+from streamer.web.current_log import called_within
 from streamer.web.endpoints import Endpoint
 from streamer.web.incoming import Incoming, IncomingRecords
-from streamer.web.log_calls import called_within
 from streamer.web.log_writer import LogWriter
 from streamer.web.materialized_view import View
 from streamer.web.view.list_owners import ListOwners

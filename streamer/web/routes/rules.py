@@ -17,10 +17,9 @@ from streamer.lists.rules_on_log import RulesBySurface, apply_rules, read_all_ru
 from streamer.settings import Settings
 from streamer.web.answers import ApiError
 from streamer.web.bodies import one_object
-from streamer.web.current_log import CurrentLog
+from streamer.web.current_log import CurrentLog, called_within
 from streamer.web.endpoints import Endpoint
 from streamer.web.front_answers import AppliedRules, PreviewAnswer, RulesInForce
-from streamer.web.log_calls import called_within
 from streamer.web.log_writer import LogWriter
 from streamer.web.parameters import RulesParameters, RulesPreview, RulesRollback, SurfaceParameters, validated
 from streamer.web.workers.replies import Replies
