@@ -88,10 +88,14 @@ INDICES: tuple[tuple[bytes, Callable[[Model], NodeIndex]], ...] = (
 NAMES = (*(group.name for group in GROUPS), *(name for name, _ in INDICES), SCALARS)
 
 
-def changed_pages(model: Model, between: Callable[[], None] = lambda: None) -> dict[bytes, bytes | None]:
+def changed_pages(
+    model: Model, between: Callable[[], None] = lambda: None, prefix: bytes = b""
+) -> dict[bytes, bytes | None]:
     """What changed since the last call, None for what is to be deleted; the flags are cleared.
 
-    between: called after every ROWS_AT_ONCE pages; it may read the model.
+    Args:
+        between: called after every ROWS_AT_ONCE pages; it may read the model.
+        prefix: what all keys begin with.
     """
     pages: dict[bytes, bytes | None] = {}
     for group in GROUPS:
@@ -99,20 +103,20 @@ def changed_pages(model: Model, between: Callable[[], None] = lambda: None) -> d
         rows = np.flatnonzero(dirty[: group.rows(model)])
         for first in range(0, len(rows), ROWS_AT_ONCE):
             some = rows[first : first + ROWS_AT_ONCE]
-            pages.update(zip(_keys(group.name, some), _pack(group.arrays(model), some), strict=True))
+            pages.update(zip(_keys(prefix + group.name, some), _pack(group.arrays(model), some), strict=True))
             between()
         dirty[:] = 0
         _note_saved(model, group.name, rows)
     for name, index_of in INDICES:
         index = index_of(model)
         if index.saved == 0:
-            pages.update((_key(name, block), None) for block in index.blocks)
+            pages.update((_key(prefix + name, block), None) for block in index.blocks)
             index.blocks = []
         if len(index) > index.saved:
-            pages[_key(name, index.saved)] = msgspec.msgpack.encode(index.ids[index.saved :])
+            pages[_key(prefix + name, index.saved)] = msgspec.msgpack.encode(index.ids[index.saved :])
             index.blocks.append(index.saved)
         index.saved = len(index)
-    pages[SCALARS] = msgspec.msgpack.encode(_scalars(model))
+    pages[prefix + SCALARS] = msgspec.msgpack.encode(_scalars(model))
     return pages
 
 
@@ -216,7 +220,8 @@ def _pack(arrays: Arrays, rows: np.ndarray) -> list[bytes]:
         return []
     parts = [np.ascontiguousarray(array[rows]).reshape(len(rows), -1).view(np.uint8) for array in arrays]
     whole = np.concatenate(parts, axis=1)
-    return [row.tobytes() for row in whole]
+    packed, width = whole.tobytes(), whole.shape[1]
+    return [packed[n : n + width] for n in range(0, len(packed), width)]
 
 
 def _unpack(group: PageGroup, model: Model, pages: list[tuple[bytes, bytes]]) -> np.ndarray:

@@ -96,9 +96,7 @@ class Challengers(Mapping[str, Challenger]):
             pages.update((page, None) for page, _ in self._pages(_prefix(key)))
         self._gone = set()
         for key, one in self._of.items():
-            pages.update(
-                (_prefix(key) + page, value) for page, value in changed_pages(one.engine.model, between).items()
-            )
+            pages |= changed_pages(one.engine.model, between, _prefix(key))
         return pages
 
     def state(self) -> dict[str, Any]:

@@ -131,9 +131,10 @@ class Ledger:
         order = np.argsort(users, kind="stable")
         users, entries = users[order], entries[order]
         starts = np.flatnonzero(np.diff(users, prepend=-1))
-        for start, end in pairwise([*starts.tolist(), len(users)]):
-            user = int(users[start])
-            added.append((user, self._key(user), entries[start:end].tobytes()))
+        packed, size = entries.tobytes(), entries.itemsize
+        cuts = pairwise([*starts.tolist(), len(users)])
+        for user, (start, end) in zip(users[starts].tolist(), cuts, strict=True):
+            added.append((user, self._key(user), packed[start * size : end * size]))
             if not len(added) % WRITTEN_AT_ONCE:
                 between()  # what is added counts as unsaved until the end
         for user, key, block in added:

@@ -150,12 +150,17 @@ class PublishedLists:
     def delta(self, between: Callable[[], None] = lambda: None) -> dict[bytes, bytes | None]:
         """What changed since the last call. between: called now and then; it may read the lists."""
         pages: dict[bytes, bytes | None] = {}
-        for n, user in enumerate(sorted(self._changed), 1):
-            if not n % WRITTEN_AT_ONCE:
-                between()
-            row = self._item[user]
-            value = self._partition[user].tobytes() + row[row >= 0].tobytes()
-            pages[user.to_bytes(4, "big")] = value if row[0] != self.NO_LIST else None
+        changed = np.array(sorted(self._changed), np.int64)
+        for first in range(0, len(changed), WRITTEN_AT_ONCE):
+            users = changed[first : first + WRITTEN_AT_ONCE]
+            keys, rows = users.astype(">u4").tobytes(), self._item[users]
+            there = np.column_stack([np.ones(len(users), bool), rows >= 0])
+            packed = np.column_stack([self._partition[users], rows])[there].tobytes()
+            ends = (there.sum(axis=1).cumsum() * rows.itemsize).tolist()
+            listed = (rows[:, 0] != self.NO_LIST).tolist()
+            for n, (begin, end, is_listed) in enumerate(zip([0, *ends], ends, listed, strict=False)):
+                pages[keys[4 * n : 4 * n + 4]] = packed[begin:end] if is_listed else None
+            between()
         self._changed = set()
         return pages
 

@@ -127,9 +127,8 @@ class StreamState:
 
         between: called between two pieces of the work; it may read the state.
         """
-        pages: dict[bytes, bytes | None] = {}
+        pages = changed_pages(self.engine.model, between, _MODEL)
         parts: tuple[tuple[bytes, Callable[[], StateDelta]], ...] = (
-            (_MODEL, lambda: changed_pages(self.engine.model, between)),
             (_EVENTS, self.seen_events.delta),
             (_LISTED, lambda: self.listed.delta(between)),
             (_LEDGER, lambda: self.ledger.delta(between)),
