@@ -23,8 +23,9 @@ which shares no code with this repository: an item that is not in the list is a 
   EdgeBank and item-kNN, the items' factors of ALS, all weights of GRU4Rec, SASRec and TGN. State goes on per event
   (per 200 in `wikipedia-stale`): counts, edges, users' items, TGN's memory, and the vectors of ISGD, which have no other
   state.
-- Settings that a peer's authors leave open (τ of popularity, how many last items item-kNN reads, ISGD's rate) are
-  chosen on the last tenth of each stream before the first fit."""
+- Settings that a peer's authors leave open (τ of popularity; how many items item-kNN reads, their fading and the damping
+  λ; ISGD's rate; softmax over all items or over 2,048 drawn ones corrected by logQ, dropout and passes of GRU4Rec and SASRec)
+  are chosen on the last tenth of each stream before the first fit."""
 
 OUTSIDE = """\
 ## Beside published tables

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from streamer.evaluation.peers.contract import World
-from tests.benchmarks.peers.sequence import Encoder, SequencePeer
+from tests.benchmarks.peers.sequence import SequencePeer
+from tests.benchmarks.peers.sequence_training import Encoder
 
 
 class GRU(Encoder):
@@ -25,6 +26,5 @@ class GRU(Encoder):
 class GRU4Rec(SequencePeer):
     """The user's whole stream is one session; the last L items of it are read."""
 
-    def __init__(self, world: World, size: int = 64, dropout: float = 0.2, **training: object) -> None:
-        torch.manual_seed(world.seed)
-        super().__init__(world, GRU(world.items, size, dropout), **training)  # type: ignore[arg-type]
+    def __init__(self, world: World, size: int = 64, **training: object) -> None:
+        super().__init__(world, lambda form: GRU(world.items, size, form.dropout), **training)  # type: ignore[arg-type]

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 
 from streamer.evaluation.peers.contract import World
-from tests.benchmarks.peers.sequence import LENGTH, Encoder, SequencePeer
+from tests.benchmarks.peers.sequence import SequencePeer
+from tests.benchmarks.peers.sequence_training import LENGTH, Encoder, Form
 
 
 class Block(nn.Module):
@@ -47,8 +48,8 @@ class Attention(Encoder):
 class SASRec(SequencePeer):
     """Two blocks of two heads; windows are padded at their end, so position 0 is the oldest item read."""
 
-    def __init__(
-        self, world: World, size: int = 64, blocks: int = 2, heads: int = 2, dropout: float = 0.2, **training: object
-    ) -> None:
-        torch.manual_seed(world.seed)
-        super().__init__(world, Attention(world.items, size, blocks, heads, dropout), **training)  # type: ignore[arg-type]
+    def __init__(self, world: World, size: int = 64, blocks: int = 2, heads: int = 2, **training: object) -> None:
+        def make(form: Form) -> Attention:
+            return Attention(world.items, size, blocks, heads, form.dropout)
+
+        super().__init__(world, make, **training)  # type: ignore[arg-type]
