@@ -1,5 +1,6 @@
 """RESULTS.md: the records as Markdown, whatever of them is there."""
 
+import math
 from pathlib import Path
 
 from tests.benchmarks import ranks, records
@@ -14,7 +15,7 @@ Every list was made before its event was known, over the full catalogue, and jud
 which shares no code with this repository: an item that is not in the list is a miss, a tie never favours the truth.
 
 - **Freshet**: `freshet replay` with the defaults. events/s: all events of the file over the wall time of the whole
-  command, lists written.
+  command, lists written; where others work on the machine it says little, and the table of speed counts.
 - **Peers** (`peers/`, one thread): they observe every event; lists, and refits after the first, happen in the measured
   part only. events/s: measured events over the time for lists, refits and observing there; the first fit, on everything
   before, stands apart. Refits come at the named interval, stretched so that at most 24 fall into the measured part.
@@ -131,15 +132,27 @@ def _ablations(found: list[Record]) -> str:
         "## Without a part",
         "",
         "The first metric of each stream without the part, and in brackets what the part brings, with its interval "
-        "where the ranks of both are kept.",
+        "where the ranks of both are kept. Last what it brings on average, the streams taken for independent.",
         "",
-        "| without | " + " | ".join(f"{s.name}, {TITLES[s.metrics[0]]}" for s in streams) + " |",
-        "|---" * (len(streams) + 1) + "|",
+        f"| without | {' | '.join(f'{s.name}, {TITLES[s.metrics[0]]}' for s in streams)} | on average |",
+        "|---" * (len(streams) + 2) + "|",
     ]
     for row in dict.fromkeys(r["row"] for r in without):
         values = " | ".join(cells.get((row, stream.name), "") for stream in streams)
-        lines.append(f"| {row.removeprefix(WITHOUT)} | {values} |")
+        lines.append(
+            f"| {row.removeprefix(WITHOUT)} | {values} | {_average([r for r in without if r['row'] == row])} |"
+        )
     return "\n".join(lines)
+
+
+def _average(without: list[Record]) -> str:
+    """What a part brings over the streams whose ranks are kept, and its interval."""
+    paired = [r["paired"]["differences"][STREAMS[r["stream"]].metrics[0]] for r in without if "paired" in r]
+    if not paired:
+        return ""
+    mean = -sum(d["difference"] for d in paired) / len(paired)
+    half = math.hypot(*((d["high"] - d["low"]) / 2 for d in paired)) / len(paired)
+    return f"{mean:+.4f}, {mean - half:+.4f} to {mean + half:+.4f}, of {len(paired)}"
 
 
 def _difference(without: Record, full: Record | None) -> str:
