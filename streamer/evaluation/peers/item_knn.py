@@ -11,7 +11,7 @@ from streamer.evaluation.peers.popularity import DecayedPopularity, choice_event
 ALL = 1_000_000
 
 
-class Reading(NamedTuple):
+class HistoryReading(NamedTuple):
     """How a user's distinct items are summed over."""
 
     last: int  # so many, from the newest back
@@ -20,7 +20,7 @@ class Reading(NamedTuple):
 
 
 READINGS = tuple(
-    Reading(last, fades, damping)
+    HistoryReading(last, fades, damping)
     for damping in (0.0, 2.0, 10.0)
     for fades in (False, True)
     for last in (1, 2, 5, 10, 20, 50, ALL)
@@ -96,7 +96,7 @@ class ItemKNN(DecayedPopularity):
         distinct = self._distinct.get(user, {})
         return np.fromiter(distinct, np.int64, len(distinct))
 
-    def _scores(self, taken: np.ndarray, readings: Sequence[Reading]) -> np.ndarray:
+    def _scores(self, taken: np.ndarray, readings: Sequence[HistoryReading]) -> np.ndarray:
         """[readings, items] float32, 0 for those that nobody took together with what is read."""
         read = taken[-max(reading.last for reading in readings) :]
         last, fades, damping = (np.array(column, np.float32)[:, None] for column in zip(*readings, strict=True))
