@@ -7,8 +7,10 @@ from typing import Any
 from consumers.embedded.compaction import COMPACTION_LAG_MS
 from consumers.embedded.folder_log import FolderLog
 from consumers.embedded.log import EmbeddedLog
+from consumers.embedded.mending import DATABASE
 from consumers.embedded.owner import Owner
 from consumers.embedded.remote_log import RemoteLog
+from consumers.embedded.written_ends import ENDS_FILE
 from consumers.errors import LogBusy
 from consumers.log import Log
 
@@ -76,6 +78,11 @@ def open_log(
         return OwnedLog(folder, accept_damage)  # it lives as long as this process
     except LogBusy:
         return FolderLog(opened)
+
+
+def has_log(folder: Path) -> bool:
+    """Whether there is an embedded log in a folder, whole or not."""
+    return (folder / DATABASE).is_dir() or (folder / ENDS_FILE).is_file()
 
 
 def follow_log(folder: Path) -> Log:

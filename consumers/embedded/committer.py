@@ -15,7 +15,7 @@ from consumers.errors import Fenced
 from consumers.log import Closable, Positions, StateDelta
 from consumers.positions import pack, unpack
 from consumers.records import NewRecord, TopicPartition
-from consumers.storage.checkpoint_pages import CheckpointPages, clear_redo
+from consumers.storage.checkpoint_pages import CheckpointPages
 from consumers.storage.checkpoint_store import SECRET_BYTES
 
 _held: dict[tuple[Path, str], int] = {}
@@ -54,6 +54,7 @@ class EmbeddedCommitter(Closable):
                 raise _fenced()
             self.generation = max(newest, held) + 1
             tables.put(self._generation_key, self.generation.to_bytes(8, "big"))
+        self._stored = EmbeddedState(tables, application)
         self._pages = CheckpointPages(tables.db, self._state_prefix, self._redo_prefix, self.generation)
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -100,27 +101,23 @@ class EmbeddedCommitter(Closable):
 
     def load_state(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """See `Committer.load_state`."""
-        return EmbeddedState(self._tables.db, self._application).pages(prefix)
+        return self._stored.pages(prefix)
 
     def discard_state(self) -> None:
         """See `Committer.discard_state`."""
-        clear_redo(self._tables.db, self._redo_prefix)
-        end = self._state_prefix[:-1] + b"0"  # "0" follows "/"
-        self._tables.db.delete_range(self._state_prefix, end)
+        self._stored.discard()
 
     def purge_state(self) -> None:
         """See `Committer.purge_state`."""
-        self._tables.db.flush()
         for prefix in (self._state_prefix, self._redo_prefix + b"/"):
-            self._tables.db.compact_range(prefix, prefix[:-1] + b"0")  # "0" follows "/"
+            self._tables.purge(prefix)
 
     def secret(self, held: bytes = b"") -> bytes:
         """See `Committer.secret`: beside the checkpoint in the database."""
-        stored = EmbeddedState(self._tables.db, self._application)
-        kept = stored.secret()
+        kept = self._stored.secret()
         secret = held or kept or secrets.token_bytes(SECRET_BYTES)
         if secret != kept:
-            stored.take_secret(secret)
+            self._stored.take_secret(secret)
         return secret
 
     def close(self) -> None:

@@ -15,10 +15,9 @@ from consumers.embedded.reader import EmbeddedReader
 from consumers.embedded.sole_member import SoleMember
 from consumers.embedded.stored_state import EmbeddedState
 from consumers.embedded.tables import MAX_RECORD_BYTES, LogTables
-from consumers.errors import TopicConflict
+from consumers.errors import DamageMet, TopicConflict
 from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions
 from consumers.records import NewRecord, TopicSpec
-from consumers.storage.rocks import write_batch
 
 
 class EmbeddedLog(Closable):
@@ -31,7 +30,8 @@ class EmbeddedLog(Closable):
         tombstone_retention_ms: how long a tombstone may still be read.
         accept_damage: goes on without what a damaged database has lost.
 
-    Raises LogBusy when another process has the folder open, LogUnavailable when it cannot be opened or is damaged.
+    Raises LogBusy when another process has the folder open, LogUnavailable when it cannot be opened, LogDamaged when it
+    has lost what cannot be made anew. Where damage is met later, DamageMet: opening it again mends it, or says more.
     An end that was torn off, as by a power failure, is said and no reason to stop; its offsets are not used again.
     """
 
@@ -45,7 +45,14 @@ class EmbeddedLog(Closable):
         accept_damage: bool = False,
     ) -> None:
         self.folder = folder
-        self._tables = LogTables(folder, sync, Compaction(compaction_lag_ms, tombstone_retention_ms), accept_damage)
+
+        def opened() -> LogTables:
+            return LogTables(folder, sync, Compaction(compaction_lag_ms, tombstone_retention_ms), accept_damage)
+
+        try:
+            self._tables = opened()
+        except DamageMet:  # by what it read first
+            self._tables = opened()
 
     # topics
 
@@ -93,7 +100,7 @@ class EmbeddedLog(Closable):
                     f"the application {next(iter(taken.values()))} writes to {', '.join(sorted(taken))} of this log, "
                     f"and {application} would repeat all of it: give this one topics of its own, or its own --log"
                 )
-            write_batch(self._tables.db, {b"w/" + topic.encode(): application.encode() for topic in topics})
+            self._tables.change({b"w/" + topic.encode(): application.encode() for topic in topics})
 
     def _writer(self, topic: str, application: str) -> str | None:
         """The application that writes to a topic. A log of before nobody noted it: then another one that has a state,
@@ -154,7 +161,7 @@ class EmbeddedLog(Closable):
 
     def stored_state(self, application: str) -> EmbeddedState:
         """See `Log.stored_state`."""
-        return EmbeddedState(self._tables.db, application)
+        return EmbeddedState(self._tables, application)
 
     def close(self) -> None:
         """Closes the database; readers that wait are woken."""
@@ -162,5 +169,5 @@ class EmbeddedLog(Closable):
 
     @property
     def closed(self) -> bool:
-        """Whether it was closed."""
-        return self._tables.closed
+        """Whether it was closed, or met damage and is to be opened again."""
+        return self._tables.closed or self._tables.failed is not None

@@ -15,6 +15,7 @@ import secrets
 import socket
 import socketserver
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,17 @@ class Owner:
     def __init__(self, log: EmbeddedLog, folder: Path) -> None:
         self._file = folder / OWNER_FILE
         token = secrets.token_hex(16)
-        self._server = _Server(log, token)
+        self._server = _Server(log, token, self._withdraw)
         address = {"port": self._server.server_address[1], "token": token, "pid": os.getpid()}
         self._file.unlink(missing_ok=True)  # an older one keeps the rights that it has
-        write_private(self._file, json.dumps(address))
+        self._address = json.dumps(address)
+        write_private(self._file, self._address)
         threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True, name="log-owner").start()
+
+    def _withdraw(self) -> None:
+        """Nobody else is to come: the log met damage, and is to be opened again."""
+        if self._file.is_file() and self._file.read_text() == self._address:
+            self._file.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Stops serving; connections end, and who holds one looks for another owner."""
@@ -57,8 +64,8 @@ class _Server(socketserver.ThreadingTCPServer):
     block_on_close = False
     request_queue_size = 128  # five, as Python has it, let a sixth at once wait a second for its next try
 
-    def __init__(self, log: EmbeddedLog, token: str) -> None:
-        self.log, self.token = log, token
+    def __init__(self, log: EmbeddedLog, token: str, withdraw: Callable[[], None]) -> None:
+        self.log, self.token, self.withdraw = log, token, withdraw
         self._connections = threading.Lock()
         self._strangers: dict[socket.socket, None] = {}  # oldest first
         self._clients: set[socket.socket] = set()
@@ -115,7 +122,10 @@ class _Handler(socketserver.BaseRequestHandler):
             connection.settimeout(IDLE_S)
             while True:
                 _reply(connection, _answer(session, receive(connection), self.server.log))
-        except (OSError, EOFError, msgspec.MsgspecError, LookupError, TypeError, ValueError):
+        except EOFError:  # the other side is gone, or the log is
+            if self.server.log.closed:
+                self.server.withdraw()
+        except (OSError, msgspec.MsgspecError, LookupError, TypeError, ValueError):
             return  # the other side is gone, or no client of ours
 
 
@@ -127,7 +137,7 @@ def _end(connection: socket.socket) -> None:
 
 
 def _answer(session: Session, call: Any, log: EmbeddedLog) -> tuple[str, Any]:
-    """("", result) or (error's name, message). Raises EOFError where the log was closed: then there is no owner."""
+    """("", result) or (error's name, message). Raises EOFError where the log is closed: then there is no owner."""
     name, *arguments = call
     types = METHODS[name]
     try:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,13 +14,14 @@ from rocksdict import WriteBatch, WriteOptions
 
 from consumers.counted import counted
 from consumers.embedded.compaction import Compaction
-from consumers.embedded.damage import damaged, lost_records, named_records, open_folder
+from consumers.embedded.damage import mark_damaged, open_folder
+from consumers.embedded.essentials import ESSENTIAL, ESSENTIALS_FILE, read_essentials, write_essentials
 from consumers.embedded.keys import end_key, records_prefix
-from consumers.embedded.written_ends import ENDS_FILE, WrittenEnds, read_ends
+from consumers.embedded.written_ends import ENDS_FILE, WrittenEnds, lost_records, named_records, read_ends
 from consumers.errors import LogUnavailable, PositionGone, RecordRefused, UnknownTopic
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
-from consumers.storage.rocks import Damaged, scan, shut, stored, write_batch
+from consumers.storage.rocks import Damaged, scan, shut, stored, told_apart, write_batch
 
 RETENTION_CHECK_APPENDS = 10_000
 MAX_RECORD_BYTES = 10_000_000  # as `size_of` counts; what our Kafka producers send at most, too
@@ -49,11 +50,16 @@ class LogTables:
         compaction: deletes superseded records.
         accept_damage: goes on without what a damaged database has lost.
 
-    Raises LogBusy, LogUnavailable.
+    failed: the damage that was met since it was opened; it is to be opened again, which mends it.
+
+    Raises LogBusy, LogUnavailable; DamageMet where a file is damaged that opening does not look at.
     """
 
     def __init__(self, folder: Path, sync: bool, compaction: Compaction, accept_damage: bool) -> None:
         self.db = open_folder(folder, accept_damage)
+        self._folder = folder
+        self.failed: LogUnavailable | None = None
+        self._essentials: dict[bytes, bytes] = {}
         self.changed = threading.Condition()
         self.closed = False
         self.specs: dict[str, TopicSpec] = {}
@@ -67,14 +73,17 @@ class LogTables:
         try:
             self._load()
             self._go_on_after(folder)
+            self._keep_essentials(dict(pair for kind in ESSENTIAL for pair in self.scan(kind)))
         except BaseException:
             shut(self.db)
             raise
 
     def check_open(self) -> None:
-        """Raises LogUnavailable after `close`."""
+        """Raises LogUnavailable after `close`, DamageMet after damage was met."""
         if self.closed:
             raise LogUnavailable("the embedded log was closed")
+        if self.failed is not None:
+            raise self.failed
 
     def close(self) -> None:
         """Closes the database; who waits for `changed` is woken."""
@@ -85,34 +94,78 @@ class LogTables:
                 shut(self.db)
             self.changed.notify_all()
 
+    def note_damage(self, error: Damaged) -> LogUnavailable:
+        """Has the log looked through and mended when it is opened next. Gives the error for whoever met the damage."""
+        return mark_damaged(self._folder, str(error))
+
+    def _failure(self, error: Exception, failed: str) -> LogUnavailable:
+        """The error of a read or a write: LogUnavailable; DamageMet, from now on."""
+        told = told_apart(error, failed)
+        if isinstance(told, Damaged):
+            told = self.failed = self.note_damage(told)
+        return told
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Around writes. Raises LogUnavailable, DamageMet."""
+        try:
+            yield
+        except Exception as error:  # rocksdict raises bare Exception
+            raise self._failure(error, "the log cannot be written") from error
+
     def get(self, key: bytes) -> bytes | None:
-        """A value. Raises LogUnavailable where the database is damaged."""
+        """A value. Raises LogUnavailable, DamageMet."""
         try:
             return stored(self.db, key)
-        except Damaged as error:
-            raise damaged(error) from error
+        except (Damaged, LogUnavailable) as error:
+            raise self._failure(error, "") from error
 
     def put(self, key: bytes, value: bytes) -> None:
-        """Writes a value. Raises LogUnavailable."""
-        with _writing():
+        """Writes a value. Raises LogUnavailable, DamageMet."""
+        with self._writing():
             self.db[key] = value
+        if key.startswith(ESSENTIAL):
+            self._keep_essentials(self._essentials | {key: value})
 
     def write_batch(self, batch: Any) -> None:
-        """Writes a batch that appends nothing, without waiting for the disk. Raises LogUnavailable."""
-        with _writing():
+        """Writes a batch that appends nothing, without waiting for the disk. Raises LogUnavailable, DamageMet."""
+        with self._writing():
             self.db.write(batch)
 
+    def change(self, changes: Mapping[bytes, bytes | None]) -> None:
+        """Puts the keys, or deletes them where the value is None: all or nothing. Raises LogUnavailable, DamageMet."""
+        with self._writing():
+            write_batch(self.db, changes)
+
     def delete(self, key: bytes) -> None:
-        """Deletes a value. Raises LogUnavailable."""
-        with _writing():
+        """Deletes a value. Raises LogUnavailable, DamageMet."""
+        with self._writing():
             self.db.delete(key)
 
+    def delete_all(self, prefix: bytes) -> None:
+        """Deletes the keys that begin with a prefix, which ends with "/". Raises LogUnavailable, DamageMet."""
+        with self._writing():
+            self.db.delete_range(prefix, prefix[:-1] + b"0")  # "0" follows "/"
+
+    def purge(self, prefix: bytes) -> None:
+        """Takes what was deleted or written over of these keys off the disk. Raises LogUnavailable, DamageMet."""
+        with self._writing():
+            self.db.flush()
+            self.db.compact_range(prefix, prefix[:-1] + b"0")
+
     def scan(self, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Keys and values under a prefix, in order, from prefix + start on. Raises LogUnavailable."""
+        """Keys and values under a prefix, in order, from prefix + start on. Raises LogUnavailable, DamageMet."""
         try:
             yield from scan(self.db, prefix, start)
-        except Damaged as error:
-            raise damaged(error) from error
+        except (Damaged, LogUnavailable) as error:
+            raise self._failure(error, "") from error
+
+    def _keep_essentials(self, essentials: dict[bytes, bytes]) -> None:
+        """Writes them beside the database, where they are others than there."""
+        file = self._folder / ESSENTIALS_FILE
+        if essentials != (self._essentials or read_essentials(file)):
+            write_essentials(file, essentials)
+        self._essentials = essentials
 
     # topics
 
@@ -200,7 +253,7 @@ class LogTables:
         due = self._compaction.due()
         for key in due:
             batch.delete(key)
-        with _writing():
+        with self._writing():
             self.db.write(batch, self._write_options)
         self._compaction.drop(due)
         for record in appended.records:
@@ -258,7 +311,7 @@ class LogTables:
         self._enforce_retention()
         long_ago = int(time.time() * 1000) - REMEMBER_APPENDS_MS
         old = [key for key, value in self.scan(b"c/") if msgspec.msgpack.decode(value)[1] < long_ago]
-        write_batch(self.db, dict.fromkeys(old))
+        self.change(dict.fromkeys(old))
 
     def _go_on_after(self, folder: Path) -> None:
         """Says what an end that was torn off has taken along, and goes on after it: its offsets are not used again."""
@@ -268,7 +321,7 @@ class LogTables:
                 "the log in %s lost its newest records, as by a power failure: %s", folder, named_records(lost)
             )
             self.ends.update({tp: end for tp, (_, end) in lost.items()})
-            write_batch(self.db, {end_key(tp): self.ends[tp].to_bytes(8, "big") for tp in lost})
+            self.change({end_key(tp): self.ends[tp].to_bytes(8, "big") for tp in lost})
         self._written = WrittenEnds(folder / ENDS_FILE, self.ends)
 
     def _add_topic(self, spec: TopicSpec) -> None:
@@ -284,15 +337,6 @@ class LogTables:
             self.ends[tp] = int.from_bytes(self.get(end_key(tp)) or b"", "big")
             if "compact" in spec.cleanup:
                 self._compaction.add(tp)
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Says what cannot be written. Raises LogUnavailable."""
-    try:
-        yield
-    except Exception as error:  # rocksdict raises bare Exception
-        raise LogUnavailable(f"the log cannot be written: {error}; free space on its disk") from error
 
 
 def _unknown(topic: str) -> UnknownTopic:

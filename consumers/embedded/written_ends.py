@@ -36,6 +36,20 @@ def read_ends(file: Path) -> dict[TopicPartition, int]:
     return ends
 
 
+def lost_records(
+    expected: Mapping[TopicPartition, int], found: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, tuple[int, int]]:
+    """Partition → (the end found, the end that was written), where they differ, of those found."""
+    return {tp: (found[tp], end) for tp, end in sorted(expected.items()) if tp in found and end > found[tp]}
+
+
+def named_records(lost: Mapping[TopicPartition, tuple[int, int]]) -> str:
+    """The records that are missing, by partition."""
+    parts = [f"{tp.topic}[{tp.partition}] from offset {first} on, {end - first} records"
+             for tp, (first, end) in lost.items()]  # fmt: skip
+    return ", ".join(parts)
+
+
 class WrittenEnds:
     """Keeps the file in step with the log that is open. Begins with these ends, in the place of an older file."""
 

@@ -77,10 +77,16 @@ class CheckpointPages:
             yield
 
     def staging(self, delta: Delta) -> Iterator[Any]:
-        """(1) What puts the pages into the redo log, after what puts in order what a crash left there."""
+        """(1) What puts the pages into the redo log, after what puts in order what a crash left there.
+
+        Raises CheckpointDamaged where that cannot be read.
+        """
         if self._end is None:
-            self._end = _end_of(self._db, self._redo)
-            yield from self._finishing(self._end)
+            try:
+                self._end = _end_of(self._db, self._redo)
+                yield from self._finishing(self._end)
+            except Damaged as error:
+                raise CheckpointDamaged(f"the checkpoint cannot be read: {error}") from error
         pieces = _cut(delta)
         self._pieces = list(islice(pieces, 2))
         staged = 0 if len(self._pieces) == 2 else 1  # one alone is written with (2)
@@ -156,12 +162,6 @@ def pages_of(db: Any, prefix: bytes, redo: bytes, begin: bytes = b"") -> Iterato
             yield from _there(ahead.pop())
     except Damaged as error:
         raise CheckpointDamaged(f"the checkpoint cannot be read: {error}") from error
-
-
-def clear_redo(db: Any, redo: bytes) -> None:
-    """Takes away a redo log, whose pages are to be no more."""
-    for key in [redo, *(key for key, _ in scan(db, redo + b"/"))]:
-        db.delete(key)
 
 
 def checked(key: bytes, value: bytes) -> bytes:

@@ -14,12 +14,11 @@ from consumers.errors import CheckpointDamaged, LogBusy, LogUnavailable
 from consumers.log import StateDelta
 from consumers.storage.checkpoint_pages import CheckpointPages, pages_of
 from consumers.storage.private_files import private_folder, write_private
-from consumers.storage.rocks import Damaged, Locked, open_database, shut
+from consumers.storage.rocks import Damaged, Locked, is_damage, open_database, shut, told_apart
 
 PAGES, REDO = b"s", b"d"  # what the keys of pages, and of what replaces them, begin with
 INSTANCE_FILE, SECRET_FILE = "instance", "erasure-key"
 SECRET_BYTES = 32
-_DAMAGE = ("corruption", "no such file", "checksum")  # how RocksDB's errors name files that are not what was written
 _logger = logging.getLogger(__name__)
 
 
@@ -73,7 +72,7 @@ class StateStore:
         except Locked as error:
             raise LogBusy(f"another process uses the state in {folder}; give this one its own --state") from error
         except Damaged as error:
-            if any(word in str(error).lower() for word in _DAMAGE):
+            if is_damage(str(error)):
                 raise CheckpointDamaged(f"the checkpoint cannot be opened: {error}") from error
             raise LogUnavailable(
                 f"the state in {folder} cannot be opened: {error}; remove it there to have it rebuilt from the log"
@@ -93,9 +92,10 @@ class StateStore:
         try:
             self._db.write(batch)
         except Exception as error:  # rocksdict raises bare Exception
-            raise LogUnavailable(
-                f"the checkpoint cannot be written: {error}; free space on its disk. The last good one holds"
-            ) from error
+            told = told_apart(error, "the checkpoint cannot be written")
+            if isinstance(told, Damaged):
+                raise CheckpointDamaged(f"the checkpoint cannot be written: {error}") from error
+            raise LogUnavailable(f"{told}. The last good one holds") from error
 
     def load(self, prefix: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Keys that begin with `prefix` and their values, in key order.

@@ -41,7 +41,7 @@ def only_mine(folder: Path) -> None:
         folder.chmod(FOLDER)
 
 
-def write_private(file: Path, text: str) -> None:
+def write_private(file: Path, content: str | bytes) -> None:
     """Writes a file that nobody else may read."""
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE), "w") as opened:
-        opened.write(text)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE), "wb") as opened:
+        opened.write(content.encode() if isinstance(content, str) else content)

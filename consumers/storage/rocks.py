@@ -1,11 +1,13 @@
 """RocksDB as both homes use it: opened, scanned and closed, with errors that say what they are."""
 
 import ctypes
+import fcntl
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +22,16 @@ from rocksdict import (
     WriteBatch,
 )
 
+from consumers.errors import LogUnavailable
 from consumers.storage.private_files import hold_mask, only_mine, private_folder, release_mask
-from consumers.storage.wal import WalEnd, find_end
+from consumers.storage.wal import WalEnd, find_end, is_whole
 
 MEMTABLE_BYTES, CACHE_BYTES, FILE_BYTES, OPEN_FILES, WAL_BYTES = 8 << 20, 16 << 20, 8 << 20, 128, 32 << 20
 LARGE_BLOCK, _MMAP_THRESHOLD = 128 << 10, -3  # the latter as malloc.h has it
 _LOCKED = ("while lock file", "lock hold by")  # what RocksDB says of the file LOCK
+_DAMAGE = ("corruption", "checksum", "no such file", "input/output error")  # of files that are not what was written
+_FULL = ("no space left", "file too large", "quota exceeded")
+_open: set[str] = set()  # the databases that this process has open: its own locks do not keep it out
 _logger = logging.getLogger(__name__)
 
 
@@ -35,6 +41,26 @@ class Locked(Exception):
 
 class Damaged(Exception):
     """A file of the database is not what was written."""
+
+
+def is_damage(text: str) -> bool:
+    """Whether an error of RocksDB is about a file that is not what was written."""
+    return any(words in text.lower() for words in _DAMAGE)
+
+
+def told_apart(error: Exception, failed: str) -> Damaged | LogUnavailable:
+    """What an exception of rocksdict is: Damaged where RocksDB met a file that is not what was written, else
+    LogUnavailable: the system refuses.
+
+    failed: what the caller could not do, "the log cannot be written".
+    """
+    if isinstance(error, Damaged | LogUnavailable):
+        return error
+    text = str(error)  # rocksdict raises bare Exception; the text is all there is to tell them apart
+    if is_damage(text):
+        return Damaged(text)
+    full = any(words in text.lower() for words in _FULL)
+    return LogUnavailable(f"{failed}: {text}; {'free space on' if full else 'see to'} its disk")
 
 
 def open_database(folder: Path, recovery: Any = None, options: Options | None = None) -> Any:
@@ -52,7 +78,9 @@ def open_database(folder: Path, recovery: Any = None, options: Options | None = 
     try:
         private_folder(folder)
         only_mine(folder)
-        return Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
+        db = Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
+        _open.add(db.path())
+        return db
     except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
         release_mask()
         locked = any(words in str(error).lower() for words in _LOCKED)
@@ -108,6 +136,8 @@ def _tails(folder: Path) -> set[WalEnd]:
         if any(folder.glob("*.sst")) or any(folder.glob("*.log")):
             raise Damaged("its file CURRENT is missing")
         return set()
+    if not any(folder.glob("*.log")):
+        raise Damaged("its write-ahead log is missing")
     for _ in range(3):  # a process that has it open may be writing
         manifest = _tail(folder / current.read_text(errors="replace").strip())
         if manifest is not WalEnd.DAMAGED:
@@ -129,12 +159,86 @@ def _tail(file: Path) -> WalEnd:
 
 
 @contextmanager
-def database_read_only(folder: Path) -> Iterator[Any]:
-    """The database as far as it can be read, with nothing changed. Raises Damaged."""
+def database_read_only(folder: Path, lenient: bool = False) -> Iterator[Any]:
+    """The database as far as it can be read, with nothing changed. Raises Damaged.
+
+    lenient: a table that cannot be opened fails who reads what it held, not who opens the database. What is damaged in
+        the write-ahead log is passed over then without a word; otherwise it ends there.
+    """
     options = Options(raw_mode=True)
+    options.set_paranoid_checks(not lenient)
     options.set_wal_recovery_mode(DBRecoveryMode.point_in_time())
     with _looked_at(folder.resolve(), options, AccessType.read_only()) as db:
         yield db
+
+
+@contextmanager
+def database_pieced_together(folder: Path, place: Path) -> Iterator[tuple[Any, list[str]]]:
+    """A database of every table of a damaged one that is whole, whatever its list of files says, and of the write-ahead
+    log before and after what is damaged there; and the names of the tables that are not in it. Raises Damaged.
+
+    Where something is missing, older values come back, and what was deleted.
+
+    Args:
+        folder: of the damaged database, which is not changed.
+        place: a folder for the other one, which holds links; it is removed before and after.
+    """
+    try:
+        _link_files(folder, place, "*.sst", "*.log")
+        _repair(place)
+        with database_read_only(place) as db:
+            yield db, _refused_tables(place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def damaged_logs(folder: Path) -> list[str]:
+    """The names of the files of the write-ahead log that are not what was written: all of each is read."""
+    return [file.name for file in sorted(folder.glob("*.log")) if not is_whole(file)]
+
+
+def damaged_tables(folder: Path) -> list[str]:
+    """The names of the tables of a database, open or not, that are not what was written: all of each is read."""
+    with tempfile.TemporaryDirectory(prefix="freshet-") as own:
+        place = Path(own) / "tables"
+        _link_files(folder, place, "*.sst")
+        _repair(place)
+        refused = _refused_tables(place)
+        return [name for name in refused if (folder / name).exists()]  # the others were compacted away meanwhile
+
+
+def _repair(place: Path) -> None:
+    """Makes a database of the tables and logs that are linked in a folder. Raises Damaged, LogUnavailable."""
+    try:
+        Rdict.repair(str(place), Options(raw_mode=True))
+    except Exception as error:  # rocksdict raises bare Exception
+        raise told_apart(error, f"{place} cannot be written") from error
+
+
+def _refused_tables(place: Path) -> list[str]:
+    return [file.name for file in sorted((place / "lost").glob("*.sst"))]
+
+
+def _link_files(folder: Path, place: Path, *patterns: str) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=0o700)
+    for pattern in patterns:
+        for file in folder.glob(pattern):
+            (place / file.name).symlink_to(file.resolve())
+
+
+@contextmanager
+def kept_closed(folder: Path) -> Iterator[None]:
+    """Nobody else opens the database meanwhile. Raises Locked where somebody has it open."""
+    if str(folder.resolve()) in _open:
+        raise Locked("this process has it open")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    with (folder / "LOCK").open("a") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as RocksDB does
+        except OSError as error:
+            raise Locked(str(error)) from error
+        yield
 
 
 @contextmanager
@@ -164,27 +268,31 @@ def _looked_at(folder: Path, options: Options, access: AccessType) -> Iterator[A
 
 
 def stored(db: Any, key: bytes) -> bytes | None:
-    """The value of a key, or None. Raises Damaged."""
+    """The value of a key, or None. Raises Damaged, LogUnavailable."""
     try:
         value: bytes | None = db.get(key)
     except Exception as error:  # rocksdict raises bare Exception
-        raise Damaged(str(error)) from error
+        raise told_apart(error, "the database cannot be read") from error
     return value
 
 
 def write_batch(db: Any, changes: Mapping[bytes, bytes | None]) -> None:
-    """Puts the keys, or deletes them where the value is None: all or nothing."""
+    """Puts the keys, or deletes them where the value is None: all or nothing. Raises Damaged, LogUnavailable."""
     batch = WriteBatch(raw_mode=True)
     for key, value in changes.items():
         if value is None:
             batch.delete(key)
         else:
             batch.put(key, value)
-    db.write(batch)
+    try:
+        db.write(batch)
+    except Exception as error:  # rocksdict raises bare Exception
+        raise told_apart(error, "the database cannot be written") from error
 
 
 def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-    """Keys that begin with `prefix`, from prefix + start on, and their values, in key order. Raises Damaged.
+    """Keys that begin with `prefix`, from prefix + start on, and their values, in key order. Raises Damaged,
+    LogUnavailable.
 
     An iterator of rocksdict ends at a damaged block as if nothing came after it, so its end is looked at twice.
     """
@@ -200,14 +308,16 @@ def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, by
         after.next()
     try:
         after.status()
-    except Exception as error:
-        raise Damaged(str(error)) from error
+    except Exception as error:  # rocksdict raises bare Exception
+        raise told_apart(error, "the database cannot be read") from error
     if after.valid() and after.key().startswith(prefix):
         raise Damaged(f"the records after {last!r} cannot be read")
 
 
 def shut(db: Any) -> None:
     """Closes a database that `open_database` gave."""
+    with suppress(Exception):  # it is closed already
+        _open.discard(db.path())
     _close(db)
     release_mask()
 

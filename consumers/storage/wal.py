@@ -46,6 +46,15 @@ def find_end(file: Path) -> WalEnd:
     return tail
 
 
+def is_whole(file: Path) -> bool:
+    """Whether all of a file is what was written, but for an end that was torn off. It reads all of it."""
+    if find_end(file) is WalEnd.DAMAGED:
+        return False
+    last = max(file.stat().st_size - 1, 0) // BLOCK
+    with file.open("rb") as opened:
+        return all(_tail(opened.read(BLOCK), False) is not WalEnd.DAMAGED for _ in range(last))
+
+
 def _tail(block: bytes, zeros_follow: bool) -> WalEnd:
     at, kind = 0, 0
     while at + HEADER <= len(block):

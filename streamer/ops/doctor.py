@@ -1,4 +1,6 @@
-"""What may be wrong around a worker, found by asking: each finding with its mend. Nobody is fenced, nothing changed."""
+"""What may be wrong around a worker, found by asking: each finding with its mend. Nobody is fenced, nothing changed;
+where a file of the embedded log is damaged that is noted in its folder.
+"""
 
 import os
 import shutil
@@ -10,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from consumers.counted import counted
+from consumers.embedded.damage import examine_files
 from consumers.errors import CheckpointDamaged, FreshetError, SettingRefused, UnknownTopic
 from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
@@ -143,6 +146,13 @@ def _disk(what: str, folder: Path) -> Finding:
     return Finding(
         f"disk of the {what}", fine, f"{free / 2**30:.1f} GiB free", "" if fine else f"free some, or move {folder}"
     )
+
+
+def _log_files(patient: Patient) -> Iterator[Finding]:
+    """Whether every file of the embedded log is what was written."""
+    if patient.probe is None:
+        found, mend = examine_files(patient.settings.log or DEFAULT_LOG)
+        yield Finding("files of the log", not found, found or "every table is what was written", mend)
 
 
 def _clock(patient: Patient) -> Iterator[Finding]:
@@ -399,6 +409,7 @@ def _last(log: Log, topic: str, n: int) -> list[Record]:
 
 CHECKS: tuple[Examination, ...] = (
     _broker,
+    _log_files,
     _topics,
     _rights,
     _epochs,

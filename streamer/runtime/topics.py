@@ -10,7 +10,7 @@ import yaml
 
 from consumers.errors import LogUnavailable, TopicConflict
 from consumers.log import Log, Positions
-from consumers.open_log import follow_log, open_log
+from consumers.open_log import follow_log, has_log, open_log
 from consumers.records import Record, TopicPartition, TopicSpec
 from streamer.runtime.signals import StopRequest, ToldToEnd
 from streamer.settings import Settings
@@ -69,7 +69,7 @@ def end_positions(log: Log, *topics: str) -> dict[TopicPartition, int]:
 def open_existing_log(settings: Settings) -> Log:
     """The same, for who only looks: a folder without a log is an error, not a new log. Raises LogUnavailable."""
     folder = settings.log or DEFAULT_LOG
-    if not settings.bootstrap and not (folder / "rocksdb").is_dir():
+    if not settings.bootstrap and not has_log(folder):
         raise LogUnavailable(f"there is no log in {folder}; name a folder with --log, or brokers with --bootstrap")
     return open_log_of(settings)
 

@@ -28,7 +28,7 @@ from rocksdict import WriteBatch
 
 from consumers.positions import Rows, from_rows, to_rows
 from consumers.records import TopicPartition
-from consumers.storage.rocks import Damaged, Locked, open_database, shut, steady_options
+from consumers.storage.rocks import Damaged, Locked, is_damage, open_database, shut, steady_options
 from streamer.errors import ListsDamaged, ListsUnavailable
 from streamer.runtime.clock import SYSTEM_CLOCK, Clock
 
@@ -262,7 +262,7 @@ class ListStore:
     def _error(self, error: Exception, what: str) -> ListsDamaged | ListsUnavailable:
         if isinstance(error, ListsDamaged | ListsUnavailable):
             return error
-        if "corruption" in str(error).lower():
+        if is_damage(str(error)):
             self._damage = str(error)
             return ListsDamaged(f"the lists in {self._folder} are damaged: {error}")
         self._shut()  # RocksDB takes no write after one that failed until it is opened again

@@ -5,6 +5,7 @@ import logging
 from consumers.log import Committer, Log
 from streamer.errors import StateUnreadable
 from streamer.settings import Settings
+from streamer.worker.log_reach import may_lack
 
 _logger = logging.getLogger(__name__)
 
@@ -20,10 +21,10 @@ def begin_anew(log: Log, settings: Settings, committer: Committer, damage: str) 
         for partition, start in log.starts(topic).items()
         if start
     ]
-    if short and settings.on_position_gone == "stop":
+    if short and not may_lack(settings):
         raise StateUnreadable(
             f"{damage}, and the log cannot make it anew: {short[0]}; import an exported checkpoint, "
-            "or remove the state and the committed offsets to begin anew"
+            'or set on_position_gone = "earliest" to go on with what there is'
         )
     _logger.warning("%s; it is set aside, and the state is rebuilt from the log", damage)
     committer.discard_state()

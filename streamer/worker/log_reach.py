@@ -65,9 +65,14 @@ def gone(settings: Settings, has: Bounds, positions: Positions, ids: Mapping[str
     return found
 
 
+def may_lack(settings: Settings) -> bool:
+    """Whether the operator has said to go on with what the log has."""
+    return settings.on_position_gone == "earliest" or settings.on_log_damaged == "accept"
+
+
 def stop_where_gone(settings: Settings, lost: Sequence[Gone]) -> None:
-    """Raises PositionGone where that is what `on_position_gone` says."""
-    if lost and settings.on_position_gone == "stop":
+    """Raises PositionGone where that is what the settings say."""
+    if lost and not may_lack(settings):
         found = "; ".join(one.found for one in lost)
         raise PositionGone(f'{found}; set on_position_gone = "earliest" to go on with what there is')
 

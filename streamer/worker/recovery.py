@@ -6,6 +6,7 @@ The manifest of an epoch says which records it took, so the same function takes 
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode_fields import is_framed
@@ -25,6 +26,7 @@ from streamer.runtime.topics import end_positions, input_topics, read_records, w
 from streamer.settings import Settings
 from streamer.state.in_force import with_recorded
 from streamer.state.stream_state import StreamState
+from streamer.worker.log_reach import may_lack
 from streamer.worker.other_blocks import read_block
 from streamer.worker.other_steps import read_step
 
@@ -37,7 +39,7 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
 
     Of two of one number that of the later start of its seat counts, else the first: see `INCARNATION_HEADER`.
 
-    Raises UnknownTopic; StateUnreadable where the topic no longer has the first of them; TopicConflict where another
+    Raises UnknownTopic; StateUnreadable where the topic no longer has one of them; TopicConflict where another
     application's are among them; PositionGone where the records of some are none of the topics of today.
     """
     tp = TopicPartition(settings.epochs_topic, 0)
@@ -62,11 +64,16 @@ def manifests(log: Log, settings: Settings, state: StreamState, worker: str | No
     if foreign:
         _logger.warning("%d records of %s are no manifests; they are passed over", foreign, tp.topic)
     found = [manifest for _, manifest in by_number.values()]
-    if found and worker is not None and found[0].epoch != state.epoch + 1:
-        raise StateUnreadable(
-            f"the state is at epoch {state.epoch}, and {tp.topic} begins with {found[0].epoch}: its retention is too "
-            "short; restore a later checkpoint, or remove the state and the committed offsets to begin anew"
-        )
+    numbers = [state.epoch, *(manifest.epoch for manifest in found)]
+    gap = next((pair for pair in pairwise(numbers) if pair[1] != pair[0] + 1), None)
+    if gap is not None and worker is not None:
+        lacks = f"the state is at epoch {state.epoch}, and after {gap[0]} {tp.topic} goes on with {gap[1]}"
+        if not may_lack(settings):
+            raise StateUnreadable(
+                f"{lacks}: its retention is too short, or records of it were lost; restore a later checkpoint, or set "
+                'on_position_gone = "earliest" to go on with what there is'
+            )
+        _logger.warning("%s: going on with what there is", lacks)
     return found
 
 
@@ -124,6 +131,7 @@ def inputs_again(
         for manifest in epochs:
             if stop():
                 return
+            state.epoch = max(state.epoch, manifest.epoch - 1)  # those in between are lost, see `manifests`
             yield source.epoch(manifest)
 
 

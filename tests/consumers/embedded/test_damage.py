@@ -1,6 +1,7 @@
 """An embedded log whose files were changed or cut off: everything is there, or it is said what is not; never silence."""
 
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from consumers.embedded.log import EmbeddedLog
-from consumers.errors import LogUnavailable
+from consumers.errors import LogDamaged, LogUnavailable
 from consumers.records import NewRecord, Record, TopicPartition
 from consumers.storage.wal import WalEnd, crc32c, find_end
 from tests.faults.scene import ROOT
@@ -172,8 +173,10 @@ def test_damage_names_what_is_lost_and_is_accepted_by_a_setting(
         assert {path.name: path.read_bytes() for path in (copy / "rocksdb").glob("*.log")} == before
     log = EmbeddedLog(copy, accept_damage=True)
     kept = read(log)
-    assert "lost its newest records" in caplog.text
-    assert len(kept.get(TopicPartition("t", 1), [])) < 1500
+    assert re.search(
+        r"mended; lost: .*t\[1\] from offset \d+ on, \d+ records.*set aside as rocksdb.damaged-", caplog.text
+    )
+    assert 1000 < len(kept[TopicPartition("t", 1)]) < 1500
     log.append([NewRecord("t", b"", b"next", partition=1)])
     log.close()
     again = EmbeddedLog(copy)
@@ -181,15 +184,27 @@ def test_damage_names_what_is_lost_and_is_accepted_by_a_setting(
     again.close()
 
 
-def test_a_database_that_is_gone_is_not_begun_anew_in_silence(killed: Path, tmp_path: Path) -> None:
+def test_a_list_of_files_that_is_gone_loses_nothing(killed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(killed, copy)
     (copy / "rocksdb" / "CURRENT").unlink()
-    with pytest.raises(LogUnavailable, match="CURRENT is missing"):
-        EmbeddedLog(copy)
+    log = EmbeddedLog(copy)
+    assert {tp: len(records) for tp, records in read(log).items() if tp.topic == "t"} == dict.fromkeys(
+        (TopicPartition("t", 0), TopicPartition("t", 1)), 1500
+    )
+    log.close()
+
+
+def test_a_database_that_is_gone_is_not_begun_anew_in_silence(killed: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(killed, copy)
     shutil.rmtree(copy / "rocksdb")
-    with pytest.raises(LogUnavailable, match=r"its database is gone.*t\[0\] from offset 0 on, 1500 records"):
-        EmbeddedLog(copy)
+    for _ in range(2):
+        with pytest.raises(LogDamaged, match=r"its database is gone.*t\[0\] from offset 0 on, 1500 records"):
+            EmbeddedLog(copy)
+    log = EmbeddedLog(copy, accept_damage=True)
+    assert log.ends("t") == {0: 1500, 1: 1500}
+    log.close()
 
 
 def test_a_log_of_before_that_has_no_file_of_ends_gets_one(killed: Path, tmp_path: Path) -> None:
