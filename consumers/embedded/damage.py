@@ -88,8 +88,8 @@ def _refusal(folder: Path, met: str, loss: Loss) -> str:
 def _open(folder: Path) -> Any:
     """The database; or a text, which says what is damaged. Raises Locked, LogUnavailable."""
     database = folder / DATABASE
-    files = {file.name for file in database.glob("*")} - {"LOCK"}
-    if not files and any(read_ends(folder / ENDS_FILE).values()):
+    is_there = any(file for pattern in ("CURRENT", "*.sst", "*.log") for file in database.glob(pattern))
+    if not is_there and any(read_ends(folder / ENDS_FILE).values()):
         return "its database is gone"
     try:
         return open_checked(database)
