@@ -54,9 +54,7 @@ def mark_damaged(folder: Path, met: str) -> DamageMet | LogDamaged:
         write_private(folder / DATABASE / _MARK, met)
     except OSError as error:
         return LogDamaged(f"the log in {folder} is damaged ({met}), and cannot be mended: {error.strerror}")
-    return DamageMet(
-        f"the log in {folder} is damaged ({met}); run it again: then it is mended, or what is lost is said"
-    )
+    return DamageMet(f"the log in {folder} is damaged ({met}); start again: it is mended then, or what is lost is said")
 
 
 def marked(folder: Path) -> str:

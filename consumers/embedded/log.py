@@ -5,6 +5,7 @@ process; with `sync` it survives a power failure too, at some milliseconds a com
 says where each partition ends, see `consumers.embedded.written_ends`.
 """
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from consumers.embedded.tables import MAX_RECORD_BYTES, LogTables
 from consumers.errors import DamageMet, TopicConflict
 from consumers.log import APPEND_TIMEOUT_S, Closable, Committer, Positions
 from consumers.records import NewRecord, TopicSpec
+
+_logger = logging.getLogger(__name__)
 
 
 class EmbeddedLog(Closable):
@@ -51,8 +54,10 @@ class EmbeddedLog(Closable):
 
         try:
             self._tables = opened()
-        except DamageMet:  # by what it read first
-            self._tables = opened()
+            return
+        except DamageMet as error:  # by what it read first
+            _logger.debug("%s", error)
+        self._tables = opened()  # now that the error is gone, whose frames keep the database open
 
     # topics
 
@@ -170,4 +175,4 @@ class EmbeddedLog(Closable):
     @property
     def closed(self) -> bool:
         """Whether it was closed, or met damage and is to be opened again."""
-        return self._tables.closed or self._tables.failed is not None
+        return self._tables.closed or bool(self._tables.failed)

@@ -23,6 +23,7 @@ from consumers.storage.rocks import (
     damaged_logs,
     database_pieced_together,
     database_read_only,
+    missing_tables,
     open_database,
     shut,
     told_apart,
@@ -37,7 +38,7 @@ class Loss(NamedTuple):
     """What cannot be read of a log, and the way of reading it that loses the least."""
 
     way: str
-    without: tuple[str, ...]  # files of the write-ahead log that are damaged
+    without: tuple[str, ...]  # files of the write-ahead log that are damaged, and tables that are missing
     records: str  # that are lost, by partition
     others: tuple[str, ...]
     checkpoints: tuple[str, ...]  # of which applications
@@ -63,13 +64,14 @@ def look_for_loss(folder: Path) -> Loss:
     Raises LogUnavailable.
     """
     best: tuple[int, Loss] | None = None
-    logs = tuple(damaged_logs(folder / DATABASE))
+    logs = damaged_logs(folder / DATABASE)
+    without = (*logs, *missing_tables(folder / DATABASE))
     for way in ("strict" if logs else "lenient", "pieced"):
         try:
-            with _salvage(folder, way, logs) as salvage:
+            with _salvage(folder, way, without) as salvage:
                 salvage.look()
-                records, others = named_records(salvage.lost), tuple(salvage.others)
-                loss = Loss(way, logs, records, others, tuple(salvage.checkpoints))
+                records, others = named_records(salvage.lost, salvage.at_most), tuple(salvage.others)
+                loss = Loss(way, without, records, others, tuple(salvage.checkpoints))
                 if best is None or salvage.records > best[0]:
                     best = salvage.records, loss
         except Damaged:
@@ -121,12 +123,12 @@ def finish_mending(folder: Path) -> str:
 
 
 @contextmanager
-def _salvage(folder: Path, way: str, logs: Sequence[str]) -> Iterator[Salvage]:
+def _salvage(folder: Path, way: str, without: Sequence[str]) -> Iterator[Salvage]:
     """Raises Damaged where nothing can be read in this way."""
     database = folder / DATABASE
     if way == "pieced":
-        with database_pieced_together(database, folder / _PIECES) as (db, without):
-            yield Salvage(db, folder, [*without, *logs])
+        with database_pieced_together(database, folder / _PIECES) as (db, refused):
+            yield Salvage(db, folder, [*refused, *without])
     else:
         with database_read_only(database, lenient=way == "lenient") as db:
             yield Salvage(db, folder)

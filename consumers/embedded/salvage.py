@@ -1,6 +1,6 @@
 """Reads what can be read of the damaged database of an embedded log, and counts what cannot."""
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +29,22 @@ class Salvage:
 
     After `pairs` has ended, or `look`:
 
-    lost: partition → (first offset that is lost, that plus how many are lost at most).
+    lost: partition → (first offset that is lost, that plus how many are lost).
+    at_most: the partitions that compaction leaves gaps in: some of these may have been no loss.
     checkpoints: the applications whose pages cannot be read.
     others: what else cannot be had, in words.
     records: how many can be read.
     """
 
     def __init__(self, db: Any, folder: Path, without: Sequence[str] | None = None) -> None:
-        self._rows, self._without = _Rows(db), without
+        self._rows, self._pieced, self._without = _Rows(db), without is not None, without or ()
         self._known = read_essentials(folder / ESSENTIALS_FILE)
         self._written = read_ends(folder / ENDS_FILE)
         self._begin()
 
     def _begin(self) -> None:
         self.lost: dict[TopicPartition, tuple[int, int]] = {}
+        self.at_most = set[TopicPartition]()
         self.checkpoints: list[str] = []
         self.others: list[str] = []
         self.records = 0
@@ -54,10 +56,6 @@ class Salvage:
             pass
         return self
 
-    def loses_nothing(self) -> bool:
-        """Whether everything can be had, or be made anew from what can."""
-        return not self.lost and not self.others
-
     def pairs(self) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values of a whole database: those that can be read, and those that follow from them."""
         self._begin()
@@ -65,23 +63,20 @@ class Salvage:
         ends = {decode_end_key(key): int.from_bytes(value, "big") for key, value in tables.pop(b"e/").items()}
         for table in tables.values():
             yield from table.items()
-        specs = {
-            key[2:].decode(): msgspec.msgpack.decode(value, type=TopicSpec) for key, value in tables[b"t/"].items()
-        }
+        found = (msgspec.msgpack.decode(value, type=TopicSpec) for value in tables[b"t/"].values())
+        specs = {spec.name: spec for spec in found}
         partitions = {*ends, *self._written}
         yield from self._missing_topics(specs, partitions)
         partitions |= {TopicPartition(spec.name, n) for spec in specs.values() for n in range(spec.partitions)}
-        for tp in sorted(partitions):
-            yield from self._partition(tp, ends.get(tp, 0), specs[tp.topic].cleanup == "delete")
+        self.at_most = {tp for tp in partitions if specs[tp.topic].cleanup != "delete"}
+        for tp in sorted(partitions, key=lambda tp: (tp in self.at_most, tp)):
+            is_dense = tp not in self.at_most
+            yield from self._partition(tp, ends.get(tp, 0), is_dense)
         names = {key[2:].decode() for kind in _OF_APPLICATIONS for key in tables[kind]}
         for name in sorted(names | self._names_of_states()):
             yield from self._pages(name)
-        if self._without:
-            compacted = sorted(spec.name for spec in specs.values() if spec.cleanup != "delete")
-            if compacted or not self._written:
-                self.others.append(
-                    f"what {', '.join(self._without)} held of {', '.join(compacted) or 'unknown topics'}"
-                )
+        if self._without and not self._written:
+            self.others.append(f"what {', '.join(self._without)} held, which nobody knows")
 
     def _table(self, kind: bytes) -> dict[bytes, bytes]:
         """The keys of a kind. Of those that are essential the file beside the database has what cannot be read."""
@@ -106,34 +101,46 @@ class Salvage:
     def _partition(self, tp: TopicPartition, end: int, is_dense: bool) -> Iterator[tuple[bytes, bytes]]:
         """The records of a partition, and its end: no offset is used again. `is_dense`: it has no gaps by itself."""
         prefix, every = records_prefix(tp), max(self._written.get(tp, 0), end)
-        counts_gaps = is_dense and self._without is not None
-        at, since, fails = 0, 0, False  # where to read on, after the last one that was read, whether that failed
-        lost: list[tuple[int, int]] = []
+        counts_gaps = self._pieced if is_dense else self._lacks()
+        limit = every or (0 if tp in self._written else PROBED)
+        at, lost = 0, list[tuple[int, int]]()  # the next offset to look for
         while True:
             try:
                 for key, value in self._rows.under(prefix, at.to_bytes(8, "big")):
                     offset = int.from_bytes(key[-8:], "big")
-                    if offset > since and (fails or counts_gaps):
-                        lost.append((since, offset))
-                    at, since, fails = offset + 1, offset + 1, False
+                    if counts_gaps:
+                        lost.append((at, offset))
+                    at = offset + 1
                     self.records += 1
                     yield key, value
                 break
             except Damaged:
-                at, fails = at + 1, True
-                if at >= (every or since + PROBED):
+                if at >= limit:
                     break
-        if fails and not every:
+            key = prefix + at.to_bytes(8, "big")
+            try:  # what lies in another table than the one that is damaged here
+                if (single := self._rows.get(key)) is not None:
+                    self.records += 1
+                    yield key, single
+            except Damaged:
+                lost.append((at, at + 1))
+            at += 1
+        if at >= PROBED and not every:
             self.others.append(f"records of {tp.topic}[{tp.partition}], nobody knows how many")
-        if fails or counts_gaps or (is_dense and b"e/" in self._unread):
-            lost.append((since, every))
+            lost = []
+        if counts_gaps or (is_dense and b"e/" in self._unread):
+            lost.append((at, every))
         elif b"e/" not in self._unread:
-            lost.append((max(since, end), every))
+            lost.append((max(at, end), every))
         missing = sum(max(after - first, 0) for first, after in lost)
         if missing:
             first = next(first for first, after in lost if after > first)
             self.lost[tp] = first, first + missing
-        yield end_key(tp), max(every, since).to_bytes(8, "big")
+        yield end_key(tp), max(every, at if every else 0).to_bytes(8, "big")
+
+    def _lacks(self) -> bool:
+        """Whether the database was pieced together, and lacks something."""
+        return self._pieced and bool(self._without or self.lost)
 
     def _names_of_states(self) -> set[str]:
         """The applications whose pages can be found."""
@@ -152,17 +159,18 @@ class Salvage:
         """The pages of an application, or one that is damaged: whoever reads it makes the checkpoint anew."""
         prefixes = state_prefix(name), redo_prefix(name) + b"/"
         try:
-            if self._without:
+            if self._lacks():
                 raise Damaged("they may be of several checkpoints")
             for prefix in prefixes:
                 for _ in self._rows.under(prefix):
                     pass
-            redo = self._rows.each([redo_prefix(name)], strictly=True)
+            redo = self._rows.get(redo_prefix(name))
         except Damaged:
             self.checkpoints.append(name)
             yield state_prefix(name) + b"stream", _UNREADABLE
             return
-        yield from redo.items()
+        if redo is not None:
+            yield redo_prefix(name), redo
         for prefix in prefixes:
             yield from self._rows.under(prefix)
 
@@ -188,15 +196,17 @@ class _Rows:
         except Exception as error:  # rocksdict raises bare Exception
             raise told_apart(error, "the log cannot be read") from error
 
-    def each(self, keys: Mapping[bytes, bytes] | list[bytes], strictly: bool = False) -> dict[bytes, bytes]:
-        """Of these keys those that are there and can be read. `strictly`: raises Damaged where one cannot."""
+    def get(self, key: bytes) -> bytes | None:
+        """The value of a key, or None. Raises Damaged."""
+        return stored(self._db, key)
+
+    def each(self, keys: Iterable[bytes]) -> dict[bytes, bytes]:
+        """Of these keys those that are there and can be read."""
         found = {}
         for key in keys:
             try:
                 value = stored(self._db, key)
             except Damaged:
-                if strictly:
-                    raise
                 continue
             if value is not None:
                 found[key] = value

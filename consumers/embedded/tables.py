@@ -18,7 +18,7 @@ from consumers.embedded.damage import mark_damaged, open_folder
 from consumers.embedded.essentials import ESSENTIAL, ESSENTIALS_FILE, read_essentials, write_essentials
 from consumers.embedded.keys import end_key, records_prefix
 from consumers.embedded.written_ends import ENDS_FILE, WrittenEnds, lost_records, named_records, read_ends
-from consumers.errors import LogUnavailable, PositionGone, RecordRefused, UnknownTopic
+from consumers.errors import DamageMet, LogUnavailable, PositionGone, RecordRefused, UnknownTopic
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
 from consumers.storage.rocks import Damaged, scan, shut, stored, told_apart, write_batch
@@ -50,7 +50,7 @@ class LogTables:
         compaction: deletes superseded records.
         accept_damage: goes on without what a damaged database has lost.
 
-    failed: the damage that was met since it was opened; it is to be opened again, which mends it.
+    failed: says what damage was met since it was opened; it is to be opened again, which mends it.
 
     Raises LogBusy, LogUnavailable; DamageMet where a file is damaged that opening does not look at.
     """
@@ -58,7 +58,7 @@ class LogTables:
     def __init__(self, folder: Path, sync: bool, compaction: Compaction, accept_damage: bool) -> None:
         self.db = open_folder(folder, accept_damage)
         self._folder = folder
-        self.failed: LogUnavailable | None = None
+        self.failed = ""
         self._essentials: dict[bytes, bytes] = {}
         self.changed = threading.Condition()
         self.closed = False
@@ -82,8 +82,8 @@ class LogTables:
         """Raises LogUnavailable after `close`, DamageMet after damage was met."""
         if self.closed:
             raise LogUnavailable("the embedded log was closed")
-        if self.failed is not None:
-            raise self.failed
+        if self.failed:
+            raise DamageMet(self.failed)
 
     def close(self) -> None:
         """Closes the database; who waits for `changed` is woken."""
@@ -102,7 +102,8 @@ class LogTables:
         """The error of a read or a write: LogUnavailable; DamageMet, from now on."""
         told = told_apart(error, failed)
         if isinstance(told, Damaged):
-            told = self.failed = self.note_damage(told)
+            told = self.note_damage(told)
+            self.failed = str(told)  # the error itself would keep iterators, and so the database, open
         return told
 
     @contextmanager

@@ -11,7 +11,7 @@ import logging
 import os
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from consumers.records import TopicPartition
@@ -43,10 +43,14 @@ def lost_records(
     return {tp: (found[tp], end) for tp, end in sorted(expected.items()) if tp in found and end > found[tp]}
 
 
-def named_records(lost: Mapping[TopicPartition, tuple[int, int]]) -> str:
-    """The records that are missing, by partition."""
-    parts = [f"{tp.topic}[{tp.partition}] from offset {first} on, {end - first} records"
-             for tp, (first, end) in lost.items()]  # fmt: skip
+def named_records(
+    lost: Mapping[TopicPartition, tuple[int, int]], at_most: Collection[TopicPartition] = frozenset()
+) -> str:
+    """The records that are missing, by partition. `at_most`: the partitions that may lack fewer."""
+    parts = []
+    for tp, (first, end) in lost.items():
+        number = f"{'up to ' * (tp in at_most)}{end - first} record{'s' * (end - first != 1)}"
+        parts.append(f"{tp.topic}[{tp.partition}] from offset {first} on, {number}")
     return ", ".join(parts)
 
 

@@ -4,10 +4,11 @@ import logging
 import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from consumers.errors import LogBusy
+from consumers.errors import CheckpointDamaged, LogBusy
 from consumers.feedback.kept_rows import WAITING
 from consumers.feedback.totals import Arm, Cell, Totals
 from consumers.log import Closable
@@ -43,48 +44,76 @@ class JoinState(Closable):
         rules: names what the numbers depend on, see `JoinRules.name`.
         window_ms: see `Totals`.
 
-    Raises LogBusy where another process has it open.
+    Raises LogBusy where another process has it open. Where damage is met later, CheckpointDamaged: what is damaged is
+    removed when it is closed, and opening it again begins anew.
     """
 
     def __init__(self, folder: Path, rules: str, window_ms: int) -> None:
         self._changes: dict[bytes, bytes | None] = {}
         self.totals = Totals(window_ms)
         self._counted: dict[str, int] = {}
-        self._rules = rules.encode()
+        self._rules, self._folder, self._is_damaged = rules.encode(), folder, False
         give_back_large_blocks()
         try:
-            self._db = open_checked(folder, steady_options())
-            held = stored(self._db, _RULES)
-            if held not in (None, self._rules):
-                _logger.warning("feedback is counted by other settings than before: it is counted anew, from the log")
+            self._open()
+            if self._stored(_RULES) in (None, self._rules):
+                self._load()
+                return
+            _logger.warning("feedback is counted by other settings than before: it is counted anew, from the log")
+        except CheckpointDamaged as error:
+            _logger.warning("%s", error)
+        self._is_damaged = True  # or is of no use
+        self.close()
+        self.totals = Totals(window_ms)
+        self._open()
+        self._load()
+
+    def _open(self) -> None:
+        self._db: Any = None
+        try:
+            self._db = open_checked(self._folder, steady_options())
         except Locked as error:
             raise LogBusy(
-                f"another process counts the feedback of this application, in {folder}: one is enough; another "
+                f"another process counts the feedback of this application, in {self._folder}: one is enough; another "
                 "application has its own --application"
             ) from error
         except Damaged as error:
-            _logger.warning("what was counted of feedback is damaged (%s): it is counted anew, from the log", error)
-            held, self._db = b"", None
-        if held not in (None, self._rules):
-            if self._db is not None:
-                shut(self._db)
-            shutil.rmtree(folder)
-            self._db = open_checked(folder, steady_options())
-        self.positions = unpack(stored(self._db, _POSITIONS))
+            raise self._damaged(error) from error
+        self._is_damaged = False
+
+    def _load(self) -> None:
+        self.positions = unpack(self._stored(_POSITIONS))
         self._watermark_ms, seen = _decode(
-            stored(self._db, _SEEN) or _encode((-1, [])), type=tuple[int, list[tuple[str, int, int]]]
+            self._stored(_SEEN) or _encode((-1, [])), type=tuple[int, list[tuple[str, int, int]]]
         )
         self._seen = from_rows(seen)
-        for key, value in scan(self._db, _CELL):
+        for key, value in self._scan(_CELL):
             arm, cell = _decode(key[1:], type=tuple[tuple[str, str], tuple[str, int, str, str]])
             self.totals.cells.setdefault(arm, {})[Cell(*cell)] = int(value)
-        self.counters = {key[1:].decode(): int(value) for key, value in scan(self._db, _COUNTER)}
+        self.counters = {key[1:].decode(): int(value) for key, value in self._scan(_COUNTER)}
+
+    def _damaged(self, error: Damaged) -> CheckpointDamaged:
+        """What is damaged is removed by `close`; whoever opens it next begins anew."""
+        self._is_damaged = True
+        return CheckpointDamaged(f"what was counted of feedback is damaged ({error}): it is counted anew, from the log")
+
+    def _stored(self, key: bytes) -> bytes | None:
+        try:
+            return stored(self._db, key)
+        except Damaged as error:
+            raise self._damaged(error) from error
+
+    def _scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        try:
+            yield from scan(self._db, prefix)
+        except Damaged as error:
+            raise self._damaged(error) from error
 
     # rows
 
     def get(self, key: bytes) -> bytes | None:
         """A row, or None."""
-        found = self._changes[key] if key in self._changes else stored(self._db, key)
+        found = self._changes[key] if key in self._changes else self._stored(key)
         return None if found is None else found[8:]
 
     def put(self, key: bytes, row: bytes, due_ms: int | None = None) -> None:
@@ -101,16 +130,16 @@ class JoinState(Closable):
     def keys(self, prefix: bytes) -> list[bytes]:
         """The keys that begin with `prefix`."""
         changed = [key for key in self._changes if key.startswith(prefix)]
-        return list({*changed, *(key for key, _ in scan(self._db, prefix))})
+        return list({*changed, *(key for key, _ in self._scan(prefix))})
 
     def expired(self, watermark_ms: int, most: int) -> Iterator[bytes]:
         """Forgets up to `most` rows that are due, of those that are committed; gives those that waited for a list."""
-        for n, (index, _) in enumerate(scan(self._db, _DUE)):
+        for n, (index, _) in enumerate(self._scan(_DUE)):
             due, key = index[1:9], index[9:]
             if n == most or int.from_bytes(due, "big") > watermark_ms:
                 return
             self._changes[index] = None
-            found = self._changes[key] if key in self._changes else stored(self._db, key)
+            found = self._changes[key] if key in self._changes else self._stored(key)
             if found is None or found[:8] > due:  # it was put again since, for longer
                 continue
             self._changes[key] = None
@@ -151,11 +180,17 @@ class JoinState(Closable):
         changes |= {_COUNTER + what.encode(): str(n).encode() for what, n in self._counted.items()}
         watermark = _encode((self._watermark_ms, to_rows(self._seen)))
         changes |= {_RULES: self._rules, _POSITIONS: pack(self.positions), _SEEN: watermark}
-        write_batch(self._db, changes)
+        try:
+            write_batch(self._db, changes)
+        except Damaged as error:
+            raise self._damaged(error) from error
         self._changes, self._counted = {}, {}
         self.totals.changed.clear()
         return arms
 
     def close(self) -> None:
         """Closes it; what was not committed is gone."""
-        shut(self._db)
+        if self._db is not None:
+            shut(self._db)
+        if self._is_damaged:
+            shutil.rmtree(self._folder, ignore_errors=True)

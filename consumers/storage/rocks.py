@@ -3,6 +3,7 @@
 import ctypes
 import fcntl
 import logging
+import os
 import shutil
 import tempfile
 import time
@@ -31,7 +32,6 @@ LARGE_BLOCK, _MMAP_THRESHOLD = 128 << 10, -3  # the latter as malloc.h has it
 _LOCKED = ("while lock file", "lock hold by")  # what RocksDB says of the file LOCK
 _DAMAGE = ("corruption", "checksum", "no such file", "input/output error")  # of files that are not what was written
 _FULL = ("no space left", "file too large", "quota exceeded")
-_open: set[str] = set()  # the databases that this process has open: its own locks do not keep it out
 _logger = logging.getLogger(__name__)
 
 
@@ -56,11 +56,15 @@ def told_apart(error: Exception, failed: str) -> Damaged | LogUnavailable:
     """
     if isinstance(error, Damaged | LogUnavailable):
         return error
-    text = str(error)  # rocksdict raises bare Exception; the text is all there is to tell them apart
+    text = _line(error)  # rocksdict raises bare Exception; the text is all there is to tell them apart
     if is_damage(text):
         return Damaged(text)
     full = any(words in text.lower() for words in _FULL)
     return LogUnavailable(f"{failed}: {text}; {'free space on' if full else 'see to'} its disk")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def open_database(folder: Path, recovery: Any = None, options: Options | None = None) -> Any:
@@ -78,13 +82,11 @@ def open_database(folder: Path, recovery: Any = None, options: Options | None = 
     try:
         private_folder(folder)
         only_mine(folder)
-        db = Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
-        _open.add(db.path())
-        return db
+        return Rdict(str(folder.resolve()), options)  # RocksDB tells two opens in one process apart by the path
     except Exception as error:  # rocksdict raises bare Exception; the text is all there is to tell them apart
         release_mask()
         locked = any(words in str(error).lower() for words in _LOCKED)
-        raise (Locked if locked else Damaged)(str(error)) from error
+        raise (Locked if locked else Damaged)(_line(error)) from error
 
 
 def steady_options() -> Options:
@@ -192,6 +194,16 @@ def database_pieced_together(folder: Path, place: Path) -> Iterator[tuple[Any, l
         shutil.rmtree(place, ignore_errors=True)
 
 
+def missing_tables(folder: Path) -> list[str]:
+    """The names of the tables that a database has by its list of files, and that are not there."""
+    try:
+        with database_read_only(folder, lenient=True) as db:
+            names = sorted(file["name"].lstrip("/") for file in db.live_files())
+    except Damaged:
+        return []
+    return [name for name in names if not (folder / name).exists()]
+
+
 def damaged_logs(folder: Path) -> list[str]:
     """The names of the files of the write-ahead log that are not what was written: all of each is read."""
     return [file.name for file in sorted(folder.glob("*.log")) if not is_whole(file)]
@@ -230,15 +242,25 @@ def _link_files(folder: Path, place: Path, *patterns: str) -> None:
 @contextmanager
 def kept_closed(folder: Path) -> Iterator[None]:
     """Nobody else opens the database meanwhile. Raises Locked where somebody has it open."""
-    if str(folder.resolve()) in _open:
-        raise Locked("this process has it open")
     folder.mkdir(mode=0o700, exist_ok=True)
-    with (folder / "LOCK").open("a") as lock:
+    file = folder / "LOCK"
+    if file.exists() and _has_open(file.stat()):
+        raise Locked("this process has it open")
+    with file.open("a") as lock:
         try:
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as RocksDB does
         except OSError as error:
             raise Locked(str(error)) from error
         yield
+
+
+def _has_open(file: os.stat_result) -> bool:
+    """Whether this process has a file open, which its own locks do not keep it from locking."""
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # that of the listing itself
+            if os.path.samestat(os.fstat(int(name)), file):
+                return True
+    return False
 
 
 @contextmanager
@@ -260,7 +282,7 @@ def _looked_at(folder: Path, options: Options, access: AccessType) -> Iterator[A
     try:
         db = Rdict(str(folder), options, access_type=access)
     except Exception as error:  # rocksdict raises bare Exception
-        raise Damaged(str(error)) from error
+        raise Damaged(_line(error)) from error
     try:
         yield db
     finally:
@@ -316,8 +338,6 @@ def scan(db: Any, prefix: bytes, start: bytes = b"") -> Iterator[tuple[bytes, by
 
 def shut(db: Any) -> None:
     """Closes a database that `open_database` gave."""
-    with suppress(Exception):  # it is closed already
-        _open.discard(db.path())
     _close(db)
     release_mask()
 
