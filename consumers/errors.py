@@ -8,8 +8,8 @@ FreshetError                the root; exit 1: it failed
     ├── LogUnavailable *    the broker or the embedded log cannot be reached or opened
     │   ├── LogBusy *       another process owns the embedded log and does not answer
     │   ├── OwnerGone *     the process that had the embedded log open has ended
-    │   ├── DamageMet *     a file of the embedded log is not what was written; who opens it next mends it, or says more
-    │   └── LogDamaged      records of the embedded log, or what it cannot do without, are lost
+    │   └── DamageMet *     a file of the embedded log is not what was written; who opens it next mends it, or says more
+    ├── LogDamaged          records of the embedded log, or what it cannot do without, are lost
     ├── RegistryUnavailable * the schema registry cannot be reached, or refuses
     ├── GraphUnavailable *  the graph store cannot be reached, or refuses
     ├── RedisUnavailable *  the Redis of a sink cannot be reached, or refuses
@@ -60,10 +60,8 @@ class DamageMet(LogUnavailable):
     """Operator: start again, where that does not happen by itself: the log is mended, or it is said what is lost."""
 
 
-class LogDamaged(LogUnavailable):
+class LogDamaged(WireError):
     """Operator: restore the log's folder from a copy, or go on with what can be read: `on_log_damaged = "accept"`."""
-
-    may_pass = False
 
 
 class GraphUnavailable(WireError, Transient):

@@ -18,7 +18,7 @@ from consumers.embedded.damage import mark_damaged, open_folder
 from consumers.embedded.essentials import ESSENTIAL, ESSENTIALS_FILE, read_essentials, write_essentials
 from consumers.embedded.keys import end_key, records_prefix
 from consumers.embedded.written_ends import ENDS_FILE, WrittenEnds, lost_records, named_records, read_ends
-from consumers.errors import DamageMet, LogUnavailable, PositionGone, RecordRefused, UnknownTopic
+from consumers.errors import DamageMet, LogUnavailable, PositionGone, RecordRefused, UnknownTopic, WireError
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, Record, TopicPartition, TopicSpec, size_of
 from consumers.storage.rocks import Damaged, scan, shut, stored, told_apart, write_batch
@@ -94,17 +94,18 @@ class LogTables:
                 shut(self.db)
             self.changed.notify_all()
 
-    def note_damage(self, error: Damaged) -> LogUnavailable:
+    def note_damage(self, error: Damaged) -> WireError:
         """Has the log looked through and mended when it is opened next. Gives the error for whoever met the damage."""
         return mark_damaged(self._folder, str(error))
 
-    def _failure(self, error: Exception, failed: str) -> LogUnavailable:
+    def _failure(self, error: Exception, failed: str) -> WireError:
         """The error of a read or a write: LogUnavailable; DamageMet, from now on."""
         told = told_apart(error, failed)
-        if isinstance(told, Damaged):
-            told = self.note_damage(told)
-            self.failed = str(told)  # the error itself would keep iterators, and so the database, open
-        return told
+        if not isinstance(told, Damaged):
+            return told
+        met = self.note_damage(told)
+        self.failed = str(met)  # the error itself would keep iterators, and so the database, open
+        return met
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

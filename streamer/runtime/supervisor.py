@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from consumers.errors import DamageMet, FreshetError, LogDamaged, RecordRefused, Transient
+from consumers.errors import DamageMet, FreshetError, RecordRefused, Transient
 from streamer.errors import ThreadEnded
 from streamer.runtime.signals import StopRequest, ToldToEnd
 
@@ -37,8 +37,8 @@ def supervise(
     aside) is resolved as after a crash.
     Waits ever longer between two tries, until what `achieved` gives is another (opening alone achieves nothing) or it
     has run for longer than the longest wait. Raises the error of the first try to open it, unless opening it again is
-    what mends it (DamageMet); LogDamaged; RecordRefused where a record is refused twice with nothing achieved in
-    between; and whatever else than `retried` comes out of `opened` and `run`.
+    what mends it (DamageMet); RecordRefused where a record is refused twice with nothing achieved in between; and
+    whatever else than `retried` comes out of `opened` and `run`.
     """
     wait_s, started, said = FIRST_WAIT_S, False, ""
     was_refused, before = False, achieved()
@@ -52,7 +52,7 @@ def supervise(
         except ToldToEnd:
             return
         except retried as error:
-            if isinstance(error, LogDamaged) or not (started or isinstance(error, DamageMet)):
+            if not (started or isinstance(error, DamageMet)):
                 raise
             now = achieved()
             if now != before or time.monotonic() - since > longest_wait_s:

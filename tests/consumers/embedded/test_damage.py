@@ -101,7 +101,7 @@ def test_a_changed_byte_anywhere_loses_nothing_in_silence(
     copy = changed(written, file, flipped(place, bits), tmp_path_factory.getbasetemp() / "changed")
     try:
         log = EmbeddedLog(copy, compaction_lag_ms=10**9)
-    except LogUnavailable as error:
+    except LogDamaged as error:
         said = str(error)
     else:
         with closing(log):
@@ -168,7 +168,7 @@ def test_damage_names_what_is_lost_and_is_accepted_by_a_setting(
     copy = changed(killed, file, flipped(place, 0xFF), tmp_path / "copy")
     before = {path.name: path.read_bytes() for path in (copy / "rocksdb").glob("*.log")}
     for _ in range(2):  # a refusal changes nothing
-        with pytest.raises(LogUnavailable, match=r"damaged .* lost: .*t\[1\] from offset \d+ on, \d+ records.*accept"):
+        with pytest.raises(LogDamaged, match=r"damaged .* lost: .*t\[1\] from offset \d+ on, \d+ records.*accept"):
             EmbeddedLog(copy)
         assert {path.name: path.read_bytes() for path in (copy / "rocksdb").glob("*.log")} == before
     log = EmbeddedLog(copy, accept_damage=True)

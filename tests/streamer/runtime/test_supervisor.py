@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumers.errors import LogUnavailable, RecordRefused
+from consumers.errors import DamageMet, LogDamaged, LogUnavailable, RecordRefused
 from streamer.runtime.signals import StopRequest
 from streamer.runtime.supervisor import FIRST_WAIT_S, LONGEST_WAIT_S, supervise
 
@@ -70,3 +70,22 @@ def test_what_cannot_be_opened_at_first_is_raised() -> None:
 
     with pytest.raises(LogUnavailable):
         supervise(not_there, lambda _: None, Waits())
+
+
+def test_damage_that_the_first_opening_meets_is_mended_by_the_next() -> None:
+    tries = [DamageMet("a file is damaged"), DONE]
+
+    @contextmanager
+    def meets_damage() -> Iterator[None]:
+        if (error := tries.pop(0)) is not None:
+            raise error
+        yield
+
+    waits = Waits()
+    supervise(meets_damage, lambda _: None, waits)
+    assert waits.asked == [FIRST_WAIT_S]
+
+
+def test_a_log_that_has_lost_records_is_not_opened_again_and_again() -> None:
+    with pytest.raises(LogDamaged):
+        played([(1, DamageMet("a file is damaged")), (0, LogDamaged("lost: a record")), (0, DONE)])
