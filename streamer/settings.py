@@ -159,8 +159,8 @@ class Settings(BaseSettings):
     )
     on_log_damaged: Literal["stop", "accept"] = Field(
         "stop",
-        description="what happens where a file of the embedded log was changed or is missing: end, or go on without "
-        "what it held",
+        description="what happens where records of the embedded log are lost, since a file of it was changed or is "
+        "missing: end, or go on with a copy of what can be read",
     )
     group_protocol: Literal["classic", "consumer"] = Field(
         "classic",

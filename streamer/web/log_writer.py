@@ -7,7 +7,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from consumers.errors import LogUnavailable
+from consumers.errors import LogDamaged, LogUnavailable
 from consumers.partitioner import partition_of
 from consumers.records import NewRecord, TopicPartition
 from streamer.settings import Settings
@@ -40,7 +40,7 @@ class LogWriter:
         """
         try:
             await self._appends.append(taken.records, within_s)
-        except LogUnavailable as error:
+        except (LogUnavailable, LogDamaged) as error:
             raise ApiError(
                 503,
                 "not-acknowledged",
