@@ -37,7 +37,7 @@ class Salvage:
     """
 
     def __init__(self, db: Any, folder: Path, without: Sequence[str] | None = None) -> None:
-        self._rows, self._pieced, self._without = _Rows(db), without is not None, without or ()
+        self._rows, self._pieced, self._without = _DatabaseRows(db), without is not None, without or ()
         self._known = read_essentials(folder / ESSENTIALS_FILE)
         self._written = read_ends(folder / ENDS_FILE)
         self._begin()
@@ -175,7 +175,7 @@ class Salvage:
             yield from self._rows.under(prefix)
 
 
-class _Rows:
+class _DatabaseRows:
     """Reads a database; one iterator, which can be set behind a block that cannot be read."""
 
     def __init__(self, db: Any) -> None:

@@ -25,6 +25,7 @@ from consumers.open_log import OwnedLog
 from consumers.records import NewRecord, TopicPartition
 from tests.consumers.embedded.test_damage import flipped, read
 from tests.faults.scene import ROOT
+from tests.waiting import scaled
 
 ROWS, PAGES, EPOCHS = 600, 40, 120
 _WRITER = f"""
@@ -168,7 +169,7 @@ def test_a_damaged_file_is_mended_or_what_it_held_is_said(written: Path, tmp_pat
     check(folder, said, left)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_bit_anywhere(written: Path, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     pattern = data.draw(st.sampled_from(["*.sst", "*[!t].sst", "*.log", "MANIFEST-*"]))
@@ -282,10 +283,10 @@ def test_whoever_goes_through_the_owner_goes_on_once_that_has_opened_it_again(wr
     appending = threading.Thread(target=lambda: client.append([NewRecord("t", b"k", b"more", partition=0)]))
     appending.start()
     with owner.reader({TopicPartition("t", 0): owner.ends("t")[0]}) as reader, pytest.raises(DamageMet):
-        reader.read(1, 60)
+        reader.read(1, scaled(60))
     owner.close()
     with closing(OwnedLog(folder)) as again:
-        appending.join(timeout=60)
+        appending.join(timeout=scaled(60))
         assert not appending.is_alive()
         assert sum(again.ends("t").values()) == ROWS + 1
         client.close()
