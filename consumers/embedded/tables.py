@@ -104,7 +104,9 @@ class LogTables:
         if not isinstance(told, Damaged):
             return told
         met = self.note_damage(told)
-        self.failed = str(met)  # the error itself would keep iterators, and so the database, open
+        with self.changed:
+            self.failed = str(met)  # the error itself would keep iterators, and so the database, open
+            self.changed.notify_all()
         return met
 
     @contextmanager
