@@ -141,7 +141,8 @@ def _tails(folder: Path) -> set[WalEnd]:
     if not any(folder.glob("*.log")):
         raise Damaged("its write-ahead log is missing")
     for _ in range(3):  # a process that has it open may be writing
-        manifest = _tail(folder / current.read_text(errors="replace").strip())
+        name = current.read_text(errors="replace").strip()
+        manifest = _tail(folder / name) if name.isprintable() else WalEnd.DAMAGED
         if manifest is not WalEnd.DAMAGED:
             break
         time.sleep(0.05)

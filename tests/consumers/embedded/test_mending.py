@@ -147,6 +147,7 @@ WHERE: dict[str, tuple[str, Callable[[bytes], bytes] | None]] = {
     "manifest gone": ("MANIFEST-*", None),
     "manifest empty": ("MANIFEST-*", lambda b: b""),
     "current": ("CURRENT", flipped(3, 1)),
+    "current with a zero byte": ("CURRENT", flipped(4, ord("F"))),
     "current empty": ("CURRENT", lambda b: b""),
     "current gone": ("CURRENT", None),
     "options": ("OPTIONS-*", lambda b: flipped(len(b) // 2, 1)(b)),
@@ -156,7 +157,7 @@ WHERE: dict[str, tuple[str, Callable[[bytes], bytes] | None]] = {
     "config empty": ("rocksdict-config.json", lambda b: b""),
 }
 LOSES_NOTHING = {
-    "page", "manifest", "manifest gone", "manifest empty", "current", "current empty", "current gone",
+    "page", "manifest", "manifest gone", "manifest empty", "current", "current with a zero byte", "current empty", "current gone",
     "options", "options gone", "identity gone", "identity empty", "config empty",
 }  # fmt: skip
 
