@@ -24,8 +24,8 @@ class Salvage:
 
     Args:
         folder: of the log: what lies beside the database tells what must be in it.
-        without: the files that it was pieced together without, see `database_pieced_together`; None: it was not. Then
-            what is missing meets no error: gaps count as lost, and pages may be of several checkpoints.
+        without: the files that it was pieced together without, see `database_pieced_together`. What is missing meets no
+            error then: gaps count as lost, and pages may be of several checkpoints. None: it was not pieced together.
 
     After `pairs` has ended, or `look`:
 
