@@ -9,16 +9,18 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
 from consumers.dead_letter import DeadLetter, Reason
 from consumers.decode_fields import Refused, parse_iso
 from consumers.decode_interactions import InteractionDecoder
-from consumers.files.raw import Broken
 from consumers.records import Record
 from consumers.schemas import Interaction
+
+if TYPE_CHECKING:
+    from consumers.files.raw import Broken  # Arrow, which who reads no file does without
 
 OWN = tuple(Interaction.__struct_fields__)
 REQUIRED = ("user_id", "item_id", "timestamp")
@@ -216,7 +218,7 @@ def shown(cell: Any) -> str:
     return text if len(text) <= 80 else f"{text[:60]}… ({len(text)} characters)"
 
 
-def why_broken(broken: Broken, decoder: InteractionDecoder, now_ms: int) -> tuple[Reason, str]:
+def why_broken(broken: "Broken", decoder: InteractionDecoder, now_ms: int) -> tuple[Reason, str]:
     """Why a line that is no row cannot be taken: what its reader says of it, else what the wire does."""
     line = broken.line
     letter = decoder.decode(

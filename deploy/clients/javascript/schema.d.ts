@@ -123,7 +123,7 @@ export interface paths {
         put?: never;
         /**
          * One interaction, an array, NDJSON, or CloudEvents; 202 once they are in the log
-         * @description With `wait`, 200 with the list of their user once it knows them, with `accepted`, `event_ids` and `warnings` beside; 202 where the time runs out.
+         * @description With `wait`, 200 with the list of their user once it knows them, with `accepted`, `event_ids` and `warnings` beside; 202 where the time runs out, 503 where even the log has not taken them by then.
          */
         post: operations["Interaction.post"];
         delete?: never;
