@@ -22,6 +22,7 @@ from streamer.runtime.supervisor import supervise
 from streamer.runtime.topics import open_log_of, read_records, topic_specs, whole
 from streamer.settings import Settings
 from streamer.worker.worker import Worker
+from tests.waiting import until
 
 GOOD = {"user_id": "u", "item_id": "i", "event_type": "view", "timestamp": 5}
 BASE = json.dumps(GOOD).encode()
@@ -176,6 +177,13 @@ def alter(settings: Settings, topic: str, **config: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=entries)
     for future in admin.incremental_alter_configs([resource]).values():
         future.result(10)
+
+    def is_known() -> bool:
+        """The controller answers before the broker goes by it."""
+        (found,) = admin.describe_configs([ConfigResource(ResourceType.TOPIC, topic)]).values()
+        return all(found.result(10)[one.name].value == one.value for one in entries)
+
+    until(is_known)
 
 
 class Waits(StopRequest):
