@@ -122,6 +122,11 @@ def finish_mending(folder: Path) -> str:
     return aside
 
 
+def set_aside(folder: Path) -> list[str]:
+    """The names of the damaged databases that were set aside in the folder of a log."""
+    return sorted(path.name for path in folder.glob(f"{_ASIDE}-*"))
+
+
 @contextmanager
 def _salvage(folder: Path, way: str, without: Sequence[str]) -> Iterator[Salvage]:
     """Raises Damaged where nothing can be read in this way."""

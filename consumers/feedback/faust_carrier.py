@@ -181,16 +181,19 @@ class _Thread(driver.AIOKafkaConsumerThread):
             **transport.security,
         )
 
+    async def _fetch_records(self, *given: Any, **named: Any) -> Any:
+        """Notes what comes in the thread in which the position moves, at once: who asks it for the position learns of
+        no record before it is noted.
+        """
+        records = await super()._fetch_records(*given, **named)
+        self.consumer.fetched |= {TP(*tp): came[-1].offset + 1 for tp, came in records.items() if came}
+        return records
+
 
 class _Consumer(driver.Consumer):
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.fetched: dict[Any, int] = {}  # partition → what follows the last record that came from the broker
-
-    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
-        records = await super()._getmany(active_partitions, timeout)
-        self.fetched |= {TP(*tp): came[-1].offset + 1 for tp, came in records.items() if came}
-        return records
 
     def _new_consumer_thread(self) -> Any:
         return _Thread(self, loop=self.loop, beacon=self.beacon)

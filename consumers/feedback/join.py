@@ -93,7 +93,9 @@ class FeedbackJoin:
 
         Args:
             reached: where the reader is, past gaps that transactions leave.
-            ends: where partitions end, asked before the records that were taken last were read.
+            ends: where partitions end. Of feedback asked after `reached`: one that has records which are not read yet
+                holds the watermark back, whatever another has come to. Of lists asked before the records that were
+                taken last were read: they come all the time.
             most: rows that are looked at.
 
         Returns: the feedback whose list has not come.

@@ -10,6 +10,10 @@ from consumers.files.interactions import Nodes
 from consumers.files.rows import OF_NO_COLUMN
 
 MOST_TYPES = MOST_NAMES = 12  # that are listed for people
+_UNREAD = (
+    "the model reads none of them, and they go along in context: leave out of the file what is not to be sent; "
+    "--map context.NAME=COLUMN has one read"
+)
 
 
 def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
@@ -23,7 +27,7 @@ def in_words(look: FirstLook, weights: Mapping[str, Weight]) -> list[str]:
         named = ", ".join(f"{ours} = {theirs}" for ours, theirs in look.fields.items())
         lines.append(f"  names   {named}")
     if look.unread:
-        lines.append(f"  unread  {_some(look.unread)}; --map context.NAME=COLUMN makes one of them context")
+        lines.append(f"  unread  {_some(look.unread)}; {_UNREAD}")
     lines.append(f"  who     {counted(look.users, 'user')}, {counted(look.items, 'item')}")
     if look.order == "file":
         lines.append("  times   made up: rows are a second apart, in the order of the file")

@@ -109,7 +109,8 @@ class FeedbackCounting(Closable):
             self._metrics.ready()
         if added := ends.keys() - self.starts.keys():
             raise LogUnavailable(f"{sorted(added)[0].topic} has more partitions than before; opening it again")
-        self._commit(self._join.expire(reached, self._ends))
+        feedback = {at: end for at, end in ends.items() if at.topic == self._settings.feedback_topic}
+        self._commit(self._join.expire(reached, self._ends | feedback))
         self._complete = self._caught_up and all(reached.get(at, 0) >= end for at, end in ends.items())
         self._ends = ends
         if self._caught_up and self._unsaid:

@@ -13,6 +13,7 @@ import msgspec
 
 from consumers.counted import counted
 from consumers.embedded.damage import examine_files
+from consumers.embedded.mending import set_aside
 from consumers.errors import CheckpointDamaged, FreshetError, SettingRefused, UnknownTopic
 from consumers.kafka.probe import KafkaProbe
 from consumers.log import Log
@@ -65,6 +66,11 @@ def examine(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Finding
     yield from _state_folder(settings)
     yield _disk("state", state_folder(settings))
     yield from _certificate(settings, clock)
+    folder = settings.log or DEFAULT_LOG
+    if not settings.bootstrap and not folder.exists():
+        mend = "name a folder with --log, or brokers with --bootstrap; `freshet topics create` makes a new log"
+        yield Finding("log", False, f"there is no log in {folder}", mend)
+        return
     try:
         log = open_log_of(settings)
     except FreshetError as error:
@@ -78,7 +84,6 @@ def examine(settings: Settings, clock: Clock = SYSTEM_CLOCK) -> Iterator[Finding
                 yield Finding("log", True, f"the broker at {settings.bootstrap} answers")
                 yield from _examine_all(Patient(log, settings, probe, clock))
         else:
-            folder = settings.log or DEFAULT_LOG
             yield Finding("log", True, f"the embedded log in {folder} is open")
             yield _disk("log", folder)
             yield from _examine_all(Patient(log, settings, None, clock))
@@ -153,6 +158,9 @@ def _log_files(patient: Patient) -> Iterator[Finding]:
     if patient.probe is None:
         found, mend = examine_files(patient.settings.log or DEFAULT_LOG)
         yield Finding("files of the log", not found, found or "every table is what was written", mend)
+        for aside in set_aside(patient.settings.log or DEFAULT_LOG):
+            found = f"{aside} is a damaged database that was set aside, when the log was mended"
+            yield Finding("files of the log", True, f"{found}; remove it once nothing of it is missed")
 
 
 def _clock(patient: Patient) -> Iterator[Finding]:

@@ -197,7 +197,7 @@ def test_columns_that_nothing_reads_are_named(
     map_ = ["--map", "context.device=device"]
     assert main(["replay", str(tmp_path / "a.csv"), *map_, "--dry-run"]) == 0
     said = capsys.readouterr().err
-    expected = f"  unread  {', '.join(unread or [])}; --map context.NAME=COLUMN makes one of them context\n"
+    expected = f"  unread  {', '.join(unread or [])}; the model reads none of them, and they go along in context: "
     assert (expected in said) if unread else ("unread" not in said)
     assert main(["replay", str(tmp_path / "a.csv"), *map_, "--dry-run", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["unread"] == (unread or [])

@@ -57,7 +57,15 @@ def doctor(settings: Settings, capsys: pytest.CaptureFixture[str]) -> Doctor:
     return call
 
 
-def test_a_folder_without_topics(settings: Settings, doctor: Doctor) -> None:
+def test_a_log_that_is_not_there_is_said_and_not_made(doctor: Doctor, settings: Settings, tmp_path: Path) -> None:
+    there_is_none = tmp_path / "typo"
+    assert doctor("--log", str(there_is_none))["log"].startswith(f"there is no log in {there_is_none} → name a folder")
+    assert not there_is_none.exists()
+
+
+def test_a_log_without_topics(settings: Settings, doctor: Doctor) -> None:
+    assert settings.log
+    OwnedLog(settings.log).close()
     wrong = doctor()
     assert set(wrong) == {f"topic {spec.name}" for spec in topic_specs(settings)}
     assert wrong["topic interactions"] == f"is missing → run `freshet topics create --log {settings.log}`"
