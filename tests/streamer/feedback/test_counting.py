@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from streamer.feedback.carrying import carry_embedded
 from streamer.feedback.counting import FeedbackCounting
 from streamer.feedback.feedback_metrics import SILENT_S, FeedbackMetrics
 from streamer.ops.audit import audit
+from streamer.runtime.topics import read_records, topic_specs, whole
 from streamer.settings import Settings
 from streamer.web.api import Gateway
 from streamer.web.materialized_view import View
@@ -61,6 +62,22 @@ def test_the_numbers_are_those_of_the_log_and_a_start_says_them_again(log: Owned
         count(log, ruled)
         expected = counted(whole_log(log, ruled), "last-touch", 12 * HOUR_MS, HOUR_MS)
         check(said(log, ruled), expected)
+
+
+def test_a_partition_that_is_not_read_yet_holds_the_watermark_back(ruled: Settings, tmp_path: Path) -> None:
+    """Each partition is read to its end before the next one is begun, which ended before its records came."""
+    mine = ruled.model_copy(update={"log": tmp_path / "of two"})
+    with closing(OwnedLog(tmp_path / "of two")) as log:
+        log.create(topic_specs(mine, partitions=2))
+        with counting(log, mine) as (opened, _):
+            records = renamed(make_log(4, 200, 1_000, partitions=2, late_ms=5 * HOUR_MS, step_ms=60_000), mine)
+            for topic in (mine.lists_topic, mine.feedback_topic):
+                log.append([record for record in records if record.topic == topic])
+                for at, start in whole(log, topic).items():
+                    opened.take(list(read_records(log, {at: start})))
+                    opened.finish(opened.state.positions)
+        expected = counted(whole_log(log, mine), "last-touch", 12 * HOUR_MS, HOUR_MS)
+        check(said(log, mine), expected)
 
 
 def test_from_published_list_to_status(log: OwnedLog, settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
