@@ -9,10 +9,11 @@ from consumers.schemas import CONTEXT_NAMES
 from streamer.errors import RulesRefused
 from streamer.features.item_columns import ItemColumns
 from streamer.lists.filters.compiled import Filter, compile_filter
-from streamer.lists.filters.conditions import check_values, unlike
+from streamer.lists.filters.conditions import check_values, in_words, types_of, unlike
 from streamer.lists.filters.syntax import FilterError
 from streamer.lists.rules import ExperimentArm, Rules
 
+_A_NUMBER_AS_TEXT = ("a number", "a text")
 NOTHING_KNOWN = "nothing is known of the item"
 NO_CONTEXT = "lists that are published are made without a context: none of them has an item by this filter"
 
@@ -66,7 +67,12 @@ def fields_without_effect(field: str, condition: Filter, columns: ItemColumns) -
     """
     read = [names for root, names in condition.fields() if root == "item"]
     found = [f"no item has the field {'.'.join(names)!r}" for names in read if not _has_values(columns, names)]
-    found += [f"no item has {kind} in the field {'.'.join(names)!r}" for names, kind in unlike(condition, columns)]
+    for names, kind in unlike(condition, columns):
+        there = in_words(types_of(columns.values(names)))
+        typed = (
+            "; cells of a CSV are texts: JSON and Parquet have numbers" if (kind, there) == _A_NUMBER_AS_TEXT else ""
+        )
+        found.append(f"no item has {kind} in the field {'.'.join(names)!r}: it is {there} where it is known{typed}")
     return [RuleWarning(field, message) for message in found]
 
 

@@ -62,9 +62,8 @@ def check_values(
         root, names = node.args
         kinds = types_of(columns.values(names)) if root == "item" else _type_given(given[root], names)
         if kinds and "flag" not in kinds:
-            said = " or ".join(_SAID.get(kind, "an object") for kind in sorted(kinds))
             name = ".".join((root, *names))
-            raise FilterError(f"{name} is {said}, not true or false: compare it with something", node.at)
+            raise FilterError(f"{name} is {in_words(kinds)}, not true or false: compare it with something", node.at)
 
 
 def unlike(filter_: Filter, columns: ItemColumns) -> Iterator[tuple[Path, str]]:
@@ -89,6 +88,11 @@ def types_of(values: Values) -> set[str]:
     if values.present is None or not values.present.any():
         return set()
     return {name for name in _SAID if getattr(values, name) is not None} or {"other"}
+
+
+def in_words(kinds: set[str]) -> str:
+    """What values of these types are."""
+    return " or ".join(_SAID.get(kind, "an object") for kind in sorted(kinds))
 
 
 def _looked_for(sign: str, is_right: bool, other: Node) -> str:
