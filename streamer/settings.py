@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     checkpoint_interval_ms: int = Field(
         10_000,
         ge=1,
-        description="time between two checkpoints of the state, ms; a fifth of it where 2,500 interactions came",
+        description="time between two checkpoints of the state, ms; a fifth of it where 2,000 interactions came",
     )
     alignment_ms: int = Field(250, ge=0, description="longest wait for an empty partition before the others go on, ms")
     allowed_lateness_ms: int = Field(

@@ -43,7 +43,7 @@ class Costs(NamedTuple):
     process_bytes: float = 450e6
     overhead: float = 1.1  # memory that the process takes over its arrays
     ledger_bytes: float = 40.0  # of disk, an interaction
-    delta_bytes: float = 13_000.0  # what checkpoints write, twice, an interaction scored or observed, at most
+    delta_bytes: float = 14_000.0  # what checkpoints write, twice, an interaction scored or observed, at most
     interaction_bytes: float = 150.0
     block_bytes: float = 39.0  # on `freshet.observed`, an interaction
     step_bytes: float = 1_200.0  # on `freshet.model`, an interaction

@@ -26,7 +26,7 @@ WRITTEN_AT_ONCE = 200  # records that nobody waits for: some 2 ms
 PIECES_AT_ONCE, PIECES_A_SECOND = 16, 1_000
 """Of a checkpoint, beside each commit: some 2 ms, and a tenth of the time since the commit before. Where epochs are
 long, as those of a repair, the next checkpoint would otherwise wait for ever longer, and have ever more pages."""
-TAKEN_AGAIN, SOONER = 2_500, 0.2
+TAKEN_AGAIN, SOONER = 2_000, 0.2
 """A checkpoint begins after a share of its interval where so many interactions were taken: a restart takes them again.
 
 The fewer checkpoints there are the less each interaction has of one: it changes nine pages of its own where there is

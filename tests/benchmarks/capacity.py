@@ -52,7 +52,7 @@ interactions, .03 ms to observe it, for its share of a block, of a step and of a
 
 Two things changed here. An epoch of another cost .68 ms, since a worker asked the broker over and over while blocks waited until they were due:
 four workers at 200 a second, right after one another and twice, .175 and .187 of a thread before, .129 after; at 800 .208 and .210, .186 and
-.204. And checkpoints are begun after ten seconds, or two and 2,500 interactions of a worker's own, not each second: at 1,600 a second four workers
+.204. And checkpoints are begun after ten seconds, or two and 2,000 interactions of a worker's own, not each second: at 1,600 a second four workers
 have one of some 10,000 interactions each. One of 1,000 takes 42 µs of each interaction, one's own or another's, of 5,000 15."""
 CASES = (
     PlannedStream(100_000, 10_000, 1_000),
