@@ -120,7 +120,7 @@ def test_a_comparison_that_no_item_can_pass_is_warned_of(shop: Shop) -> None:
     told = shop.front.get("/v1/users/u1/recommendations", params={"filter": 'item.price == "five"'}).json()
     assert told["items"] == []
     assert [(one["field"], one["message"]) for one in told["warnings"]] == [
-        ("filter", "no item has a text in the field 'price'")
+        ("filter", "no item has a text in the field 'price': it is a number where it is known")
     ]
 
 

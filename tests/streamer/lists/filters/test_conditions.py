@@ -7,6 +7,7 @@ import pytest
 from streamer.lists.filters.compiled import compile_filter
 from streamer.lists.filters.conditions import check_condition, check_values, unlike
 from streamer.lists.filters.syntax import FilterError
+from streamer.lists.rule_warnings import fields_without_effect
 from tests.streamer.lists.filters.test_filters import CONTEXT, SHELF, USER
 
 
@@ -89,3 +90,15 @@ def test_conditions_stay_conditions(text: str) -> None:
 )
 def test_what_no_value_is_like_is_named(text: str, expected: list[Any]) -> None:
     assert [(".".join(names), kind) for names, kind in unlike(compile_filter(text), SHELF.columns)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("item.brand > 5", "it is a text where it is known; cells of a CSV are texts: JSON and Parquet have numbers"),
+        ("item.ok == 1", "it is true or false where it is known"),
+    ],
+)
+def test_it_is_said_what_the_values_are(text: str, said: str) -> None:
+    (warning,) = fields_without_effect("filter", compile_filter(text), SHELF.columns)
+    assert warning.message.endswith(f": {said}")
