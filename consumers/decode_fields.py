@@ -71,7 +71,9 @@ def json_object(value: bytes, unframe: Unframe | None) -> dict[str, Any]:
 
 
 def why_undecodable(error: Exception) -> str:
-    """What is wrong with bytes that raised one of UNDECODABLE, in one line."""
+    """What is wrong with bytes that raised one of UNDECODABLE, or KeyError for want of a field, in one line."""
+    if isinstance(error, KeyError):
+        return f"a line has no {error.args[0]}"
     return "nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:200]
 
 

@@ -87,8 +87,9 @@ def _lists_of(file: Path) -> Iterator[tuple[str, list[str]]]:
             )
         found = [(str(row["list_id"]), [str(item) for item in _array(row["items"])]) for row in rows]
     except (*UNDECODABLE, TypeError, KeyError) as error:
-        why = f"a line has no {error.args[0]}" if isinstance(error, KeyError) else why_undecodable(error)
-        raise DataRefused(f"{file} is neither Parquet nor JSON lines of list_id and items: {why}") from error
+        raise DataRefused(
+            f"{file} is neither Parquet nor JSON lines of list_id and items: {why_undecodable(error)}"
+        ) from error
     yield from found
 
 

@@ -31,7 +31,7 @@ TAKEN_AGAIN, SOONER = 2_000, 0.2
 
 The fewer checkpoints there are the less each interaction has of one: it changes nine pages of its own where there is
 one each 1,000, three where there is one each 10,000. But the more pages change the longer interactions wait while
-these are gathered, 26 ms for 5,000.
+these are gathered, 20 ms for 5,000.
 """
 _logger = logging.getLogger(__name__)
 

@@ -146,8 +146,9 @@ def _read_lists(file: Path) -> pa.Table:
         events = [float(row["event"]) for row in rows]
         items = [_parse_items(row["items"]) for row in rows]
     except (*UNDECODABLE, TypeError, KeyError) as error:
-        why = f"a line has no {error.args[0]}" if isinstance(error, KeyError) else why_undecodable(error)
-        raise DataRefused(f"{file} is neither Parquet nor JSON lines of event and items: {why}") from error
+        raise DataRefused(
+            f"{file} is neither Parquet nor JSON lines of event and items: {why_undecodable(error)}"
+        ) from error
     if not rows:
         raise DataRefused(f"{file} holds no list")
     return pa.table({"event": pa.array(events, pa.float64()), "items": pa.array(items, pa.list_(pa.string()))})

@@ -62,9 +62,9 @@ class InteractionRoutes:
         post = self.post
         return [
             Endpoint(
-"/v1/interactions", "POST", post, "write", WaitParameters, body=Interaction, status=202,
-also={200: ListThatKnows},
-),
+                "/v1/interactions", "POST", post, "write", WaitParameters, body=Interaction, status=202,
+                also={200: ListThatKnows},
+            ),
             Endpoint(
                 "/v1/interactions/{event_id:id}", "DELETE", self.delete, "write", RetractionParameters, status=202
             ),

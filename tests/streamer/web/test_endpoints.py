@@ -278,10 +278,15 @@ def test_ids_in_paths_that_can_be_none_are_refused(shared: Servers, id_: str) ->
 # without a worker that answers
 
 
-def test_the_last_published_list_is_marked(shared: Servers) -> None:
+def publish(shared: Servers, user: str, list_id: str) -> None:
+    """A list of a, b, c and d is the last one that a user has."""
     items = [{"item_id": i, "score": 1.0, "source": "popular", "reason": "popular now"} for i in "abcd"]
-    listed = {"list_id": "0-1", "user_id": "s", "items": items, "as_of": {"timestamp": 1_000, "positions": {}}}
-    shared.log.append([NewRecord("recommendations", b"s", json.dumps(listed).encode())])
+    listed = {"list_id": list_id, "user_id": user, "items": items, "as_of": {"timestamp": 1_000, "positions": {}}}
+    shared.log.append([NewRecord("recommendations", user.encode(), json.dumps(listed).encode())])
+
+
+def test_the_last_published_list_is_marked(shared: Servers) -> None:
+    publish(shared, "s", "0-1")
     client = shared()
     path = "/v1/users/s/recommendations"
     whole = until(lambda: (got := client.get(path)).status_code == 200 and got).json()
@@ -299,9 +304,7 @@ def test_the_last_published_list_is_marked(shared: Servers) -> None:
 
 
 def test_a_published_list_has_the_form_of_one_made_now(shared: Servers) -> None:
-    items = [{"item_id": i, "score": 1.0, "source": "popular", "reason": "popular now"} for i in "abcd"]
-    listed = {"list_id": "0-2", "user_id": "f", "items": items, "as_of": {"timestamp": 1_000, "positions": {}}}
-    shared.log.append([NewRecord("recommendations", b"f", json.dumps(listed).encode())])
+    publish(shared, "f", "0-2")
     client = shared()
     path = "/v1/users/f/recommendations"
     told = until(lambda: (got := client.get(path)).status_code == 200 and got).json()
